@@ -1,0 +1,1 @@
+"""Finds the anomalous records of a Kafka topic and publishes them, explained, to an alerts topic."""

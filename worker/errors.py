@@ -1,0 +1,113 @@
+"""One error tree, sorted by what the record loop does next.
+
+    WorkerError
+    ├── RecordError          this record becomes a dead letter, its neighbours go on
+    ├── TransientError       commit nothing, wait, build the client anew, read the batch again
+    │   ├── BrokerUnavailable    no answer from the broker
+    │   ├── DeliveryError        a record that was sent was not acknowledged; that producer is dead
+    │   └── CommitRefused        the group has moved on; the new owner reads the batch again
+    ├── RecordTooLarge       the broker takes no record of this size; shorten it and send it again
+    ├── UsageError           wrong command line: exit 2
+    └── FatalError           stop with one clear line: exit 1
+        ├── SettingsError        names the setting, its value and the allowed range
+        ├── SchemaError          names the file and the field
+        ├── DataError            a file or topic that can't be read or learned from
+        ├── BundleError          a model version that is broken, foreign or of another schema
+        ├── StoreError           the model store can't be read or written
+        ├── OffsetOutOfRange     the committed offset no longer exists; the operator decides
+        ├── Fenced               another process took over this one's transactional id
+        └── BreakerTripped       too much of the stream is invalid: exit 3, offsets kept
+"""
+
+from enum import StrEnum
+
+
+class ErrorCode(StrEnum):
+    """Why a record became a dead letter: the closed list of `error.code`."""
+
+    INVALID_JSON = "invalid_json"
+    NOT_AN_OBJECT = "not_an_object"
+    MISSING_FIELD = "missing_field"
+    WRONG_TYPE = "wrong_type"
+    NOT_FINITE = "not_finite"
+    BAD_TIMESTAMP = "bad_timestamp"
+    TOO_LARGE = "too_large"
+
+
+class WorkerError(Exception):
+    """The root: everything that the worker raises on purpose."""
+
+    exit_code = 1
+
+
+class RecordError(WorkerError):
+    """One record that can't be scored; `code` and `detail` go into its dead letter's headers."""
+
+    def __init__(self, code: ErrorCode, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+
+
+class TransientError(WorkerError):
+    """Nothing was committed; waiting and starting over from the committed offset loses nothing."""
+
+
+class BrokerUnavailable(TransientError):
+    """The broker did not answer in time."""
+
+
+class DeliveryError(TransientError):
+    """A record that was sent was not acknowledged. The producer that sent it must not be used again."""
+
+
+class CommitRefused(TransientError):
+    """The group has a new generation: these partitions may belong to another member now."""
+
+
+class RecordTooLarge(WorkerError):
+    """A record is larger than the client or the broker accepts."""
+
+
+class UsageError(WorkerError):
+    """The command line is wrong."""
+
+    exit_code = 2
+
+
+class FatalError(WorkerError):
+    """Going on would be wrong or useless; an operator has to act."""
+
+
+class SettingsError(FatalError):
+    """A setting is missing, unknown or out of range."""
+
+
+class SchemaError(FatalError):
+    """A schema file is broken or says something impossible."""
+
+
+class DataError(FatalError):
+    """A file or topic that can't be read, or holds too little to learn from."""
+
+
+class BundleError(FatalError):
+    """A model version that is broken, foreign or made for another schema."""
+
+
+class StoreError(FatalError):
+    """The model store can't be read or written."""
+
+
+class OffsetOutOfRange(FatalError):
+    """The committed offset is no longer in the log."""
+
+
+class Fenced(FatalError):
+    """Another process uses the same transactional id and has taken over."""
+
+
+class BreakerTripped(FatalError):
+    """Too many invalid records; the offsets before them are kept."""
+
+    exit_code = 3

@@ -1,0 +1,138 @@
+"""What flows through the worker: raw messages in, an outcome per batch out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.errors import ErrorCode
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+class Partition(NamedTuple):
+    """One partition of one topic."""
+
+    topic: str
+    partition: int
+
+
+class RawMessage(Protocol):
+    """A record as the broker hands it over; kafka-python's ConsumerRecord is one without conversion."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int:
+        """Milliseconds since the epoch, UTC; -1 where the record has none."""
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None:
+        """The payload; None is a tombstone."""
+    @property
+    def headers(self) -> Headers: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A RawMessage that did not come from a broker: replay, tests, fakes."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A record to publish."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record that can't be scored, and why."""
+
+    message: RawMessage
+    code: ErrorCode
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One line of an explanation, in the record's own units.
+
+    `share` is this field's part of the score's excess, the shares of one alert add up to 1.
+    `typical` is [low, high] for numbers (the range that holds 98% of the calibration rows).
+    """
+
+    field: str
+    observed: Any
+    expected: Any
+    share: float
+    typical: tuple[Any, Any] | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """A record above its threshold, ready to publish; `worker.detect.alert` encodes it."""
+
+    alert_id: str
+    detected_at: str
+    event_time: str | None
+    message: RawMessage
+    score: float
+    threshold: float
+    severity: str
+    model_version: str
+    explanation: tuple[Reason, ...]
+    ids: Mapping[str, Any]
+    record: Mapping[str, Any]
+    tail_probability: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The scored records of a batch, column by column, in input order.
+
+    messages: length B; score, threshold: float64 (B,), threshold is NaN before there is one;
+    alert: bool (B,), by the threshold alone; event_time_ms: int64 (B,), UTC.
+    """
+
+    messages: Sequence[RawMessage]
+    score: FloatArray
+    threshold: FloatArray
+    alert: BoolArray
+    event_time_ms: NDArray[np.int64]
+    model_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """All that a batch leads to. Every input message is scored, dead-lettered or skipped (a tombstone), exactly once.
+
+    `next_offsets` are the offsets to commit once all of it is acknowledged.
+    """
+
+    scores: Scores
+    alerts: Sequence[Alert]
+    dead_letters: Sequence[DeadLetter]
+    skipped: int
+    next_offsets: Mapping[Partition, int] = field(default_factory=dict)
