@@ -1,0 +1,1 @@
+"""Thresholds, alerts and their explanations."""
