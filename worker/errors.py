@@ -1,24 +1,26 @@
 """One error tree, sorted by what the record loop does next.
 
-    WorkerError
-    ├── RecordError          this record becomes a dead letter, its neighbours go on
-    ├── TransientError       commit nothing, wait, build the client anew, read the batch again
-    │   ├── BrokerUnavailable    no answer from the broker
-    │   ├── DeliveryError        a record that was sent was not acknowledged; that producer is dead
-    │   └── CommitRefused        the group has moved on; the new owner reads the batch again
-    ├── RecordTooLarge       the broker takes no record of this size; shorten it and send it again
-    ├── UsageError           wrong command line: exit 2
-    └── FatalError           stop with one clear line: exit 1
-        ├── SettingsError        names the setting, its value and the allowed range
-        ├── SchemaError          names the file and the field
-        ├── DataError            a file or topic that can't be read or learned from
-        ├── BundleError          a model version that is broken, foreign or of another schema
-        ├── StoreError           the model store can't be read or written
-        ├── OffsetOutOfRange     the committed offset no longer exists; the operator decides
-        ├── Fenced               another process took over this one's transactional id
-        └── BreakerTripped       too much of the stream is invalid: exit 3, offsets kept
+WorkerError
+├── RecordError          this record becomes a dead letter, its neighbours go on
+├── TransientError       commit nothing, wait, build the client anew, read the batch again
+│   ├── BrokerUnavailable    no answer from the broker
+│   ├── MissingTopic         the topic does not exist (yet)
+│   ├── DeliveryError        a record that was sent was not acknowledged; that producer is dead
+│   └── CommitRefused        the group has moved on; the new owner reads the batch again
+├── RecordTooLarge       the broker takes no record of this size; shorten it and send it again
+├── UsageError           wrong command line: exit 2
+└── FatalError           stop with one clear line: exit 1
+    ├── SettingsError        names the setting, its value and the allowed range
+    ├── SchemaError          names the file and the field
+    ├── DataError            a file or topic that can't be read or learned from
+    ├── BundleError          a model version that is broken, foreign or of another schema
+    ├── StoreError           the model store can't be read or written
+    ├── OffsetOutOfRange     the committed offset no longer exists; the operator decides
+    ├── Fenced               another process took over this one's transactional id
+    └── BreakerTripped       too much of the stream is invalid: exit 3, offsets kept
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 
@@ -57,6 +59,10 @@ class BrokerUnavailable(TransientError):
     """The broker did not answer in time."""
 
 
+class MissingTopic(TransientError):
+    """A topic does not exist on the broker; somebody may create it yet."""
+
+
 class DeliveryError(TransientError):
     """A record that was sent was not acknowledged. The producer that sent it must not be used again."""
 
@@ -66,7 +72,11 @@ class CommitRefused(TransientError):
 
 
 class RecordTooLarge(WorkerError):
-    """A record is larger than the client or the broker accepts."""
+    """Records are larger than the client or the broker accepts; `records` are the very objects that were sent."""
+
+    def __init__(self, message: str, records: Sequence[object] = ()) -> None:
+        super().__init__(message)
+        self.records = tuple(records)
 
 
 class UsageError(WorkerError):

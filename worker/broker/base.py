@@ -1,0 +1,173 @@
+"""What the rooms above know of a broker. Two implementations keep one contract: Kafka and worker.broker.memory.
+
+Nothing here raises a kafka exception; what can be raised is in worker.errors, sorted by what the caller does next.
+None of these objects is thread-safe: one thread polls, sends and commits, except where a method says otherwise.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from worker.records import Outgoing, Partition, RawMessage
+
+Polled = Mapping[Partition, Sequence[RawMessage]]
+Bounds = Mapping[Partition, tuple[int, int]]
+
+
+class Changes(NamedTuple):
+    """Partitions that this member lost and gained since they were last asked for, in that order of events.
+
+    A partition that was taken away and given back is in both: whatever was known about it is stale.
+    """
+
+    assigned: frozenset[Partition]
+    revoked: frozenset[Partition]
+
+
+class Consumer(Protocol):
+    """A member of a consumer group, reading one or more topics."""
+
+    def poll(self, timeout_ms: int, max_records: int) -> Polled:
+        """Up to `max_records` new records, offset order within a partition; empty when none came in time.
+
+        Blocks up to `timeout_ms`, longer only while a rebalance is in progress (never beyond the client's request
+        timeout). Partitions change owner only inside this call, so: nothing in flight when it is called, and read
+        `changes()` right after it. Must be called at least every max_poll_interval_ms, paused or not.
+        While the broker is away it returns empty; it heals by itself when the broker is back.
+        The records are the client's own objects, unconverted.
+
+        Raises OffsetOutOfRange (the committed offset is gone and no policy was set), FatalError (not authorised, a
+        record that cannot be decompressed or read), BrokerUnavailable (calling again may help).
+        """
+
+    def changes(self) -> Changes:
+        """What the last polls changed; each change is reported once. Does not block.
+
+        Drop the state and the unfinished work of `revoked` first, then load the state of `assigned`.
+        Records returned by the same poll already belong to the new assignment.
+        """
+
+    def commit(self, offsets: Mapping[Partition, int]) -> None:
+        """Stores the next offset to read for each partition; blocks for one round trip, at most the commit timeout.
+
+        Raises CommitRefused when the group has moved on (these records may be another member's now: drop the
+        partitions' unfinished work and poll on), BrokerUnavailable when there was no answer in time: then the
+        commit can have happened or not, and committing the same or a later offset again is safe.
+        """
+
+    def committed(self, partitions: Collection[Partition]) -> Mapping[Partition, int | None]:
+        """The group's stored next offsets, None where it has none; one round trip. Raises BrokerUnavailable."""
+
+    def seek(self, offsets: Mapping[Partition, int]) -> None:
+        """Reads these assigned partitions from these offsets on at the next poll. Does not block.
+
+        For reading a batch again after a delivery failed. Partitions that are no longer assigned are left out.
+        """
+
+    def assignment(self) -> frozenset[Partition]:
+        """The partitions of the last assignment. After max_poll_interval_ms it is stale: see `is_member`."""
+
+    def is_member(self) -> bool:
+        """Whether this member belongs to the current generation of the group. Does not block; from any thread."""
+
+    def pause(self, partitions: Collection[Partition]) -> None:
+        """Returns no records of these partitions until `resume`; keeps the membership. Unassigned: left out."""
+
+    def resume(self, partitions: Collection[Partition]) -> None:
+        """Undoes `pause`. Unassigned partitions are left out."""
+
+    def positions(self) -> Mapping[Partition, int]:
+        """The next offset that poll would return, for each assigned partition that has one. Does not block."""
+
+    def lag(self) -> Mapping[Partition, int]:
+        """Records between the position and the end that the last fetch saw, per partition with both.
+
+        No round trip. It counts offsets, so transaction markers and compacted records count too.
+        """
+
+    def close(self, timeout_s: float) -> None:
+        """Leaves the group, so that the others take over at once; commits nothing.
+
+        Returns within about `timeout_s` whatever the broker does, never raises, and may be called twice.
+        """
+
+
+class Producer(Protocol):
+    """Sends records. After a DeliveryError it is dead: close it and build another."""
+
+    def send(self, outgoing: Outgoing) -> None:
+        """Hands one record over; it is published some time before the next `flush` returns.
+
+        Blocks only while the buffer is full or the topic's partitions are unknown, at most the client's
+        max_block_ms. A header whose value is None is sent with an empty value (the client cannot send null).
+
+        Raises RecordTooLarge (nothing was sent; the producer lives on), DeliveryError (dead).
+        """
+
+    def flush(self, timeout_s: float) -> None:
+        """Returns once every record sent since the last flush was acknowledged by all in-sync replicas.
+
+        Raises DeliveryError when one was not, or not in time: this producer is dead, and the records may have been
+        written or not. Raises RecordTooLarge, naming the refused records, when the broker refused some for their
+        size and acknowledged all others: the producer lives on.
+        """
+
+    def close(self, timeout_s: float) -> None:
+        """Returns within about `timeout_s`; drops what was not flushed. Never raises; may be called twice."""
+
+
+class Delivery(Protocol):
+    """Publishes a batch's results and commits its offsets, in this order or as one."""
+
+    def publish(self, outgoing: Sequence[Outgoing], next_offsets: Mapping[Partition, int]) -> None:
+        """All of `outgoing` acknowledged, then `next_offsets` committed; when it returns, both are done.
+
+        When it raises, nothing was committed (BrokerUnavailable: possibly committed, which is safe, since all of
+        `outgoing` was acknowledged). Publishing the same batch again is always allowed:
+
+        - TransientError: wait, seek back or drop the batch, publish again; clients are rebuilt inside.
+        - CommitRefused (transient too): the partitions are lost; drop the batch and poll.
+        - RecordTooLarge: `error.records` are the ones to shorten; publish the whole batch again with the short ones.
+        - FatalError (Fenced, ...): stop.
+
+        Blocks at most the delivery timeout plus the commit timeout. Call it from the thread that polls.
+        """
+
+    def close(self, timeout_s: float) -> None:
+        """Closes the producer, not the consumer. Returns within about `timeout_s`, never raises."""
+
+
+class RangeReader(Protocol):
+    """Reads parts of a topic outside of any group: for the trainer, replay and the commands."""
+
+    def partitions(self, topic: str) -> Sequence[Partition]:
+        """All partitions, sorted. Raises MissingTopic, BrokerUnavailable."""
+
+    def start_offsets(self, topic: str) -> Mapping[Partition, int]:
+        """The oldest offset still there, per partition. Raises MissingTopic, BrokerUnavailable."""
+
+    def end_offsets(self, topic: str) -> Mapping[Partition, int]:
+        """One past the newest readable offset, per partition. Raises MissingTopic, BrokerUnavailable."""
+
+    def offsets_for_times(self, topic: str, timestamp_ms: int) -> Mapping[Partition, int]:
+        """The first offset at or after a time (ms since the epoch, UTC), per partition; the end where none is.
+
+        Raises MissingTopic, BrokerUnavailable.
+        """
+
+    def read(self, bounds: Bounds) -> Iterator[Sequence[RawMessage]]:
+        """Batches of the records with start <= offset < end, per partition, each in offset order.
+
+        A start before the oldest record begins there; offsets that hold no record (compacted, transaction markers)
+        are passed over. Ends when every partition has reached its end.
+        Raises BrokerUnavailable when nothing arrives for the client's request timeout.
+        """
+
+    def latest(self, topic: str, count: int) -> Sequence[RawMessage]:
+        """About the newest `count` records: an equal share of every partition, more where others hold too few.
+
+        Merged by timestamp, offset order kept within a partition. Fewer come where offsets hold no record.
+        Raises MissingTopic, BrokerUnavailable.
+        """
+
+    def close(self, timeout_s: float) -> None:
+        """Never raises; may be called twice."""
