@@ -1,0 +1,230 @@
+"""Settings: where they come from, what is refused, and in which words."""
+
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from worker.errors import SettingsError
+from worker.settings import Settings, load_settings, variable_names
+
+ENV = Path("/nonexistent/.env")
+
+
+def load(**environ: str) -> Settings:
+    return load_settings(environ, dotenv=ENV)
+
+
+def refusal(**environ: str) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load(**environ)
+    return str(caught.value)
+
+
+def test_without_any_variable_everything_has_a_default() -> None:
+    settings = load()
+
+    assert settings == Settings()
+    assert settings.schema_file == "schema.toml"
+    assert settings.model_store == "models"
+    assert settings.batch.size == 8192
+
+
+def test_defaults_lie_within_their_own_ranges() -> None:
+    defaults = Settings().model_dump()
+
+    assert Settings.model_validate(defaults) == Settings()
+
+
+def test_variables_reach_every_depth_whatever_their_case() -> None:
+    settings = load(WORKER_SEED="7", WORKER_KAFKA__INPUT_TOPIC="t", worker_model__hidden="32, 8,32")
+
+    assert settings.seed == 7
+    assert settings.kafka.input_topic == "t"
+    assert settings.model.hidden == (32, 8, 32)
+
+
+def test_an_empty_variable_counts_as_not_set() -> None:
+    assert load(WORKER_BATCH__SIZE="", WORKER_KAFKA__SCORES_TOPIC="") == Settings()
+
+
+def test_environment_beats_dotenv_beats_secret_files_beats_toml_beats_defaults(tmp_path: Path) -> None:
+    config = tmp_path / "worker.toml"
+    config.write_text("seed = 1\n[batch]\nsize = 1\nmax_wait_ms = 1\n[threshold]\nwindow = 1001\n")
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "worker_seed").write_text("2\n")
+    (secrets / "WORKER_BATCH__SIZE").write_text("2")
+    (secrets / "WORKER_BATCH__MAX_WAIT_MS").write_text("2")
+    dotenv = tmp_path / ".env"
+    dotenv.write_text("WORKER_SEED=3\nWORKER_BATCH__SIZE=3\nOTHER=untouched\n")
+    environ = {"WORKER_SEED": "4", "WORKER_CONFIG_FILE": str(config), "WORKER_SECRETS_DIR": str(secrets)}
+
+    settings = load_settings(environ, dotenv=dotenv)
+
+    assert settings.seed == 4
+    assert settings.batch.size == 3
+    assert settings.batch.max_wait_ms == 2
+    assert settings.threshold.window == 1001
+    assert settings.threshold.stride == 256
+
+
+def test_a_setting_is_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().batch.size = 1
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("WORKER_KAFKA__INPUT_TOPICS", "WORKER_KAFKA__INPUT_TOPIC"),
+        ("WORKER_KAFKA_GROUP_ID", "WORKER_KAFKA__GROUP_ID"),
+        ("WORKER_HTTP_PORT", "WORKER_HTTP__PORT"),
+        ("WORKER_SCHEMAFILE", "WORKER_SCHEMA_FILE"),
+        ("WORKER_CONFIG", "WORKER_CONFIG_FILE"),
+    ],
+)
+def test_an_unknown_variable_is_refused_with_the_nearest_valid_name(name: str, near: str) -> None:
+    assert refusal(**{name: "x"}) == f"unknown setting {name}: the nearest valid name is {near}"
+
+
+def test_an_unknown_name_in_a_toml_file_is_refused_with_the_nearest_valid_name(tmp_path: Path) -> None:
+    config = tmp_path / "worker.toml"
+    config.write_text("[batch]\nsise = 5\n")
+
+    message = refusal(WORKER_CONFIG_FILE=str(config))
+
+    assert message == f"unknown setting batch.sise in {config}: the nearest valid name is WORKER_BATCH__SIZE"
+
+
+def test_service_links_of_kubernetes_are_not_taken_for_settings() -> None:
+    links = {
+        "WORKER_PORT": "tcp://10.0.0.1:9100",
+        "WORKER_PORT_9100_TCP_ADDR": "10.0.0.1",
+        "WORKER_METRICS_SERVICE_HOST": "10.0.0.1",
+    }
+
+    assert load(**links) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("WORKER_BATCH__SIZE", "0", "WORKER_BATCH__SIZE = '0': allowed is 1 to 1000000"),
+        ("WORKER_BATCH__SIZE", "1.5", "WORKER_BATCH__SIZE = '1.5': allowed is a whole number, 1 to 1000000"),
+        ("WORKER_DELIVERY", "twice", "WORKER_DELIVERY = 'twice': allowed is at_least_once or exactly_once"),
+        ("WORKER_DEVICE", "gpu", "WORKER_DEVICE = 'gpu': allowed is auto, cpu, cuda or cuda:N"),
+        ("WORKER_THRESHOLD__QUANTILE", "1", "WORKER_THRESHOLD__QUANTILE = '1': allowed is above 0 and below 1"),
+        ("WORKER_THRESHOLD__QUANTILE", "nan", "WORKER_THRESHOLD__QUANTILE = 'nan': allowed is above 0 and below 1"),
+        (
+            "WORKER_KAFKA__ALERTS_TOPIC",
+            "no spaces",
+            "WORKER_KAFKA__ALERTS_TOPIC = 'no spaces': allowed is 1 to 249 of a-z A-Z 0-9 . _ -",
+        ),
+        (
+            "WORKER_KAFKA__BOOTSTRAP_SERVERS",
+            "broker",
+            "WORKER_KAFKA__BOOTSTRAP_SERVERS = 'broker': allowed is host:port, several separated by commas",
+        ),
+    ],
+)
+def test_a_value_out_of_range_is_refused_with_its_name_value_and_range(name: str, value: str, message: str) -> None:
+    assert refusal(**{name: value}) == message
+
+
+def test_each_problem_has_its_own_line() -> None:
+    lines = refusal(WORKER_SEED="x", WORKER_BATCH__SIZE="0").splitlines()
+
+    assert [line.split(" ")[0] for line in lines] == ["WORKER_SEED", "WORKER_BATCH__SIZE"]
+
+
+def test_a_wrong_value_in_a_toml_file_names_the_file(tmp_path: Path) -> None:
+    config = tmp_path / "worker.toml"
+    config.write_text("[batch]\nsize = 0\n")
+
+    assert refusal(WORKER_CONFIG_FILE=str(config)) == (
+        f"WORKER_BATCH__SIZE = 0: allowed is 1 to 1000000 (in {config}: batch.size)"
+    )
+
+
+def test_a_config_file_that_is_missing_or_broken_is_named(tmp_path: Path) -> None:
+    broken = tmp_path / "worker.toml"
+    broken.write_text("= 1")
+
+    assert "No such file" in refusal(WORKER_CONFIG_FILE="/nonexistent/worker.toml")
+    assert f"{str(broken)!r}: not valid TOML" in refusal(WORKER_CONFIG_FILE=str(broken))
+
+
+def test_a_topic_that_the_worker_both_reads_and_writes_is_refused() -> None:
+    message = refusal(WORKER_KAFKA__INPUT_TOPIC="t", WORKER_KAFKA__ALERTS_TOPIC="t")
+
+    assert message.startswith("WORKER_KAFKA__ALERTS_TOPIC = 't': must differ from WORKER_KAFKA__INPUT_TOPIC")
+
+
+def test_options_are_handed_on_in_clear_text_and_shown_masked() -> None:
+    options = {"security_protocol": "SASL_SSL", "sasl_plain_password": "hunter2", "request_timeout_ms": 5000}
+
+    settings = load(WORKER_KAFKA__OPTIONS=json.dumps(options))
+
+    assert settings.kafka.client_options() == options
+    assert "hunter2" not in repr(settings)
+    assert "hunter2" not in str(settings.model_dump())
+
+
+def test_an_option_can_be_read_from_a_file_and_loses_its_last_line_end(tmp_path: Path) -> None:
+    secret = tmp_path / "password"
+    secret.write_text(" hunter2 \n")
+
+    settings = load(WORKER_KAFKA__OPTIONS=json.dumps({"sasl_plain_password": {"file": str(secret)}}))
+
+    assert settings.kafka.client_options() == {"sasl_plain_password": " hunter2 "}
+    assert "hunter2" not in repr(settings)
+
+
+def test_one_option_from_a_secret_file_joins_the_options_of_the_toml_file(tmp_path: Path) -> None:
+    (tmp_path / "WORKER_KAFKA__OPTIONS__SASL_PLAIN_PASSWORD").write_text("12e4\n")
+    config = tmp_path / "worker.toml"
+    config.write_text('[kafka.options]\nsecurity_protocol = "SASL_SSL"\n')
+
+    settings = load(WORKER_SECRETS_DIR=str(tmp_path), WORKER_CONFIG_FILE=str(config))
+
+    assert settings.kafka.client_options() == {"security_protocol": "SASL_SSL", "sasl_plain_password": "12e4"}
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ('{"sasl_plain_password": "hunter2"', "is not valid JSON"),
+        ('["hunter2"]', "must be a JSON object"),
+        ('{"sasl_plain_password": "hunter2", "enable_auto_commit": true}', "enable_auto_commit is set by the worker"),
+        ('{"x": "hunter2", "group_id": "g"}', "from WORKER_KAFKA__GROUP_ID"),
+        ('{"sasl_plain_password": {"file": "/nonexistent"}}', "sasl_plain_password: can't read /nonexistent: No such"),
+    ],
+)
+def test_wrong_options_are_refused_without_showing_their_value(options: str, reason: str) -> None:
+    message = refusal(WORKER_KAFKA__OPTIONS=options)
+
+    assert message.startswith("WORKER_KAFKA__OPTIONS = ********: ")
+    assert reason in message
+    assert "hunter2" not in message
+
+
+def test_passwords_in_urls_are_masked() -> None:
+    message = refusal(WORKER_KAFKA__BOOTSTRAP_SERVERS="sasl://user:hunter2@host:1")
+
+    assert "hunter2" not in message
+
+
+def test_every_setting_has_one_line_of_help() -> None:
+    names = variable_names()
+
+    assert len(names) == len(set(names))
+    assert {
+        "WORKER_KAFKA__BOOTSTRAP_SERVERS",
+        "WORKER_KAFKA__OPTIONS",
+        "WORKER_SCHEMA_FILE",
+        "WORKER_THRESHOLD__QUANTILE",
+        "WORKER_HTTP__PORT",
+        "WORKER_LOG__FORMAT",
+    } <= set(names)

@@ -1,0 +1,39 @@
+"""The only reader of the environment: one frozen tree of settings, all with defaults that work.
+
+`load_settings()` reads it; `Settings()` is the defaults. Classes below the command line take flat keyword values and
+never see a `Settings`.
+"""
+
+from worker.settings.load import load_settings, variable_names
+from worker.settings.ranges import leaves, shown
+from worker.settings.table import settings_table
+from worker.settings.tree import (
+    AlertSettings,
+    BatchSettings,
+    BreakerSettings,
+    HttpSettings,
+    KafkaSettings,
+    LogSettings,
+    ModelSettings,
+    Settings,
+    ThresholdSettings,
+    TrainSettings,
+)
+
+__all__ = [
+    "AlertSettings",
+    "BatchSettings",
+    "BreakerSettings",
+    "HttpSettings",
+    "KafkaSettings",
+    "LogSettings",
+    "ModelSettings",
+    "Settings",
+    "ThresholdSettings",
+    "TrainSettings",
+    "leaves",
+    "load_settings",
+    "settings_table",
+    "shown",
+    "variable_names",
+]

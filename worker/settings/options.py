@@ -1,0 +1,85 @@
+"""Values that are more than a number or a word: lists, and client options with secrets in them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+_SECRET_WORDS = ("password", "secret", "token", "credential", "proxy")
+
+# The worker's guarantees rest on these, so they are not options.
+_RESERVED = {
+    "bootstrap_servers": "WORKER_KAFKA__BOOTSTRAP_SERVERS",
+    "group_id": "WORKER_KAFKA__GROUP_ID",
+    "enable_auto_commit": None,
+    "acks": None,
+    "enable_idempotence": None,
+    "transactional_id": None,
+    "key_deserializer": None,
+    "value_deserializer": None,
+    "key_serializer": None,
+    "value_serializer": None,
+}
+
+
+def is_secret(name: str) -> bool:
+    """Whether an option of this name holds something that must not be shown."""
+    return any(word in name.lower() for word in _SECRET_WORDS)
+
+
+def parse_list(value: Any) -> Any:
+    """`a,b` or a JSON array as a list; anything that is no text stays as it is."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def parse_options(value: Any) -> Any:
+    """Client options from JSON text or a table; secrets become `SecretStr`, `{"file": PATH}` is read.
+
+    Raises:
+        ValueError: no JSON object, a reserved option, or a file that can't be read. Never names a value.
+    """
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"is not valid JSON ({error.msg} at character {error.pos + 1})") from None
+    if not isinstance(value, dict):
+        raise ValueError('must be a JSON object such as {"security_protocol": "SSL"}')  # noqa: TRY004 - pydantic takes ValueError
+    return {name: _option(name, item) for name, item in value.items()}
+
+
+def _option(name: str, value: Any) -> Any:
+    if name in _RESERVED:
+        instead = _RESERVED[name]
+        raise ValueError(f"option {name} is set by the worker" + (f", from {instead}" if instead else ""))
+    if isinstance(value, dict) and set(value) == {"file"}:
+        return SecretStr(read_secret(name, str(value["file"])))
+    if is_secret(name) and isinstance(value, str):
+        return SecretStr(value)
+    return value
+
+
+def read_secret(name: str, path: str) -> str:
+    """A file's text without its last line end.
+
+    Raises:
+        ValueError: names the option and the file.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise ValueError(f"{name}: can't read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{name}: {path} is not UTF-8 text") from None
+
+
+def reveal(options: dict[str, Any]) -> dict[str, Any]:
+    """The options with their secrets in clear text."""
+    return {
+        name: value.get_secret_value() if isinstance(value, SecretStr) else value for name, value in options.items()
+    }

@@ -1,0 +1,267 @@
+"""Every setting, declared once: its name carries the unit, its field the default, the range and one line of help."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from worker.settings.options import parse_list, parse_options, reveal
+
+PREFIX = "WORKER_"
+
+Topic = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+Ratio = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Group(BaseModel):
+    """A branch of the tree: frozen, and a name that it doesn't know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True, allow_inf_nan=False)
+
+
+def _servers(value: Any) -> Any:
+    """A list from TOML becomes the comma-separated form that Kafka's own tools use."""
+    return ",".join(str(part) for part in value) if isinstance(value, list | tuple) else value
+
+
+def _empty_is_none(value: Any) -> Any:
+    return None if value == "" else value
+
+
+class KafkaSettings(Group):
+    """The broker, the topics and what to do when the log has lost the committed offset."""
+
+    bootstrap_servers: Annotated[
+        str,
+        BeforeValidator(_servers),
+        StringConstraints(
+            pattern=r"^(\[[0-9a-fA-F:.]+\]|[\w.-]+):\d{1,5}(\s*,\s*(\[[0-9a-fA-F:.]+\]|[\w.-]+):\d{1,5})*$"
+        ),
+    ] = Field(
+        default="localhost:9092",
+        description="brokers to ask for the rest of the cluster",
+        json_schema_extra={"allowed": "host:port, several separated by commas"},
+    )
+    input_topic: Topic = Field(default="records", description="topic with the JSON records to score")
+    alerts_topic: Topic = Field(default="alerts", description="topic for the alerts")
+    dead_letter_topic: Topic = Field(default="dead-letters", description="topic for the records that can't be scored")
+    scores_topic: Annotated[Topic | None, BeforeValidator(_empty_is_none)] = Field(
+        default=None, description="topic for the score of every record; off where empty"
+    )
+    group_id: Name = Field(
+        default="anomaly-worker", description="consumer group; processes of one group share the partitions"
+    )
+    start_from: Literal["earliest", "latest"] = Field(
+        default="earliest", description="where a group without committed offsets begins"
+    )
+    offset_out_of_range: Literal["stop", "earliest", "latest"] = Field(
+        default="stop", description="what to do when the broker has already deleted the committed offset"
+    )
+    delivery_timeout_ms: int = Field(
+        default=30_000, ge=1_000, le=600_000, description="time that a published record has to be acknowledged in"
+    )
+    session_timeout_ms: int = Field(
+        default=10_000,
+        ge=6_000,
+        le=1_800_000,
+        description="silence after which the group gives this process's partitions away",
+    )
+    options: Annotated[dict[str, Any], NoDecode, BeforeValidator(parse_options)] = Field(
+        default={},
+        description="handed to every kafka-python client: TLS, SASL, timeouts; "
+        'a value can be read from a file: `{"sasl_plain_password": {"file": "/run/secrets/password"}}`',
+        json_schema_extra={"allowed": "JSON object"},
+    )
+
+    @model_validator(mode="after")
+    def _no_loop(self) -> Self:
+        for name in ("alerts_topic", "dead_letter_topic", "scores_topic"):
+            if getattr(self, name) == self.input_topic:
+                raise PydanticCustomError(
+                    "topic_loop",
+                    "WORKER_KAFKA__{name} = '{topic}': must differ from WORKER_KAFKA__INPUT_TOPIC, "
+                    "else the worker reads what it writes",
+                    {"name": name.upper(), "topic": self.input_topic},
+                )
+        return self
+
+    def client_options(self) -> dict[str, Any]:
+        """The options in clear text, for the clients only: never log the result."""
+        return reveal(self.options)
+
+
+class BatchSettings(Group):
+    """How many records are scored together, and how long the first of them may wait."""
+
+    size: int = Field(default=8192, ge=1, le=1_000_000, description="most records in a batch")
+    max_wait_ms: int = Field(
+        default=50, ge=0, le=60_000, description="longest that a record waits for its batch to fill"
+    )
+    max_record_bytes: int = Field(
+        default=1_048_576, ge=1, le=268_435_456, description="a larger record goes to the dead letters as `too_large`"
+    )
+
+
+class ThresholdSettings(Group):
+    """The rolling quantile, one per partition."""
+
+    quantile: Ratio = Field(default=0.995, description="share of ordinary scores that lie below the threshold")
+    window: int = Field(default=20_000, ge=100, le=10_000_000, description="scores that the quantile is taken of")
+    stride: int = Field(default=256, ge=1, le=65_536, description="scored records between two updates of the threshold")
+    policy: Literal["plain"] = Field(
+        default="plain", description="how the quantile is taken: `plain` of the whole window"
+    )
+
+
+class ModelSettings(Group):
+    """What the fit takes."""
+
+    preset: Literal["denoising"] = Field(default="denoising", description="architecture and training recipe")
+    hidden: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=65_536)], ...],
+        NoDecode,
+        BeforeValidator(parse_list),
+        Field(min_length=1, max_length=32),
+    ] = Field(
+        default=(128, 64, 128),
+        description="units of each hidden layer",
+        json_schema_extra={"allowed": "1 to 32 numbers separated by commas, each 1 to 65536"},
+    )
+    steps: int = Field(
+        default=3_000, ge=1, le=10_000_000, description="most optimizer steps; early stopping can end sooner"
+    )
+    batch: int = Field(default=256, ge=1, le=1_000_000, description="rows in a training step")
+    learning_rate: float = Field(default=1e-3, gt=0, le=1, description="step size of the optimizer")
+    weight_decay: float = Field(default=1e-4, ge=0, le=1, description="pull of the weights towards zero")
+    noise: float = Field(
+        default=1.0, ge=0, le=10, description="corruption of the training input, in scales of each field"
+    )
+    swap: float = Field(
+        default=0.2, ge=0, le=0.9, description="largest share of a training row's values taken from another row"
+    )
+    holdout: float = Field(
+        default=0.2,
+        ge=0.05,
+        le=0.5,
+        description="share of the rows kept out of the fit, for early stopping and calibration",
+    )
+
+
+class TrainSettings(Group):
+    """The sidecar trainer."""
+
+    interval_s: float = Field(default=3_600, ge=1, le=2_592_000, description="seconds between two refits")
+    window_records: int = Field(
+        default=100_000, ge=100, le=10_000_000, description="recent records that a refit learns from"
+    )
+    min_records: int = Field(
+        default=1_000, ge=10, le=10_000_000, description="fewer records than this are not learned from"
+    )
+
+    @model_validator(mode="after")
+    def _window_holds_minimum(self) -> Self:
+        if self.min_records > self.window_records:
+            raise PydanticCustomError(
+                "window",
+                "WORKER_TRAIN__MIN_RECORDS = {least}: must not exceed WORKER_TRAIN__WINDOW_RECORDS = {window}",
+                {"least": self.min_records, "window": self.window_records},
+            )
+        return self
+
+
+class AlertSettings(Group):
+    """What an alert tells."""
+
+    max_reasons: int = Field(default=5, ge=1, le=1_000, description="most fields in an alert's explanation")
+    redact: Annotated[tuple[Name, ...], NoDecode, BeforeValidator(parse_list)] = Field(
+        default=(),
+        description="fields whose values are left out of alerts",
+        json_schema_extra={"allowed": "field names separated by commas"},
+    )
+
+
+class HttpSettings(Group):
+    """Health and metrics."""
+
+    port: int = Field(default=0, ge=0, le=65_535, description="port of `/livez`, `/readyz` and `/metrics`; 0 = off")
+    host: Name = Field(default="127.0.0.1", description="address to listen on; `0.0.0.0` in a container")
+    stall_s: float = Field(
+        default=60,
+        ge=1,
+        le=86_400,
+        description="seconds without progress after which `/livez` fails and stacks are logged",
+    )
+
+
+class LogSettings(Group):
+    """Logs, on standard error."""
+
+    format: Literal["json", "console"] = Field(
+        default="json", description="one JSON object per line, or text for people"
+    )
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least severe entries to write; `debug` also shows tracebacks"
+    )
+
+
+class BreakerSettings(Group):
+    """How much bad input is a fault of the stream instead of its records."""
+
+    invalid_ratio: float = Field(
+        default=0.5, gt=0, le=1, description="stop when more than this share of the window can't be scored; 1 = never"
+    )
+    invalid_window_records: int = Field(
+        default=10_000, ge=10, le=10_000_000, description="recent records that the share is taken of"
+    )
+    consecutive: int = Field(
+        default=5_000, ge=0, le=10_000_000, description="stop after this many invalid records in a row; 0 = never"
+    )
+
+
+class Settings(BaseSettings):
+    """The whole tree. `Settings()` is all defaults; `load_settings()` reads the environment and the files."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        str_strip_whitespace=True,
+        allow_inf_nan=False,
+    )
+
+    schema_file: Name = Field(default="schema.toml", description="the fields of a record")
+    model_store: Name = Field(default="models", description="where model versions live: a directory or an fsspec URL")
+    delivery: Literal["at_least_once", "exactly_once"] = Field(
+        default="at_least_once",
+        description="`at_least_once` can repeat an alert (with the same `alert_id`) after a crash",
+    )
+    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$")] = Field(
+        default="auto",
+        description="where the model runs; `auto` takes a GPU where there is one",
+        json_schema_extra={"allowed": "auto, cpu, cuda or cuda:N"},
+    )
+    seed: int = Field(default=0, ge=0, le=4_294_967_295, description="start of all that is random")
+    kafka: KafkaSettings = KafkaSettings()
+    batch: BatchSettings = BatchSettings()
+    threshold: ThresholdSettings = ThresholdSettings()
+    model: ModelSettings = ModelSettings()
+    train: TrainSettings = TrainSettings()
+    alerts: AlertSettings = AlertSettings()
+    http: HttpSettings = HttpSettings()
+    log: LogSettings = LogSettings()
+    breaker: BreakerSettings = BreakerSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - these four are the library's signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what is passed in: `load_settings` is the one reader of the environment."""
+        return (init_settings,)
