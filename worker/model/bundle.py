@@ -1,0 +1,174 @@
+"""A bundle: all that one model version is, as two plain files.
+
+    manifest.json         schema, vocabularies, scales, architecture, report, sha256 of every file and of itself
+    weights.safetensors   the network, the calibration scores, the mean error of each field
+
+Nothing is unpickled. A bundle that was cut short, flipped, mixed or made for another schema is refused on load.
+The version is a hash of the content: the same fit has the same version, wherever it ran.
+"""
+
+import hashlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from worker.errors import BundleError, SchemaError
+from worker.features.fitted import Fitted
+from worker.features.schema import Schema, parse_schema
+from worker.model.autoencoder import Autoencoder, Layout, architecture_from
+from worker.records import FloatArray
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+WEIGHTS = "weights.safetensors"
+_SELF = "manifest_sha256"
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """One model version. calibration: sorted held-out scores, float64 (n,); field_errors: mean held-out squared error
+    of each field, float64 (F,), in the order of `fields`."""
+
+    version: str
+    created_at: str
+    schema: Schema
+    fitted: Fitted
+    network: Autoencoder
+    calibration: FloatArray
+    fields: tuple[str, ...]
+    field_errors: FloatArray
+    report: dict[str, Any]
+
+    def require_schema(self, schema: Schema) -> None:
+        """BundleError, naming both fingerprints, where this bundle was made for another schema."""
+        if schema.fingerprint != self.schema.fingerprint:
+            raise BundleError(
+                f"model {self.version} was made for schema {self.schema.fingerprint[:12]}, the schema file is "
+                f"{schema.fingerprint[:12]}: fit a model for it (worker train --once), or use the schema that it knows"
+            )
+
+
+def layout_of(fitted: Fitted) -> Layout:
+    """The network's columns for these fitted features."""
+    return Layout(len(fitted.numeric), fitted.widths)
+
+
+def field_names(fitted: Fitted) -> tuple[str, ...]:
+    """The fields that a score is the mean over, in order of their first column."""
+    return tuple(dict.fromkeys((*fitted.numeric_fields, *fitted.code_fields)))
+
+
+def pack(
+    *,
+    created_at: str,
+    schema: Schema,
+    fitted: Fitted,
+    network: Autoencoder,
+    calibration: FloatArray,
+    field_errors: FloatArray,
+    report: dict[str, Any],
+) -> Bundle:
+    """Make a bundle; its version follows from its content."""
+    bundle = Bundle(
+        "", created_at, schema, fitted, network, np.sort(calibration), field_names(fitted), field_errors, report
+    )
+    weights = _weights(bundle)
+    content = hashlib.sha256(orjson.dumps(_content(bundle), option=orjson.OPT_SORT_KEYS) + weights).hexdigest()
+    values = {name: getattr(bundle, name) for name in Bundle.__slots__}
+    return Bundle(**{**values, "version": content[:12]})
+
+
+def _weights(bundle: Bundle) -> bytes:
+    tensors = {f"network.{name}": value.contiguous().cpu() for name, value in bundle.network.state_dict().items()}
+    tensors["calibration"] = torch.from_numpy(bundle.calibration)
+    tensors["field_errors"] = torch.from_numpy(bundle.field_errors)
+    return save_tensors(tensors)
+
+
+def _content(bundle: Bundle) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "schema": bundle.schema.to_toml(),
+        "schema_fingerprint": bundle.schema.fingerprint,
+        "fitted": bundle.fitted.to_json(),
+        "architecture": asdict(bundle.network.architecture),
+        "score": "mean over fields of the squared reconstruction error",
+        "report": bundle.report,
+    }
+
+
+def to_files(bundle: Bundle) -> dict[str, bytes]:
+    """The bundle as file name -> content; the manifest last, so that a copy that was cut short has none."""
+    weights = _weights(bundle)
+    manifest = {
+        **_content(bundle),
+        "version": bundle.version,
+        "created_at": bundle.created_at,
+        "files": {WEIGHTS: hashlib.sha256(weights).hexdigest()},
+    }
+    manifest[_SELF] = _digest(manifest)
+    return {WEIGHTS: weights, MANIFEST: orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)}
+
+
+def _digest(manifest: dict[str, Any]) -> str:
+    rest = {key: value for key, value in manifest.items() if key != _SELF}
+    return hashlib.sha256(orjson.dumps(rest, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The checked manifest of a bundle folder; BundleError where it is missing, broken or of another format."""
+    path = folder / MANIFEST
+    try:
+        manifest = orjson.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise BundleError(f"{path}: no such file, this is not a model version") from error
+    except (orjson.JSONDecodeError, OSError) as error:
+        raise BundleError(f"{path}: unreadable ({error})") from error
+    if not isinstance(manifest, dict) or manifest.get(_SELF) != _digest(manifest):
+        raise BundleError(f"{path}: its checksum does not match, the file was changed after it was written")
+    if manifest["format"] != FORMAT:
+        raise BundleError(f"{path}: format {manifest['format']}, this worker reads format {FORMAT}")
+    return manifest
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Read and check a bundle; BundleError says which file is broken and how."""
+    manifest = read_manifest(folder)
+    path = folder / WEIGHTS
+    try:
+        blob = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path}: unreadable ({error})") from error
+    if hashlib.sha256(blob).hexdigest() != manifest["files"][WEIGHTS]:
+        raise BundleError(f"{path}: sha256 does not match the manifest, the file is cut short or corrupt")
+    try:
+        schema = parse_schema(manifest["schema"])
+        fitted = Fitted.from_json(manifest["fitted"])
+        tensors = load_tensors(blob)
+        network = Autoencoder(layout_of(fitted), architecture_from(manifest["architecture"])).eval()
+        network.load_state_dict(
+            {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
+        )
+        calibration, field_errors = tensors["calibration"].numpy(), tensors["field_errors"].numpy()
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, SchemaError) as error:
+        raise BundleError(f"{folder}: {error}") from error
+    if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
+        raise BundleError(f"{path}: holds weights that are not finite")
+    return Bundle(
+        version=manifest["version"],
+        created_at=manifest["created_at"],
+        schema=schema,
+        fitted=fitted,
+        network=network,
+        calibration=calibration,
+        fields=field_names(fitted),
+        field_errors=field_errors,
+        report=manifest["report"],
+    )

@@ -1,0 +1,1 @@
+"""The record loop: batches, publish-then-commit, rebalances, model swaps."""
