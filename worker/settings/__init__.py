@@ -4,7 +4,7 @@
 never see a `Settings`.
 """
 
-from worker.settings.load import load_settings, variable_names
+from worker.settings.load import load_settings, variable_names, wants_debug
 from worker.settings.ranges import leaves, shown
 from worker.settings.table import settings_table
 from worker.settings.tree import (
@@ -36,4 +36,5 @@ __all__ = [
     "settings_table",
     "shown",
     "variable_names",
+    "wants_debug",
 ]

@@ -178,3 +178,11 @@ def _reason(problem: Mapping[str, Any], field: FieldInfo) -> str:
         return str(problem["msg"]).removeprefix("Value error, ")
     whole = "a whole number, " if problem["type"].startswith("int_") else ""
     return f"allowed is {whole}{allowed(field)}"
+
+
+def wants_debug() -> bool:
+    """Whether tracebacks are to be shown; also answers when the settings are what is broken."""
+    try:
+        return load_settings().log.level == "debug"
+    except SettingsError:
+        return os.environ.get("WORKER_LOG__LEVEL", "").lower() == "debug"

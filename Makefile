@@ -1,0 +1,69 @@
+# Every target does its own set-up: `make demo` or `make test` can be the first command on a fresh machine.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test test-kafka check fmt replay bench up down
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# The first Python that is new enough; name another one with PYTHON=…
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+# Where pip looks for torch besides its usual index. Empty: the CPU builds where there is no NVIDIA driver.
+TORCH_INDEX_URL ?=
+TORCH_CPU := https://download.pytorch.org/whl/cpu
+
+help:  ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+
+setup: $(READY)  ## virtual environment with the worker and all tools (PYTHON=… TORCH_INDEX_URL=…)
+
+# torch comes first and alone: only this step may look at another index.
+$(READY): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed: make setup PYTHON=/path/to/python" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@index="$(TORCH_INDEX_URL)"; \
+	if [ -z "$$index" ] && [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null; then \
+		$(BIN)/python -c 'import sys, urllib.request as r; r.urlopen(sys.argv[1] + "/torch/", timeout=5)' $(TORCH_CPU) \
+			2>/dev/null && index=$(TORCH_CPU); \
+	fi; \
+	torch=$$($(BIN)/python -c 'import tomllib; \
+		print(*(d for d in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"] if d.startswith("torch")))'); \
+	echo "pip install $$torch $${index:+(also from $$index)}"; \
+	$(BIN)/python -m pip install --quiet "$$torch" $${index:+--extra-index-url "$$index"}
+	$(BIN)/python -m pip install --quiet --editable '.[demo,compression,replay]' --group dev
+	@touch $@
+
+demo: $(READY)  ## the whole thing on this machine: broker, traffic, training, alerts (DEMO_SECONDS=60)
+	@$(BIN)/worker demo $(if $(DEMO_SECONDS),--seconds $(DEMO_SECONDS))
+
+test: $(READY)  ## all tests; Kafka tests use KAFKA_HOME if set, else the embedded broker
+	$(BIN)/python -m pytest -q
+
+test-kafka: $(READY)  ## the broker tests on Apache Kafka (KAFKA_HOME=… and Java 17 or newer)
+	@test -d "$(KAFKA_HOME)/libs" || { echo "error: KAFKA_HOME must name an Apache Kafka 4 folder (with libs/)" >&2; exit 1; }
+	@command -v java >/dev/null || { echo "error: java is not on PATH; Apache Kafka needs Java 17 or newer" >&2; exit 1; }
+	KAFKA_HOME="$(abspath $(KAFKA_HOME))" $(BIN)/python -m pytest -q -m "broker or kafka"
+
+check: $(READY)  ## lint, format, types and layers; changes nothing
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: $(READY)  ## format the code and apply safe lint fixes
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+replay: $(READY)  ## try settings on recorded traffic (FILE=… SCHEMA=… LABEL=…; without FILE on a sample)
+	@$(BIN)/worker replay $(or $(FILE),--sample) $(if $(SCHEMA),--schema $(SCHEMA)) $(if $(LABEL),--label $(LABEL))
+
+bench: $(READY)  ## measure the record path
+	@$(BIN)/python tests/bench/bench.py
+
+up:  ## Kafka, worker and trainer in containers
+	docker compose --file deploy/compose.yaml up --build --detach
+
+down:  ## stop the containers; volumes stay
+	docker compose --file deploy/compose.yaml down
