@@ -1,0 +1,106 @@
+"""Logs: one JSON object per line on standard error, whoever wrote the entry."""
+
+import subprocess
+import sys
+from typing import Any
+
+import orjson
+import pytest
+
+from worker.ops.logs import RateLimit
+
+
+def logged(code: str, *, log_format: str = "json", level: str = "info") -> list[str]:
+    """Lines on standard error of a process that sets up logs and runs `code`."""
+    script = (
+        "import logging, structlog, threading, warnings\n"
+        "from worker.ops.logs import configure_logs\n"
+        f"configure_logs({log_format!r}, {level!r})\nlog = structlog.get_logger()\n{code}"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout == ""
+    return run.stderr.splitlines()
+
+
+def entries(code: str, *, level: str = "info") -> list[dict[str, Any]]:
+    return [orjson.loads(line) for line in logged(code, level=level)]
+
+
+def test_an_entry_is_one_json_object_with_its_values() -> None:
+    (entry,) = entries("log.info('batch', records=3, topic='t')")
+
+    assert entry.pop("timestamp").endswith("Z")
+    assert entry == {"event": "batch", "level": "info", "records": 3, "topic": "t"}
+
+
+def test_entries_below_the_level_are_left_out() -> None:
+    assert [entry["event"] for entry in entries("log.info('a'); log.warning('b')", level="warning")] == ["b"]
+
+
+def test_console_entries_are_plain_text_without_colours_in_a_pipe() -> None:
+    (line,) = logged("log.info('batch', records=3)", log_format="console")
+
+    assert "batch" in line
+    assert "records=3" in line
+    assert "\x1b" not in line
+
+
+def test_a_traceback_is_a_field_and_shows_no_local_variables() -> None:
+    code = "password = 'hunter2'\ntry: 1 / 0\nexcept ZeroDivisionError: log.exception('failed')"
+
+    (entry,) = entries(code)
+    lines = logged(code, log_format="console")
+
+    assert "ZeroDivisionError" in entry["exception"]
+    assert any("ZeroDivisionError" in line for line in lines)
+    assert not any("hunter2" in line for line in lines)
+
+
+def test_entries_of_other_libraries_come_out_the_same_way_from_warning_on() -> None:
+    code = "other = logging.getLogger('kafka.client'); other.info('chatter'); other.warning('lost %s', 'broker')"
+
+    (entry,) = entries(code)
+
+    assert (entry["event"], entry["level"], entry["logger"]) == ("lost broker", "warning", "kafka.client")
+
+
+def test_debug_shows_what_other_libraries_chatter() -> None:
+    assert entries("logging.getLogger('kafka').debug('chatter')", level="debug")[0]["event"] == "chatter"
+
+
+def test_a_noisy_library_gets_five_entries_of_a_kind() -> None:
+    code = "for n in range(100): logging.getLogger('kafka').warning('lost %s', n)\nlog.info('still here')"
+
+    assert [entry["event"] for entry in entries(code)] == [f"lost {n}" for n in range(5)] + ["still here"]
+
+
+def test_warnings_and_dying_threads_are_entries_too() -> None:
+    code = "warnings.warn('old')\nthread = threading.Thread(target=lambda: 1 / 0, name='t1')\nthread.start(); thread.join()"
+
+    warning, death = entries(code)
+
+    assert "old" in warning["event"]
+    assert (death["event"], death["thread"]) == ("thread died", "t1")
+    assert "ZeroDivisionError" in death["exception"]
+
+
+def test_setting_up_twice_writes_each_entry_once() -> None:
+    assert len(entries("configure_logs('json', 'info'); logging.getLogger('x').warning('once')")) == 1
+
+
+def test_the_rate_limit_says_how_many_it_left_out() -> None:
+    now = 0.0
+    limit = RateLimit(limit=2, period_s=60, clock=lambda: now)
+
+    first = [limit.admit("a") for _ in range(5)]
+    other = limit.admit("b")
+    now = 61.0
+
+    assert first == [0, 0, None, None, None]
+    assert other == 0
+    assert limit.admit("a") == 3
+
+
+def test_an_unknown_level_is_refused() -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        logged("", level="loud")

@@ -1,0 +1,104 @@
+"""Logs on standard error: one JSON object per line, or text for people. Nothing is logged per record.
+
+Log with `structlog.get_logger()`. Records of the standard library's loggers (the Kafka client's are the noisy ones),
+warnings and errors of background threads come out the same way.
+"""
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+import orjson
+import structlog
+
+_LIMIT = 5
+_PERIOD_S = 60.0
+
+
+def configure_logs(log_format: Literal["json", "console"] = "json", level: str = "info") -> None:
+    """Set up logging for this process. Calling it again replaces the earlier set-up.
+
+    level: debug, info, warning or error. Other libraries' entries below warning are left out except with debug.
+    """
+    least = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *(_json() if log_format == "json" else _console()),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(least),
+        logger_factory=(
+            structlog.BytesLoggerFactory(sys.stderr.buffer)
+            if log_format == "json"
+            else structlog.WriteLoggerFactory(sys.stderr)
+        ),
+        cache_logger_on_first_use=False,
+    )
+    root = logging.getLogger()
+    root.handlers = [handler for handler in root.handlers if not isinstance(handler, ForeignLogs)]
+    root.addHandler(ForeignLogs())
+    root.setLevel(least if least == logging.DEBUG else max(least, logging.WARNING))
+    logging.captureWarnings(capture=True)
+    threading.excepthook = _log_thread_error
+
+
+def _json() -> list[Any]:
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=orjson.dumps)]
+
+
+def _console() -> list[Any]:
+    # The default formatter prints every local variable, passwords included.
+    plain = structlog.dev.plain_traceback
+    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+
+
+def _log_thread_error(args: threading.ExceptHookArgs) -> None:
+    thread = args.thread.name if args.thread else "unknown"
+    structlog.get_logger().error("thread died", thread=thread, exc_info=args.exc_value)
+
+
+class RateLimit:
+    """Lets `limit` entries of a kind through per period and counts the rest."""
+
+    def __init__(self, limit: int = _LIMIT, period_s: float = _PERIOD_S, clock: Callable[[], float] = time.monotonic):
+        self._limit, self._period_s, self._clock = limit, period_s, clock
+        self._seen: dict[object, tuple[float, int]] = {}
+        self._lock = threading.Lock()
+
+    def admit(self, kind: object) -> int | None:
+        """None when the entry is one too many, else how many of its kind were left out before it."""
+        now = self._clock()
+        with self._lock:
+            begin, count = self._seen.get(kind, (now, 0))
+            if now - begin >= self._period_s:
+                self._seen[kind] = (now, 1)
+                return max(0, count - self._limit)
+            if len(self._seen) > 1_000:
+                self._seen.clear()
+            self._seen[kind] = (begin, count + 1)
+            return 0 if count < self._limit else None
+
+
+class ForeignLogs(logging.Handler):
+    """Hands the entries of the standard library's loggers to structlog, a few of each kind per minute."""
+
+    def __init__(self, rate_limit: RateLimit | None = None) -> None:
+        super().__init__()
+        self._rate_limit = rate_limit or RateLimit()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log one entry; its kind is its logger, its level and its text before the values are filled in."""
+        left_out = self._rate_limit.admit((record.name, record.levelno, str(record.msg)))
+        if left_out is None:
+            return
+        extra: dict[str, Any] = {"left_out": left_out} if left_out else {}
+        if record.exc_info and record.exc_info[1]:
+            extra["exc_info"] = record.exc_info[1]
+        try:
+            structlog.get_logger().log(record.levelno, record.getMessage(), logger=record.name, **extra)
+        except Exception:  # noqa: BLE001 - logging's own rule: a log entry never breaks the caller
+            self.handleError(record)
