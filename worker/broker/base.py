@@ -63,6 +63,9 @@ class Consumer(Protocol):
         For reading a batch again after a delivery failed. Partitions that are no longer assigned are left out.
         """
 
+    def membership(self) -> object:
+        """What a transaction carries so that the broker can refuse the offsets of a stale member. Does not block."""
+
     def assignment(self) -> frozenset[Partition]:
         """The partitions of the last assignment. After max_poll_interval_ms it is stale: see `is_member`."""
 
@@ -94,13 +97,16 @@ class Consumer(Protocol):
 class Producer(Protocol):
     """Sends records. After a DeliveryError it is dead: close it and build another."""
 
+    def fits(self, outgoing: Outgoing) -> bool:
+        """Whether the client's own size limit allows this record; the broker's may be lower."""
+
     def send(self, outgoing: Outgoing) -> None:
         """Hands one record over; it is published some time before the next `flush` returns.
 
         Blocks only while the buffer is full or the topic's partitions are unknown, at most the client's
         max_block_ms. A header whose value is None is sent with an empty value (the client cannot send null).
 
-        Raises RecordTooLarge (nothing was sent; the producer lives on), DeliveryError (dead).
+        Raises RecordTooLarge (this record was not sent; the producer lives on), DeliveryError (dead).
         """
 
     def flush(self, timeout_s: float) -> None:
@@ -108,7 +114,7 @@ class Producer(Protocol):
 
         Raises DeliveryError when one was not, or not in time: this producer is dead, and the records may have been
         written or not. Raises RecordTooLarge, naming the refused records, when the broker refused some for their
-        size and acknowledged all others: the producer lives on.
+        size. This producer is dead then, too: the refused ones leave a gap in its sequence numbers.
         """
 
     def close(self, timeout_s: float) -> None:
@@ -118,18 +124,27 @@ class Producer(Protocol):
 class Delivery(Protocol):
     """Publishes a batch's results and commits its offsets, in this order or as one."""
 
+    def open(self) -> None:
+        """Builds the producer now, not at the first publish. Call it before the first poll.
+
+        exactly_once: it ends what a killed predecessor left open, for which the first poll would wait.
+        Raises BrokerUnavailable, SettingsError, FatalError; may be called again.
+        """
+
     def publish(self, outgoing: Sequence[Outgoing], next_offsets: Mapping[Partition, int]) -> None:
         """All of `outgoing` acknowledged, then `next_offsets` committed; when it returns, both are done.
 
-        When it raises, nothing was committed (BrokerUnavailable: possibly committed, which is safe, since all of
-        `outgoing` was acknowledged). Publishing the same batch again is always allowed:
+        When it raises, nothing was committed, or (BrokerUnavailable) it is not known whether all of it was.
 
-        - TransientError: wait, seek back or drop the batch, publish again; clients are rebuilt inside.
-        - CommitRefused (transient too): the partitions are lost; drop the batch and poll.
+        - CommitRefused: these partitions may be another member's now; drop the batch and poll.
+        - other TransientError: wait, then publish the same batch again until it works; producers are rebuilt
+          inside, and what turns out to be committed already is not published twice by exactly_once. Meanwhile keep
+          the membership by polling with everything paused; drop the batch if its partitions were revoked.
         - RecordTooLarge: `error.records` are the ones to shorten; publish the whole batch again with the short ones.
         - FatalError (Fenced, ...): stop.
 
-        Blocks at most the delivery timeout plus the commit timeout. Call it from the thread that polls.
+        Blocks at most the delivery timeout plus the commit timeout, after an outage also the time to build a
+        producer. Call it from the thread that polls.
         """
 
     def close(self, timeout_s: float) -> None:
@@ -171,3 +186,25 @@ class RangeReader(Protocol):
 
     def close(self, timeout_s: float) -> None:
         """Never raises; may be called twice."""
+
+
+class TransactionalProducer(Protocol):
+    """A producer whose records and offsets become visible together. Every call ends within its deadline.
+
+    After CommitRefused it lives on. After any other error it is dead: close it and build another with the same
+    transactional id, which ends what was left open.
+    """
+
+    def fits(self, outgoing: Outgoing) -> bool:
+        """Whether the client's own size limit allows this record."""
+
+    def transact(self, outgoing: Sequence[Outgoing], offsets: Mapping[Partition, int], membership: object) -> None:
+        """All records and the offsets of the group that `membership` belongs to, as one transaction.
+
+        Raises CommitRefused (the group has moved on) and RecordTooLarge (naming the records), both after the
+        transaction was aborted; DeliveryError when it was not committed; BrokerUnavailable when that is not known;
+        Fenced when another producer has taken over the transactional id.
+        """
+
+    def close(self, timeout_s: float) -> None:
+        """Returns within about `timeout_s`. Never raises; may be called twice."""

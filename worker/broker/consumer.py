@@ -1,0 +1,214 @@
+"""A member of a consumer group on Kafka: batches of unconverted records, offsets committed when told to."""
+
+import threading
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final, Literal
+
+from kafka import ConsumerRebalanceListener, TopicPartition
+from kafka import errors as kafka_errors
+from kafka.structs import MemberState, OffsetAndMetadata
+
+from worker.broker.base import Changes, Polled
+from worker.broker.client import Connection, build_consumer
+from worker.broker.deadline import bounded
+from worker.broker.translate import translated
+from worker.errors import BrokerUnavailable, OffsetOutOfRange
+from worker.records import Partition
+
+Start = Literal["earliest", "latest"]
+OutOfRange = Literal["stop", "earliest", "latest"]
+
+_COMMIT_TIMEOUT_S: Final = 15.0
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python ships no types
+    """Notes what changed. It runs on the client's IO thread, where every blocking call of the client fails."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._assigned: set[Partition] = set()
+        self._revoked: set[Partition] = set()
+
+    def on_partitions_revoked(self, revoked: Collection[Any]) -> None:
+        partitions = {Partition(*partition) for partition in revoked}
+        with self._lock:
+            self._assigned -= partitions
+            self._revoked |= partitions
+
+    def on_partitions_assigned(self, assigned: Collection[Any]) -> None:
+        with self._lock:
+            self._assigned |= {Partition(*partition) for partition in assigned}
+
+    def take(self) -> Changes:
+        with self._lock:
+            changes = Changes(frozenset(self._assigned), frozenset(self._revoked))
+            self._assigned.clear()
+            self._revoked.clear()
+        return changes
+
+
+class GroupConsumer:
+    """worker.broker.base.Consumer on Kafka.
+
+    start: where a partition without a committed offset begins.
+    out_of_range: what a committed offset that no longer exists leads to: "stop" raises OffsetOutOfRange.
+    read_committed: skip records of open and aborted transactions, and wait for offsets that a transaction is about
+    to commit; exactly-once needs it.
+    Raises (on creation) BrokerUnavailable, SettingsError, FatalError.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        topics: Sequence[str],
+        group_id: str,
+        *,
+        start: Start = "earliest",
+        out_of_range: OutOfRange = "stop",
+        read_committed: bool = False,
+        commit_timeout_s: float = _COMMIT_TIMEOUT_S,
+    ) -> None:
+        self._start = start
+        self._out_of_range = out_of_range
+        self._commit_timeout_s = commit_timeout_s
+        self._listener = _Listener()
+        self._closed = False
+        isolation = {"isolation_level": "read_committed"} if read_committed else {}
+        self._client = build_consumer(connection, group_id=group_id, **isolation)
+        with translated("subscribing"):
+            self._client.subscribe(list(topics), listener=self._listener)
+
+    def poll(self, timeout_ms: int, max_records: int) -> Polled:
+        """See Consumer.poll."""
+        deadline = time.monotonic() + timeout_ms / 1000
+        while True:
+            left_ms = max(0, int((deadline - time.monotonic()) * 1000))
+            try:
+                with translated("reading records"):
+                    polled = self._poll_once(left_ms, max_records)
+            except BrokerUnavailable:
+                # The client heals by itself; an empty poll keeps the caller's loop, and its clock, going.
+                time.sleep(min(left_ms, 100) / 1000)
+                polled = {}
+            if polled or time.monotonic() >= deadline:
+                return polled
+
+    def _poll_once(self, timeout_ms: int, max_records: int) -> Polled:
+        try:
+            polled = self._client.poll(timeout_ms=timeout_ms, max_records=max_records)
+        except kafka_errors.NoOffsetForPartitionError as error:
+            self._move(self._start, error.args[0])
+            return {}
+        except kafka_errors.OffsetOutOfRangeError as error:
+            self._resolve_out_of_range(error.args[0])
+            return {}
+        except kafka_errors.LogTruncationError as error:
+            self._resolve_out_of_range(error.divergent_offsets)
+            return {}
+        return {Partition(*partition): records for partition, records in polled.items()}
+
+    def _resolve_out_of_range(self, offsets: Mapping[Any, Any]) -> None:
+        if self._out_of_range == "stop":
+            places = ", ".join(f"{p.topic}[{p.partition}] at {offset}" for p, offset in sorted(offsets.items()))
+            raise OffsetOutOfRange(
+                f"the next offset to read is no longer in the log: {places}; records were deleted before they were "
+                "read. Choose where to go on with kafka.out_of_range (earliest or latest)"
+            )
+        self._move(self._out_of_range, offsets)
+
+    def _move(self, where: Start, partitions: Collection[Any]) -> None:
+        assigned = [partition for partition in partitions if partition in self._client.assignment()]
+        if assigned:
+            seek = self._client.seek_to_beginning if where == "earliest" else self._client.seek_to_end
+            seek(*assigned)
+
+    def changes(self) -> Changes:
+        """See Consumer.changes."""
+        return self._listener.take()
+
+    def commit(self, offsets: Mapping[Partition, int]) -> None:
+        """See Consumer.commit."""
+        if not offsets:
+            return
+        with translated("committing offsets"):
+            self._client.commit(as_kafka_offsets(offsets), timeout_ms=int(self._commit_timeout_s * 1000))
+
+    def committed(self, partitions: Collection[Partition]) -> Mapping[Partition, int | None]:
+        """See Consumer.committed."""
+        timeout_ms = int(self._commit_timeout_s * 1000)
+        with translated("reading committed offsets"):
+            return {p: self._client.committed(TopicPartition(*p), timeout_ms=timeout_ms) for p in partitions}
+
+    def seek(self, offsets: Mapping[Partition, int]) -> None:
+        """See Consumer.seek."""
+        assigned = self._client.assignment()
+        for partition, offset in offsets.items():
+            if partition in assigned:
+                self._client.seek(TopicPartition(*partition), offset)
+
+    def assignment(self) -> frozenset[Partition]:
+        """See Consumer.assignment."""
+        return frozenset(Partition(*partition) for partition in self._client.assignment())
+
+    def is_member(self) -> bool:
+        """See Consumer.is_member."""
+        return not self._closed and bool(self._client.group_metadata().state == MemberState.STABLE)
+
+    def membership(self) -> Any:
+        """What a transaction carries so that the broker can refuse the offsets of a stale member (KIP-447)."""
+        return self._client.group_metadata()
+
+    def pause(self, partitions: Collection[Partition]) -> None:
+        """See Consumer.pause."""
+        self._client.pause(*self._assigned_of(partitions))
+
+    def resume(self, partitions: Collection[Partition]) -> None:
+        """See Consumer.resume."""
+        self._client.resume(*self._assigned_of(partitions))
+
+    def _assigned_of(self, partitions: Collection[Partition]) -> list[Any]:
+        assigned = self._client.assignment()
+        return [TopicPartition(*partition) for partition in partitions if partition in assigned]
+
+    def positions(self) -> Mapping[Partition, int]:
+        """See Consumer.positions."""
+        positions: dict[Partition, int] = {}
+        for partition in self._client.assignment():
+            try:
+                offset = self._client.position(partition, timeout_ms=0)
+            except kafka_errors.KafkaError:  # no position yet, or taken away just now
+                continue
+            if offset is not None:
+                positions[Partition(*partition)] = offset
+        return positions
+
+    def lag(self) -> Mapping[Partition, int]:
+        """See Consumer.lag."""
+        lags: dict[Partition, int] = {}
+        for partition, position in self.positions().items():
+            try:
+                end = self._client.highwater(TopicPartition(*partition))
+            except kafka_errors.IllegalStateError:  # taken away just now
+                continue
+            if end is not None:
+                lags[partition] = max(0, end - position)
+        return lags
+
+    def close(self, timeout_s: float) -> None:
+        """See Consumer.close."""
+        if self._closed:
+            return
+        self._closed = True
+        timeout_ms = int(timeout_s * 1000)
+        try:
+            bounded(
+                lambda: self._client.close(autocommit=False, timeout_ms=timeout_ms), timeout_s, "closing the consumer"
+            )
+        except (BrokerUnavailable, kafka_errors.KafkaError, RuntimeError, OSError):
+            return  # the group notices by the session timeout
+
+
+def as_kafka_offsets(offsets: Mapping[Partition, int]) -> dict[Any, Any]:
+    """The client's form of offsets to commit."""
+    return {TopicPartition(*partition): OffsetAndMetadata(offset, "", -1) for partition, offset in offsets.items()}

@@ -1,0 +1,201 @@
+"""Producers on Kafka whose every send is accounted for: acknowledged, refused, or the producer is dead.
+
+kafka-python's idempotent producer dies silently: once a batch that was sent has expired, the futures of later sends
+neither complete nor fail. So any failure is final here, and nothing waits for a future without a deadline.
+"""
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, cast
+
+from kafka import errors as kafka_errors
+
+from worker.broker.client import Connection, build_producer
+from worker.broker.consumer import as_kafka_offsets
+from worker.broker.deadline import bounded
+from worker.broker.translate import translate, translated
+from worker.errors import BrokerUnavailable, DeliveryError, FatalError, Fenced, RecordTooLarge, WorkerError
+from worker.records import Outgoing, Partition
+
+_TOO_LARGE: Final = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
+_RECORD_OVERHEAD: Final = 128  # bytes of a batch's and a record's own fields, more than the format needs
+_HEADER_OVERHEAD: Final = 10
+
+
+class AcknowledgedProducer:
+    """worker.broker.base.Producer on Kafka. Raises (on creation) BrokerUnavailable, SettingsError, FatalError."""
+
+    def __init__(self, connection: Connection, **config: Any) -> None:
+        self._client = build_producer(connection, **config)
+        self._limit = int(self._client.config["max_request_size"])
+        self._transactional = self._client.config["transactional_id"] is not None
+        self._pending: list[tuple[Any, Outgoing]] = []
+        self._closed = False
+
+    def fits(self, outgoing: Outgoing) -> bool:
+        """See Producer.fits."""
+        size = _RECORD_OVERHEAD + len(outgoing.key or b"") + len(outgoing.value or b"")
+        size += sum(len(name) * 4 + len(value or b"") + _HEADER_OVERHEAD for name, value in outgoing.headers)
+        return size <= self._limit
+
+    def send(self, outgoing: Outgoing) -> None:
+        """See Producer.send."""
+        headers = [(name, value or b"") for name, value in outgoing.headers]
+        try:
+            future = self._client.send(outgoing.topic, value=outgoing.value, key=outgoing.key, headers=headers)
+        except _TOO_LARGE as error:
+            raise RecordTooLarge(f"a record for {outgoing.topic} is too large: {error}", [outgoing]) from error
+        except kafka_errors.KafkaTimeoutError as error:
+            raise DeliveryError(
+                f"sending to {outgoing.topic}: the broker is away, or the topic does not exist ({error})"
+            ) from error
+        except kafka_errors.KafkaError as error:
+            raise self._failure(error, outgoing.topic) from error
+        self._pending.append((future, outgoing))
+
+    def flush(self, timeout_s: float) -> None:
+        """See Producer.flush."""
+        pending, self._pending = self._pending, []
+        if not pending:
+            return
+        deadline = time.monotonic() + timeout_s
+        # Splitting a batch that was too large breaks flush's own wait; the futures below tell the truth.
+        with contextlib.suppress(kafka_errors.KafkaError):
+            self._client.flush(timeout_s)
+        errors = [(error, sent) for future, sent in pending if (error := _outcome(future, deadline)) is not None]
+        refused = [sent for error, sent in errors if isinstance(error, _TOO_LARGE)]
+        if refused:
+            topics = ", ".join(sorted({sent.topic for sent in refused}))
+            raise RecordTooLarge(f"{len(refused)} records are too large for {topics}", refused)
+        if errors:
+            error, sent = errors[0]
+            raise self._failure(error, sent.topic, len(errors)) from error
+
+    def _failure(self, error: Exception, topic: str, count: int = 1) -> WorkerError:
+        ours = translate(error, f"sending to {topic}")
+        if isinstance(ours, Fenced) and not self._transactional:
+            return DeliveryError(str(ours))  # its own retries outdated its epoch; there is nobody else
+        if isinstance(ours, FatalError) and not isinstance(error, kafka_errors.IllegalStateError):
+            return ours  # not authorised, fenced, ...: sending again can't help
+        return DeliveryError(f"{count} records were not acknowledged; {ours}")
+
+    def close(self, timeout_s: float) -> None:
+        """See Producer.close."""
+        if self._closed:
+            return
+        self._closed = True
+        self._pending.clear()
+        close_client(self._client, timeout_s)
+
+
+class TransactionalKafkaProducer:
+    """worker.broker.base.TransactionalProducer on Kafka: begin, send, offsets, commit, each transaction one call.
+
+    timeout_s: for a whole transaction. transaction_timeout_s: after it the broker aborts what a killed process
+    left open; the next owner of its partitions waits that long (plus the broker's scan, up to 10 s).
+    Raises (on creation) BrokerUnavailable, SettingsError, FatalError.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        transactional_id: str,
+        *,
+        timeout_s: float = 30.0,
+        transaction_timeout_s: float = 10.0,
+    ) -> None:
+        self._timeout_s = timeout_s
+        self._transaction_timeout_s = transaction_timeout_s
+        self._sender = AcknowledgedProducer(
+            connection, transactional_id=transactional_id, transaction_timeout_ms=int(transaction_timeout_s * 1000)
+        )
+        self._client = self._sender._client  # noqa: SLF001  # the same room; the client is shared by both views
+        try:
+            with translated("starting the transactional producer"):
+                bounded(self._client.init_transactions, timeout_s, "starting the transactional producer")
+        except BaseException:
+            self.close(1.0)
+            raise
+
+    def fits(self, outgoing: Outgoing) -> bool:
+        """See TransactionalProducer.fits."""
+        return self._sender.fits(outgoing)
+
+    def transact(self, outgoing: Sequence[Outgoing], offsets: Mapping[Partition, int], membership: object) -> None:
+        """See TransactionalProducer.transact."""
+        started = time.monotonic()
+        try:
+            bounded(lambda: self._transact(outgoing, offsets, membership), self._timeout_s, "committing a transaction")
+        except Fenced as error:
+            if time.monotonic() - started >= self._transaction_timeout_s:
+                # The broker aborts a transaction that is too old in the same way as a new owner of the id does.
+                raise BrokerUnavailable(f"the transaction took too long and was aborted: {error}") from error
+            raise
+
+    def _transact(self, outgoing: Sequence[Outgoing], offsets: Mapping[Partition, int], membership: object) -> None:
+        with translated("beginning a transaction"):
+            self._client.begin_transaction()
+        try:
+            # 1. Every record is acknowledged ...
+            for record in outgoing:
+                self._sender.send(record)
+            self._sender.flush(self._timeout_s)
+            # 2. ... and the offsets are part of the transaction ...
+            with translated("adding offsets to the transaction"):
+                self._client.send_offsets_to_transaction(as_kafka_offsets(offsets), membership)
+        except (FatalError, BrokerUnavailable):
+            raise
+        except WorkerError as error:  # CommitRefused, RecordTooLarge, DeliveryError: nothing may be committed
+            self._abort(error)
+            raise
+        # 3. ... before it is committed.
+        with translated("committing a transaction"):
+            self._client.commit_transaction()
+
+    def _abort(self, cause: WorkerError) -> None:
+        try:
+            self._client.abort_transaction()
+        except kafka_errors.KafkaError as error:
+            if isinstance(cause, DeliveryError):
+                return  # dead either way; the next producer with this id aborts it
+            raise _fatal_or_delivery(error) from cause
+
+    def close(self, timeout_s: float) -> None:
+        """See TransactionalProducer.close."""
+        self._sender.close(timeout_s)
+
+
+def _fatal_or_delivery(error: Exception) -> WorkerError:
+    ours = translate(error, "aborting a transaction")
+    return ours if isinstance(ours, Fenced) else DeliveryError(str(ours))
+
+
+def _outcome(future: Any, deadline: float) -> Exception | None:
+    """Why a send failed, None once it is acknowledged; waits until the deadline."""
+    if not future.is_done:
+        try:
+            future.get(timeout=max(0.0, deadline - time.monotonic()))
+        except kafka_errors.KafkaError as error:
+            return cast("Exception", error)
+    failure = future.exception
+    return failure if isinstance(failure, Exception) else None
+
+
+def close_client(client: Any, timeout_s: float) -> None:
+    """Closes a KafkaProducer within about `timeout_s`, dropping what is still unsent; never raises.
+
+    KafkaProducer.close raises when its flush times out and then leaves its thread running: that is stopped here.
+    """
+
+    def close() -> None:
+        try:
+            client.close(timeout=timeout_s)
+        except kafka_errors.KafkaError:
+            client._sender.force_close()  # noqa: SLF001  # there is no public way to stop it
+            client.close(timeout=0)
+
+    try:
+        bounded(close, timeout_s + 1.0, "closing a producer")
+    except (BrokerUnavailable, kafka_errors.KafkaError, RuntimeError, OSError):
+        return

@@ -1,0 +1,151 @@
+"""Reading parts of a topic outside of any group."""
+
+import heapq
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import attrgetter
+from typing import Any, Final, TypeVar
+
+from kafka import TopicPartition
+from kafka import errors as kafka_errors
+
+from worker.broker.base import Bounds
+from worker.broker.client import Connection, build_consumer
+from worker.broker.deadline import bounded
+from worker.broker.translate import translated
+from worker.errors import BrokerUnavailable, MissingTopic
+from worker.records import Partition, RawMessage
+
+T = TypeVar("T")
+_POLL_MS: Final = 500
+_BATCH: Final = 8192
+
+
+class TopicReader:
+    """worker.broker.base.RangeReader on Kafka.
+
+    read_committed: leave out what open and aborted transactions wrote; ends are then the last stable offsets.
+    timeout_s: for each question to the broker, and the longest silence while reading.
+    Raises (on creation) BrokerUnavailable, SettingsError, FatalError.
+    """
+
+    def __init__(self, connection: Connection, *, read_committed: bool = False, timeout_s: float = 30.0) -> None:
+        isolation = "read_committed" if read_committed else "read_uncommitted"
+        self._timeout_s = timeout_s
+        self._client = build_consumer(
+            connection, group_id=None, auto_offset_reset="earliest", isolation_level=isolation
+        )
+        self._closed = False
+
+    def partitions(self, topic: str) -> Sequence[Partition]:
+        """See RangeReader.partitions."""
+        numbers = self._ask(lambda: self._client.partitions_for_topic(topic), f"looking up {topic}")
+        if not numbers:
+            raise MissingTopic(f"no such topic: {topic}")
+        return [Partition(topic, number) for number in sorted(numbers)]
+
+    def start_offsets(self, topic: str) -> Mapping[Partition, int]:
+        """See RangeReader.start_offsets."""
+        return self._offsets(self._client.beginning_offsets, self.partitions(topic))
+
+    def end_offsets(self, topic: str) -> Mapping[Partition, int]:
+        """See RangeReader.end_offsets."""
+        return self._offsets(self._client.end_offsets, self.partitions(topic))
+
+    def offsets_for_times(self, topic: str, timestamp_ms: int) -> Mapping[Partition, int]:
+        """See RangeReader.offsets_for_times."""
+        ends = self.end_offsets(topic)
+        wanted = {TopicPartition(*partition): timestamp_ms for partition in ends}
+        found = self._ask(lambda: self._client.offsets_for_times(wanted), f"looking up a time in {topic}")
+        return {p: ends[p] if found.get(p) is None else min(found[p].offset, ends[p]) for p in ends}
+
+    def read(self, bounds: Bounds) -> Iterator[Sequence[RawMessage]]:
+        """See RangeReader.read."""
+        ends = self._begin(bounds)
+        heard = time.monotonic()
+        while ends:
+            with translated("reading a range"):
+                polled = self._client.poll(timeout_ms=_POLL_MS, max_records=_BATCH)
+            for partition, records in polled.items():
+                heard = time.monotonic()
+                if partition in ends:
+                    wanted = records[: bisect_left(records, ends[partition], key=attrgetter("offset"))]
+                    if wanted:
+                        yield wanted
+            finished = [partition for partition, end in ends.items() if self._position(partition) >= end]
+            for partition in finished:
+                del ends[partition]
+                self._client.pause(TopicPartition(*partition))
+            if finished:
+                heard = time.monotonic()
+            if time.monotonic() - heard > self._timeout_s:
+                raise BrokerUnavailable(f"reading a range: no records within {self._timeout_s:g} s")
+
+    def _begin(self, bounds: Bounds) -> dict[Partition, int]:
+        """Assigns and seeks; the ends that are still to be reached, never beyond the end of the log."""
+        asked = [partition for partition, (start, end) in bounds.items() if start < end]
+        if not asked:
+            return {}
+        starts = self._offsets(self._client.beginning_offsets, asked)
+        log_ends = self._offsets(self._client.end_offsets, asked)
+        todo: dict[Partition, tuple[int, int]] = {}
+        for partition in asked:
+            start, end = bounds[partition]
+            start, end = max(start, starts[partition]), min(end, log_ends[partition])
+            if start < end:
+                todo[partition] = (start, end)
+        with translated("reading a range"):
+            self._client.assign([TopicPartition(*partition) for partition in todo])
+            for partition, (start, _) in todo.items():
+                self._client.seek(TopicPartition(*partition), start)
+                self._client.resume(TopicPartition(*partition))
+        return {partition: end for partition, (_, end) in todo.items()}
+
+    def _position(self, partition: Partition) -> int:
+        try:
+            offset = self._client.position(TopicPartition(*partition), timeout_ms=0)
+        except kafka_errors.KafkaError:
+            return -1
+        return -1 if offset is None else int(offset)
+
+    def latest(self, topic: str, count: int) -> Sequence[RawMessage]:
+        """See RangeReader.latest."""
+        starts, ends = self.start_offsets(topic), self.end_offsets(topic)
+        shares = share_out(count, {partition: ends[partition] - starts[partition] for partition in ends})
+        read: dict[Partition, list[RawMessage]] = {partition: [] for partition in ends}
+        for batch in self.read({p: (ends[p] - share, ends[p]) for p, share in shares.items()}):
+            read[Partition(batch[0].topic, batch[0].partition)].extend(batch)
+        return list(heapq.merge(*read.values(), key=attrgetter("timestamp")))
+
+    def _offsets(
+        self, question: Callable[[list[Any]], Mapping[Any, int]], partitions: Sequence[Partition]
+    ) -> dict[Partition, int]:
+        wanted = [TopicPartition(*partition) for partition in partitions]
+        found = self._ask(lambda: question(wanted), "looking up offsets")
+        return {Partition(*partition): int(offset) for partition, offset in found.items()}
+
+    def _ask(self, question: Callable[[], T], what: str) -> T:
+        with translated(what):
+            return bounded(question, self._timeout_s, what)
+
+    def close(self, timeout_s: float) -> None:
+        """See RangeReader.close."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            bounded(lambda: self._client.close(autocommit=False), timeout_s, "closing a reader")
+        except (BrokerUnavailable, kafka_errors.KafkaError, RuntimeError, OSError):
+            return
+
+
+def share_out(count: int, available: Mapping[Partition, int]) -> Mapping[Partition, int]:
+    """`count` split evenly over the partitions, none above what it has; the rest goes to those that have more."""
+    shares: dict[Partition, int] = {}
+    left = count
+    # From the smallest on: what one can't give is spread over all that follow.
+    for position, partition in enumerate(sorted(available, key=lambda p: (available[p], p))):
+        shares[partition] = min(available[partition], -(-left // (len(available) - position)))
+        left -= shares[partition]
+    return shares
