@@ -73,9 +73,10 @@ def test_a_noisy_library_gets_five_entries_of_a_kind() -> None:
 
     assert [entry["event"] for entry in entries(code)] == [f"lost {n}" for n in range(5)] + ["still here"]
 
-
-def test_warnings_and_dying_threads_are_entries_too() -> None:
-    code = "warnings.warn('old')\nthread = threading.Thread(target=lambda: 1 / 0, name='t1')\nthread.start(); thread.join()"
+    code = (
+        "warnings.warn('old')\n"
+        "thread = threading.Thread(target=lambda: 1 / 0, name='t1')\nthread.start(); thread.join()"
+    )
 
     warning, death = entries(code)
 

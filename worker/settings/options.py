@@ -59,8 +59,8 @@ def _option(name: str, value: Any) -> Any:
         raise ValueError(f"option {name} is set by the worker" + (f", from {instead}" if instead else ""))
     if isinstance(value, dict) and set(value) == {"file"}:
         return SecretStr(read_secret(name, str(value["file"])))
-    if is_secret(name) and isinstance(value, str):
-        return SecretStr(value)
+    if is_secret(name) and isinstance(value, str | int | float):
+        return SecretStr(str(value))
     return value
 
 
