@@ -1,0 +1,1 @@
+"""Records to model input: schema, decode, vectorize, infer."""

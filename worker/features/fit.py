@@ -1,0 +1,91 @@
+"""Learn scales, vocabularies and missing-field patterns from rows."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from worker.errors import DataError
+from worker.features.columns import Column, read_columns
+from worker.features.decode import Row
+from worker.features.fitted import PRESENCE, CodeColumn, FieldStats, Fitted, NumericColumn
+from worker.features.parts import categories, missing_patterns, numeric_parts, part_names
+from worker.features.scaling import CYCLE, Scaling, fit_scaling
+from worker.features.schema import Field, Schema
+from worker.records import FloatArray
+
+MAX_PATTERNS = 64
+
+
+def fit_vectorizer(schema: Schema, rows: Sequence[Row]) -> Fitted:
+    """Learn from these rows; rows that don't fit the schema are left out. The order of the rows doesn't matter.
+
+    DataError where no row is left.
+    """
+    columns, failures = read_columns(schema, rows)
+    if failures:
+        first = next(iter(failures.values()))
+        rows = [row for index, row in enumerate(rows) if index not in failures]
+        if not rows:
+            raise DataError(f"none of the {len(failures)} rows fits the schema; the first: {first}")
+        columns, _ = read_columns(schema, rows)
+    if not rows:
+        raise DataError("there are no rows to learn from")
+    numeric: list[NumericColumn] = []
+    codes: list[CodeColumn] = []
+    stats: list[FieldStats] = []
+    for column in columns:
+        if not column.field.encoded:
+            continue
+        numbers = _present(column)
+        numeric += [_numeric(column.field, part, x) for part, x in zip(part_names(column.field), numbers, strict=True)]
+        vocabulary = None
+        if column.field.kind in ("categorical", "boolean", "text"):
+            vocabulary = _vocabulary(column)
+            codes.append(vocabulary)
+        stats.append(_stats(column.field, numbers, vocabulary))
+    codes.append(CodeColumn(PRESENCE, "presence", _patterns(columns, len(rows))))
+    return Fitted(schema.fingerprint, len(rows), tuple(numeric), tuple(codes), tuple(stats))
+
+
+def _present(column: Column) -> list[FloatArray]:
+    numbers = numeric_parts(column)
+    return numbers if column.missing is None else [x[~column.missing] for x in numbers]
+
+
+def _numeric(field: Field, part: str, x: FloatArray) -> NumericColumn:
+    if field.kind == "timestamp":
+        # A sine and its cosine together vary by at most 1, as one numeric field does; so do all cycles of one field.
+        return NumericColumn(field.name, part, *Scaling(CYCLE, 0.0, float(np.sqrt(len(field.cyclical)))))
+    return NumericColumn(field.name, part, *fit_scaling(x, field.transform), whole=_whole(x))
+
+
+def _whole(x: FloatArray) -> bool:
+    return bool((x == np.floor(x)).all()) and bool((np.abs(x) < 2**53).all())
+
+
+def _vocabulary(column: Column) -> CodeColumn:
+    field = column.field
+    counts = Counter((type(value).__name__, value) for value in categories(column) if value is not None)
+    ranked = sorted(counts, key=lambda key: (-counts[key], key))
+    limit = len(ranked) if field.kind == "boolean" else field.max_values
+    spare = max(field.hash_buckets, 1) if len(ranked) > limit else 0
+    return CodeColumn(field.name, field.kind, tuple(value for _, value in ranked[:limit]), spare)
+
+
+def _patterns(columns: Sequence[Column], count: int) -> tuple[tuple[str, ...], ...]:
+    keys, names = missing_patterns(columns, count)
+    counts: Mapping[tuple[str, ...], int] = {tuple(sorted(names[key])): n for key, n in Counter(keys).items()}
+    return tuple(sorted(counts, key=lambda pattern: (-counts[pattern], pattern))[:MAX_PATTERNS])
+
+
+def _stats(field: Field, numbers: Sequence[FloatArray], vocabulary: CodeColumn | None) -> FieldStats:
+    top: Any = vocabulary.values[0] if vocabulary and vocabulary.values else None
+    if field.kind not in ("numeric", "text") or len(numbers[0]) == 0:
+        return FieldStats(field.name, top=top)
+    # Values that did occur, not interpolated ones.
+    low, median, high = np.quantile(numbers[0], [0.01, 0.5, 0.99], method="inverted_cdf").tolist()
+    if _whole(numbers[0]):
+        low, median, high = int(low), int(median), int(high)
+    return FieldStats(field.name, low=low, high=high, median=median, top=top)

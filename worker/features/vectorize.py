@@ -1,0 +1,143 @@
+"""JSON objects to the model's input: float32 numbers and int32 codes, column by column."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.errors import BundleError
+from worker.features.columns import Column, read_columns
+from worker.features.decode import Decoded, Row
+from worker.features.fit import fit_vectorizer
+from worker.features.fitted import MISSING_CODE, UNKNOWN_CODE, CodeColumn, Fitted
+from worker.features.parts import categories, missing_patterns, numeric_parts
+from worker.features.scaling import apply_scaling
+from worker.features.schema import Schema
+from worker.records import DeadLetter, RawMessage
+
+__all__ = ["Vectorizer", "Vectors", "fit_vectorizer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """The records that can be scored, in input order, and the dead letters that this stage found.
+
+    messages, rows: length B. numeric: float32 (B, N), finite. codes: int32 (B, C), 0 <= codes[:, c] < widths[c].
+    event_time_ms: int64 (B,), UTC; the message's own timestamp where the record has no event time.
+    rejects: only those of this stage, not the ones that `decode` found.
+    """
+
+    messages: list[RawMessage]
+    rows: list[Row]
+    numeric: NDArray[np.float32]
+    codes: NDArray[np.int32]
+    event_time_ms: NDArray[np.int64]
+    rejects: list[DeadLetter]
+
+
+class Vectorizer:
+    """Encodes batches by one schema and what fitting learned. Stateless: a record's vector depends on that record only.
+
+    BundleError where `fitted` belongs to another schema.
+    """
+
+    def __init__(self, schema: Schema, fitted: Fitted) -> None:
+        if schema.fingerprint != fitted.schema_fingerprint:
+            raise BundleError(
+                f"the schema's fingerprint is {schema.fingerprint}, the model's is {fitted.schema_fingerprint}"
+            )
+        self.schema = schema
+        self.fitted = fitted
+        self._numeric_at = {name: fitted.numeric_fields.index(name) for name in fitted.numeric_fields}
+        self._code_at = {name: index for index, name in enumerate(fitted.code_fields)}
+        self._tables = [_tables(column) for column in fitted.codes[:-1]]
+        presence = fitted.codes[-1]
+        self._patterns = _Table({frozenset(names): presence.first + i for i, names in enumerate(presence.values)})
+
+    def transform(self, decoded: Decoded) -> Vectors:
+        """Vectors of all rows that fit the schema; the others become rejects and leave no trace in their neighbours."""
+        messages, rows = decoded.messages, decoded.rows
+        rejects: list[DeadLetter] = []
+        columns, failures = read_columns(self.schema, rows)
+        if failures:
+            rejects = [DeadLetter(messages[i], failures[i].code, failures[i].detail) for i in sorted(failures)]
+            messages = [message for i, message in enumerate(messages) if i not in failures]
+            rows = [row for i, row in enumerate(rows) if i not in failures]
+            columns, _ = read_columns(self.schema, rows)
+        numeric = np.empty((len(rows), len(self.fitted.numeric)), np.float32)
+        codes = np.empty((len(rows), len(self.fitted.codes)), np.int32)
+        for column in columns:
+            self._encode(column, numeric, codes)
+        codes[:, -1] = self._presence(columns, len(rows))
+        return Vectors(messages, rows, numeric, codes, self._event_times(columns, messages), rejects)
+
+    def _encode(self, column: Column, numeric: NDArray[np.float32], codes: NDArray[np.int32]) -> None:
+        field = column.field
+        if not field.encoded:
+            return
+        if field.name in self._code_at:
+            at = self._code_at[field.name]
+            codes[:, at] = _look_up(self._tables[at], categories(column))
+        for offset, numbers in enumerate(numeric_parts(column)):
+            at = self._numeric_at[field.name] + offset
+            scaled = apply_scaling(numbers, self.fitted.numeric[at].scaling)
+            if column.missing is not None:
+                scaled[column.missing] = 0.0
+            numeric[:, at] = scaled
+
+    def _presence(self, columns: Sequence[Column], count: int) -> NDArray[np.int32]:
+        keys, names = missing_patterns(columns, count)
+        code_of = {key: self._patterns[absent] for key, absent in names.items()}
+        return np.fromiter(map(code_of.__getitem__, keys), np.int32, count)
+
+    def _event_times(self, columns: Sequence[Column], messages: Sequence[RawMessage]) -> NDArray[np.int64]:
+        clock = next((c for c in columns if c.field.name == self.schema.event_time_field), None)
+        if clock is not None and clock.numbers is not None and clock.missing is None:
+            return clock.numbers
+        times = np.fromiter((message.timestamp for message in messages), np.int64, len(messages))
+        if clock is None or clock.numbers is None or clock.missing is None:
+            return times
+        return np.where(clock.missing, times, clock.numbers)
+
+
+class _Table(dict[Any, int]):
+    """Value to code; what is not listed gets `unlisted(value)`."""
+
+    def __init__(self, codes: Mapping[Any, int], unlisted: Callable[[Any], int] = lambda _: UNKNOWN_CODE) -> None:
+        super().__init__(codes)
+        self._unlisted = unlisted
+
+    def __missing__(self, value: Any) -> int:
+        return self._unlisted(value)
+
+
+def _tables(column: CodeColumn) -> dict[type, _Table]:
+    # One table per JSON type, for in Python 1, 1.0 and True are the same key.
+    def unlisted(value: Any) -> int:
+        if column.spare == 0:
+            return UNKNOWN_CODE
+        return MISSING_CODE + 1 + _bucket(value, column.spare)
+
+    codes: dict[type, dict[Any, int]] = {kind: {None: MISSING_CODE} for kind in (str, int, bool)}
+    for index, value in enumerate(column.values):
+        codes[type(value)][value] = column.first + index
+    return {kind: _Table(known, unlisted) for kind, known in codes.items()}
+
+
+def _bucket(value: Any, buckets: int) -> int:
+    if buckets == 1:
+        return 0
+    text = f"{type(value).__name__}:{value}".encode("utf-8", "surrogatepass")
+    return int.from_bytes(blake2b(text, digest_size=8).digest(), "big") % buckets
+
+
+def _look_up(tables: Mapping[type, _Table], values: Sequence[Any]) -> NDArray[np.int32]:
+    types = set(map(type, values)) - {type(None)}
+    if len(types) <= 1:
+        table = tables[types.pop() if types else str]
+        return np.fromiter(map(table.__getitem__, values), np.int32, len(values))
+    codes = (MISSING_CODE if value is None else tables[type(value)][value] for value in values)
+    return np.fromiter(codes, np.int32, len(values))
