@@ -1,0 +1,191 @@
+"""How well scores rank anomalies above normal records, from counts per distinct score, in memory that stays bounded.
+
+Notation: D distinct scores, ascending; normal, anomalous: counts (..., D) of records with that score.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.records import FloatArray
+
+Counts = NDArray[np.int64]
+UNKNOWN, NORMAL, ANOMALOUS = 0, 1, 2
+"""What a record is labelled as."""
+
+MOST_DISTINCT = 1 << 18
+_BUFFER = 1 << 16
+
+
+class ScoreTable:
+    """Counts of unlabelled, normal and anomalous records for each distinct score.
+
+    Exact up to 262,144 distinct scores; beyond that, neighbouring scores share an entry, told by `resolution`.
+    A record then moves by at most that relative difference, and memory stays below 20 MB.
+    """
+
+    def __init__(self, most_distinct: int = MOST_DISTINCT) -> None:
+        self._most = most_distinct
+        self._dropped_bits = 0
+        self._values: FloatArray = np.empty(0)  # (D,)
+        self._counts: Counts = np.zeros((3, 0), np.int64)  # (3, D)
+        self._scores: list[FloatArray] = []
+        self._groups: list[NDArray[np.int8]] = []
+        self._waiting = 0
+
+    def add(self, scores: FloatArray, groups: NDArray[np.int8]) -> None:
+        """Count scores (B,), finite, with their labels (B,)."""
+        self._scores.append(scores)
+        self._groups.append(groups)
+        self._waiting += len(scores)
+        if self._waiting >= _BUFFER:
+            self._merge()
+
+    @property
+    def resolution(self) -> float:
+        """Largest relative difference between scores that count as equal; 0 = exact."""
+        self._merge()
+        return 2.0 ** (self._dropped_bits - 52) if self._dropped_bits else 0.0
+
+    @property
+    def values(self) -> FloatArray:
+        """Distinct scores (D,), ascending."""
+        self._merge()
+        return self._values
+
+    def count(self, group: int) -> Counts:
+        """Records (D,) of UNKNOWN, NORMAL or ANOMALOUS, for each distinct score."""
+        self._merge()
+        found: Counts = self._counts[group]
+        return found
+
+    @property
+    def total(self) -> Counts:
+        """Records (D,), whatever their label."""
+        self._merge()
+        total: Counts = self._counts.sum(0)
+        return total
+
+    def quantile(self, share: float) -> float:
+        """The smallest score with at least this share of all records at or below it; NaN where there are none."""
+        total = self.total
+        if not len(total):
+            return float("nan")
+        at = int(np.searchsorted(np.cumsum(total), share * total.sum()))
+        return float(self._values[min(at, len(self._values) - 1)])
+
+    def _merge(self) -> None:
+        if not self._waiting:
+            return
+        fresh = self._coarse(np.concatenate(self._scores))
+        groups = np.concatenate(self._groups)
+        self._scores, self._groups, self._waiting = [], [], 0
+        new_values, new_counts = _tabulate(fresh, [groups == group for group in range(3)])
+        self._values, self._counts = _tabulate(
+            np.concatenate([self._values, new_values]), list(np.concatenate([self._counts, new_counts], axis=1))
+        )
+        while len(self._values) > self._most:
+            self._dropped_bits = max(self._dropped_bits + 1, 24)
+            self._values, self._counts = _tabulate(self._coarse(self._values), list(self._counts))
+
+    def _coarse(self, scores: FloatArray) -> FloatArray:
+        if not self._dropped_bits:
+            return scores
+        kept = np.int64(-1) << np.int64(self._dropped_bits)
+        coarse: FloatArray = (np.ascontiguousarray(scores, np.float64).view(np.int64) & kept).view(np.float64)
+        return coarse
+
+
+def _tabulate(scores: FloatArray, weights: list[Any]) -> tuple[FloatArray, Counts]:
+    """Distinct scores, ascending, and the sum of each of the weights (each as long as scores) over equal ones."""
+    values, place = np.unique(scores, return_inverse=True)
+    sums = [np.bincount(place, weights=weight, minlength=len(values)) for weight in weights]
+    return values, np.stack(sums).astype(np.int64)
+
+
+def roc_auc(normal: Counts, anomalous: Counts) -> FloatArray:
+    """Area under the ROC curve (...,): chance that an anomaly outscores a normal record, ties counting half.
+
+    NaN where one of the classes is empty. Hanley & McNeil 1982.
+    """
+    below = np.cumsum(normal, -1) - normal / 2
+    with np.errstate(invalid="ignore"):
+        area: FloatArray = (anomalous * below).sum(-1) / (normal.sum(-1) * anomalous.sum(-1).astype(np.float64))
+    return area
+
+
+def average_precision(normal: Counts, anomalous: Counts) -> FloatArray:
+    """Average precision (...,): sum over thresholds of (gain in recall) x precision, as scikit-learn defines it."""
+    hits = np.cumsum(anomalous[..., ::-1], -1)
+    alerts = hits + np.cumsum(normal[..., ::-1], -1)
+    with np.errstate(invalid="ignore"):
+        precision = np.where(alerts > 0, hits / np.maximum(alerts, 1), 0.0)
+        area: FloatArray = (anomalous[..., ::-1] * precision).sum(-1) / hits[..., -1]
+    return area
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One point per threshold, from "alert nothing" to "alert everything"; each float64 (K,)."""
+
+    false_alert_rate: FloatArray
+    recall: FloatArray
+    precision: FloatArray
+
+
+def curve(table: ScoreTable, points: int = 400) -> Curve:
+    """ROC and precision-recall points, thinned to about `points` that are spread over both axes."""
+    normal, anomalous = table.count(NORMAL)[::-1], table.count(ANOMALOUS)[::-1]
+    alarms, hits = np.cumsum(normal), np.cumsum(anomalous)
+    rate, recall = alarms / alarms[-1], hits / hits[-1]
+    spread = rate + recall + np.log1p(np.arange(len(rate))) / np.log1p(len(rate))
+    steps = np.unique(np.searchsorted(spread, np.linspace(0, spread[-1], points)))
+    keep = steps[steps < len(rate)]
+    precision = hits[keep] / (hits[keep] + alarms[keep])
+    return Curve(
+        false_alert_rate=np.concatenate([[0.0], rate[keep]]),
+        recall=np.concatenate([[0.0], recall[keep]]),
+        precision=np.concatenate([precision[:1], precision]),
+    )
+
+
+def coarsen(table: ScoreTable, bins: int = 2048) -> FloatArray:
+    """Upper borders, ascending, of few bins that rank nearly as well: even in the anomalies, finer towards the top."""
+    values, normal, anomalous = table.values, table.count(NORMAL), table.count(ANOMALOUS)
+    above = np.cumsum((normal + anomalous)[::-1])[::-1]
+    by_rank = np.floor(np.log2(above + 1) * bins / 64)
+    by_anomaly = np.floor(np.cumsum(anomalous) * (bins / 2) / max(1, int(anomalous.sum())))
+    changes = np.flatnonzero((np.diff(by_rank) != 0) | (np.diff(by_anomaly) != 0))
+    borders: FloatArray = values[np.append(changes, len(values) - 1)]
+    return borders
+
+
+def bootstrap(table: ScoreTable, *, seed: int = 0, draws: int = 300) -> dict[str, tuple[float, float]]:
+    """95% intervals of ROC-AUC and average precision, by resampling normal and anomalous records separately.
+
+    Records are taken as independent; where anomalies come in bursts, the true uncertainty is larger.
+    """
+    borders = coarsen(table)
+    place = np.searchsorted(borders, table.values)
+    rng = np.random.default_rng(seed)
+    drawn, found = [], []
+    for group in (NORMAL, ANOMALOUS):
+        counts = np.bincount(place, weights=table.count(group), minlength=len(borders)).astype(np.int64)
+        found.append(counts)
+        drawn.append(rng.multinomial(counts.sum(), counts / counts.sum(), size=draws))
+    intervals = {}
+    for name, measure in (("roc_auc", roc_auc), ("average_precision", average_precision)):
+        exact = float(measure(table.count(NORMAL), table.count(ANOMALOUS)))
+        shift = exact - float(measure(found[0], found[1]))
+        low, high = np.quantile(measure(drawn[0], drawn[1]), [0.025, 0.975]) + shift
+        intervals[name] = (max(0.0, float(low)), min(1.0, float(high)))
+    return intervals
+
+
+def bootstrap_share(hits: int, of: int, *, seed: int = 0, draws: int = 2000) -> tuple[float, float]:
+    """95% interval of a share of independent records: resampling them is drawing from a binomial."""
+    drawn = np.random.default_rng(seed).binomial(of, hits / of, size=draws) / of
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(low), float(high)
