@@ -173,7 +173,8 @@ class RangeReader(Protocol):
         """Batches of the records with start <= offset < end, per partition, each in offset order.
 
         A start before the oldest record begins there; offsets that hold no record (compacted, transaction markers)
-        are passed over. Ends when every partition has reached its end.
+        are passed over. Ends when every partition has reached its end, or the end that the log had at the start.
+        While it is being consumed, ask this reader nothing else.
         Raises BrokerUnavailable when nothing arrives for the client's request timeout.
         """
 

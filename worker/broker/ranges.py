@@ -20,6 +20,8 @@ from worker.records import Partition, RawMessage
 T = TypeVar("T")
 _POLL_MS: Final = 500
 _BATCH: Final = 8192
+_FETCH_WAIT_MS: Final = 100
+_CONFIRM_S: Final = 2.0
 
 
 class TopicReader:
@@ -33,8 +35,13 @@ class TopicReader:
     def __init__(self, connection: Connection, *, read_committed: bool = False, timeout_s: float = 30.0) -> None:
         isolation = "read_committed" if read_committed else "read_uncommitted"
         self._timeout_s = timeout_s
+        self._read_committed = read_committed
         self._client = build_consumer(
-            connection, group_id=None, auto_offset_reset="earliest", isolation_level=isolation
+            connection,
+            group_id=None,
+            auto_offset_reset="earliest",
+            isolation_level=isolation,
+            fetch_max_wait_ms=_FETCH_WAIT_MS,
         )
         self._closed = False
 
@@ -51,14 +58,16 @@ class TopicReader:
 
     def end_offsets(self, topic: str) -> Mapping[Partition, int]:
         """See RangeReader.end_offsets."""
-        return self._offsets(self._client.end_offsets, self.partitions(topic))
+        return self._ends(self.partitions(topic))
 
     def offsets_for_times(self, topic: str, timestamp_ms: int) -> Mapping[Partition, int]:
         """See RangeReader.offsets_for_times."""
         ends = self.end_offsets(topic)
         wanted = {TopicPartition(*partition): timestamp_ms for partition in ends}
         found = self._ask(lambda: self._client.offsets_for_times(wanted), f"looking up a time in {topic}")
-        return {p: ends[p] if found.get(p) is None else min(found[p].offset, ends[p]) for p in ends}
+        # "No record" is None from Kafka, and offset 0 with timestamp -1 from the embedded broker.
+        first = {p: found[p].offset for p in ends if found.get(p) is not None and found[p].timestamp >= 0}
+        return {partition: min(first.get(partition, end), end) for partition, end in ends.items()}
 
     def read(self, bounds: Bounds) -> Iterator[Sequence[RawMessage]]:
         """See RangeReader.read."""
@@ -88,7 +97,7 @@ class TopicReader:
         if not asked:
             return {}
         starts = self._offsets(self._client.beginning_offsets, asked)
-        log_ends = self._offsets(self._client.end_offsets, asked)
+        log_ends = self._ends(asked)
         todo: dict[Partition, tuple[int, int]] = {}
         for partition in asked:
             start, end = bounds[partition]
@@ -96,10 +105,7 @@ class TopicReader:
             if start < end:
                 todo[partition] = (start, end)
         with translated("reading a range"):
-            self._client.assign([TopicPartition(*partition) for partition in todo])
-            for partition, (start, _) in todo.items():
-                self._client.seek(TopicPartition(*partition), start)
-                self._client.resume(TopicPartition(*partition))
+            self._assign({partition: start for partition, (start, _) in todo.items()})
         return {partition: end for partition, (_, end) in todo.items()}
 
     def _position(self, partition: Partition) -> int:
@@ -124,6 +130,27 @@ class TopicReader:
         wanted = [TopicPartition(*partition) for partition in partitions]
         found = self._ask(lambda: question(wanted), "looking up offsets")
         return {Partition(*partition): int(offset) for partition, offset in found.items()}
+
+    def _ends(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
+        """The ends of the log, checked with a fetch: the embedded broker lists them short of its last batch."""
+        ends = self._offsets(self._client.end_offsets, partitions)
+        if self._read_committed:
+            return ends  # a fetch knows the high watermark, which lies beyond the last stable offset
+        with translated("looking up offsets"):
+            self._assign(ends)
+            deadline = time.monotonic() + _CONFIRM_S
+            while time.monotonic() < deadline:
+                self._client.poll(timeout_ms=_FETCH_WAIT_MS, max_records=1)
+                seen = {p: self._client.highwater(TopicPartition(*p)) for p in ends}
+                if None not in seen.values():
+                    break
+        return {partition: max(end, seen[partition] or 0) for partition, end in ends.items()}
+
+    def _assign(self, positions: Mapping[Partition, int]) -> None:
+        self._client.assign([TopicPartition(*partition) for partition in positions])
+        for partition, offset in positions.items():
+            self._client.seek(TopicPartition(*partition), offset)
+            self._client.resume(TopicPartition(*partition))
 
     def _ask(self, question: Callable[[], T], what: str) -> T:
         with translated(what):
