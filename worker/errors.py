@@ -22,6 +22,7 @@ WorkerError
 
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import Any
 
 
 class ErrorCode(StrEnum):
@@ -74,7 +75,7 @@ class CommitRefused(TransientError):
 class RecordTooLarge(WorkerError):
     """Records are larger than the client or the broker accepts; `records` are the very objects that were sent."""
 
-    def __init__(self, message: str, records: Sequence[object] = ()) -> None:
+    def __init__(self, message: str, records: Sequence[Any] = ()) -> None:
         super().__init__(message)
         self.records = tuple(records)
 

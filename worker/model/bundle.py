@@ -50,8 +50,8 @@ class Bundle:
         """BundleError, naming both fingerprints, where this bundle was made for another schema."""
         if schema.fingerprint != self.schema.fingerprint:
             raise BundleError(
-                f"model {self.version} was made for schema {self.schema.fingerprint[:12]}, the schema file is "
-                f"{schema.fingerprint[:12]}: fit a model for it (worker train --once), or use the schema that it knows"
+                f"model {self.version} was made for the schema with fingerprint {self.schema.fingerprint}, "
+                f"the schema file has {schema.fingerprint}: fit a model for it (worker train --once), or use the schema that it knows"
             )
 
 

@@ -137,6 +137,14 @@ class ModelStore:
                 shutil.rmtree(part, ignore_errors=True)
             _sync_folder(self.root)
 
+    def require_writable(self) -> None:
+        """StoreError unless a version could be written now; called before long work, not after it."""
+        probe = self.root / f".probe.{uuid.uuid4().hex}"
+        with _named_errors("written", self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink()
+
     def promote(self, version: str) -> None:
         """Make a version current, after it was loaded whole and found sound."""
         self.load(version)

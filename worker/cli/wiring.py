@@ -1,0 +1,86 @@
+"""From settings to objects: what more than one command needs."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from worker.broker.client import Connection
+from worker.detect.quantile import SlidingQuantile
+from worker.detect.threshold import PartitionThreshold
+from worker.model.bundle import Bundle
+from worker.model.fit import FitOptions
+from worker.model.store import ModelStore
+from worker.pipeline import MakeThreshold, Model, Pipeline
+from worker.records import FloatArray
+from worker.settings import Settings
+from worker.settings.tree import ModelSettings, ThresholdSettings
+
+
+def utc_now() -> str:
+    """The wall clock as RFC 3339, UTC, milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def connection(settings: Settings, client_id: str = "anomaly-worker") -> Connection:
+    """How to reach the broker."""
+    return Connection(settings.kafka.bootstrap_servers, client_id, settings.kafka.client_options())
+
+
+def fit_options(settings: ModelSettings, seed: int) -> FitOptions:
+    """What a fit takes."""
+    return FitOptions(
+        hidden=settings.hidden,
+        steps=settings.steps,
+        batch=settings.batch,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        noise=settings.noise,
+        swap=settings.swap,
+        holdout=settings.holdout,
+        seed=seed,
+    )
+
+
+def threshold_maker(settings: ThresholdSettings) -> MakeThreshold:
+    """A new partition's threshold from calibration scores."""
+
+    def make(calibration: FloatArray) -> PartitionThreshold:
+        policy = SlidingQuantile(calibration, settings.quantile, settings.window)
+        return PartitionThreshold(policy, settings.stride)
+
+    return make
+
+
+def severity(score: float, threshold: float) -> str:
+    """A label from how far a score lies above its threshold."""
+    if score > 4 * threshold:
+        return "critical"
+    return "high" if score > 2 * threshold else "medium"
+
+
+def model_builder(settings: Settings) -> Callable[[Bundle], Model]:
+    """Bundles to models that are ready to score."""
+
+    def build(bundle: Bundle) -> Model:
+        return Model(
+            bundle,
+            device=settings.device,
+            redacted=settings.alerts.redact,
+            max_reasons=settings.alerts.max_reasons,
+        )
+
+    return build
+
+
+def make_pipeline(settings: Settings, model: Model) -> Pipeline:
+    """The pipeline that run, replay and the trainer share."""
+    return Pipeline(
+        model,
+        make_threshold=threshold_maker(settings.threshold),
+        severity=severity,
+        max_record_bytes=settings.batch.max_record_bytes,
+    )
+
+
+def model_store(settings: Settings) -> ModelStore:
+    """The model store of the settings."""
+    return ModelStore(settings.model_store)

@@ -1,0 +1,173 @@
+"""Wires one `worker run` process together and runs it from start to drain."""
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Protocol
+
+import structlog
+
+from worker.broker.base import Delivery
+from worker.broker.consumer import GroupConsumer
+from worker.broker.delivery import AtLeastOnce, ExactlyOnce
+from worker.broker.producer import AcknowledgedProducer, TransactionalKafkaProducer
+from worker.cli.observe import Observer
+from worker.cli.wiring import connection, make_pipeline, model_builder, model_store, utc_now
+from worker.errors import TransientError, WorkerError
+from worker.features.schema import load_schema
+from worker.model.bundle import Bundle
+from worker.ops.health import Health, Watchdog
+from worker.ops.logs import configure_logs
+from worker.ops.metrics import Metrics
+from worker.ops.server import HealthServer
+from worker.pipeline import Model
+from worker.settings import Settings
+from worker.stream.breaker import Breaker
+from worker.stream.loop import Loop
+from worker.stream.models import LOOK_EVERY_S, ModelWatcher
+from worker.stream.outgoing import Topics
+
+RETRY_CONNECT_S = 2.0
+CLOSE_S = 5.0
+
+
+class StopSignal(Protocol):
+    """Asked between two steps; `wait` sleeps, but not through a stop."""
+
+    def __call__(self) -> bool:
+        """Whether to stop."""
+
+    def wait(self, seconds: float) -> bool:
+        """Whether a stop came within this time."""
+
+
+class WorkerProcess:
+    """One process: wait for a model, join the group, loop, drain."""
+
+    def __init__(self, settings: Settings, stop: StopSignal) -> None:
+        self._settings = settings
+        self._stop = stop
+        configure_logs(settings.log.format, settings.log.level)
+        self._log = structlog.get_logger()
+        self._metrics = Metrics()
+        self._health = Health(stall_s=settings.http.stall_s)
+
+    def run(self) -> int:
+        """0 after a drain; FatalError otherwise."""
+        settings = self._settings
+        schema = load_schema(settings.schema_file)
+        build = model_builder(settings)
+
+        def fitting(bundle: Bundle) -> Model:
+            bundle.require_schema(schema)
+            return build(bundle)
+
+        with ExitStack() as stack:
+            watchdog = Watchdog(self._health)
+            watchdog.start()
+            stack.callback(watchdog.close)
+            if settings.http.port:
+                stack.enter_context(
+                    HealthServer(self._health, self._metrics.registry, host=settings.http.host, port=settings.http.port)
+                )
+            store = model_store(settings)
+            model = self._first_model(store.current, lambda: fitting(store.load()))
+            if model is None:
+                return 0
+            self._metrics.use_model(model.bundle.version)
+            version = model.bundle.version
+            watcher = ModelWatcher(store, fitting, in_force=version, refused=self._refused)
+            watcher.start()
+            stack.callback(watcher.close)
+            return self._consume(model, watcher, stack)
+
+    def _first_model(self, current: Callable[[], str | None], load: Callable[[], Model]) -> Model | None:
+        """Wait until the store has a model; None when told to stop first. A broken one is an error at once."""
+        said = False
+        while current() is None:
+            if not said:
+                said = True
+                self._health.waiting("model", f"no model in {self._settings.model_store} yet")
+                self._log.warning(
+                    "waiting for a model: fit one with worker train --once", store=self._settings.model_store
+                )
+            self._health.beat()
+            if self._stop.wait(LOOK_EVERY_S):
+                return None
+        model = load()
+        self._health.ready("model")
+        return model
+
+    def _consume(self, model: Model, watcher: ModelWatcher, stack: ExitStack) -> int:
+        settings = self._settings
+        consumer = self._join()
+        if consumer is None:
+            return 0
+        stack.callback(consumer.close, CLOSE_S)
+        delivery = self._delivery(consumer)
+        stack.callback(delivery.close, CLOSE_S)
+        pipeline = make_pipeline(settings, model)
+        observer = Observer(consumer, pipeline, self._metrics, self._health)
+        loop = Loop(
+            consumer,
+            delivery,
+            pipeline,
+            topics=Topics(settings.kafka.alerts_topic, settings.kafka.dead_letter_topic, settings.kafka.scores_topic),
+            breaker=Breaker(
+                invalid_ratio=settings.breaker.invalid_ratio,
+                window=settings.breaker.invalid_window_records,
+                consecutive=settings.breaker.consecutive,
+            ),
+            events=observer,
+            wall_clock=utc_now,
+            new_model=watcher.take,
+            batch_size=settings.batch.size,
+            max_wait_ms=settings.batch.max_wait_ms,
+        )
+        self._health.ready()
+        self._log.info(
+            "started", topic=settings.kafka.input_topic, model=model.bundle.version, delivery=settings.delivery
+        )
+        loop.run(self._stop)
+        observer.report()
+        self._log.info("stopped")
+        return 0
+
+    def _join(self) -> GroupConsumer | None:
+        """Connect, and go on trying while the broker is away; None when told to stop first."""
+        kafka, attempt = self._settings.kafka, 0
+        while not self._stop():
+            try:
+                return GroupConsumer(
+                    connection(self._settings),
+                    [kafka.input_topic],
+                    kafka.group_id,
+                    start=kafka.start_from,
+                    out_of_range=kafka.offset_out_of_range,
+                    read_committed=self._settings.delivery == "exactly_once",
+                )
+            except TransientError as error:
+                attempt += 1
+                self._health.beat()
+                self._health.waiting("group", str(error))
+                self._log.warning("waiting for the broker", attempt=attempt, error=str(error))
+                self._stop.wait(RETRY_CONNECT_S)
+        return None
+
+    def _delivery(self, consumer: GroupConsumer) -> Delivery:
+        settings, link = self._settings, connection(self._settings)
+        timeout_ms = settings.kafka.delivery_timeout_ms
+        if settings.delivery == "at_least_once":
+            return AtLeastOnce(
+                consumer,
+                lambda: AcknowledgedProducer(link, delivery_timeout_ms=timeout_ms, request_timeout_ms=timeout_ms // 2),
+                flush_timeout_s=timeout_ms / 1000 + 5,
+            )
+        name = f"{settings.kafka.group_id}-{socket.gethostname()}-{os.getpid()}-{int(time.time())}"
+        return ExactlyOnce(consumer, lambda: TransactionalKafkaProducer(link, name, timeout_s=timeout_ms / 1000))
+
+    def _refused(self, version: str, error: WorkerError) -> None:
+        self._metrics.model_refusals.inc()
+        self._log.error("model refused, the one in force stays", version=version, error=str(error))

@@ -1,0 +1,31 @@
+"""What the loop tells the world: logs, metrics and health listen here."""
+
+from collections.abc import Collection
+
+from worker.errors import TransientError
+from worker.records import Outcome, Partition
+
+
+class Events:
+    """Called on the loop's thread, between two steps; must not block. This one ignores everything."""
+
+    def beat(self) -> None:
+        """The loop is alive: after every poll."""
+
+    def batch(self, outcome: Outcome, *, process_s: float, deliver_s: float) -> None:
+        """A batch was delivered and committed."""
+
+    def rebalanced(self, assigned: Collection[Partition], revoked: Collection[Partition]) -> None:
+        """Partitions came or went."""
+
+    def swapped(self, old: str, new: str) -> None:
+        """Another model version scores from here on."""
+
+    def retrying(self, error: TransientError, attempt: int) -> None:
+        """Nothing was committed and the same step is tried again."""
+
+    def dropped(self, records: int, why: str) -> None:
+        """A batch was put down before it was committed: whoever owns its partitions reads it again."""
+
+    def shortened(self, records: int) -> None:
+        """Results were larger than the broker takes and went out cut down and marked."""

@@ -1,0 +1,206 @@
+"""The record loop: at least once, in this order, always.
+
+    1. poll until the batch is full or its first record has waited long enough
+    2. process: every record becomes a score or a dead letter, tombstones are skipped
+    3. ask the breaker whether the stream is still worth going on
+    4. publish all results, and only when every one is acknowledged commit the batch's offsets
+
+Partitions change owner only inside poll, so nothing is ever in flight while it runs: a batch whose delivery failed is
+held, its partitions paused, and polling goes on so that the member stays in its group.
+"""
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from worker.broker.base import Consumer, Delivery
+from worker.errors import CommitRefused, RecordTooLarge, TransientError
+from worker.pipeline import Model, Pipeline
+from worker.records import Outcome, Partition, RawMessage
+from worker.stream.breaker import Breaker
+from worker.stream.events import Events
+from worker.stream.outgoing import Pending, Topics, pending_of
+
+IDLE_POLL_MS = 200
+FIRST_BACKOFF_MS = 100
+LONGEST_BACKOFF_MS = 5_000
+
+
+class Loop:
+    """One worker process: a consumer, a pipeline and a delivery.
+
+    new_model: called between two batches; a model that is ready takes over, None keeps the current one.
+    wall_clock: gives `detected_at`. monotonic: seconds, for waiting only.
+    """
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        delivery: Delivery,
+        pipeline: Pipeline,
+        *,
+        topics: Topics,
+        breaker: Breaker,
+        events: Events,
+        wall_clock: Callable[[], str],
+        new_model: Callable[[], Model | None] = lambda: None,
+        batch_size: int = 8192,
+        max_wait_ms: int = 50,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._consumer = consumer
+        self._delivery = delivery
+        self._pipeline = pipeline
+        self._topics = topics
+        self._breaker = breaker
+        self._events = events
+        self._wall_clock = wall_clock
+        self._new_model = new_model
+        self._batch_size = batch_size
+        self._max_wait_s = max_wait_ms / 1000
+        self._monotonic = monotonic
+        self._batch: dict[Partition, list[RawMessage]] = {}  # collected, not processed
+        self._open: _Open | None = None  # processed, not delivered
+        self._attempt = 0
+
+    def run(self, should_stop: Callable[[], bool], *, drain_s: float = 20.0) -> None:
+        """Step until told to stop, then deliver what is open for at most `drain_s` seconds.
+
+        Raises FatalError; nothing that was not delivered is committed then.
+        """
+        while not should_stop():
+            self.step()
+        deadline = self._monotonic() + drain_s
+        while self._open is not None and self._monotonic() < deadline:
+            self.step()
+        if self._open is not None:
+            self._events.dropped(self._open.records, f"not delivered within {drain_s:g} s of the stop")
+
+    def step(self) -> None:
+        """Collect, process and deliver one batch; or try again to deliver the one that is open."""
+        if self._open is None:
+            self._swap()
+            self._collect()  # 1.
+            if not self._batch:
+                return
+            self._process()  # 2. 3.
+        self._deliver()  # 4.
+
+    def _swap(self) -> None:
+        model = self._new_model()
+        if model is not None:
+            old = self._pipeline.model.bundle.version
+            self._pipeline.swap(model)
+            self._events.swapped(old, model.bundle.version)
+
+    def _collect(self) -> None:
+        deadline: float | None = None if not self._batch else self._monotonic()
+        while (room := self._batch_size - _count(self._batch)) > 0:
+            wait_s = IDLE_POLL_MS / 1000 if deadline is None else deadline - self._monotonic()
+            if wait_s <= 0 and deadline is not None:
+                break
+            if not self._poll(int(wait_s * 1000), room) and deadline is None:
+                break
+            if deadline is None and self._batch:
+                deadline = self._monotonic() + self._max_wait_s
+
+    def _poll(self, timeout_ms: int, room: int) -> bool:
+        """Whether records came. Applies what the poll changed before it takes them."""
+        try:
+            polled = self._consumer.poll(timeout_ms, room)
+        except TransientError as error:
+            self._attempt += 1
+            self._events.retrying(error, self._attempt)
+            time.sleep(self._backoff_ms() / 1000)
+            return False
+        self._events.beat()
+        self._apply_changes()
+        for partition, messages in polled.items():
+            self._batch.setdefault(partition, []).extend(messages)
+        return bool(polled)
+
+    def _apply_changes(self) -> None:
+        assigned, revoked = self._consumer.changes()
+        if not assigned and not revoked:
+            return
+        gone = sum(len(self._batch.pop(partition, ())) for partition in revoked)
+        if gone:
+            self._events.dropped(gone, "their partitions were revoked")
+        if self._open is not None:
+            self._open = self._open.without(revoked)
+        self._pipeline.forget(revoked)
+        self._events.rebalanced(assigned, revoked)
+
+    def _process(self) -> None:
+        batch, self._batch = self._batch, {}
+        started = self._monotonic()
+        outcome = self._pipeline.process([message for part in batch.values() for message in part], self._wall_clock())
+        self._breaker.check(len(outcome.scores.messages), len(outcome.dead_letters))
+        self._open = _Open(
+            pending=pending_of(outcome, self._topics),
+            outcome=outcome,
+            starts={partition: part[0].offset for partition, part in batch.items()},
+            process_s=self._monotonic() - started,
+        )
+
+    def _deliver(self) -> None:
+        work = self._open
+        if work is None:
+            return
+        started = self._monotonic()
+        try:
+            self._delivery.publish([outgoing for _, outgoing in work.pending.outgoing], work.pending.next_offsets)
+        except CommitRefused as error:
+            self._give_up(work, str(error))
+        except RecordTooLarge as error:
+            self._open = replace(work, pending=work.pending.shortened(error.records, self._topics))
+            self._events.shortened(len(error.records))
+        except TransientError as error:
+            self._attempt += 1
+            self._events.retrying(error, self._attempt)
+            self._keep_membership()
+        else:
+            self._open, self._attempt = None, 0
+            self._events.batch(work.outcome, process_s=work.process_s, deliver_s=self._monotonic() - started)
+
+    def _give_up(self, work: "_Open", why: str) -> None:
+        """The group has moved on. What is still assigned after it is read again from where the batch began."""
+        self._events.dropped(work.records, why)
+        self._pipeline.forget(work.starts)
+        self._consumer.seek(work.starts)
+        self._open, self._attempt = None, 0
+        for partition in work.starts:
+            self._batch.pop(partition, None)
+
+    def _keep_membership(self) -> None:
+        """Wait by polling with everything paused, so that the group doesn't give this member up."""
+        self._consumer.pause(self._consumer.assignment())
+        self._poll(self._backoff_ms(), self._batch_size)
+        self._consumer.resume(self._consumer.assignment())
+
+    def _backoff_ms(self) -> int:
+        return min(FIRST_BACKOFF_MS << min(self._attempt, 10), LONGEST_BACKOFF_MS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """A processed batch on its way out. starts: the batch's first offset of each partition."""
+
+    pending: Pending
+    outcome: Outcome
+    starts: Mapping[Partition, int]
+    process_s: float
+
+    @property
+    def records(self) -> int:
+        return len(self.outcome.scores.messages) + len(self.outcome.dead_letters) + self.outcome.skipped
+
+    def without(self, partitions: Collection[Partition]) -> "_Open | None":
+        """What is left when these partitions were revoked; None when nothing is."""
+        pending = self.pending.without(partitions)
+        starts = {partition: offset for partition, offset in self.starts.items() if partition not in partitions}
+        return replace(self, pending=pending, starts=starts) if starts else None
+
+
+def _count(batch: Mapping[Partition, Sequence[RawMessage]]) -> int:
+    return sum(map(len, batch.values()))

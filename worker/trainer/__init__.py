@@ -1,0 +1,1 @@
+"""The sidecar trainer: from recent records to a model version in the store."""
