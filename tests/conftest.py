@@ -1,0 +1,66 @@
+"""Shared fixtures: a broker for the session, a topic of its own for each test."""
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.brokers import JOIN_FAST, KAFKA_HOME, Broker, start_broker
+from worker.broker.admin import ensure_topics
+from worker.broker.client import Connection
+
+_numbers = itertools.count()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    skip = pytest.mark.skip(reason="needs Apache Kafka: set KAFKA_HOME (make test-kafka)")
+    for item in items:
+        if not KAFKA_HOME and item.get_closest_marker("kafka"):
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def kafka_broker() -> Iterator[Broker]:
+    """A broker that all tests share: never kill or freeze this one."""
+    broker = start_broker()
+    yield broker
+    broker.close()
+
+
+@pytest.fixture
+def own_broker() -> Iterator[Broker]:
+    """A broker of this test alone, to kill, restart and freeze."""
+    broker = start_broker()
+    yield broker
+    broker.close()
+
+
+@pytest.fixture
+def connection(kafka_broker: Broker) -> Connection:
+    """How to reach the shared broker; group members time out after 6 s."""
+    return Connection(kafka_broker.bootstrap_servers, options=JOIN_FAST)
+
+
+@pytest.fixture
+def topic(connection: Connection) -> str:
+    """A fresh topic with one partition."""
+    return new_topic(connection, 1)
+
+
+@pytest.fixture
+def make_topic(connection: Connection) -> Callable[[int], str]:
+    """Makes fresh topics with so many partitions."""
+    return lambda partitions: new_topic(connection, partitions)
+
+
+def new_topic(connection: Connection, partitions: int) -> str:
+    """A topic that no other test uses."""
+    name = f"topic-{next(_numbers)}"
+    ensure_topics(connection, {name: partitions})
+    return name
+
+
+@pytest.fixture
+def group() -> str:
+    """A fresh consumer group."""
+    return f"group-{next(_numbers)}"

@@ -1,0 +1,177 @@
+"""An in-memory broker that keeps the contract of worker.broker.base, with failures on demand: for fast tests.
+
+    broker = MemoryBroker({"input": 3, "alerts": 1})
+    broker.append([Outgoing("input", b"key", b"{}")])
+    broker.fail("flush", DeliveryError("acknowledgement lost"), after=True)   # written, yet reported as failed
+
+Actions that can fail: "build", "poll", "send", "flush", "commit", "committed", "transact".
+"""
+
+import threading
+import time
+import zlib
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import count
+from typing import Literal, NamedTuple, Protocol
+
+from worker.errors import CommitRefused, Fenced, MissingTopic, RecordTooLarge
+from worker.records import Message, Outgoing, Partition
+
+Action = Literal["build", "poll", "send", "flush", "commit", "committed", "transact"]
+
+
+class _Failure(NamedTuple):
+    error: Exception
+    after: bool
+
+
+class Membership(NamedTuple):
+    """What a member knows of itself; a transaction with an old generation is refused."""
+
+    group_id: str
+    member: int
+    generation: int
+
+
+class Member(Protocol):
+    """A group member, as the broker sees it."""
+
+    topics: tuple[str, ...]
+    group_id: str
+
+
+class MemoryBroker:
+    """Topics, groups and their offsets; safe to use from several threads.
+
+    topics: number of partitions of each. now_ms: the clock of the records' timestamps.
+    max_record_bytes: larger values are refused when they are flushed.
+    """
+
+    def __init__(
+        self,
+        topics: Mapping[str, int],
+        *,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        max_record_bytes: int = 1 << 20,
+    ) -> None:
+        self.changed = threading.Condition(threading.RLock())
+        self.max_record_bytes = max_record_bytes
+        self._now_ms = now_ms
+        self._logs = {Partition(name, n): list[Message]() for name, size in topics.items() for n in range(size)}
+        self._starts: dict[Partition, int] = defaultdict(int)
+        self._offsets: dict[str, dict[Partition, int]] = defaultdict(dict)
+        self._members: dict[str, list[Member]] = defaultdict(list)
+        self._generations: dict[str, int] = defaultdict(int)
+        self._epochs: dict[str, int] = defaultdict(int)
+        self._failures: dict[Action, deque[_Failure]] = defaultdict(deque)
+        self._turn = count()
+
+    def fail(self, action: Action, error: Exception, times: int = 1, *, after: bool = False) -> None:
+        """The next `times` calls of this action raise `error`, before their effect or after it."""
+        self._failures[action].extend([_Failure(error, after)] * times)
+
+    def injected(self, action: Action, effect: Callable[[], None] = lambda: None) -> None:
+        """Runs the effect, unless a failure is due: called by the clients."""
+        with self.changed:
+            failure = self._failures[action].popleft() if self._failures[action] else None
+            if failure is None or failure.after:
+                effect()
+                self.changed.notify_all()
+            if failure is not None:
+                raise failure.error
+
+    def append(self, records: Iterable[Outgoing]) -> None:
+        """Writes records: the same partition for the same key, in turn without a key. Raises MissingTopic."""
+        with self.changed:
+            for record in records:
+                partitions = self.partitions(record.topic)
+                place = next(self._turn) if record.key is None else zlib.crc32(record.key)
+                partition = partitions[place % len(partitions)]
+                log = self._logs[partition]
+                offset = self._starts[partition] + len(log)
+                log.append(Message(*partition, offset, self._now_ms(), record.key, record.value, tuple(record.headers)))
+            self.changed.notify_all()
+
+    def partitions(self, topic: str) -> list[Partition]:
+        """All partitions of a topic, sorted. Raises MissingTopic."""
+        found = sorted(partition for partition in self._logs if partition.topic == topic)
+        if not found:
+            raise MissingTopic(f"no such topic: {topic}")
+        return found
+
+    def records(self, topic: str) -> list[Message]:
+        """Everything in a topic, partition after partition."""
+        with self.changed:
+            return [message for partition in self.partitions(topic) for message in self._logs[partition]]
+
+    def bounds(self, partition: Partition) -> tuple[int, int]:
+        """The oldest offset and the one after the newest."""
+        start = self._starts[partition]
+        return start, start + len(self._logs[partition])
+
+    def slice(self, partition: Partition, start: int, limit: int) -> list[Message]:
+        """Up to `limit` records from `start` on."""
+        first = start - self._starts[partition]
+        return self._logs[partition][first : first + limit]
+
+    def delete_before(self, partition: Partition, offset: int) -> None:
+        """What retention does."""
+        with self.changed:
+            self._logs[partition] = self._logs[partition][offset - self._starts[partition] :]
+            self._starts[partition] = offset
+
+    def offsets(self, group_id: str) -> Mapping[Partition, int]:
+        """The committed next offsets of a group."""
+        return dict(self._offsets[group_id])
+
+    def join(self, member: Member) -> None:
+        """A member joins: new generation."""
+        self._members[member.group_id].append(member)
+        self._generations[member.group_id] += 1
+        self.changed.notify_all()
+
+    def leave(self, member: Member) -> None:
+        """A member leaves or is thrown out, as after max_poll_interval_ms: new generation. It rejoins when it polls."""
+        with self.changed:
+            if member in self._members[member.group_id]:
+                self._members[member.group_id].remove(member)
+                self._generations[member.group_id] += 1
+                self.changed.notify_all()
+
+    def generation(self, group_id: str) -> int:
+        """The group's current generation."""
+        return self._generations[group_id]
+
+    def has_member(self, member: Member) -> bool:
+        """Whether it is in its group."""
+        return member in self._members[member.group_id]
+
+    def share_of(self, member: Member) -> frozenset[Partition]:
+        """The partitions that belong to a member in the current generation."""
+        members = self._members[member.group_id]
+        partitions = sorted(partition for topic in member.topics for partition in self.partitions(topic))
+        return frozenset(partitions[members.index(member) :: len(members)])
+
+    def store_offsets(self, membership: Membership, offsets: Mapping[Partition, int]) -> None:
+        """Commits. Raises CommitRefused for a member of an old generation or none."""
+        members = [id(member) for member in self._members[membership.group_id]]
+        if membership.member not in members or membership.generation != self._generations[membership.group_id]:
+            raise CommitRefused("the group has a new generation")
+        self._offsets[membership.group_id].update(offsets)
+
+    def new_epoch(self, transactional_id: str) -> int:
+        """Makes all older producers with this id outdated."""
+        self._epochs[transactional_id] += 1
+        return self._epochs[transactional_id]
+
+    def require_epoch(self, transactional_id: str, epoch: int) -> None:
+        """Raises Fenced for an outdated producer."""
+        if self._epochs[transactional_id] != epoch:
+            raise Fenced(f"another producer uses the transactional id {transactional_id}")
+
+    def refuse_too_large(self, records: Sequence[Outgoing]) -> None:
+        """Raises RecordTooLarge naming those above max_record_bytes."""
+        refused = [record for record in records if len(record.value or b"") > self.max_record_bytes]
+        if refused:
+            raise RecordTooLarge(f"{len(refused)} records are larger than {self.max_record_bytes} bytes", refused)
