@@ -67,6 +67,7 @@ class ScoreWindow:
     by_slot    float64 (slots, slot_scores), the same scores sorted within each slot, -inf where there is none
     count      scores in it: `size`, or fewer while a window without seed fills
     position   real scores that have entered since the start
+    touched    slots that the last push wrote to
     """
 
     def __init__(self, calibration: FloatArray, size: int, slot_scores: int = SLOT_SCORES) -> None:
@@ -79,8 +80,9 @@ class ScoreWindow:
         self.position = 0
         self.ring = seed if self.seeded else np.full(size, EMPTY)
         self.by_slot = np.full((self.slot_count, self.slot_scores), EMPTY)
-        self._changed = set(range(self.slot_count))
-        self._sort_slots(self._changed)
+        self.touched = set(range(self.slot_count))
+        self._changed = set(self.touched)
+        self._sort_slots(self.touched)
 
     @property
     def slot_count(self) -> int:
@@ -97,17 +99,22 @@ class ScoreWindow:
         """Seed scores that real ones have not pushed out yet."""
         return max(0, self.size - self.position) if self.seeded else 0
 
-    def push(self, scores: FloatArray) -> None:
-        """Let `scores` (B,), B <= size, enter in order. ValueError if one is not finite, and none enters."""
+    def push(self, scores: FloatArray) -> FloatArray:
+        """Let `scores` (B,), B <= size, enter in order; returns those that left.
+
+        ValueError if one is not finite; then none has entered.
+        """
         scores = require_finite(scores)
         if len(scores) > self.size:
             raise ValueError(f"{len(scores)} scores at once do not fit a window of {self.size}")
         places = np.arange(self.position, self.position + len(scores)) % self.size
+        left = self.ring[places]
         self.ring[places] = scores
         self.position += len(scores)
-        touched = set(np.unique(places // self.slot_scores).tolist())
-        self._sort_slots(touched)
-        self._changed |= touched
+        self.touched = set((places // self.slot_scores).tolist())
+        self._sort_slots(self.touched)
+        self._changed |= self.touched
+        return left[left > EMPTY]
 
     def quantile(self, quantile: float) -> float:
         """numpy.quantile(scores of the window, quantile, method="higher"), exactly; ValueError when it is empty.
@@ -149,5 +156,6 @@ class ScoreWindow:
             raise ValueError(f"saved window has {len(ring)} scores, expected {self.size}")
         self.ring = ring
         self.position = position
-        self._sort_slots(set(slots))
+        self.touched = set(slots)
+        self._sort_slots(self.touched)
         self._changed.clear()

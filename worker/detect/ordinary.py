@@ -1,0 +1,245 @@
+"""The default policy: the quantile of the scores that belong to ordinary traffic.
+
+Every score stays in the window, flagged or not: leaving out what was flagged would feed the threshold back into itself.
+Instead the window is asked which of its scores are ordinary.
+
+1. Valley. Scores beyond a valley of the density are another population, not a tail; the rest is ordinary.
+2. Blocks. The quantile is computed in blocks of about 1,000 records, and their median is used: a burst that fills a few
+   blocks moves nothing, a tail that is heavier everywhere does.
+3. Level. Each block's quantile is carried over to the level of the latest blocks, so that seasons and drift, which move
+   all scores together, do not have to wait for the median.
+4. Floor. Where there is a valley, the tail may be hidden behind it: the calibrated quantile, moved with the level, is
+   then the least threshold.
+5. Shift. A flood adds records, a shift replaces them: when almost nothing of half a window is left below the valley,
+   the largest population is the new ordinary one.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.detect.valley import REACH, bin_of, count_bins, find_valley, lower_edge, smooth
+from worker.detect.window import EMPTY, SLOT_SCORES, ScoreWindow, require_finite
+from worker.records import FloatArray
+
+BLOCKS = 20
+"""Blocks in a window, at least; more where a window is longer than this many slots."""
+
+BLOCK_TAIL = 5.0
+"""Scores expected above the quantile in a block, at least: rarer quantiles get longer blocks."""
+
+BLOCK_LEAST = 50
+"""Ordinary scores without which a slot says nothing about them."""
+
+LEVEL_QUANTILE = 0.25
+"""The level of a slot is this quantile of its ordinary scores: of all the robust one, since floods come from above."""
+
+LEVEL_SLOTS = 6
+"""Latest slots whose median level is the level now."""
+
+LEVEL_LIMIT = 2.0
+"""Factor by which the level may move a block's quantile; more than that is a shift, and the median follows it."""
+
+START_QUANTILE = 0.9
+"""Populations below this quantile of the calibration scores are ordinary: the search for a valley starts there."""
+
+FLOOR_ERRORS = 0.5
+"""Standard errors, in ranks, by which the floor lies below the calibrated quantile: a floor that is too low costs a
+few false alerts, one that is too high hides everything beneath it."""
+
+GONE = 0.05
+"""Share of half a window below the valley, under which the old traffic is gone."""
+
+
+def calibrated_floor(ordered: FloatArray, quantile: float) -> float:
+    """The quantile of few sorted scores (N,), N >= 1, a little low: the mean of the scores within a standard error.
+
+    The standard error of a quantile's rank is sqrt(N q (1 - q)).
+    """
+    error = math.sqrt(len(ordered) * quantile * (1 - quantile))
+    middle = math.ceil(quantile * (len(ordered) - 1)) - round(FLOOR_ERRORS * error)
+    ranks = np.clip(np.arange(middle - round(error), middle + round(error) + 1), 0, len(ordered) - 1)
+    return float(ordered[ranks].mean())
+
+
+class OrdinaryQuantile:
+    """Quantile of the ordinary scores in a sliding window that starts as a resample of the calibration scores.
+
+    calibration  scores of known ordinary records (N,), N >= 1
+    quantile     share of ordinary scores at or below the threshold, in (0, 1)
+    window       scores remembered
+    cut          scores from here on are another population; infinite where there is no valley
+    level        lower quartile of the ordinary scores now
+    shifts       times that the ordinary population was replaced
+    """
+
+    def __init__(self, calibration: FloatArray, quantile: float = 0.995, window: int = 20_000) -> None:
+        if not 0 < quantile < 1:
+            raise ValueError(f"quantile {quantile} is not between 0 and 1")
+        if len(calibration) == 0:
+            raise ValueError("the ordinary policy needs calibration scores")
+        ordered = np.sort(require_finite(calibration))
+        self.quantile = quantile
+        self.window = ScoreWindow(ordered, window, min(SLOT_SCORES, math.ceil(window / BLOCKS)))
+        self.cut = math.inf
+        self.shifts = 0
+        self.level = _at(ordered, LEVEL_QUANTILE)
+        self._calibrated_levels = np.array([self.level])
+        self._floor = self._threshold = calibrated_floor(ordered, quantile)
+        self._start = bin_of(_at(ordered, START_QUANTILE)) - bin_of(self.level)
+        self._counts = count_bins(self.window.ring)
+        slots = self.window.slot_count
+        self._least = min(BLOCK_LEAST, self.window.slot_scores)
+        self._all_slots = np.arange(slots)
+        self._empty = np.count_nonzero(np.isneginf(self.window.by_slot), axis=1)  # (slots,) places without a score
+        self._ordinary = np.zeros(slots, np.int64)  # (slots,) ordinary scores in each
+        self._levels = np.zeros(slots)
+        self._blocks = self._split_into_blocks()
+        self._quantiles = np.zeros(len(self._blocks) - 1)
+        self._summarise(self._all_slots)
+        self._move()
+
+    def threshold(self) -> float:
+        """The threshold for the next stride."""
+        return self._threshold
+
+    @property
+    def beyond(self) -> float:
+        """Share of the window that is not ordinary, in [0, 1]."""
+        return 1 - float(self._ordinary.sum()) / self.window.size
+
+    def update(self, scores: FloatArray, event_time_ms: NDArray[np.int64] | None = None) -> None:  # noqa: ARG002
+        """Let scores (B,) enter in offset order; times are not used. ValueError if one is not finite."""
+        left = self.window.push(scores)
+        self._counts += count_bins(scores) - count_bins(left)
+        self._summarise(np.array(sorted(self.window.touched)))
+        self._move()
+
+    def _move(self) -> None:
+        self._set_cut(self._find_cut())
+        if self.cut < math.inf and self._is_old_traffic_gone():
+            self._follow_shift()
+        self._follow_level()
+        self._threshold = self._choose_threshold()
+
+    def _find_cut(self) -> float:
+        end = bin_of(float(self.window.by_slot[:, -1].max())) + REACH + 1  # beyond it all bins are empty
+        ordinary = np.cumsum(self._counts[: min(end, bin_of(self.cut))])
+        high = int(np.searchsorted(ordinary, START_QUANTILE * ordinary[-1]))
+        valley = find_valley(self._counts[:end], min(bin_of(self.level) + self._start, high))
+        return math.inf if valley is None else valley
+
+    def _set_cut(self, cut: float) -> None:
+        if cut != self.cut:
+            self.cut = cut
+            self._summarise(self._all_slots)
+
+    def _is_old_traffic_gone(self) -> bool:
+        half = self._latest_slots(max(1, self.window.slot_count // 2))
+        held = self.window.slot_scores * len(half) - self._empty[half].sum()
+        return bool(self._ordinary[half].sum() < GONE * held)
+
+    def _follow_shift(self) -> None:
+        half = self._latest_slots(max(1, self.window.slot_count // 2))
+        peak = int(np.argmax(smooth(count_bins(self.window.by_slot[half].ravel()))))
+        self.level = lower_edge(peak)
+        self.shifts += 1
+        self.cut = math.inf
+        self.cut = self._find_cut()
+        self._summarise(self._all_slots)
+
+    def _follow_level(self) -> None:
+        latest = self._latest_slots(LEVEL_SLOTS)
+        levels = self._levels[latest[self._ordinary[latest] >= self._least]]
+        if len(levels):
+            self.level = _median(levels)
+
+    def _choose_threshold(self) -> float:
+        """The median over blocks, or the last threshold while no block has ordinary scores enough."""
+        starts = self._blocks[:-1]
+        told = np.add.reduceat(self._ordinary, starts) >= self._least
+        if not told.any():
+            return self._threshold
+        levels = np.add.reduceat(self._levels, starts) / np.diff(self._blocks)
+        threshold = _median((self._quantiles * _ratios(self.level, levels))[told])
+        if self.cut < math.inf:
+            threshold = max(threshold, self._floor * float(_ratios(self.level, self._calibrated_levels)[0]))
+        return threshold
+
+    def _latest_slots(self, count: int) -> NDArray[np.int64]:
+        newest = (self.window.position - 1) % self.window.size // self.window.slot_scores
+        return (newest - np.arange(min(count, self.window.slot_count))) % self.window.slot_count
+
+    def _split_into_blocks(self) -> NDArray[np.int64]:
+        """First slot of each block, and the number of slots at the end: int64 (blocks + 1,)."""
+        slots = math.ceil(BLOCK_TAIL / (1 - self.quantile) / self.window.slot_scores)
+        count = max(1, self.window.slot_count // max(1, slots))
+        return np.arange(count + 1) * self.window.slot_count // count
+
+    def _summarise(self, slots: NDArray[np.int64]) -> None:
+        """Bring counts, levels and quantiles of slots (n,) up to date with their scores and the cut."""
+        scores = self.window.by_slot[slots]
+        empty = self._empty[slots]
+        ordinary = np.count_nonzero(scores < self.cut, axis=1) - empty
+        places = np.arange(len(slots))
+        last = np.maximum(ordinary - 1, 0)
+        self._ordinary[slots] = ordinary
+        levels = scores[places, empty + np.ceil(LEVEL_QUANTILE * last).astype(np.int64)]
+        self._levels[slots] = np.where(ordinary > 0, levels, self.level)
+        if len(self._quantiles) == self.window.slot_count:
+            self._quantiles[slots] = scores[places, empty + np.ceil(self.quantile * last).astype(np.int64)]
+        else:
+            self._pool_blocks(slots)
+
+    def _pool_blocks(self, slots: NDArray[np.int64]) -> None:
+        for block in set((np.searchsorted(self._blocks, slots, side="right") - 1).tolist()):
+            scores = self.window.by_slot[self._blocks[block] : self._blocks[block + 1]]
+            pooled = scores[(scores < self.cut) & (scores > EMPTY)]
+            self._quantiles[block] = _at(np.sort(pooled), self.quantile) if len(pooled) else self._threshold
+
+    def head(self) -> dict[str, Any]:
+        """The small part of the state, plain data: all but the slots."""
+        return {
+            "position": self.window.position,
+            "cut": self.cut if self.cut < math.inf else None,
+            "level": self.level,
+            "shifts": self.shifts,
+            "threshold": self._threshold,
+        }
+
+    def slots(self) -> dict[int, bytes]:
+        """Every slot of the window, encoded."""
+        return self.window.slots()
+
+    def take_changed_slots(self) -> dict[int, bytes]:
+        """The slots of the window that changed since the last call, encoded; all of them at first."""
+        return self.window.take_changed_slots()
+
+    def restore(self, head: dict[str, Any], slots: dict[int, bytes]) -> None:
+        """Continue from a saved head and every slot. ValueError when they do not fit."""
+        self.window.restore(int(head["position"]), slots)
+        self.cut = math.inf if head["cut"] is None else float(head["cut"])
+        self.level = float(head["level"])
+        self.shifts = int(head["shifts"])
+        self._threshold = float(head["threshold"])
+        self._counts = count_bins(self.window.ring)
+        self._summarise(self._all_slots)
+
+
+def _at(ordered: FloatArray, quantile: float) -> float:
+    return float(ordered[math.ceil(quantile * (len(ordered) - 1))])
+
+
+def _median(values: FloatArray) -> float:
+    ordered = np.sort(values)  # numpy.median costs more than all the rest on so few values
+    return float(ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+
+
+def _ratios(now: float, then: FloatArray) -> FloatArray:
+    """How far the level has moved, within LEVEL_LIMIT; 1 where one of the two is no level at all."""
+    if now <= 0:
+        return np.ones(len(then))
+    known = then > 0
+    return np.where(known, np.clip(now / np.where(known, then, now), 1 / LEVEL_LIMIT, LEVEL_LIMIT), 1.0)
