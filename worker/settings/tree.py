@@ -60,13 +60,11 @@ class KafkaSettings(Group):
         default="stop", description="what to do when the broker has already deleted the committed offset"
     )
     delivery_timeout_ms: int = Field(
-        default=30_000, ge=1_000, le=600_000, description="time that a published record has to be acknowledged in"
-    )
-    session_timeout_ms: int = Field(
-        default=10_000,
-        ge=6_000,
-        le=1_800_000,
-        description="silence after which the group gives this process's partitions away",
+        default=30_000,
+        ge=16_000,
+        le=600_000,
+        description="time in which a published record has to be acknowledged; then nothing is committed and the batch "
+        "is sent again",
     )
     options: Annotated[dict[str, Any], NoDecode, BeforeValidator(parse_options)] = Field(
         default={},
@@ -88,8 +86,8 @@ class KafkaSettings(Group):
         return self
 
     def client_options(self) -> dict[str, Any]:
-        """The options in clear text, for the clients only: never log the result."""
-        return reveal(self.options)
+        """Keywords for every client, secrets in clear text: never log the result."""
+        return {"delivery_timeout_ms": self.delivery_timeout_ms, **reveal(self.options)}
 
 
 class BatchSettings(Group):
