@@ -43,8 +43,9 @@ def without_fields(row: Row, names: Sequence[str]) -> Row:
     """A copy of the row in which these fields are absent."""
     changed = deepcopy(row)
     for name in names:
-        holder, key = _holder(changed, name)
-        holder.pop(key, None)
+        if value_of(changed, name) is not None:
+            holder, key = _holder(changed, name)
+            del holder[key]
     return changed
 
 
