@@ -1,0 +1,114 @@
+"""`worker infer-schema`: from records to a schema file."""
+
+import gzip
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.brokers import produce_values
+from worker.broker.client import Connection
+from worker.cli import main
+from worker.features.schema import parse_schema
+
+ROWS = [
+    {"id": f"tx-{n:05d}", "amount": n * 1.25, "shop": {"country": ["NL", "DE"][n % 2]}, "fraud": n % 7 == 0}
+    for n in range(200)
+]
+
+
+def lines(rows: list[dict[str, object]]) -> bytes:
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+
+
+def kinds(toml: str) -> dict[str, str]:
+    return {field.name: field.kind for field in parse_schema(toml).fields}
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Path:
+    path = tmp_path / "history.jsonl.gz"
+    path.write_bytes(gzip.compress(lines(ROWS)))
+    return path
+
+
+def test_a_proposal_is_a_valid_schema_with_the_ignored_field_ignored(
+    history: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["infer-schema", str(history), "--ignore", "fraud"]) == 0
+
+    assert kinds(capsys.readouterr().out) == {
+        "id": "id",
+        "amount": "numeric",
+        "shop.country": "categorical",
+        "fraud": "ignore",
+    }
+
+
+def test_csv_and_standard_input_are_read_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("amount,country\n1.5,NL\n2.5,DE\n")
+
+    main(["infer-schema", str(table)])
+    from_csv = kinds(capsys.readouterr().out)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines(ROWS))))
+    main(["infer-schema", "-"])
+    from_stdin = kinds(capsys.readouterr().out)
+
+    assert from_csv == {"amount": "numeric", "country": "categorical"}
+    assert from_stdin["amount"] == "numeric"
+
+
+def test_lines_that_are_no_records_are_left_out_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mixed.jsonl"
+    path.write_bytes(b"garbage\n\n" + lines(ROWS))
+
+    assert main(["infer-schema", str(path)]) == 0
+
+    out, err = capsys.readouterr()
+    assert "amount" in kinds(out)
+    assert err.startswith("note: 1 of 201 records are no JSON objects")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file"),
+        (b"", "none of 0 records is a JSON object"),
+        (b"garbage\n", "none of 1 records is a JSON object"),
+    ],
+)
+def test_a_file_without_records_is_one_clear_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None, message: str
+) -> None:
+    path = tmp_path / "history.jsonl"
+    if content is not None:
+        path.write_bytes(content)
+
+    assert main(["infer-schema", str(path)]) == 1
+
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["file", "--topic", "t"]])
+def test_a_file_or_a_topic_must_be_named(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["infer-schema", *arguments]) == 2
+    assert "name either a FILE or a --topic" in capsys.readouterr().err
+
+
+@pytest.mark.broker
+def test_the_newest_records_of_a_topic_serve_as_well(
+    connection: Connection, topic: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    produce_values(connection, topic, lines(ROWS).splitlines())
+    monkeypatch.setenv("WORKER_KAFKA__BOOTSTRAP_SERVERS", connection.bootstrap_servers)
+
+    assert main(["infer-schema", "--topic", topic, "--records", "50"]) == 0
+    assert kinds(capsys.readouterr().out)["amount"] == "numeric"
