@@ -5,11 +5,14 @@ import os
 import signal
 import sys
 import threading
+import time
 from types import FrameType
 
 HELP = """Read the input topic, score every record, publish alerts and dead letters, commit. Runs until SIGTERM or
 SIGINT, then finishes the open batch, leaves the group and exits 0; a second signal ends it at once."""
 EXAMPLE = "WORKER_KAFKA__BOOTSTRAP_SERVERS=localhost:9092 WORKER_KAFKA__INPUT_TOPIC=payments worker run"
+
+SAME_REQUEST_S = 1.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,10 +21,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 class Stop:
-    """Set by SIGTERM and SIGINT; the loop looks at it between two steps. A second signal does not wait."""
+    """Set by SIGTERM and SIGINT; the loop looks at it between two steps. A second signal does not wait.
+
+    Signals within a second of the first are the same request: a terminal, `timeout` and a supervisor send it twice.
+    """
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self._first = 0.0
 
     def install(self) -> None:
         """Take over the two signals."""
@@ -30,10 +37,11 @@ class Stop:
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
         del frame
-        if self._event.is_set():
+        if self._event.is_set() and time.monotonic() - self._first > SAME_REQUEST_S:
             sys.stderr.write("second signal: ending at once, the open batch will be read again\n")
             sys.stderr.flush()
             os._exit(128 + number)
+        self._first = self._first or time.monotonic()
         self._event.set()
 
     def __call__(self) -> bool:

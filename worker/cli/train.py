@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """See HELP."""
+    from worker.cli.wiring import use_threads
     from worker.errors import UsageError
     from worker.features.schema import load_schema
     from worker.ops.logs import configure_logs
@@ -37,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--from needs --once: a file doesn't change")
     settings = load_settings()
     configure_logs(settings.log.format, settings.log.level)
+    use_threads(settings)
     schema = load_schema(args.schema or settings.schema_file)
     if args.once:
         return _once(settings, schema, args.source)

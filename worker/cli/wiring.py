@@ -20,6 +20,13 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def use_threads(settings: Settings) -> None:
+    """Bound the threads of the model: by default PyTorch takes every core and spins, and starves its neighbours."""
+    import torch
+
+    torch.set_num_threads(settings.cpu_threads)
+
+
 def connection(settings: Settings, client_id: str = "anomaly-worker") -> Connection:
     """How to reach the broker."""
     return Connection(settings.kafka.bootstrap_servers, client_id, settings.kafka.client_options())

@@ -241,6 +241,12 @@ class Settings(BaseSettings):
         description="where the model runs; `auto` takes a GPU where there is one",
         json_schema_extra={"allowed": "auto, cpu, cuda or cuda:N"},
     )
+    cpu_threads: int = Field(
+        default=1,
+        ge=1,
+        le=256,
+        description="threads of one process for the model; a small network gains nothing from more, run more processes",
+    )
     seed: int = Field(default=0, ge=0, le=4_294_967_295, description="start of all that is random")
     kafka: KafkaSettings = KafkaSettings()
     batch: BatchSettings = BatchSettings()
