@@ -12,8 +12,10 @@ import difflib
 import hashlib
 import json
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -82,9 +84,8 @@ class Schema:
     fields: tuple[Field, ...]
 
     def __post_init__(self) -> None:
-        names = [field.name for field in self.fields]
-        for name in names:
-            if names.count(name) > 1:
+        for name, count in Counter(field.name for field in self.fields).items():
+            if count > 1:
                 raise SchemaError(f"field {name!r} appears twice")
         if not any(field.encoded for field in self.fields):
             raise SchemaError("no field that a model could learn from: all are id or ignore, or there is none")
@@ -201,7 +202,7 @@ def _check(where: str, key: str, value: Any) -> Any:
         wanted, right = "one of " + ", ".join(TRANSFORMS), value in TRANSFORMS
     elif key == "format":
         wanted = f"one of {', '.join(TIME_FORMATS)}, or a strptime pattern such as %d/%b/%Y:%H:%M:%S"
-        right = isinstance(value, str) and (value in TIME_FORMATS or "%" in value)
+        right = isinstance(value, str) and (value in TIME_FORMATS or _is_pattern(value))
     elif key == "cyclical":
         wanted = "a list with any of " + ", ".join(CYCLES)
         right = isinstance(value, list) and all(c in CYCLES for c in value) and len(set(value)) == len(value)
@@ -213,6 +214,14 @@ def _check(where: str, key: str, value: Any) -> Any:
     if not right:
         raise SchemaError(f"{where}: {key} = {value!r} must be {wanted}")
     return value
+
+
+def _is_pattern(text: str) -> bool:
+    try:
+        datetime.strptime(datetime(2000, 1, 1, tzinfo=UTC).strftime(text), text)
+    except ValueError:
+        return False
+    return "%" in text
 
 
 def _nearest(word: Any, known: Iterable[str]) -> str:

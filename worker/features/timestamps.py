@@ -55,7 +55,7 @@ def _parse_integers(values: Sequence[int], time_format: str) -> NDArray[np.int64
         return None
     low, high = int(ticks.min()), int(ticks.max())
     unit = _guess_unit(low) if time_format == "auto" else _PER_SECOND[time_format]
-    if time_format == "auto" and _guess_unit(high) != unit:
+    if time_format == "auto" and (low < 0 or _guess_unit(high) != unit):
         return None
     if not (low * 1000 // unit >= _EARLIEST_MS and high * 1000 // unit <= _LATEST_MS):
         return None

@@ -1,0 +1,102 @@
+"""Whatever arrives, every message ends exactly once: as a vector, as a dead letter, or as a counted tombstone."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.features.common import STEADY, raw
+from worker.features.decode import decode
+from worker.features.schema import Field, Schema
+from worker.features.vectorize import Vectorizer, fit_vectorizer
+
+SCHEMA = Schema(
+    (
+        Field("i", "id"),
+        Field("t", "timestamp"),
+        Field("n", "numeric", required=True),
+        Field("c", "categorical", max_values=2, hash_buckets=3),
+        Field("o.b", "boolean"),
+        Field("s", "text"),
+        Field("gone", "ignore"),
+    )
+)
+NAMES = st.sampled_from(["i", "t", "n", "c", "o", "b", "o.b", "s", "gone"])
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(codec="utf-8"))
+    | st.sampled_from(["2026-03-01T00:00:00Z", "a", 1e308, 2**64])
+)
+JSON = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=7))
+
+
+def to_bytes(value: object) -> bytes:
+    """JSON text; integers beyond 64 bits are written out too."""
+    return orjson.dumps(value, default=str) if fits(value) else b'{"n":' + str(10**400).encode() + b"}"
+
+
+def fits(value: object) -> bool:
+    if isinstance(value, dict):
+        return all(map(fits, value.values()))
+    if isinstance(value, list):
+        return all(map(fits, value))
+    return not isinstance(value, int) or -(2**63) <= value < 2**64
+
+
+GOOD = b'{"i":1,"t":"2026-03-01T00:00:00Z","n":1.5,"c":"a","o":{"b":true},"s":"all is well 17"}'
+VALUES = (
+    st.none()
+    | st.binary(max_size=60)
+    | JSON.map(lambda value: repr(value).encode())
+    | st.dictionaries(NAMES, JSON, max_size=7).map(to_bytes)
+    | JSON.map(to_bytes)
+    | st.just(GOOD)
+)
+FITTED = fit_vectorizer(SCHEMA, [orjson.loads(GOOD), {"n": 2, "c": "b"}, {"n": 3, "c": 7}, {"n": 3, "c": True}])
+
+
+@STEADY
+@given(st.lists(VALUES, max_size=12))
+def test_every_message_ends_exactly_once(values: Sequence[bytes | None]) -> None:
+    messages = raw(values)
+
+    decoded = decode(messages, max_bytes=100)
+    vectors = Vectorizer(SCHEMA, FITTED).transform(decoded)
+
+    rejected = [reject.message.offset for reject in [*decoded.rejects, *vectors.rejects]]
+    scored = [message.offset for message in vectors.messages]
+    tombstones = [message.offset for message in messages if message.value is None]
+    assert sorted([*scored, *rejected, *tombstones]) == list(range(len(messages)))
+    assert decoded.skipped == len(tombstones)
+    assert scored == sorted(scored)
+    assert len(vectors.rows) == len(vectors.numeric) == len(vectors.codes) == len(vectors.event_time_ms) == len(scored)
+    assert np.isfinite(vectors.numeric).all()
+    assert (vectors.codes >= 0).all()
+    assert (vectors.codes < np.array(FITTED.widths)).all()
+
+
+@STEADY
+@given(st.lists(VALUES, max_size=12), st.lists(st.integers(0, 12), max_size=12))
+def test_bad_neighbours_leave_no_trace(noise: Sequence[bytes | None], places: Sequence[int]) -> None:
+    good = [GOOD.replace(b"17", str(n).encode()).replace(b"1.5", b"%d.5" % n) for n in range(12)]
+    mixed: list[bytes | None] = [*good]
+    for place, value in zip(places, noise, strict=False):
+        mixed.insert(place, value)
+    vectorizer = Vectorizer(SCHEMA, FITTED)
+
+    clean = vectorizer.transform(decode(raw(good), max_bytes=100))
+    vectors = vectorizer.transform(decode(raw(mixed), max_bytes=100))
+
+    kept = [index for index, message in enumerate(vectors.messages) if message.value in good]
+    seen = [(vectors.messages[i].value, vectors.numeric[i].tobytes(), vectors.codes[i].tobytes()) for i in kept]
+    wanted = {
+        message.value: (numeric.tobytes(), codes.tobytes())
+        for message, numeric, codes in zip(clean.messages, clean.numeric, clean.codes, strict=True)
+    }
+    assert {value for value, _, _ in seen} == set(good)
+    assert all(wanted[value] == (numeric, codes) for value, numeric, codes in seen)

@@ -1,0 +1,123 @@
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.features.common import STEADY, encode, one_field
+from worker.errors import BundleError
+from worker.features.fitted import FieldStats, Fitted, Special
+from worker.features.schema import Kind
+from worker.features.text import MAX_TEMPLATE, template
+
+VALUES: dict[Kind, st.SearchStrategy[Any]] = {
+    "numeric": st.none() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False),
+    "categorical": st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(st.characters(codec="utf-8")),
+    "boolean": st.none() | st.booleans(),
+    "text": st.none() | st.text(st.characters(codec="utf-8")),
+}
+
+
+@pytest.mark.parametrize("kind", VALUES)
+@STEADY
+@given(data=st.data())
+def test_a_fit_survives_json(kind: Kind, data: st.DataObject) -> None:
+    _, fitted = one_field(kind, data.draw(st.lists(VALUES[kind], min_size=1)))
+
+    again = Fitted.from_json(orjson.loads(orjson.dumps(fitted.to_json())))
+
+    assert again == fitted
+    assert list(map(type, again.codes[0].values)) == list(map(type, fitted.codes[0].values))
+
+
+@pytest.mark.parametrize("data", [{}, {"schema_fingerprint": "x", "rows": 1, "numeric": [{"a": 1}]}])
+def test_incomplete_data_are_a_bundle_error(data: dict[str, Any]) -> None:
+    with pytest.raises(BundleError, match="incomplete"):
+        Fitted.from_json(data)
+
+
+def test_numbers_come_back_in_the_records_own_units() -> None:
+    values = [1.5 * 2**n for n in range(20)]
+    schema, fitted = one_field("numeric", values)
+
+    numeric = encode(schema, fitted, [48.0, 1e9]).numeric
+
+    assert fitted.numeric[0].transform == "log1p"
+    assert fitted.inverse_numeric(0, float(numeric[0, 0])) == 48.0
+    assert fitted.inverse_numeric(0, float(numeric[1, 0])) == pytest.approx(1e9, rel=0.01)
+
+
+def test_whole_numbers_come_back_whole() -> None:
+    _, fitted = one_field("numeric", [1, 2, 3, 40])
+
+    assert repr(fitted.expected("x", [0.05])) == "3"
+
+
+def test_statistics_are_values_that_did_occur() -> None:
+    _, fitted = one_field("numeric", [*range(1, 100), None])
+    _, prices = one_field("numeric", [n + 0.25 for n in range(100)])
+
+    assert fitted.stats_of["x"] == FieldStats("x", low=1, high=99, median=50)
+    assert prices.stats_of["x"] == FieldStats("x", low=0.25, high=98.25, median=49.25)
+
+
+def test_the_most_frequent_category_is_kept() -> None:
+    _, fitted = one_field("categorical", ["a", "b", "b", None, None, None])
+
+    assert fitted.stats_of["x"].top == "b"
+
+
+def test_every_code_has_words() -> None:
+    _, fitted = one_field("categorical", ["a", "a", "b", None], max_values=1)
+
+    assert [fitted.category(0, code) for code in range(4)] == [
+        Special.UNKNOWN,
+        Special.MISSING,
+        Special.OTHER,
+        "a",
+    ]
+    assert [fitted.category(1, code) for code in range(3)] == [Special.UNKNOWN, "all fields present", "without x"]
+
+
+def test_the_expectation_of_a_category_is_its_value() -> None:
+    _, fitted = one_field("categorical", ["a"])
+
+    assert fitted.expected("x", [], 2) == "a"
+
+
+def test_the_expectation_of_a_text_is_its_template() -> None:
+    _, fitted = one_field("text", ["login of 17 from 10.0.0.1"] * 3)
+
+    assert fitted.expected("x", [0.0], 2) == "login of <num> from <ip>"
+    assert fitted.stats_of["x"] == FieldStats("x", 25, 25, 25, "login of <num> from <ip>")
+
+
+def test_an_unknown_field_has_no_expectation() -> None:
+    _, fitted = one_field("numeric", [1])
+
+    with pytest.raises(ValueError, match="'y' has 0 numeric columns"):
+        fitted.expected("y", [0.0])
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("retry 3 of 10", "retry <num> of <num>"),
+        ("from 192.168.0.1:8080", "from <ip>:<num>"),
+        ("from fe80:0:0:0:1:2:3:4", "from <ip>"),
+        ("id 6fa459ea-ee8a-3ca4-894e-db77e160355e gone", "id <uuid> gone"),
+        ("at 0xDEADbeef and deadbeef12", "at <hex> and <hex>"),
+        ("12345678 123", "<num> <num>"),
+        ("the facade decided", "the facade decided"),
+        ("", ""),
+    ],
+)
+def test_templates_mask_what_always_differs(text: str, masked: str) -> None:
+    assert template(text) == masked
+
+
+@STEADY
+@given(st.text())
+def test_any_text_has_a_short_template(text: str) -> None:
+    assert len(template(text)) <= MAX_TEMPLATE

@@ -1,0 +1,371 @@
+import math
+from datetime import datetime
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.features.common import STEADY, decoded, encode, one_field
+from worker.errors import BundleError, DataError, ErrorCode
+from worker.features.columns import value_of
+from worker.features.decode import Row
+from worker.features.fitted import PRESENCE, Fitted
+from worker.features.schema import Field, Schema
+from worker.features.text import template
+from worker.features.vectorize import Vectorizer, Vectors, fit_vectorizer
+
+SCHEMA = Schema(
+    (
+        Field("id", "id"),
+        Field("time", "timestamp"),
+        Field("amount", "numeric"),
+        Field("customer", "categorical", max_values=3, hash_buckets=4),
+        Field("merchant.country", "categorical"),
+        Field("online", "boolean"),
+        Field("note", "text", max_values=2),
+    )
+)
+
+
+def row(n: int) -> Row:
+    return {
+        "id": n,
+        "time": f"2026-03-{n % 28 + 1:02d}T{n % 24:02d}:{n % 60:02d}:00Z",
+        "amount": float(n * n % 101),
+        "customer": f"c{n % 5}",
+        "merchant": {"country": ["DE", "FR", 7, True][n % 4]},
+        "online": n % 3 == 0,
+        "note": f"payment {n} of {n % 2 * 'many '}goods",
+    }
+
+
+ROWS = [row(n) for n in range(60)]
+FITTED = fit_vectorizer(SCHEMA, ROWS)
+
+
+def reference(schema: Schema, fitted: Fitted, record: Row) -> tuple[list[float], list[int]]:
+    """The vector of one record, the plain way."""
+    values = {field.name: value_of(record, field.name) for field in schema.encoded}
+    numeric = [reference_number(column, values[column.field]) for column in fitted.numeric]
+    codes = [reference_code(column, values[column.field]) for column in fitted.codes[:-1]]
+    absent = tuple(sorted(name for name, value in values.items() if value is None))
+    patterns = list(fitted.codes[-1].values)
+    codes.append(patterns.index(absent) + 1 if absent in patterns else 0)
+    return numeric, codes
+
+
+def reference_number(column: Any, value: Any) -> float:
+    if value is None:
+        return 0.0
+    if column.part == "value":
+        x = float(value)
+    elif column.part == "length":
+        x = float(len(value))
+    else:
+        moment = datetime.fromisoformat(value)
+        hours = moment.hour + moment.minute / 60 + (moment.second + moment.microsecond // 1000 / 1000) / 3600
+        turn = hours / 24 if column.part.startswith("hour") else (moment.weekday() + hours / 24) / 7
+        x = (math.sin if column.part.endswith("sin") else math.cos)(math.tau * turn)
+    y = math.copysign(math.log1p(abs(x)), x) if column.transform == "log1p" else x
+    z = (y - column.center) / column.scale
+    return z if abs(z) <= 10 else math.copysign(10 + math.log1p(abs(z) - 10), z)
+
+
+def reference_code(column: Any, value: Any) -> int:
+    if value is None:
+        return 1
+    if column.kind == "text":
+        value = template(value)
+    for index, known in enumerate(column.values):
+        if type(known) is type(value) and known == value:
+            return int(column.first + index)
+    if column.spare < 2:
+        return 2 if column.spare else 0
+    digest = blake2b(f"{type(value).__name__}:{value}".encode(), digest_size=8).digest()
+    return 2 + int.from_bytes(digest, "big") % int(column.spare)
+
+
+WORDS = st.text(st.characters(codec="utf-8"))
+RECORDS = st.fixed_dictionaries(
+    {},
+    optional={
+        "time": st.none() | st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1)).map(datetime.isoformat),
+        "amount": st.none() | st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**70), 2**70),
+        "customer": st.none() | st.sampled_from(["c0", "c1", "c2", "new"]) | WORDS,
+        "merchant": st.none()
+        | st.fixed_dictionaries(
+            {}, optional={"country": st.none() | st.booleans() | st.sampled_from(["DE", 7, 8, "1"])}
+        ),
+        "merchant.country": st.sampled_from(["DE", "FR"]),
+        "online": st.none() | st.booleans(),
+        "note": st.none() | WORDS | st.just("payment 4711 of goods"),
+    },
+)
+
+
+@STEADY
+@given(st.lists(RECORDS, max_size=20), st.booleans())
+def test_every_record_is_encoded_as_the_plain_reference_does(records: list[Row], fit_on_them: bool) -> None:
+    fitted = fit_vectorizer(SCHEMA, records) if fit_on_them and records else FITTED
+
+    vectors = Vectorizer(SCHEMA, fitted).transform(decoded(records))
+
+    assert vectors.rejects == []
+    assert vectors.numeric.dtype == np.float32
+    assert vectors.codes.dtype == np.int32
+    assert vectors.numeric.shape == (len(records), len(fitted.numeric))
+    assert vectors.codes.shape == (len(records), len(fitted.widths))
+    for index, record in enumerate(records):
+        numeric, codes = reference(SCHEMA, fitted, record)
+        np.testing.assert_allclose(vectors.numeric[index], numeric, rtol=1e-5, atol=1e-6)
+        assert vectors.codes[index].tolist() == codes
+
+
+@STEADY
+@given(st.lists(RECORDS, min_size=1, max_size=20), st.data())
+def test_a_records_vector_does_not_depend_on_its_batch(records: list[Row], data: st.DataObject) -> None:
+    vectorizer = Vectorizer(SCHEMA, FITTED)
+    index = data.draw(st.integers(0, len(records) - 1))
+
+    together = vectorizer.transform(decoded(records))
+    alone = vectorizer.transform(decoded([records[index]]))
+
+    assert together.numeric[index].tobytes() == alone.numeric[0].tobytes()
+    assert together.codes[index].tobytes() == alone.codes[0].tobytes()
+
+
+BROKEN: list[tuple[Row, ErrorCode, str]] = [
+    ({"amount": "12"}, ErrorCode.WRONG_TYPE, "amount: expected a number, got a string"),
+    ({"amount": True}, ErrorCode.WRONG_TYPE, "amount: expected a number, got a boolean"),
+    ({"amount": [1]}, ErrorCode.WRONG_TYPE, "amount: expected a number, got an array"),
+    ({"amount": {}}, ErrorCode.WRONG_TYPE, "amount: expected a number, got an object"),
+    ({"amount": 10**400}, ErrorCode.NOT_FINITE, "amount"),
+    ({"amount": math.nan}, ErrorCode.NOT_FINITE, "amount"),
+    ({"amount": -math.inf}, ErrorCode.NOT_FINITE, "amount"),
+    ({"online": 1}, ErrorCode.WRONG_TYPE, "online: expected a boolean, got a number"),
+    ({"customer": 1.5}, ErrorCode.WRONG_TYPE, "customer: expected a string, a whole number or a boolean"),
+    ({"merchant": "DE"}, ErrorCode.WRONG_TYPE, "merchant.country"),
+    ({"merchant": [{"country": "DE"}]}, ErrorCode.WRONG_TYPE, "merchant.country"),
+    ({"note": 7}, ErrorCode.WRONG_TYPE, "note: expected a string, got a number"),
+    ({"time": True}, ErrorCode.WRONG_TYPE, "time: expected a time, got a boolean"),
+    ({"time": "yesterday"}, ErrorCode.BAD_TIMESTAMP, "time"),
+    ({"time": "2026-02-30T00:00:00Z"}, ErrorCode.BAD_TIMESTAMP, "time"),
+    ({"time": 1e300}, ErrorCode.BAD_TIMESTAMP, "time"),
+    ({"time": 10**40}, ErrorCode.BAD_TIMESTAMP, "time"),
+]
+
+
+@pytest.mark.parametrize(("change", "code", "detail"), BROKEN)
+def test_an_impossible_value_costs_its_own_record_and_nothing_else(change: Row, code: ErrorCode, detail: str) -> None:
+    vectorizer = Vectorizer(SCHEMA, FITTED)
+    clean = vectorizer.transform(decoded(ROWS))
+
+    vectors = vectorizer.transform(decoded([*ROWS[:30], ROWS[0] | change, *ROWS[30:]]))
+
+    assert [(reject.message.offset, reject.code) for reject in vectors.rejects] == [(30, code)]
+    assert detail in vectors.rejects[0].detail
+    assert vectors.rows == ROWS
+    assert vectors.numeric.tobytes() == clean.numeric.tobytes()
+    assert vectors.codes.tobytes() == clean.codes.tobytes()
+
+
+def test_the_first_wrong_field_in_schema_order_is_named() -> None:
+    vectors = Vectorizer(SCHEMA, FITTED).transform(decoded([{"note": 1, "amount": "x"}]))
+
+    assert len(vectors.rejects) == 1
+    assert "amount" in vectors.rejects[0].detail
+
+
+@pytest.mark.parametrize("value", [..., None])
+def test_a_required_field_that_is_absent_or_null_is_a_missing_field(value: Any) -> None:
+    for kind in ("numeric", "categorical", "boolean", "timestamp", "text"):
+        schema = Schema((Field("x", kind, required=True), Field("y", "numeric")))
+        fitted = fit_vectorizer(Schema((Field("x", kind), Field("y", "numeric"))), [{"y": 1}])
+        fitted = Fitted(schema.fingerprint, 1, fitted.numeric, fitted.codes, fitted.stats)
+
+        vectors = encode(schema, fitted, [value])
+
+        assert [reject.code for reject in vectors.rejects] == [ErrorCode.MISSING_FIELD]
+        assert vectors.rejects[0].detail.startswith("x: ")
+
+
+def test_a_required_id_is_checked_too() -> None:
+    schema = Schema((Field("x", "id", required=True), Field("y", "numeric")))
+    fitted = fit_vectorizer(schema, [{"x": [1], "y": 1}])
+
+    vectors = encode(schema, fitted, [7, None, "a", ...])
+
+    assert [reject.message.offset for reject in vectors.rejects] == [1, 3]
+
+
+def test_missing_is_not_zero() -> None:
+    schema, fitted = one_field("numeric", [5.0, 6.0, 7.0, ...])
+
+    vectors = encode(schema, fitted, [0, ..., None, 6])
+
+    assert vectors.numeric[0, 0] < 0
+    assert vectors.numeric[1:, 0].tolist() == [0, 0, 0]
+    assert vectors.codes[:, -1].tolist() == [1, 2, 2, 1]
+
+
+def test_an_unseen_pattern_of_missing_fields_is_code_0() -> None:
+    schema, fitted = one_field("numeric", [1, 2, 3])
+
+    assert encode(schema, fitted, [1, None]).codes[:, -1].tolist() == [1, 0]
+    assert fitted.code_fields == (PRESENCE,)
+    assert fitted.widths == (2,)
+
+
+def test_at_most_64_patterns_are_kept_and_the_most_frequent_come_first() -> None:
+    fields = tuple(Field(f"f{n}", "numeric") for n in range(80))
+    rows: list[Row] = [{f.name: 1 for f in fields if f.name != f"f{n}"} for n in range(80)]
+    schema = Schema(fields)
+
+    fitted = fit_vectorizer(schema, [*rows, rows[70], rows[70]])
+
+    assert len(fitted.codes[-1].values) == 64
+    assert fitted.codes[-1].values[0] == ("f70",)
+    assert Vectorizer(schema, fitted).transform(decoded([rows[70]])).codes[0, -1] == 1
+
+
+def test_codes_are_unknown_missing_then_values_by_frequency() -> None:
+    schema, fitted = one_field("categorical", ["b", "a", "a", "c", "c", None])
+
+    codes = encode(schema, fitted, ["never", None, "a", "c", "b"]).codes[:, 0]
+
+    assert codes.tolist() == [0, 1, 2, 3, 4]
+    assert fitted.widths[0] == 5
+
+
+def test_values_beyond_the_limit_share_one_code() -> None:
+    schema, fitted = one_field("categorical", ["a", "a", "b"], max_values=1)
+
+    assert encode(schema, fitted, ["a", "b", "never", None]).codes[:, 0].tolist() == [3, 2, 2, 1]
+
+
+def test_values_beyond_the_limit_spread_over_hash_buckets_and_stay_there() -> None:
+    schema, fitted = one_field("categorical", list(range(100)), max_values=1, hash_buckets=8)
+
+    codes = encode(schema, fitted, list(range(1, 100))).codes[:, 0]
+
+    assert set(codes.tolist()) == set(range(2, 10))
+    assert codes[:5].tolist() == [6, 9, 3, 3, 4]
+
+
+def test_buckets_are_not_used_where_the_vocabulary_holds_everything() -> None:
+    schema, fitted = one_field("categorical", ["a"], hash_buckets=8)
+
+    assert encode(schema, fitted, ["never"]).codes[0, 0] == 0
+    assert fitted.widths[0] == 3
+
+
+def test_1_true_and_the_string_1_are_three_categories() -> None:
+    schema, fitted = one_field("categorical", [1, "1", True, 1, 1, "1"])
+
+    together = encode(schema, fitted, [1, "1", True, None]).codes[:, 0].tolist()
+    apart = [int(encode(schema, fitted, [value]).codes[0, 0]) for value in (1, "1", True, None)]
+
+    assert together == apart == [2, 3, 4, 1]
+    assert encode(schema, fitted, [False]).codes[0, 0] == 0
+
+
+def test_a_boolean_that_was_never_seen_is_unknown() -> None:
+    schema, fitted = one_field("boolean", [True, True])
+
+    assert encode(schema, fitted, [True, False, None]).codes[:, 0].tolist() == [2, 0, 1]
+
+
+def test_the_literal_key_wins_over_the_nested_path() -> None:
+    schema = Schema((Field("a.b", "categorical"),))
+    fitted = fit_vectorizer(schema, [{"a.b": "literal"}, {"a": {"b": "nested"}}])
+
+    rows: list[Row] = [{"a": {"b": "nested"}}, {"a.b": "literal", "a": {"b": "nested"}}, {"a": None}, {"a": {}}, {}]
+    vectors = Vectorizer(schema, fitted).transform(decoded(rows))
+
+    assert [fitted.category(0, code) for code in vectors.codes[:, 0].tolist()] == [
+        "nested",
+        "literal",
+        "missing",
+        "missing",
+        "missing",
+    ]
+
+
+def test_the_event_time_falls_back_to_the_messages_timestamp() -> None:
+    schema, fitted = one_field("timestamp", ["2026-03-01T00:00:00Z"])
+
+    assert encode(schema, fitted, ["1970-01-01T00:00:07Z", None, ...]).event_time_ms.tolist() == [7000, 1001, 1002]
+    assert encode(schema, fitted, ["1970-01-01T00:00:07Z"]).event_time_ms.tolist() == [7000]
+
+
+def test_without_a_timestamp_field_the_messages_timestamp_is_the_event_time() -> None:
+    schema, fitted = one_field("numeric", [1, 2])
+
+    assert encode(schema, fitted, [1, 2]).event_time_ms.tolist() == [1000, 1001]
+
+
+def test_a_timestamp_without_cycles_gives_the_event_time_and_is_not_encoded() -> None:
+    schema = Schema((Field("t", "timestamp", cyclical=()), Field("x", "numeric")))
+    fitted = fit_vectorizer(schema, [{"t": 5, "x": 1}])
+
+    vectors = Vectorizer(schema, fitted).transform(decoded([{"t": 5, "x": 1}, {"x": 1}]))
+
+    assert fitted.numeric_fields == ("x",)
+    assert vectors.event_time_ms.tolist() == [5000, 1001]
+    assert vectors.codes[:, -1].tolist() == [1, 1]
+
+
+def test_one_timestamp_weighs_no_more_than_one_numeric_field() -> None:
+    times = [f"2026-03-{1 + n // 24 % 28:02d}T{n % 24:02d}:00:00Z" for n in range(24 * 28)]
+    schema, fitted = one_field("timestamp", times)
+
+    numeric = encode(schema, fitted, times).numeric
+
+    assert numeric.shape[1] == 4
+    assert float(numeric.var(axis=0).sum()) == pytest.approx(1.0, abs=0.01)
+
+
+def test_an_empty_batch_gives_empty_arrays() -> None:
+    vectors: Vectors = Vectorizer(SCHEMA, FITTED).transform(decoded([]))
+
+    assert vectors.numeric.shape == (0, len(FITTED.numeric))
+    assert vectors.codes.shape == (0, len(FITTED.codes))
+    assert vectors.event_time_ms.shape == (0,)
+
+
+def test_another_schemas_fit_is_refused_with_both_fingerprints() -> None:
+    other = Schema((Field("x", "numeric"),))
+
+    with pytest.raises(BundleError) as caught:
+        Vectorizer(other, FITTED)
+
+    assert other.fingerprint in str(caught.value)
+    assert SCHEMA.fingerprint in str(caught.value)
+
+
+def test_no_rows_are_nothing_to_learn_from() -> None:
+    with pytest.raises(DataError, match="no rows"):
+        fit_vectorizer(SCHEMA, [])
+
+
+def test_rows_that_do_not_fit_the_schema_are_left_out_of_the_fit() -> None:
+    assert fit_vectorizer(SCHEMA, [{"amount": "x"}, *ROWS]) == FITTED
+    with pytest.raises(DataError, match="amount: expected a number"):
+        fit_vectorizer(SCHEMA, [{"amount": "x"}])
+
+
+def test_the_order_of_the_rows_does_not_change_the_fit() -> None:
+    assert fit_vectorizer(SCHEMA, ROWS[::-1]) == FITTED
+
+
+@pytest.mark.parametrize("values", [[...], [None, None], [5], [5, 5, 5], [1e300, -1e300], [5e-324, 0], [1e308] * 3])
+def test_odd_numeric_columns_give_finite_vectors(values: list[Any]) -> None:
+    schema, fitted = one_field("numeric", values)
+
+    numeric = encode(schema, fitted, [0, 1, -1e300, 1.7e308, -1.7e308, 5e-324, 10**300, None]).numeric
+
+    assert np.isfinite(numeric).all()
+    assert np.isfinite(encode(schema, fitted, values).numeric).all()
