@@ -1,4 +1,4 @@
-"""Says why a broker can't be reached: name, port, TLS, protocol, in this order.
+"""Says why a broker can't be reached: name, port, TLS, protocol, login, in this order.
 
 The Kafka client reports a wrong certificate, a foreign CA and a closed port alike, after its bootstrap timeout.
 """
@@ -9,6 +9,7 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
+from worker.cli.login import try_login
 from worker.errors import BrokerUnavailable
 
 _CORRELATION_ID = 1
@@ -20,18 +21,18 @@ _TLS_ALERT, _TLS_HANDSHAKE = 0x15, 0x16
 def probe(server: str, options: Mapping[str, Any], *, timeout_s: float = 5.0) -> str:
     """One exchange with the broker at `host:port`; returns in a few words what worked.
 
-    options: the kafka-python options `security_protocol` and `ssl_…`.
+    options: the kafka-python options; `security_protocol`, `ssl_…` and `sasl_…` are read.
     Raises BrokerUnavailable with the reason and what to do.
     """
     host, _, port = server.strip().rpartition(":")
     host = host.strip("[]")
-    encrypted = "SSL" in str(options.get("security_protocol", "PLAINTEXT"))
+    protocol = str(options.get("security_protocol", "PLAINTEXT"))
     with _connect(server, host, int(port), timeout_s) as plain:
-        if not encrypted:
-            _exchange(server, plain, encrypted=False)
+        if not protocol.endswith("SSL"):
+            _exchange(server, plain, options, encrypted=False)
             return f"{server} answers"
         with _handshake(server, host, plain, options) as secure:
-            _exchange(server, secure, encrypted=True)
+            _exchange(server, secure, options, encrypted=True)
             return f"{server} answers, {secure.version()}"
 
 
@@ -79,7 +80,7 @@ def _handshake(server: str, host: str, plain: socket.socket, options: Mapping[st
         ) from error
 
 
-def _exchange(server: str, connection: socket.socket, *, encrypted: bool) -> None:
+def _exchange(server: str, connection: socket.socket, options: Mapping[str, Any], *, encrypted: bool) -> None:
     try:
         connection.sendall(struct.pack(">i", len(_API_VERSIONS)) + _API_VERSIONS)
         answer = _receive(connection, 8)
@@ -92,17 +93,33 @@ def _exchange(server: str, connection: socket.socket, *, encrypted: bool) -> Non
         answer, cause = b"", _words(error)
     else:
         cause = "it closed the connection"
-    if len(answer) == 8 and struct.unpack(">ii", answer)[1] == _CORRELATION_ID:
-        return
+    if len(answer) < 8 or struct.unpack(">ii", answer)[1] != _CORRELATION_ID:
+        raise BrokerUnavailable(f"{server}: {_no_broker(answer, cause, encrypted=encrypted)}")
+    if str(options.get("security_protocol", "")).startswith("SASL"):
+        _login(server, connection, options, left=struct.unpack(">i", answer[:4])[0] - 4)
+
+
+def _no_broker(answer: bytes, cause: str, *, encrypted: bool) -> str:
     if answer[:1] in {bytes([_TLS_ALERT]), bytes([_TLS_HANDSHAKE])}:
-        reason = "this port speaks TLS; set security_protocol to SSL or SASL_SSL"
-    elif answer:
-        reason = "something answers, but it is no Kafka broker"
-    elif encrypted:
-        reason = f"{cause} after the TLS handshake; does it want a client certificate? See ssl_certfile"
-    else:
-        reason = f"{cause} without an answer; does this port speak TLS? See security_protocol"
-    raise BrokerUnavailable(f"{server}: {reason}")
+        return "this port speaks TLS; set security_protocol to SSL or SASL_SSL"
+    if answer:
+        return "something answers, but it is no Kafka broker"
+    if encrypted:
+        return f"{cause} after the TLS handshake; does it want a client certificate? See ssl_certfile"
+    return f"{cause} without an answer; does this port speak TLS? See security_protocol"
+
+
+def _login(server: str, connection: socket.socket, options: Mapping[str, Any], *, left: int) -> None:
+    """`left` bytes of the answer before are still to be read."""
+    try:
+        _receive(connection, left)
+        try_login(server, connection, options)
+    except OSError as error:
+        raise BrokerUnavailable(
+            f"{server}: {_words(error)}; does this listener want SASL? See security_protocol"
+        ) from error
+    except struct.error as error:
+        raise BrokerUnavailable(f"{server}: the answer to the login makes no sense") from error
 
 
 def _receive(connection: socket.socket, size: int) -> bytes:

@@ -1,0 +1,286 @@
+"""`worker check`: a line for each thing, and what to do about what is wrong."""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.brokers import KAFKA_HOME, ApacheBroker
+from worker.broker.admin import ensure_topics
+from worker.broker.client import Connection
+from worker.cli import check, main
+from worker.cli.probe import probe
+from worker.demo.embedded import free_port
+from worker.errors import BrokerUnavailable
+from worker.features.schema import parse_schema
+from worker.model.fit import FitOptions
+from worker.model.learn import fit_bundle
+from worker.model.store import ModelStore
+
+SCHEMA = '[fields.amount]\nkind = "numeric"\n[fields.country]\nkind = "categorical"\n'
+ANSWER = b"\x00\x00\x00\x0a\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00"  # ApiVersions, version 0, correlation id 1
+
+Serve = Callable[[bytes], str]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, and a broker address where nobody listens."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WORKER_KAFKA__BOOTSTRAP_SERVERS", f"127.0.0.1:{closed_port()}")
+    monkeypatch.setenv("WORKER_DEVICE", "cpu")
+    return tmp_path
+
+
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    return port
+
+
+def verdicts(capsys: pytest.CaptureFixture[str]) -> dict[str, tuple[int, str, str]]:
+    """The exit code, verdict and text for each thing that was checked."""
+    code = main(["check"])
+    rows = capsys.readouterr().out.splitlines()
+    return {row[8:20].strip(): (code, row[:8].strip(), row[21:]) for row in rows}
+
+
+def a_model(place: Path) -> str:
+    """A schema file, and a model in the store that fits it."""
+    (place / "schema.toml").write_text(SCHEMA)
+    rows = [{"amount": float(n % 50), "country": "NL" if n % 3 else "DE"} for n in range(200)]
+    options = FitOptions(hidden=(4,), steps=5, batch=32)
+    bundle = fit_bundle(parse_schema(SCHEMA), rows, options, created_at="2026-01-01T00:00:00Z")
+    store = ModelStore(place / "models")
+    store.save(bundle)
+    store.promote(bundle.version)
+    return bundle.version
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Starts a server that answers the first request with these bytes and closes; gives its address."""
+    with contextlib.ExitStack() as stack:
+
+        def start(answer: bytes) -> str:
+            server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+
+            def handle() -> None:
+                client, _ = server.accept()
+                with client:
+                    client.recv(1024)
+                    client.sendall(answer)
+
+            thread = threading.Thread(target=handle, daemon=True)
+            thread.start()
+            stack.callback(thread.join, 10)
+            return f"127.0.0.1:{server.getsockname()[1]}"
+
+        yield start
+
+
+@pytest.mark.broker
+def test_everything_in_order_exits_0(
+    place: Path,
+    connection: Connection,
+    make_topic: Callable[[int], str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    topic = make_topic(3)
+    ensure_topics(connection, {"alerts": 1, "dead-letters": 1})
+    monkeypatch.setenv("WORKER_KAFKA__BOOTSTRAP_SERVERS", connection.bootstrap_servers)
+    monkeypatch.setenv("WORKER_KAFKA__INPUT_TOPIC", topic)
+    version = a_model(place)
+
+    found = verdicts(capsys)
+
+    assert {(code, verdict) for code, verdict, _ in found.values()} == {(0, "ok")}
+    assert list(found) == ["settings", "device", "schema", "model store", "broker", "topics"]
+    assert found["model store"][2] == f"models: version {version} is sound and fits the schema"
+    assert f"{topic} (3 partitions)" in found["topics"][2]
+
+
+@pytest.mark.broker
+def test_a_missing_input_topic_is_named_with_the_command_that_creates_it(
+    place: Path, connection: Connection, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORKER_KAFKA__BOOTSTRAP_SERVERS", connection.bootstrap_servers)
+    monkeypatch.setenv("WORKER_KAFKA__INPUT_TOPIC", "not-there")
+
+    code, verdict, text = verdicts(capsys)["topics"]
+
+    assert (code, verdict) == (1, "FAILED")
+    assert "--create --topic not-there" in text
+
+
+def test_wrong_settings_are_a_line_each_and_the_rest_is_skipped(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORKER_BATCH__SIZE", "0")
+
+    found = verdicts(capsys)
+
+    assert found["settings"] == (1, "FAILED", "WORKER_BATCH__SIZE = '0': allowed is 1 to 1000000")
+    assert found["broker"][1] == "skipped"
+
+
+def test_an_empty_place_says_how_to_begin_and_does_not_stop_at_the_first_fault(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = verdicts(capsys)
+
+    assert found["schema"][:2] == (1, "FAILED")
+    assert "worker infer-schema FILE > schema.toml" in found["schema"][2]
+    assert found["model store"] == (1, "ok", "models: no model yet; fit one with: worker train --once --from FILE")
+    assert "connection refused" in found["broker"][2]
+    assert found["topics"][1] == "skipped"
+    assert not list(place.iterdir())
+
+
+def test_a_model_of_another_schema_is_refused_with_both_fingerprints(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_model(place)
+    other = SCHEMA.replace("country", "city")
+    (place / "schema.toml").write_text(other)
+
+    _, verdict, text = verdicts(capsys)["model store"]
+
+    assert verdict == "FAILED"
+    assert parse_schema(SCHEMA).fingerprint in text
+    assert parse_schema(other).fingerprint in text
+
+
+def test_a_broken_model_is_found(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    version = a_model(place)
+    weights = max((place / "models" / version).iterdir(), key=lambda path: path.stat().st_size)
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(bytes(content))
+
+    assert verdicts(capsys)["model store"][1] == "FAILED"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can write anywhere")
+def test_a_store_that_can_not_be_written_is_found(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a_model(place)
+    (place / "models").chmod(0o500)
+
+    found = verdicts(capsys)
+    (place / "models").chmod(0o700)
+
+    assert "can't be written" in found["model store"][2]
+
+
+def test_a_store_that_is_a_file_is_found(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "models").write_text("")
+
+    assert verdicts(capsys)["model store"][1] == "FAILED"
+
+
+def test_a_broker_answers(serve: Serve) -> None:
+    server = serve(ANSWER)
+
+    assert probe(server, {}) == f"{server} answers"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "it is no Kafka broker"),
+        (b"\x15\x03\x03\x00\x02\x02\x50", "this port speaks TLS; set security_protocol to SSL or SASL_SSL"),
+        (b"", "does this port speak TLS? See security_protocol"),
+    ],
+)
+def test_what_answers_instead_of_a_broker_is_told_apart(serve: Serve, answer: bytes, reason: str) -> None:
+    with pytest.raises(BrokerUnavailable, match=reason.replace("?", r"\?")):
+        probe(serve(answer), {})
+
+
+def test_tls_on_a_port_without_tls_is_found(serve: Serve) -> None:
+    with pytest.raises(BrokerUnavailable, match="no TLS handshake"):
+        probe(serve(b""), {"security_protocol": "SSL"})
+
+
+def test_an_unknown_host_is_named() -> None:
+    with pytest.raises(BrokerUnavailable, match=r"the name no\.such\.host\.invalid is unknown here"):
+        probe("no.such.host.invalid:9092", {})
+
+
+def test_the_certificate_of_a_foreign_authority_is_named(tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl")
+    request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2"]
+    subprocess.run([*request, "-keyout", "key.pem", "-out", "cert.pem"], cwd=tmp_path, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def handle() -> None:
+            client, _ = server.accept()
+            with client, contextlib.suppress(OSError), context.wrap_socket(client, server_side=True):
+                pass
+
+        thread = threading.Thread(target=handle, daemon=True)
+        thread.start()
+        with pytest.raises(
+            BrokerUnavailable, match=r"the certificate is refused: self.signed certificate; check ssl_cafile"
+        ):
+            probe(f"127.0.0.1:{server.getsockname()[1]}", {"security_protocol": "SSL"})
+        thread.join(10)
+
+
+class PasswordBroker(ApacheBroker):
+    """Asks for a password on a listener of its own."""
+
+    def _properties(self) -> dict[str, object]:
+        properties = super()._properties()
+        self.address = f"127.0.0.1:{free_port()}"
+        login = 'org.apache.kafka.common.security.plain.PlainLoginModule required user_app="secret";'
+        protocols = properties["listener.security.protocol.map"]
+        return {
+            **properties,
+            "listeners": f"{properties['listeners']},SASL_PLAINTEXT://{self.address}",
+            "listener.security.protocol.map": f"{protocols},SASL_PLAINTEXT:SASL_PLAINTEXT",
+            "sasl.enabled.mechanisms": "PLAIN",
+            "listener.name.sasl_plaintext.plain.sasl.jaas.config": login,
+        }
+
+
+@pytest.mark.kafka
+def test_a_wrong_password_is_told_apart_from_a_wrong_protocol(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broker = PasswordBroker(Path(KAFKA_HOME or ""), place / "broker")
+    monkeypatch.setenv("WORKER_KAFKA__BOOTSTRAP_SERVERS", broker.address)
+    monkeypatch.setattr(check, "CONNECT_TIMEOUT_S", 5.0)
+    login = {"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "PLAIN", "sasl_plain_username": "app"}
+
+    with contextlib.closing(broker):
+        found = []
+        for options in (
+            {**login, "sasl_plain_password": "secret"},
+            {**login, "sasl_plain_password": "hunter2"},
+            {**login, "sasl_mechanism": "SCRAM-SHA-256"},
+            {},
+        ):
+            monkeypatch.setenv("WORKER_KAFKA__OPTIONS", json.dumps(options))
+            found.append(verdicts(capsys)["broker"])
+    right, wrong, other, none = found
+
+    assert right[1] == "ok"
+    assert wrong[1] == "FAILED"
+    assert "the broker refuses the login: Authentication failed" in wrong[2]
+    assert "hunter2" not in wrong[2]
+    assert other[2].endswith("the broker takes sasl_mechanism PLAIN, not 'SCRAM-SHA-256'")
+    assert none[1] == "FAILED"
+    assert "check security_protocol (now PLAINTEXT)" in none[2]
