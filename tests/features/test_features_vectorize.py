@@ -12,7 +12,7 @@ from tests.features.common import STEADY, decoded, encode, one_field
 from worker.errors import BundleError, DataError, ErrorCode
 from worker.features.columns import value_of
 from worker.features.decode import Row
-from worker.features.fitted import PRESENCE, Fitted
+from worker.features.fitted import Fitted
 from worker.features.schema import Field, Schema
 from worker.features.text import template
 from worker.features.vectorize import Vectorizer, Vectors, fit_vectorizer
@@ -199,83 +199,6 @@ def test_a_required_id_is_checked_too() -> None:
     vectors = encode(schema, fitted, [7, None, "a", ...])
 
     assert [reject.message.offset for reject in vectors.rejects] == [1, 3]
-
-
-def test_missing_is_not_zero() -> None:
-    schema, fitted = one_field("numeric", [5.0, 6.0, 7.0, ...])
-
-    vectors = encode(schema, fitted, [0, ..., None, 6])
-
-    assert vectors.numeric[0, 0] < 0
-    assert vectors.numeric[1:, 0].tolist() == [0, 0, 0]
-    assert vectors.codes[:, -1].tolist() == [1, 2, 2, 1]
-
-
-def test_an_unseen_pattern_of_missing_fields_is_code_0() -> None:
-    schema, fitted = one_field("numeric", [1, 2, 3])
-
-    assert encode(schema, fitted, [1, None]).codes[:, -1].tolist() == [1, 0]
-    assert fitted.code_fields == (PRESENCE,)
-    assert fitted.widths == (2,)
-
-
-def test_at_most_64_patterns_are_kept_and_the_most_frequent_come_first() -> None:
-    fields = tuple(Field(f"f{n}", "numeric") for n in range(80))
-    rows: list[Row] = [{f.name: 1 for f in fields if f.name != f"f{n}"} for n in range(80)]
-    schema = Schema(fields)
-
-    fitted = fit_vectorizer(schema, [*rows, rows[70], rows[70]])
-
-    assert len(fitted.codes[-1].values) == 64
-    assert fitted.codes[-1].values[0] == ("f70",)
-    assert Vectorizer(schema, fitted).transform(decoded([rows[70]])).codes[0, -1] == 1
-
-
-def test_codes_are_unknown_missing_then_values_by_frequency() -> None:
-    schema, fitted = one_field("categorical", ["b", "a", "a", "c", "c", None])
-
-    codes = encode(schema, fitted, ["never", None, "a", "c", "b"]).codes[:, 0]
-
-    assert codes.tolist() == [0, 1, 2, 3, 4]
-    assert fitted.widths[0] == 5
-
-
-def test_values_beyond_the_limit_share_one_code() -> None:
-    schema, fitted = one_field("categorical", ["a", "a", "b"], max_values=1)
-
-    assert encode(schema, fitted, ["a", "b", "never", None]).codes[:, 0].tolist() == [3, 2, 2, 1]
-
-
-def test_values_beyond_the_limit_spread_over_hash_buckets_and_stay_there() -> None:
-    schema, fitted = one_field("categorical", list(range(100)), max_values=1, hash_buckets=8)
-
-    codes = encode(schema, fitted, list(range(1, 100))).codes[:, 0]
-
-    assert set(codes.tolist()) == set(range(2, 10))
-    assert codes[:5].tolist() == [6, 9, 3, 3, 4]
-
-
-def test_buckets_are_not_used_where_the_vocabulary_holds_everything() -> None:
-    schema, fitted = one_field("categorical", ["a"], hash_buckets=8)
-
-    assert encode(schema, fitted, ["never"]).codes[0, 0] == 0
-    assert fitted.widths[0] == 3
-
-
-def test_1_true_and_the_string_1_are_three_categories() -> None:
-    schema, fitted = one_field("categorical", [1, "1", True, 1, 1, "1"])
-
-    together = encode(schema, fitted, [1, "1", True, None]).codes[:, 0].tolist()
-    apart = [int(encode(schema, fitted, [value]).codes[0, 0]) for value in (1, "1", True, None)]
-
-    assert together == apart == [2, 3, 4, 1]
-    assert encode(schema, fitted, [False]).codes[0, 0] == 0
-
-
-def test_a_boolean_that_was_never_seen_is_unknown() -> None:
-    schema, fitted = one_field("boolean", [True, True])
-
-    assert encode(schema, fitted, [True, False, None]).codes[:, 0].tolist() == [2, 0, 1]
 
 
 def test_the_literal_key_wins_over_the_nested_path() -> None:

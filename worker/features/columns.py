@@ -1,6 +1,6 @@
 """Rows to typed columns, one field at a time; a row with an impossible value is named, not raised."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
@@ -26,13 +26,14 @@ _EXPECTED: Mapping[str, tuple[str, frozenset[type]]] = {
 class Column:
     """One field of all rows.
 
-    values: what the rows hold, None where missing (categorical, boolean, text, id).
+    values: what the rows hold, None where missing; types: the types of those that aren't.
     numbers: float64 (B,) for a numeric field, int64 (B,) milliseconds for a timestamp; anything where missing.
     missing: bool (B,), or None where nothing is missing.
     """
 
     field: Field
     values: Sequence[Any]
+    types: Set[type]
     numbers: NDArray[Any] | None
     missing: BoolArray | None
 
@@ -83,12 +84,13 @@ def _read(field: Field, rows: Sequence[Row]) -> tuple[Column, Failures]:
         values = [None if index in failures else value for index, value in enumerate(values)]
         types = set(map(type, values))
     missing = np.array([value is None for value in values]) if type(None) in types else None
+    types.discard(type(None))
     numbers: NDArray[Any] | None = None
     if field.kind == "numeric":
         numbers = _numbers(field, values, missing, failures)
     elif field.kind == "timestamp":
-        numbers = _times(field, values, failures)
-    return Column(field, values, numbers, missing), failures
+        numbers = _times(field, values, types, missing, failures)
+    return Column(field, values, types, numbers, missing), failures
 
 
 def _raw(rows: Sequence[Row], name: str) -> list[Any]:
@@ -149,13 +151,18 @@ def _float(value: Any) -> float:
         return float("inf")
 
 
-def _times(field: Field, values: Sequence[Any], failures: Failures) -> NDArray[np.int64]:
-    present = [value for value in values if value is not None]
-    fast = parse_column(present, field.format)
-    if fast is not None:
-        return fast if len(present) == len(values) else _spread(fast, values)
-    parse: Callable[[Any], int] = parser(field.format)
+def _times(
+    field: Field, values: Sequence[Any], types: Set[type], missing: BoolArray | None, failures: Failures
+) -> NDArray[np.int64]:
+    present = values if missing is None else [value for value in values if value is not None]
+    fast = parse_column(present, types, field.format)
+    if fast is not None and missing is None:
+        return fast
     result = np.zeros(len(values), np.int64)
+    if fast is not None:
+        result[~missing] = fast  # type: ignore[operator]
+        return result
+    parse: Callable[[Any], int] = parser(field.format)
     for index, value in enumerate(values):
         if value is None:
             continue
@@ -165,10 +172,4 @@ def _times(field: Field, values: Sequence[Any], failures: Failures) -> NDArray[n
             wanted = "an ISO 8601 time or an epoch" if field.format == "auto" else field.format
             detail = f"{field.name}: expected {wanted}, got {type_name(value)} that is none"
             failures[index] = RecordError(ErrorCode.BAD_TIMESTAMP, detail)
-    return result
-
-
-def _spread(present: NDArray[np.int64], values: Sequence[Any]) -> NDArray[np.int64]:
-    result = np.zeros(len(values), np.int64)
-    result[[value is not None for value in values]] = present
     return result

@@ -1,6 +1,6 @@
 """Times in records to milliseconds since the epoch, UTC, a column at a time."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -38,9 +38,11 @@ def parser(time_format: str) -> Callable[[Any], int]:
     return lambda value: _from_datetime(datetime.strptime(value, time_format))
 
 
-def parse_column(values: Sequence[Any], time_format: str) -> NDArray[np.int64] | None:
-    """int64 (B,) milliseconds of a column without gaps, or None where `parser` must go through it value by value."""
-    types = set(map(type, values))
+def parse_column(values: Sequence[Any], types: Set[type], time_format: str) -> NDArray[np.int64] | None:
+    """int64 (B,) milliseconds of a column without gaps, or None where `parser` must go through it value by value.
+
+    types: the types that occur in it.
+    """
     if types == {str} and time_format in ("auto", "iso8601"):
         return parse_same_shape(values)
     if types == {int}:
@@ -76,18 +78,21 @@ def parse_same_shape(texts: Sequence[str]) -> NDArray[np.int64] | None:
     joined = "".join(texts).encode("utf-8", "surrogatepass")
     if len(joined) != length * len(texts):
         return None
-    letters = np.frombuffer(joined, np.uint8).reshape(-1, length)  # (B, length)
+    letters = np.ascontiguousarray(np.frombuffer(joined, np.uint8).reshape(-1, length).T)  # (length, B)
     shape = np.frombuffer((_SHAPE[:body] + "Z" * zulu).encode(), np.uint8)  # (length,)
     digit = shape == ord("0")
-    digits = letters.astype(np.int64) - ord("0")
-    if (letters[:, ~digit] != shape[~digit]).any() or (digits[:, digit] < 0).any() or (digits[:, digit] > 9).any():
+    digits = letters - np.uint8(ord("0"))  # what lies below "0" wraps around to more than 9
+    if (letters[~digit] != shape[~digit, None]).any() or (digits[digit] > 9).any():
         return None
     return _assemble(digits, body)
 
 
-def _assemble(digits: NDArray[np.int64], body: int) -> NDArray[np.int64] | None:
+def _assemble(digits: NDArray[np.uint8], body: int) -> NDArray[np.int64] | None:
     def number(start: int, stop: int) -> NDArray[np.int64]:
-        return digits[:, start:stop] @ 10 ** np.arange(stop - start - 1, -1, -1)
+        result: NDArray[np.int64] = digits[start].astype(np.int64)
+        for place in range(start + 1, stop):
+            result = result * 10 + digits[place]
+        return result
 
     year, month, day = number(0, 4), number(5, 7), number(8, 10)
     hour, minute, second = number(11, 13), number(14, 16), number(17, 19)
@@ -101,19 +106,13 @@ def _assemble(digits: NDArray[np.int64], body: int) -> NDArray[np.int64] | None:
     return ((first + day - 1) * 1440 + hour * 60 + minute) * MINUTE_MS + second * 1000 + millis
 
 
-def to_iso(milliseconds: int) -> str:
-    """2018-04-01T00:00:31.123Z; milliseconds since the epoch, UTC."""
-    moment = _EPOCH + timedelta(milliseconds=milliseconds)
-    return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
-
-
 def _from_iso(text: str) -> int:
     return _from_datetime(datetime.fromisoformat(text))
 
 
 def _from_datetime(moment: datetime) -> int:
     aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-    return (aware - _EPOCH) // _MILLISECOND
+    return _checked((aware - _EPOCH) // _MILLISECOND)
 
 
 def _guess_unit(value: float) -> int:
@@ -127,6 +126,10 @@ def _guess_unit(value: float) -> int:
 
 def _from_epoch(value: float, per_second: int) -> int:
     result: int = value * 1000 // per_second if type(value) is int else round(value / per_second * 1000)
-    if not _EARLIEST_MS <= result <= _LATEST_MS:
-        raise ValueError("outside the years 1 to 9999")
-    return result
+    return _checked(result)
+
+
+def _checked(milliseconds: int) -> int:
+    if not _EARLIEST_MS <= milliseconds <= _LATEST_MS:
+        raise ValueError("outside the years 1 to 9999, UTC")
+    return milliseconds

@@ -1,6 +1,6 @@
 """JSON objects to the model's input: float32 numbers and int32 codes, column by column."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -80,7 +80,7 @@ class Vectorizer:
             return
         if field.name in self._code_at:
             at = self._code_at[field.name]
-            codes[:, at] = _look_up(self._tables[at], categories(column))
+            codes[:, at] = _look_up(self._tables[at], categories(column), column.types)
         for offset, numbers in enumerate(numeric_parts(column)):
             at = self._numeric_at[field.name] + offset
             scaled = apply_scaling(numbers, self.fitted.numeric[at].scaling)
@@ -134,10 +134,9 @@ def _bucket(value: Any, buckets: int) -> int:
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "big") % buckets
 
 
-def _look_up(tables: Mapping[type, _Table], values: Sequence[Any]) -> NDArray[np.int32]:
-    types = set(map(type, values)) - {type(None)}
+def _look_up(tables: Mapping[type, _Table], values: Sequence[Any], types: Set[type]) -> NDArray[np.int32]:
     if len(types) <= 1:
-        table = tables[types.pop() if types else str]
+        table = tables[next(iter(types), str)]
         return np.fromiter(map(table.__getitem__, values), np.int32, len(values))
     codes = (MISSING_CODE if value is None else tables[type(value)][value] for value in values)
     return np.fromiter(codes, np.int32, len(values))
