@@ -167,7 +167,7 @@ def test_options_are_handed_on_in_clear_text_and_shown_masked() -> None:
 
     settings = load(WORKER_KAFKA__OPTIONS=json.dumps(options))
 
-    assert settings.kafka.client_options() == {"delivery_timeout_ms": 30_000, **options}
+    assert settings.kafka.client_options() == options
     assert "hunter2" not in repr(settings)
     assert "hunter2" not in str(settings.model_dump())
 
@@ -178,7 +178,7 @@ def test_an_option_can_be_read_from_a_file_and_loses_its_last_line_end(tmp_path:
 
     settings = load(WORKER_KAFKA__OPTIONS=json.dumps({"sasl_plain_password": {"file": str(secret)}}))
 
-    assert settings.kafka.client_options()["sasl_plain_password"] == " hunter2 "
+    assert settings.kafka.client_options().get("sasl_plain_password") == " hunter2 "
     assert "hunter2" not in repr(settings)
 
 
@@ -191,7 +191,7 @@ def test_one_option_from_a_secret_file_joins_the_options_of_the_toml_file(tmp_pa
 
     options = settings.kafka.client_options()
     assert options["security_protocol"] == "SASL_SSL"
-    assert options["sasl_plain_password"] == "12e4"
+    assert options.get("sasl_plain_password") == "12e4"
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,9 @@ def test_a_file_without_markers_is_refused() -> None:
         with_table("no markers")
 
 
-@pytest.mark.skipif(not README.exists(), reason="there is no README yet")
 def test_the_readme_is_up_to_date() -> None:
     text = README.read_text(encoding="utf-8")
+    if BEGIN not in text:
+        pytest.skip("the README has no table of settings yet")
 
     assert with_table(text) == text, "run: python -m worker.settings --write README.md"

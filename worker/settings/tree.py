@@ -61,7 +61,7 @@ class KafkaSettings(Group):
     )
     delivery_timeout_ms: int = Field(
         default=30_000,
-        ge=16_000,
+        ge=1_000,
         le=600_000,
         description="time in which a published record has to be acknowledged; then nothing is committed and the batch "
         "is sent again",
@@ -86,8 +86,8 @@ class KafkaSettings(Group):
         return self
 
     def client_options(self) -> dict[str, Any]:
-        """Keywords for every client, secrets in clear text: never log the result."""
-        return {"delivery_timeout_ms": self.delivery_timeout_ms, **reveal(self.options)}
+        """The options with their secrets in clear text: never log the result."""
+        return reveal(self.options)
 
 
 class BatchSettings(Group):
