@@ -13,10 +13,15 @@ _numbers = itertools.count()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    import torch
+
+    no_gpu = pytest.mark.skip(reason="needs a CUDA device")
     skip = pytest.mark.skip(reason="needs Apache Kafka: set KAFKA_HOME (make test-kafka)")
     for item in items:
         if not KAFKA_HOME and item.get_closest_marker("kafka"):
             item.add_marker(skip)
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(no_gpu)
 
 
 @pytest.fixture(scope="session")

@@ -79,17 +79,14 @@ class Autoencoder(nn.Module):
         one_hot = max(sum(layout.widths), 1)
         activation = ACTIVATIONS[architecture.activation]
         bound = layout.columns**-0.5  # as nn.Linear would over the whole [numeric | one-hot] row
-        self.first = nn.Linear(layout.numeric, first)
+        self.first = _linear(layout.numeric, first, bound)
         self.table = nn.Parameter(torch.empty(one_hot, first).uniform_(-bound, bound))
         layers: list[nn.Module] = [activation()]
         for wide, narrow in pairwise(architecture.hidden):
             layers += [nn.Linear(wide, narrow), activation()]
         self.hidden = nn.Sequential(*layers)
-        self.out_numeric = nn.Linear(last, layout.numeric)
-        self.out_codes = nn.Linear(last, one_hot)
-        with torch.no_grad():
-            self.first.weight.uniform_(-bound, bound)
-            self.first.bias.uniform_(-bound, bound)
+        self.out_numeric = _linear(last, layout.numeric, last**-0.5)
+        self.out_codes = _linear(last, one_hot, last**-0.5)
         self.register_buffer("offsets", torch.tensor(layout.offsets, dtype=torch.long), persistent=False)
 
     def encode(self, numeric: Tensor, codes: Tensor) -> Tensor:
@@ -133,6 +130,15 @@ class Autoencoder(nn.Module):
         ]
         stacked = torch.stack(blocks, 1) if blocks else numeric.new_zeros((len(numeric), 0))
         return expected, (expected - numeric).square(), stacked, output
+
+
+def _linear(inputs: int, outputs: int, bound: float) -> nn.Linear:
+    """A linear layer with weights in ±bound. Unlike nn.Linear's own start it takes 0 inputs or outputs in silence."""
+    layer = nn.Linear(1, 1)
+    layer.in_features, layer.out_features = inputs, outputs
+    layer.weight = nn.Parameter(torch.empty(outputs, inputs).uniform_(-bound, bound))
+    layer.bias = nn.Parameter(torch.empty(outputs).uniform_(-bound, bound))
+    return layer
 
 
 def architecture_from(values: dict[str, Any]) -> Architecture:

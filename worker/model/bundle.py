@@ -51,7 +51,8 @@ class Bundle:
         if schema.fingerprint != self.schema.fingerprint:
             raise BundleError(
                 f"model {self.version} was made for the schema with fingerprint {self.schema.fingerprint}, "
-                f"the schema file has {schema.fingerprint}: fit a model for it (worker train --once), or use the schema that it knows"
+                f"the schema file has {schema.fingerprint}: "
+                "fit a model for it (worker train --once), or use the schema that it knows"
             )
 
 
