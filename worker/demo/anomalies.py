@@ -18,10 +18,10 @@ KINDS = (
     "rare_combination",
     "amount_out_of_pattern",
     "unseen_category",
+    "odd_hour_burst",
     "field_swap",
     "scaled_number",
     "missing_burst",
-    "odd_hour_burst",
 )
 BURST_LENGTH = 4
 SMALL_TICKET = ("cafe", "transit", "streaming", "pharmacy")
@@ -69,7 +69,7 @@ class Planter:
 
     def plant(self, payments: Iterable[Payment]) -> Iterator[Marked]:
         """All payments, some of them changed and a few added, each with the truth about it (None = ordinary)."""
-        source, due, turn = self._in_order(payments), self._gap(), 0
+        source, due, turn = self._in_order(payments), self._gap() // 4, 0
         for payment in source:
             due -= 1
             kind = KINDS[turn % len(KINDS)]
@@ -110,7 +110,7 @@ class Planter:
             yield payment if payment["time"] >= self._burst_end else {**payment, "time": self._burst_end}
 
     def _gap(self) -> int:
-        return max(1, round(self._spacing * self._rng.uniform(0.5, 1.5)))
+        return max(1, round(self._spacing * self._rng.uniform(0.7, 1.3)))
 
     def _rare_combination(self, payment: Payment) -> Change:
         """Values that are common, each for itself, and never come together."""
