@@ -11,10 +11,13 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 # Where pip looks for torch besides its usual index. Empty: the CPU builds where there is no NVIDIA driver.
 TORCH_INDEX_URL ?=
+# Replay's records where FILE is not given, and where its report goes.
+SAMPLE := out/sample.jsonl
+OUT ?= out/replay
 TORCH_CPU := https://download.pytorch.org/whl/cpu
 
 help:  ## show this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## virtual environment with the worker and all tools (PYTHON=… TORCH_INDEX_URL=…)
 
@@ -56,8 +59,12 @@ fmt: $(READY)  ## format the code and apply safe lint fixes
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-replay: $(READY)  ## try settings on recorded traffic (FILE=… SCHEMA=… LABEL=…; without FILE on a sample)
-	@$(BIN)/worker replay $(or $(FILE),--sample) $(if $(SCHEMA),--schema $(SCHEMA)) $(if $(LABEL),--label $(LABEL))
+replay: $(READY) $(if $(FILE),,$(SAMPLE))  ## try settings on recorded traffic (FILE=… SCHEMA=… LABEL=…), or on a sample
+	@$(BIN)/worker replay $(if $(FILE),"$(FILE)" $(if $(SCHEMA),--schema "$(SCHEMA)") $(if $(LABEL),--label "$(LABEL)"),\
+		$(SAMPLE) --schema worker/demo/schema.toml --label label --fit-first 8000) --out "$(OUT)" $(ARGS)
+
+$(SAMPLE): $(READY)
+	@$(BIN)/python -m worker.demo.sample $@
 
 bench: $(READY)  ## measure the record path
 	@$(BIN)/python tests/bench/bench.py
