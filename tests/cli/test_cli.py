@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from types import ModuleType
 
 import pytest
@@ -59,6 +60,23 @@ def test_the_help_of_a_command_ends_with_an_example(
         main(["check", "--help"])
 
     assert capsys.readouterr().out.endswith("example:\n  worker check\n")
+
+
+def test_the_version_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("worker ")
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if find_spec(COMMANDS[name][0])])
+def test_every_command_has_help_with_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+
+    assert ended.value.code == 0
+    assert "example:\n  " in capsys.readouterr().out
 
 
 def test_no_command_and_an_unknown_command_are_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -92,9 +92,13 @@ class _Version(argparse.Action):
     """Looks the version up only when it is asked for."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        parser.exit(message=f"worker {version('kafka-anomaly-worker')}\n")
+        try:
+            number = version("kafka-anomaly-worker")
+        except PackageNotFoundError:
+            number = "(not installed)"
+        parser.exit(message=f"worker {number}\n")
 
 
 def _failed(error: Exception, message: str, code: int) -> int:

@@ -42,9 +42,10 @@ class HealthServer:
         self.close()
 
     def close(self) -> None:
-        """Stop serving."""
-        self._server.shutdown()
-        self._thread.join()
+        """Stop serving; may be called twice, and without having started."""
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
         self._server.server_close()
 
 
