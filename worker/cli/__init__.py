@@ -98,7 +98,8 @@ class _Version(argparse.Action):
             number = version("kafka-anomaly-worker")
         except PackageNotFoundError:
             number = "(not installed)"
-        parser.exit(message=f"worker {number}\n")
+        print(f"worker {number}")
+        parser.exit()
 
 
 def _failed(error: Exception, message: str, code: int) -> int:
