@@ -1,11 +1,12 @@
 """From settings to objects: what more than one command needs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from worker.broker.client import Connection
+from worker.detect.ordinary import OrdinaryQuantile
 from worker.detect.quantile import SlidingQuantile
-from worker.detect.threshold import PartitionThreshold
+from worker.detect.threshold import PartitionThreshold, ThresholdPolicy
 from worker.model.bundle import Bundle
 from worker.model.fit import FitOptions
 from worker.model.store import ModelStore
@@ -13,6 +14,11 @@ from worker.pipeline import MakeThreshold, Model, Pipeline
 from worker.records import FloatArray
 from worker.settings import Settings
 from worker.settings.tree import ModelSettings, ThresholdSettings
+
+POLICIES: Mapping[str, Callable[[FloatArray, float, int], ThresholdPolicy]] = {
+    "ordinary": OrdinaryQuantile,
+    "plain": SlidingQuantile,
+}
 
 
 def utc_now() -> str:
@@ -51,7 +57,7 @@ def threshold_maker(settings: ThresholdSettings) -> MakeThreshold:
     """A new partition's threshold from calibration scores."""
 
     def make(calibration: FloatArray) -> PartitionThreshold:
-        policy = SlidingQuantile(calibration, settings.quantile, settings.window)
+        policy = POLICIES[settings.policy](calibration, settings.quantile, settings.window)
         return PartitionThreshold(policy, settings.stride)
 
     return make
