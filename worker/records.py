@@ -25,21 +25,32 @@ class RawMessage(Protocol):
     """A record as the broker hands it over; kafka-python's ConsumerRecord is one without conversion."""
 
     @property
-    def topic(self) -> str: ...
+    def topic(self) -> str:
+        """The topic it was read from."""
+
     @property
-    def partition(self) -> int: ...
+    def partition(self) -> int:
+        """The partition of that topic."""
+
     @property
-    def offset(self) -> int: ...
+    def offset(self) -> int:
+        """Its place in the partition."""
+
     @property
     def timestamp(self) -> int:
         """Milliseconds since the epoch, UTC; -1 where the record has none."""
+
     @property
-    def key(self) -> bytes | None: ...
+    def key(self) -> bytes | None:
+        """What the record was partitioned by; None where it has no key."""
+
     @property
     def value(self) -> bytes | None:
         """The payload; None is a tombstone."""
+
     @property
-    def headers(self) -> Headers: ...
+    def headers(self) -> Headers:
+        """Names and values; a name can occur twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +68,13 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A record to publish."""
+    """A record to publish. partition: None = by its key, in turn without one."""
 
     topic: str
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
+    partition: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
