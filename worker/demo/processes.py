@@ -30,7 +30,7 @@ class WorkerCommand:
             self._process = subprocess.Popen(
                 dying_with_parent([sys.executable, "-m", "worker", *arguments]),
                 cwd=folder,
-                env=_environment(settings),
+                env=_environment(settings, folder),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -92,8 +92,12 @@ class WorkerCommand:
                 self._process.wait()
 
 
-def _environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment, with the given settings in place of its own; `-m worker` is this very package."""
+def _environment(settings: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """This process's environment, with the given settings in place of its own.
+
+    `-m worker` is this very package, and what libraries leave in the folder for temporary files goes with `folder`.
+    """
     inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith("WORKER_")}
     paths = [str(Path(worker.__file__).parents[1]), *filter(None, [inherited.get("PYTHONPATH")])]
-    return {**inherited, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1", **settings}
+    own = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1", "TMPDIR": str(folder)}
+    return {**inherited, **own, **settings}
