@@ -122,7 +122,7 @@ class Producer(Protocol):
 
 
 class Delivery(Protocol):
-    """Publishes a batch's results and commits its offsets, in this order or as one."""
+    """Publishes a batch's results, then its state, and commits its offsets, in this order or as one."""
 
     def open(self) -> None:
         """Builds the producer now, not at the first publish. Call it before the first poll.
@@ -131,10 +131,13 @@ class Delivery(Protocol):
         Raises BrokerUnavailable, SettingsError, FatalError; may be called again.
         """
 
-    def publish(self, outgoing: Sequence[Outgoing], next_offsets: Mapping[Partition, int]) -> None:
-        """All of `outgoing` acknowledged, then `next_offsets` committed; when it returns, both are done.
+    def publish(
+        self, outgoing: Sequence[Outgoing], next_offsets: Mapping[Partition, int], state: Sequence[Outgoing] = ()
+    ) -> None:
+        """All of `outgoing` acknowledged, then all of `state`, then `next_offsets` committed; when it returns, all is.
 
-        When it raises, nothing was committed, or (BrokerUnavailable) it is not known whether all of it was.
+        Records of `state` for one partition are written in their order. When it raises, nothing was committed, or
+        (BrokerUnavailable) it is not known whether all of it was.
 
         - CommitRefused: these partitions may be another member's now; drop the batch and poll.
         - other TransientError: wait, then publish the same batch again until it works; producers are rebuilt

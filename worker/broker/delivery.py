@@ -29,28 +29,31 @@ class AtLeastOnce:
         if self._producer is None:
             self._producer = self._make_producer()
 
-    def publish(self, outgoing: Sequence[Outgoing], next_offsets: Mapping[Partition, int]) -> None:
+    def publish(
+        self, outgoing: Sequence[Outgoing], next_offsets: Mapping[Partition, int], state: Sequence[Outgoing] = ()
+    ) -> None:
         """Publishes, then commits; see Delivery.publish.
 
-        1. Hand every record to the producer.
-        2. Wait until each one is acknowledged; one that isn't ends here, with nothing committed.
+        1. Hand over every result, wait until each is acknowledged; one that isn't ends here, with nothing committed.
+        2. The same for the state, which says that the results before its offsets are out.
         3. Commit the offsets.
         """
-        if outgoing:
-            self._send(outgoing)
+        if outgoing or state:
+            self.open()
+            assert self._producer is not None  # noqa: S101  # open() built it
+            refuse_oversized(self._producer, [*outgoing, *state])
+            # 1. 2.
+            for records in (outgoing, state):
+                self._send(self._producer, records)
         # 3.
         self._consumer.commit(next_offsets)
 
-    def _send(self, outgoing: Sequence[Outgoing]) -> None:
-        self.open()
-        assert self._producer is not None  # noqa: S101  # open() built it
-        refuse_oversized(self._producer, outgoing)
+    def _send(self, producer: Producer, records: Sequence[Outgoing]) -> None:
         try:
-            # 1.
-            for record in outgoing:
-                self._producer.send(record)
-            # 2.
-            self._producer.flush(self._flush_timeout_s)
+            for record in records:
+                producer.send(record)
+            if records:
+                producer.flush(self._flush_timeout_s)
         except WorkerError:
             self.close(_CLOSE_DEAD_S)
             raise
@@ -80,12 +83,14 @@ class ExactlyOnce:
         if self._producer is None:
             self._producer = self._make_producer()
 
-    def publish(self, outgoing: Sequence[Outgoing], next_offsets: Mapping[Partition, int]) -> None:
+    def publish(
+        self, outgoing: Sequence[Outgoing], next_offsets: Mapping[Partition, int], state: Sequence[Outgoing] = ()
+    ) -> None:
         """Publishes and commits as one; see Delivery.publish.
 
         1. Build the producer if the last one died: the broker ends what that one left open.
         2. If it isn't known how the last transaction ended, ask for the committed offsets; it may be done already.
-        3. Send the records and the offsets, and commit both.
+        3. Send results, state and offsets, and commit all.
         """
         # 1.
         self.open()
@@ -93,10 +98,11 @@ class ExactlyOnce:
         # 2.
         if self._unsure is not None and self._is_committed(next_offsets):
             return
-        refuse_oversized(self._producer, outgoing)
+        records = [*outgoing, *state]
+        refuse_oversized(self._producer, records)
         # 3.
         try:
-            self._producer.transact(outgoing, next_offsets, self._consumer.membership())
+            self._producer.transact(records, next_offsets, self._consumer.membership())
         except CommitRefused:
             raise  # aborted; the producer lives on
         except BrokerUnavailable:

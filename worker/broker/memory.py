@@ -58,7 +58,7 @@ class MemoryBroker:
         self.changed = threading.Condition(threading.RLock())
         self.max_record_bytes = max_record_bytes
         self._now_ms = now_ms
-        self._logs = {Partition(name, n): list[Message]() for name, size in topics.items() for n in range(size)}
+        self._logs: dict[Partition, list[Message]] = {}
         self._starts: dict[Partition, int] = defaultdict(int)
         self._offsets: dict[str, dict[Partition, int]] = defaultdict(dict)
         self._members: dict[str, list[Member]] = defaultdict(list)
@@ -66,6 +66,12 @@ class MemoryBroker:
         self._epochs: dict[str, int] = defaultdict(int)
         self._failures: dict[Action, deque[_Failure]] = defaultdict(deque)
         self._turn = count()
+        for name, partitions in topics.items():
+            self.create_topic(name, partitions)
+
+    def create_topic(self, name: str, partitions: int) -> None:
+        """Adds an empty topic."""
+        self._logs.update({Partition(name, number): [] for number in range(partitions)})
 
     def fail(self, action: Action, error: Exception, times: int = 1, *, after: bool = False) -> None:
         """The next `times` calls of this action raise `error`, before their effect or after it."""
@@ -87,7 +93,7 @@ class MemoryBroker:
             for record in records:
                 partitions = self.partitions(record.topic)
                 place = next(self._turn) if record.key is None else zlib.crc32(record.key)
-                partition = partitions[place % len(partitions)]
+                partition = partitions[place % len(partitions) if record.partition is None else record.partition]
                 log = self._logs[partition]
                 offset = self._starts[partition] + len(log)
                 log.append(Message(*partition, offset, self._now_ms(), record.key, record.value, tuple(record.headers)))

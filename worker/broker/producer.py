@@ -43,7 +43,13 @@ class AcknowledgedProducer:
         """See Producer.send."""
         headers = [(name, value or b"") for name, value in outgoing.headers]
         try:
-            future = self._client.send(outgoing.topic, value=outgoing.value, key=outgoing.key, headers=headers)
+            future = self._client.send(
+                outgoing.topic,
+                value=outgoing.value,
+                key=outgoing.key,
+                headers=headers,
+                partition=outgoing.partition,
+            )
         except _TOO_LARGE as error:
             raise RecordTooLarge(f"a record for {outgoing.topic} is too large: {error}", [outgoing]) from error
         except kafka_errors.KafkaTimeoutError as error:
@@ -104,11 +110,15 @@ class TransactionalKafkaProducer:
         *,
         timeout_s: float = 30.0,
         transaction_timeout_s: float = 10.0,
+        **config: Any,
     ) -> None:
         self._timeout_s = timeout_s
         self._transaction_timeout_s = transaction_timeout_s
         self._sender = AcknowledgedProducer(
-            connection, transactional_id=transactional_id, transaction_timeout_ms=int(transaction_timeout_s * 1000)
+            connection,
+            transactional_id=transactional_id,
+            transaction_timeout_ms=int(transaction_timeout_s * 1000),
+            **config,
         )
         self._client = self._sender._client  # noqa: SLF001  # the same room; the client is shared by both views
         try:
