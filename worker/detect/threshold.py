@@ -48,6 +48,49 @@ class ThresholdPolicy(Protocol):
         """Continue from a head and all slots. ValueError when they do not fit these parameters."""
 
 
+class Strictest:
+    """Several policies at once: the highest of their thresholds counts."""
+
+    def __init__(self, *policies: ThresholdPolicy) -> None:
+        self.policies = policies
+
+    def threshold(self) -> float | None:
+        """The highest threshold; None while no policy has one."""
+        known = [threshold for policy in self.policies if (threshold := policy.threshold()) is not None]
+        return max(known, default=None)
+
+    def update(self, scores: FloatArray, event_time_ms: TimeArray | None = None) -> None:
+        """Every policy learns every score. ValueError if one is not finite, and nothing is learned."""
+        require_finite(scores)
+        for policy in self.policies:
+            policy.update(scores, event_time_ms)
+
+    def head(self) -> dict[str, Any]:
+        """The heads of all policies."""
+        return {"policies": [policy.head() for policy in self.policies]}
+
+    def slots(self) -> dict[int, bytes]:
+        """The slots of all policies, numbered in turn."""
+        return self._number([policy.slots() for policy in self.policies])
+
+    def take_changed_slots(self) -> dict[int, bytes]:
+        """The slots that changed since the last call."""
+        return self._number([policy.take_changed_slots() for policy in self.policies])
+
+    def _number(self, slots: list[dict[int, bytes]]) -> dict[int, bytes]:
+        count = len(self.policies)
+        return {slot * count + turn: data for turn, part in enumerate(slots) for slot, data in part.items()}
+
+    def restore(self, head: dict[str, Any], slots: dict[int, bytes]) -> None:
+        """Continue from a head and all slots. ValueError when they do not fit."""
+        heads, count = head["policies"], len(self.policies)
+        if len(heads) != count:
+            raise ValueError(f"saved state has {len(heads)} policies, this threshold {count}")
+        for turn, policy in enumerate(self.policies):
+            own = {slot // count: data for slot, data in slots.items() if slot % count == turn}
+            policy.restore(heads[turn], own)
+
+
 class ThresholdState(NamedTuple):
     """A whole saved threshold: the head as JSON, the slots as bytes."""
 
