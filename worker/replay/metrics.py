@@ -46,6 +46,8 @@ METRICS = {
     "model_versions": "records scored by each model version",
     "fit_records": "records at the start of the input that a model was fitted on; they are not replayed",
     "blank_lines": "empty lines of the input, which are no records",
+    "sweep": "for each value of --sweep: alerts, and with labels precision, recall and false alert rate; else absent",
+    "compare": "with --compare: the second model's metrics, alerts shared, gained, lost, differences",
     "records_per_s": "records replayed per second, from the first one read to the last one written",
     "elapsed_s": "seconds that took",
     "complete": "false where the input broke off; `error` then says where",

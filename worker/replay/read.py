@@ -59,30 +59,11 @@ class Reader:
 
     def from_values(self, blocks: Iterable[list[bytes]]) -> Iterator[list[Line]]:
         """Batches of the values of files. A DataError of the input comes after all that was read before it."""
-        return self._rebatch(self._block(block) for block in blocks)
+        return rebatch((self._block(block) for block in blocks), self._batch_size)
 
     def from_messages(self, blocks: Iterable[Iterable[RawMessage]]) -> Iterator[list[Line]]:
         """Batches of the messages of a topic, which keep their partitions, offsets, keys and timestamps."""
-        return self._rebatch(self._wrap(block) for block in blocks)
-
-    def _rebatch(self, blocks: Iterator[list[Line]]) -> Iterator[list[Line]]:
-        pending: list[Line] = []
-        fault: DataError | None = None
-        while fault is None:
-            try:
-                pending += next(blocks)
-            except StopIteration:
-                break
-            except DataError as error:
-                fault = error
-            size = self._batch_size
-            while len(pending) >= size:
-                yield pending[:size]
-                pending = pending[size:]
-        if pending:
-            yield pending
-        if fault is not None:
-            raise fault
+        return rebatch((self._wrap(block) for block in blocks), self._batch_size)
 
     def _block(self, values: list[bytes]) -> list[Line]:
         indices: Iterable[int] = range(self._index, self._index + len(values))
@@ -133,6 +114,26 @@ class Reader:
         self._index += len(lines)
         self.records += len(lines)
         return lines
+
+
+def rebatch(blocks: Iterable[list[Line]], size: int) -> Iterator[list[Line]]:
+    """The same lines in batches of `size`, the last one smaller. A DataError comes after all that came before it."""
+    source, pending = iter(blocks), list[Line]()
+    fault: DataError | None = None
+    while fault is None:
+        try:
+            pending += next(source)
+        except StopIteration:
+            break
+        except DataError as error:
+            fault = error
+        while len(pending) >= size:
+            yield pending[:size]
+            pending = pending[size:]
+    if pending:
+        yield pending
+    if fault is not None:
+        raise fault
 
 
 def key_bytes(value: object) -> bytes | None:

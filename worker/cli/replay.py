@@ -1,0 +1,157 @@
+"""`worker replay`: the live pipeline on recorded traffic, and a report."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from worker.cli.replay_job import Job
+    from worker.replay.run import Result
+
+HELP = """Score recorded traffic exactly as `worker run` would, and write alerts.jsonl, scores.parquet, metrics.json and
+report.html. Input: JSONL, CSV or Parquet files (.gz and .zst too), - for standard input, a range of a topic, or a
+sample. The model is the store's current one or --model; --fit-first fits one on the start of the input instead, which
+also happens where the store has none. A label never reaches the model."""
+EXAMPLE = """worker replay march.jsonl.gz --schema schema.toml --label is_fraud
+worker replay march.jsonl.gz --sweep threshold.quantile=0.99,0.995,0.999
+worker replay --topic payments --from 2026-03-01 --to 2026-03-08 --compare 3f9a1c20b7de
+worker replay march.jsonl.gz --label is_fraud --fail-under roc_auc=0.95 --fail-over alerts_per_day=500"""
+
+OUT = "out/replay"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options."""
+    _input_arguments(parser)
+    model = parser.add_argument_group("model")
+    model.add_argument("--schema", metavar="FILE", help="schema file (default: the model's own, else proposed)")
+    model.add_argument("--model", metavar="VERSION", help="model version (default: the store's current one)")
+    model.add_argument("--fit-first", type=_positive, metavar="N", help="fit on the first N records, replay the rest")
+    model.add_argument(
+        "--fit-on",
+        choices=("normal", "all"),
+        default="normal",
+        help="with labels: fit on records that are not labelled anomalous (default), or on all",
+    )
+    labels = parser.add_argument_group("labels")
+    labels.add_argument(
+        "--label", metavar="FIELD", help="field that says what a record is: 0, false, normal, or a kind"
+    )
+    labels.add_argument("--labels", metavar="FILE", help="ids of the anomalies, one a line, or id,kind")
+    labels.add_argument(
+        "--label-id", metavar="FIELD", help="field that --labels lists (default: the schema's first id)"
+    )
+    labels.add_argument("--inject", type=_rate, metavar="RATE", help="plant anomalies into this share of the records")
+    ask = parser.add_argument_group("what if")
+    ask.add_argument("--sweep", metavar="NAME=A,B,C", help="other values of a threshold setting, scored once")
+    ask.add_argument("--compare", metavar="VERSION", help="a second model version on the same records")
+    ask.add_argument("--fail-under", action="append", default=[], metavar="KEY=X", help="exit 1 if a metric is lower")
+    ask.add_argument("--fail-over", action="append", default=[], metavar="KEY=X", help="exit 1 if a metric is higher")
+    parser.add_argument("--out", default=OUT, metavar="DIR", help=f"folder for the results (default: {OUT})")
+
+
+def _input_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", nargs="*", metavar="FILE", help="files in time order; - is standard input")
+    given = parser.add_argument_group("input")
+    given.add_argument("--sample", action="store_true", help="card payments with planted anomalies, made up here")
+    given.add_argument("--topic", help="a topic instead of files")
+    given.add_argument("--from", dest="start", metavar="TIME", help="first broker timestamp of --topic (ISO 8601)")
+    given.add_argument("--to", dest="end", metavar="TIME", help="broker timestamp of --topic to stop before")
+    given.add_argument("--format", choices=("jsonl", "csv", "parquet"), help="whatever the files' names say")
+    given.add_argument("--key", metavar="FIELD", help="field that is the record's key in the topic")
+    given.add_argument(
+        "--partitions", type=_positive, default=1, metavar="N", help="spread the records by key (default: 1)"
+    )
+    given.add_argument(
+        "--ignore", action="append", default=[], metavar="FIELD", help="keep this field from the model (repeatable)"
+    )
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return number
+
+
+def _rate(text: str) -> float:
+    number = float(text)
+    if not 0 < number <= 0.5:
+        raise argparse.ArgumentTypeError(f"{text} is not a share above 0 and up to 0.5")
+    return number
+
+
+def run(args: argparse.Namespace) -> int:
+    """See HELP."""
+    from worker.cli.replay_job import Job
+    from worker.cli.wiring import use_threads
+    from worker.replay.gates import failed_gates, parse_gate
+    from worker.settings import load_settings
+
+    _check_usage(args)
+    under, over = [list(map(parse_gate, gates)) for gates in (args.fail_under, args.fail_over)]
+    settings = load_settings()
+    use_threads(settings)
+    job = Job(settings, args)
+    folder = Path(args.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    result = job.run(folder)
+    _summary(result, job, folder)
+    if result.fault is not None:
+        raise result.fault
+    failures = failed_gates(result.metrics, under=under, over=over)
+    for failure in failures:
+        sys.stderr.write(f"gate failed: {failure}\n")
+    return 1 if failures else 0
+
+
+def _check_usage(args: argparse.Namespace) -> None:
+    from worker.errors import UsageError
+
+    if sum((bool(args.file), bool(args.topic), args.sample)) != 1:
+        raise UsageError("name FILEs, a --topic or --sample, and only one of them (worker replay --help)")
+    if (args.start or args.end) and not args.topic:
+        raise UsageError("--from and --to need a --topic")
+    if args.label and args.labels:
+        raise UsageError("--label and --labels: only one of them")
+    if args.model and args.fit_first:
+        raise UsageError("--model and --fit-first: only one of them")
+
+
+def _summary(result: "Result", job: "Job", folder: Path) -> None:
+    """What was found, for a person; the numbers are those of metrics.json."""
+    from rich.console import Console
+    from rich.table import Table
+
+    metrics = result.metrics
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name, key in _LINES:
+        value = metrics[key]
+        if value is not None:
+            interval = metrics.get(f"{key}_interval")
+            note = f"  [dim]({interval[0]} to {interval[1]})[/]" if interval else ""
+            table.add_row(name, f"{_shown(value)}{note}")
+    console = Console()
+    console.print(table)
+    for line in job.findings:
+        console.print(line, highlight=False)
+    console.print(f"report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+_LINES = (
+    ("records", "records"),
+    ("records a second", "records_per_s"),
+    ("alerts", "alerts"),
+    ("alerts a day", "alerts_per_day"),
+    ("dead letters", "dead_letters"),
+    ("ROC-AUC", "roc_auc"),
+    ("average precision", "average_precision"),
+    ("precision at the threshold", "precision_at_threshold"),
+    ("recall at the threshold", "recall_at_threshold"),
+    ("false alert rate", "false_alert_rate"),
+)
