@@ -96,6 +96,16 @@ class Observer(Events):
         self._metrics.partitions_assigned.set(len(self._consumer.assignment()))
         self._log.info("rebalanced", assigned=_names(assigned), revoked=_names(revoked))
 
+    def state_restored(self, partition: Partition, next_offset: int) -> None:
+        """See Events."""
+        self._metrics.state_restores.labels("restored").inc()
+        self._log.info("threshold restored", partition=_name(partition), next_offset=next_offset)
+
+    def state_rebuilt(self, partition: Partition, why: str) -> None:
+        """See Events."""
+        self._metrics.state_restores.labels("rebuilt").inc()
+        self._log.warning("threshold starts again from the calibration", partition=_name(partition), why=why)
+
     def swapped(self, old: str, new: str) -> None:
         """See Events."""
         self._metrics.model_swaps.inc()
@@ -122,4 +132,8 @@ def _labels(partition: Partition) -> tuple[str, str]:
 
 
 def _names(partitions: Collection[Partition]) -> list[str]:
-    return [f"{topic}-{number}" for topic, number in sorted(partitions)]
+    return [_name(partition) for partition in sorted(partitions)]
+
+
+def _name(partition: Partition) -> str:
+    return f"{partition.topic}-{partition.partition}"

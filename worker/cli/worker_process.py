@@ -5,14 +5,16 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import structlog
 
 from worker.broker.base import Delivery
+from worker.broker.compacted import ensure_compacted
 from worker.broker.consumer import GroupConsumer
 from worker.broker.delivery import AtLeastOnce, ExactlyOnce
 from worker.broker.producer import AcknowledgedProducer, TransactionalKafkaProducer
+from worker.broker.ranges import TopicReader
 from worker.cli.observe import Observer
 from worker.cli.wiring import connection, make_pipeline, model_builder, model_store, use_threads, utc_now
 from worker.errors import TransientError, WorkerError
@@ -22,13 +24,16 @@ from worker.ops.health import Health, Watchdog
 from worker.ops.logs import configure_logs
 from worker.ops.metrics import Metrics
 from worker.ops.server import HealthServer
-from worker.pipeline import Model
+from worker.pipeline import Model, Pipeline
 from worker.settings import Settings
 from worker.stream.breaker import Breaker
 from worker.stream.loop import Loop
 from worker.stream.models import LOOK_EVERY_S, ModelWatcher
 from worker.stream.outgoing import Topics
+from worker.stream.state_log import StateLog
+from worker.stream.states import States, TopicStates
 
+T = TypeVar("T")
 RETRY_CONNECT_S = 2.0
 CLOSE_S = 5.0
 
@@ -103,12 +108,18 @@ class WorkerProcess:
 
     def _consume(self, model: Model, watcher: ModelWatcher, stack: ExitStack) -> int:
         settings = self._settings
-        consumer = self._join()
+        if not settings.kafka.state_topic:
+            self._log.warning("no state topic: thresholds start again after each restart and rebalance")
+        elif self._patiently(self._prepare_state_topic) is None:
+            return 0
+        consumer = self._patiently(self._join)
         if consumer is None:
             return 0
         stack.callback(consumer.close, CLOSE_S)
         delivery = self._delivery(consumer)
         stack.callback(delivery.close, CLOSE_S)
+        if self._patiently(lambda: _opened(delivery)) is None:
+            return 0
         pipeline = make_pipeline(settings, model)
         observer = Observer(consumer, pipeline, self._metrics, self._health)
         loop = Loop(
@@ -123,6 +134,7 @@ class WorkerProcess:
             ),
             events=observer,
             wall_clock=utc_now,
+            states=self._states(consumer, pipeline, observer),
             new_model=watcher.take,
             batch_size=settings.batch.size,
             max_wait_ms=settings.batch.max_wait_ms,
@@ -136,19 +148,12 @@ class WorkerProcess:
         self._log.info("stopped")
         return 0
 
-    def _join(self) -> GroupConsumer | None:
-        """Connect, and go on trying while the broker is away; None when told to stop first."""
-        kafka, attempt = self._settings.kafka, 0
+    def _patiently(self, build: Callable[[], T]) -> T | None:
+        """What `build` makes, tried again while the broker is away; None when told to stop first."""
+        attempt = 0
         while not self._stop():
             try:
-                return GroupConsumer(
-                    connection(self._settings),
-                    [kafka.input_topic],
-                    kafka.group_id,
-                    start=kafka.start_from,
-                    out_of_range=kafka.offset_out_of_range,
-                    read_committed=self._settings.delivery == "exactly_once",
-                )
+                return build()
             except TransientError as error:
                 attempt += 1
                 self._health.beat()
@@ -156,6 +161,46 @@ class WorkerProcess:
                 self._log.warning("waiting for the broker", attempt=attempt, error=str(error))
                 self._stop.wait(RETRY_CONNECT_S)
         return None
+
+    def _prepare_state_topic(self) -> bool:
+        kafka = self._settings.kafka
+        complaint = ensure_compacted(connection(self._settings), kafka.state_topic or "", kafka.input_topic)
+        if complaint is not None:
+            self._log.warning("the state topic is not as it should be", reason=complaint)
+        return True
+
+    def _join(self) -> GroupConsumer:
+        kafka = self._settings.kafka
+        return GroupConsumer(
+            connection(self._settings),
+            [kafka.input_topic],
+            kafka.group_id,
+            start=kafka.start_from,
+            out_of_range=kafka.offset_out_of_range,
+            read_committed=self._settings.delivery == "exactly_once",
+            assignor=kafka.assignor,
+            instance_id=self._settings.instance_id,
+        )
+
+    def _states(self, consumer: GroupConsumer, pipeline: Pipeline, observer: Observer) -> States:
+        settings, link = self._settings, connection(self._settings)
+        if settings.kafka.state_topic is None:
+            return States()
+        log = StateLog(
+            lambda read_committed: TopicReader(link, read_committed=read_committed),
+            topic=settings.kafka.state_topic,
+            group_id=settings.kafka.group_id,
+            transactional=settings.delivery == "exactly_once",
+            beat=self._health.beat,
+        )
+        return TopicStates(
+            consumer,
+            pipeline,
+            log,
+            settings=settings.threshold.model_dump(mode="json"),
+            events=observer,
+            exactly_once=settings.delivery == "exactly_once",
+        )
 
     def _delivery(self, consumer: GroupConsumer) -> Delivery:
         settings, link = self._settings, connection(self._settings)
@@ -166,9 +211,16 @@ class WorkerProcess:
                 lambda: AcknowledgedProducer(link, delivery_timeout_ms=timeout_ms, request_timeout_ms=timeout_ms // 2),
                 flush_timeout_s=timeout_ms / 1000 + 5,
             )
-        name = f"{settings.kafka.group_id}-{socket.gethostname()}-{os.getpid()}-{int(time.time())}"
+        name = settings.instance_id or f"{socket.gethostname()}-{os.getpid()}-{int(time.time())}"
+        name = f"{settings.kafka.group_id}-{name}"
         return ExactlyOnce(consumer, lambda: TransactionalKafkaProducer(link, name, timeout_s=timeout_ms / 1000))
 
     def _refused(self, version: str, error: WorkerError) -> None:
         self._metrics.model_refusals.inc()
         self._log.error("model refused, the one in force stays", version=version, error=str(error))
+
+
+def _opened(delivery: Delivery) -> Delivery:
+    """Before the first poll: a predecessor's open transaction ends here."""
+    delivery.open()
+    return delivery

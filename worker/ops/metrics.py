@@ -84,6 +84,10 @@ class Metrics:
         self.delivery_failures = Counter("worker_delivery_failures", "Batches not acknowledged", registry=r)
         # counter, batches: offsets refused, since the group has moved on
         self.commit_failures = Counter("worker_commit_failures", "Batches whose offsets were refused", registry=r)
+        # counter, partitions, per result: thresholds of new partitions, continued from saved state or begun again
+        self.state_restores = Counter("worker_state_restores", "Thresholds of new partitions", ["result"], registry=r)
+        for result in ("restored", "rebuilt"):
+            self.state_restores.labels(result)
         # counter, attempts: waits for a broker that did not answer
         self.broker_retries = Counter("worker_broker_retries", "Waits for a broker that did not answer", registry=r)
 

@@ -50,8 +50,18 @@ class KafkaSettings(Group):
     scores_topic: Annotated[Topic | None, BeforeValidator(_empty_is_none)] = Field(
         default=None, description="topic for the score of every record; off where empty"
     )
+    state_topic: Annotated[Topic | None, BeforeValidator(_empty_is_none)] = Field(
+        default="anomaly-worker-state",
+        description="compacted topic with the threshold state of every partition, created if missing; where empty, "
+        "thresholds start from the calibration after each restart and rebalance",
+    )
     group_id: Name = Field(
         default="anomaly-worker", description="consumer group; processes of one group share the partitions"
+    )
+    assignor: Literal["range", "roundrobin", "cooperative-sticky"] = Field(
+        default="range",
+        description="how the group shares partitions out; `cooperative-sticky` moves only those that must move. "
+        "All processes of a group need the same",
     )
     start_from: Literal["earliest", "latest"] = Field(
         default="earliest", description="where a group without committed offsets begins"
@@ -75,7 +85,7 @@ class KafkaSettings(Group):
 
     @model_validator(mode="after")
     def _no_loop(self) -> Self:
-        for name in ("alerts_topic", "dead_letter_topic", "scores_topic"):
+        for name in ("alerts_topic", "dead_letter_topic", "scores_topic", "state_topic"):
             if getattr(self, name) == self.input_topic:
                 raise PydanticCustomError(
                     "topic_loop",
@@ -83,6 +93,12 @@ class KafkaSettings(Group):
                     "else the worker reads what it writes",
                     {"name": name.upper(), "topic": self.input_topic},
                 )
+        if self.state_topic in {self.alerts_topic, self.dead_letter_topic, self.scores_topic} - {None}:
+            raise PydanticCustomError(
+                "state_topic",
+                "WORKER_KAFKA__STATE_TOPIC = '{topic}': must be a topic of its own, compaction deletes other records",
+                {"topic": self.state_topic},
+            )
         return self
 
     def client_options(self) -> dict[str, Any]:
@@ -236,6 +252,13 @@ class Settings(BaseSettings):
     delivery: Literal["at_least_once", "exactly_once"] = Field(
         default="at_least_once",
         description="`at_least_once` can repeat an alert (with the same `alert_id`) after a crash",
+    )
+    instance_id: Annotated[
+        Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,150}$")] | None, BeforeValidator(_empty_is_none)
+    ] = Field(
+        default=None,
+        description="stable name of this process, different for each process of a group (a pod of a stateful set): "
+        "partitions wait for it while it restarts, and a restart ends its open transaction at once",
     )
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$")] = Field(
         default="auto",

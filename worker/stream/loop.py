@@ -1,25 +1,28 @@
 """The record loop: at least once, in this order, always.
 
-    1. poll until the batch is full or its first record has waited long enough
+    1. poll until the batch is full or its first record has waited long enough; a partition that is new gets its saved
+       threshold before its first record is taken
     2. process: every record becomes a score or a dead letter, tombstones are skipped
     3. ask the breaker whether the stream is still worth going on
-    4. publish all results, and only when every one is acknowledged commit the batch's offsets
+    4. publish all results, then the state of the thresholds, and only when every one is acknowledged commit the offsets
 
 Partitions change owner only inside poll, so nothing is ever in flight while it runs: a batch whose delivery failed is
-held, its partitions paused, and polling goes on so that the member stays in its group.
+held as it is, its partitions paused, and polling goes on so that the member stays in its group. Thresholds move while a
+batch is processed: one that is given up takes them back to what was saved.
 """
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from worker.broker.base import Consumer, Delivery
+from worker.broker.base import Consumer, Delivery, Polled
 from worker.errors import CommitRefused, RecordTooLarge, TransientError
 from worker.pipeline import Model, Pipeline
 from worker.records import Outcome, Partition, RawMessage
 from worker.stream.breaker import Breaker
 from worker.stream.events import Events
 from worker.stream.outgoing import Pending, Topics, pending_of
+from worker.stream.states import States
 
 IDLE_POLL_MS = 200
 FIRST_BACKOFF_MS = 100
@@ -29,6 +32,7 @@ LONGEST_BACKOFF_MS = 5_000
 class Loop:
     """One worker process: a consumer, a pipeline and a delivery.
 
+    states: where thresholds travel; by default nowhere, then they start anew with each owner of a partition.
     new_model: called between two batches; a model that is ready takes over, None keeps the current one.
     wall_clock: gives `detected_at`. monotonic: seconds, for waiting only.
     """
@@ -43,6 +47,7 @@ class Loop:
         breaker: Breaker,
         events: Events,
         wall_clock: Callable[[], str],
+        states: States | None = None,
         new_model: Callable[[], Model | None] = lambda: None,
         batch_size: int = 8192,
         max_wait_ms: int = 50,
@@ -55,12 +60,14 @@ class Loop:
         self._breaker = breaker
         self._events = events
         self._wall_clock = wall_clock
+        self._states = states or States()
         self._new_model = new_model
         self._batch_size = batch_size
         self._max_wait_s = max_wait_ms / 1000
         self._monotonic = monotonic
         self._batch: dict[Partition, list[RawMessage]] = {}  # collected, not processed
         self._open: _Open | None = None  # processed, not delivered
+        self._fresh: set[Partition] = set()  # assigned, threshold not restored
         self._attempt = 0
 
     def run(self, should_stop: Callable[[], bool], *, drain_s: float = 20.0) -> None:
@@ -91,6 +98,7 @@ class Loop:
         if model is not None:
             old = self._pipeline.model.bundle.version
             self._pipeline.swap(model)
+            self._states.swapped()
             self._events.swapped(old, model.bundle.version)
 
     def _collect(self) -> None:
@@ -109,12 +117,11 @@ class Loop:
         try:
             polled = self._consumer.poll(timeout_ms, room)
         except TransientError as error:
-            self._attempt += 1
-            self._events.retrying(error, self._attempt)
-            time.sleep(self._backoff_ms() / 1000)
+            self._wait(error)
             return False
         self._events.beat()
         self._apply_changes()
+        polled = self._restore(polled)
         for partition, messages in polled.items():
             self._batch.setdefault(partition, []).extend(messages)
         return bool(polled)
@@ -128,8 +135,35 @@ class Loop:
             self._events.dropped(gone, "their partitions were revoked")
         if self._open is not None:
             self._open = self._open.without(revoked)
-        self._pipeline.forget(revoked)
+        self._forget(revoked)
+        self._fresh = (self._fresh - revoked) | assigned
         self._events.rebalanced(assigned, revoked)
+
+    def _forget(self, partitions: Collection[Partition]) -> None:
+        self._pipeline.forget(partitions)
+        self._states.forget(partitions)
+
+    def _restore(self, polled: Polled) -> Polled:
+        """What may be scored of this poll. Records of a partition that couldn't be restored yet are polled again."""
+        if not self._fresh:
+            return polled
+        fresh = frozenset(self._fresh)
+        try:
+            starts = self._states.restore(fresh)
+        except TransientError as error:
+            moved = {partition: messages[0].offset for partition, messages in polled.items() if partition in fresh}
+            self._consumer.seek(moved)
+            self._wait(error)
+        else:
+            moved = {p: start for p, start in starts.items() if p not in polled or polled[p][0].offset < start}
+            self._consumer.seek(moved)
+            self._fresh.clear()
+        return {partition: messages for partition, messages in polled.items() if partition not in moved}
+
+    def _wait(self, error: TransientError) -> None:
+        self._attempt += 1
+        self._events.retrying(error, self._attempt)
+        time.sleep(self._backoff_ms() / 1000)
 
     def _process(self) -> None:
         batch, self._batch = self._batch, {}
@@ -137,7 +171,7 @@ class Loop:
         outcome = self._pipeline.process([message for part in batch.values() for message in part], self._wall_clock())
         self._breaker.check(len(outcome.scores.messages), len(outcome.dead_letters))
         self._open = _Open(
-            pending=pending_of(outcome, self._topics),
+            pending=pending_of(outcome, self._topics, self._states.records(outcome)),
             outcome=outcome,
             starts={partition: part[0].offset for partition, part in batch.items()},
             process_s=self._monotonic() - started,
@@ -149,7 +183,11 @@ class Loop:
             return
         started = self._monotonic()
         try:
-            self._delivery.publish([outgoing for _, outgoing in work.pending.outgoing], work.pending.next_offsets)
+            self._delivery.publish(
+                [outgoing for _, outgoing in work.pending.outgoing],
+                work.pending.next_offsets,
+                [outgoing for _, outgoing in work.pending.state],
+            )
         except CommitRefused as error:
             self._give_up(work, str(error))
         except RecordTooLarge as error:
@@ -161,12 +199,14 @@ class Loop:
             self._keep_membership()
         else:
             self._open, self._attempt = None, 0
+            self._states.delivered(work.pending.next_offsets)
             self._events.batch(work.outcome, process_s=work.process_s, deliver_s=self._monotonic() - started)
 
     def _give_up(self, work: "_Open", why: str) -> None:
         """The group has moved on. What is still assigned after it is read again from where the batch began."""
         self._events.dropped(work.records, why)
-        self._pipeline.forget(work.starts)
+        self._forget(work.starts)
+        self._fresh |= work.starts.keys() & self._consumer.assignment()
         self._consumer.seek(work.starts)
         self._open, self._attempt = None, 0
         for partition in work.starts:

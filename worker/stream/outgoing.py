@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from worker.detect.alert import CONTENT_TYPE, alert_headers, dead_letter_headers, encode_alert, encode_scores
-from worker.errors import DeliveryError
+from worker.errors import DeliveryError, SettingsError
 from worker.records import Outcome, Outgoing, Partition, RawMessage
 
 SHORT_TEXT = 200  # characters that a shortened alert keeps of each text
@@ -25,21 +25,32 @@ class Topics:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A batch's results that are not delivered yet, and the offsets to commit with them."""
+    """A batch's results that are not delivered yet, and the state and offsets that follow them."""
 
     outgoing: Sequence[tuple[Partition, Outgoing]]
     next_offsets: Mapping[Partition, int]
+    state: Sequence[tuple[Partition, Outgoing]] = ()
 
     def without(self, partitions: Collection[Partition]) -> "Pending":
         """What is left when these partitions belong to another member now."""
         return Pending(
             [entry for entry in self.outgoing if entry[0] not in partitions],
             {key: offset for key, offset in self.next_offsets.items() if key not in partitions},
+            [entry for entry in self.state if entry[0] not in partitions],
         )
 
     def shortened(self, refused: Collection[Outgoing], topics: Topics) -> "Pending":
-        """The same with the refused records cut down; DeliveryError if one can't be cut any further."""
+        """The same with the refused records cut down; DeliveryError if one can't be cut any further.
+
+        SettingsError if one is state: that is never cut.
+        """
         too_large = {id(outgoing) for outgoing in refused}
+        for _, outgoing in self.state:
+            if id(outgoing) in too_large:
+                raise SettingsError(
+                    f"the broker takes no record of {len(outgoing.value or b'')} bytes for {outgoing.topic}: raise its "
+                    f"max.message.bytes or lower WORKER_THRESHOLD__STRIDE"
+                )
         return replace(
             self,
             outgoing=[
@@ -53,7 +64,7 @@ def _at(message: RawMessage) -> Partition:
     return Partition(message.topic, message.partition)
 
 
-def pending_of(outcome: Outcome, topics: Topics) -> Pending:
+def pending_of(outcome: Outcome, topics: Topics, state: Sequence[tuple[Partition, Outgoing]] = ()) -> Pending:
     """Everything that a batch leads to, alerts first."""
     outgoing = [
         (_at(alert.message), Outgoing(topics.alerts, alert.message.key, encode_alert(alert), alert_headers(alert)))
@@ -70,7 +81,7 @@ def pending_of(outcome: Outcome, topics: Topics) -> Pending:
             (_at(message), Outgoing(topics.scores, message.key, value, headers))
             for message, value in encode_scores(outcome.scores)
         ]
-    return Pending(outgoing, outcome.next_offsets)
+    return Pending(outgoing, outcome.next_offsets, state)
 
 
 def shorten(outgoing: Outgoing, topics: Topics) -> Outgoing:
