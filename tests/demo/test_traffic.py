@@ -131,7 +131,7 @@ def test_each_kind_breaks_a_rule(marked: list[tuple[Payment, Planted | None]]) -
     assert all(_euros(p) > 15 * _usual(p) for p, _ in of_kind["scaled_number"])
     assert all(_value(p, fields[0]) in UNSEEN[fields[0]][1] for p, fields in of_kind["unseen_category"])
     assert all(_value(p, name) is None for p, fields in of_kind["missing_burst"] for name in fields)
-    assert all(2 <= hour(p) < 5 and _value(p, "channel") == "pos" for p, _ in of_kind["odd_hour_burst"])
+    assert all(3 <= hour(p) < 5 and _value(p, "channel") == "pos" for p, _ in of_kind["odd_hour_burst"])
 
 
 def test_what_live_traffic_has_not_seen_is_not_in_the_history() -> None:

@@ -151,12 +151,12 @@ class Planter:
             yield _marked((without_fields(payment, fields), fields), "missing_burst")
 
     def _odd_hour_burst(self, before: Payment) -> Iterator[Marked]:
-        """One card, at four in the morning, buys one thing after the other in shops."""
+        """One card, at four in the morning, buys one thing after the other in shops that are closed then."""
         rng = self._rng
         moment = datetime.fromisoformat(before["time"])
         country = before["customer"]["country"]
         for number in range(BURST_LENGTH):
-            category = rng.choice(("electronics", "fashion", "restaurant"))
+            category = rng.choice(("electronics", "fashion", "pharmacy"))
             kind = CATEGORIES[category]
             changed = {
                 **before,
@@ -174,7 +174,7 @@ class Planter:
 
 
 def _is_night(payment: Payment) -> bool:
-    return 2 <= int(payment["time"][11:13]) < 5
+    return 3 <= int(payment["time"][11:13]) < 5
 
 
 def _marked(change: Change, kind: str) -> Marked:
