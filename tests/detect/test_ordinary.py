@@ -111,11 +111,16 @@ def test_one_population_in_a_full_window_gives_the_median_of_its_blocks() -> Non
     policy = OrdinaryQuantile(scores[:500], QUANTILE)
     policy.update(scores)
 
-    blocks = np.quantile(scores.reshape(20, 1_000), [QUANTILE, 0.25], axis=1, method="higher")
-    moved = blocks[0] * np.median(blocks[1][-6:]) / blocks[1]
+    error = np.sqrt(0.25 * 0.75 / 1_000)
+    blocks = scores.reshape(20, 1_000)
+    top, level, low, high = np.quantile(blocks, [QUANTILE, 0.25, 0.25 - error, 0.25 + error], axis=1, method="higher")
+    now = np.median(level[-6:])
+    move = np.log(now / level)
+    chance = 2 * np.median((high - low) / 2) / now
+    kept = 1 - np.minimum(1, chance / np.abs(move)) ** 2
 
     assert policy.cut == np.inf
-    assert policy.threshold() == pytest.approx(np.median(moved), rel=1e-12)
+    assert policy.threshold() == pytest.approx(np.median(top * np.exp(move * kept)), rel=1e-12)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, 1e-30, 1e30])

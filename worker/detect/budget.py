@@ -185,6 +185,14 @@ class AlertBudget:
         share = min(1.0, self.alerts / per_period)
         return float(self._calibration[math.ceil((1 - share) * (len(self._calibration) - 1))])
 
+    def tail_probability(self, scores: FloatArray) -> FloatArray:
+        """Share of all scores in memory at least as high as scores (B,), float64 (B,); NaN while it is empty."""
+        if not self._parts:
+            return np.full(len(scores), np.nan)
+        top = np.sort(np.concatenate([part.top for part in self._parts.values()]))
+        records = sum(part.records for part in self._parts.values())
+        return (1 + len(top) - np.searchsorted(top, scores, side="left")) / (1 + records)
+
     def head(self) -> dict[str, Any]:
         """The small part of the state, plain data: all but the slots."""
         return {"start_ms": self._start_ms, "now_ms": self._now_ms, "threshold": self._threshold}

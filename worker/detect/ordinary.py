@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.detect.tail import tail_of
 from worker.detect.valley import REACH, bin_of, count_bins, find_valley, lower_edge, smooth
 from worker.detect.window import EMPTY, SLOT_SCORES, ScoreWindow, require_finite
 from worker.records import FloatArray
@@ -38,6 +39,9 @@ LEVEL_QUANTILE = 0.25
 
 LEVEL_SLOTS = 6
 """Latest slots whose median level is the level now."""
+
+LEVEL_ERRORS = 2.0
+"""Standard errors of a slot's level within which a move counts for nothing, and a little beyond for less."""
 
 LEVEL_LIMIT = 2.0
 """Factor by which the level may move a block's quantile; more than that is a shift, and the median follows it."""
@@ -85,17 +89,20 @@ class OrdinaryQuantile:
         self.window = ScoreWindow(ordered, window, min(SLOT_SCORES, math.ceil(window / BLOCKS)))
         self.cut = math.inf
         self.shifts = 0
+        self._rows = len(ordered)
         self.level = _at(ordered, LEVEL_QUANTILE)
         self._calibrated_levels = np.array([self.level])
         self._floor = self._threshold = calibrated_floor(ordered, quantile)
         self._start = bin_of(_at(ordered, START_QUANTILE)) - bin_of(self.level)
         self._counts = count_bins(self.window.ring)
         slots = self.window.slot_count
+        self._rank_error = math.sqrt(LEVEL_QUANTILE * (1 - LEVEL_QUANTILE) / self.window.slot_scores)
         self._least = min(BLOCK_LEAST, self.window.slot_scores)
         self._all_slots = np.arange(slots)
         self._empty = np.count_nonzero(np.isneginf(self.window.by_slot), axis=1)  # (slots,) places without a score
         self._ordinary = np.zeros(slots, np.int64)  # (slots,) ordinary scores in each
         self._levels = np.zeros(slots)
+        self._errors = np.zeros(slots)  # standard error of each level
         self._blocks = self._split_into_blocks()
         self._quantiles = np.zeros(len(self._blocks) - 1)
         self._summarise(self._all_slots)
@@ -104,6 +111,20 @@ class OrdinaryQuantile:
     def threshold(self) -> float:
         """The threshold for the next stride."""
         return self._threshold
+
+    def tail_probability(self, scores: FloatArray) -> FloatArray:
+        """Share of ordinary scores at least as high as scores (B,), float64 (B,); NaN where there are none.
+
+        The window's scores count at the level now. Where the floor has lifted the threshold above them, their tail is
+        stretched until the threshold's own probability is 1 - quantile.
+        """
+        if not self._ordinary.any():
+            return np.full(len(scores), np.nan)
+        tail = tail_of(self.window, self._rows, self.cut, self._ratios(self._levels))
+        place = len(tail.top) - 1 - int((1 - self.quantile) * (tail.total - 1))
+        reached = float(tail.top[place]) if place >= 0 else 0.0
+        lifted = self.cut < math.inf and self._threshold > reached > 0
+        return tail.probability(scores * (reached / self._threshold) if lifted else scores)
 
     @property
     def beyond(self) -> float:
@@ -163,10 +184,23 @@ class OrdinaryQuantile:
         if not told.any():
             return self._threshold
         levels = np.add.reduceat(self._levels, starts) / np.diff(self._blocks)
-        threshold = _median((self._quantiles * _ratios(self.level, levels))[told])
+        threshold = _median((self._quantiles * self._ratios(levels))[told])
         if self.cut < math.inf:
-            threshold = max(threshold, self._floor * float(_ratios(self.level, self._calibrated_levels)[0]))
+            threshold = max(threshold, self._floor * float(self._ratios(self._calibrated_levels)[0]))
         return threshold
+
+    def _ratios(self, then: FloatArray) -> FloatArray:
+        """How far the level has moved from `then` (n,), within LEVEL_LIMIT; 1 where one of the two is no level at all.
+
+        A move is shrunk towards none by the share of it that chance explains.
+        """
+        if self.level <= 0:
+            return np.ones(len(then))
+        ratio = self.level / np.where(then > 0, then, self.level)
+        move = np.log(np.clip(ratio, 1 / LEVEL_LIMIT, LEVEL_LIMIT))
+        chance = LEVEL_ERRORS * _median(self._errors) / self.level
+        kept = 1 - (chance / np.maximum(np.abs(move), max(chance, 1e-12))) ** 2
+        return np.exp(move * kept)
 
     def _latest_slots(self, count: int) -> NDArray[np.int64]:
         newest = (self.window.position - 1) % self.window.size // self.window.slot_scores
@@ -186,8 +220,12 @@ class OrdinaryQuantile:
         places = np.arange(len(slots))
         last = np.maximum(ordinary - 1, 0)
         self._ordinary[slots] = ordinary
-        levels = scores[places, empty + np.ceil(LEVEL_QUANTILE * last).astype(np.int64)]
-        self._levels[slots] = np.where(ordinary > 0, levels, self.level)
+        level, low, high = (
+            scores[places, empty + np.ceil(np.clip(LEVEL_QUANTILE + step, 0, 1) * last).astype(np.int64)]
+            for step in (0.0, -self._rank_error, self._rank_error)
+        )
+        self._levels[slots] = np.where(ordinary > 0, level, self.level)
+        self._errors[slots] = (high - low) / 2
         if len(self._quantiles) == self.window.slot_count:
             self._quantiles[slots] = scores[places, empty + np.ceil(self.quantile * last).astype(np.int64)]
         else:
@@ -235,11 +273,3 @@ def _at(ordered: FloatArray, quantile: float) -> float:
 def _median(values: FloatArray) -> float:
     ordered = np.sort(values)  # numpy.median costs more than all the rest on so few values
     return float(ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
-
-
-def _ratios(now: float, then: FloatArray) -> FloatArray:
-    """How far the level has moved, within LEVEL_LIMIT; 1 where one of the two is no level at all."""
-    if now <= 0:
-        return np.ones(len(then))
-    known = then > 0
-    return np.where(known, np.clip(now / np.where(known, then, now), 1 / LEVEL_LIMIT, LEVEL_LIMIT), 1.0)

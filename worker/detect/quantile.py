@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.detect.tail import tail_of
 from worker.detect.window import ScoreWindow
 from worker.records import FloatArray
 
@@ -27,6 +28,7 @@ class SlidingQuantile:
             raise ValueError(f"quantile {quantile} is not between 0 and 1")
         self.quantile = quantile
         self.window = ScoreWindow(calibration, window)
+        self._rows = len(calibration)
 
     def threshold(self) -> float | None:
         """The quantile of the window as it stands; None while there is too little in it."""
@@ -37,6 +39,12 @@ class SlidingQuantile:
     def update(self, scores: FloatArray, event_time_ms: NDArray[np.int64] | None = None) -> None:  # noqa: ARG002
         """Let scores (B,) enter in offset order; times are not used. ValueError if one is not finite."""
         self.window.push(scores)
+
+    def tail_probability(self, scores: FloatArray) -> FloatArray:
+        """Share of the window's scores at least as high as scores (B,), float64 (B,); NaN while it is empty."""
+        if self.window.count == 0:
+            return np.full(len(scores), np.nan)
+        return tail_of(self.window, self._rows).probability(scores)
 
     def head(self) -> dict[str, Any]:
         """The small part of the state, plain data: all but the slots."""

@@ -35,6 +35,9 @@ class ThresholdPolicy(Protocol):
     def update(self, scores: FloatArray, event_time_ms: TimeArray | None = None) -> None:
         """Learn one stride of scores, in offset order. ValueError if one is not finite, and nothing is learned."""
 
+    def tail_probability(self, scores: FloatArray) -> FloatArray:
+        """Estimated share of ordinary scores at least as high as each of `scores` (B,), float64 (B,); NaN: unknown."""
+
     def head(self) -> dict[str, Any]:
         """The small part of the state."""
 
@@ -64,6 +67,10 @@ class Strictest:
         require_finite(scores)
         for policy in self.policies:
             policy.update(scores, event_time_ms)
+
+    def tail_probability(self, scores: FloatArray) -> FloatArray:
+        """That of the first policy."""
+        return self.policies[0].tail_probability(scores)
 
     def head(self) -> dict[str, Any]:
         """The heads of all policies."""
@@ -98,6 +105,17 @@ class ThresholdState(NamedTuple):
     slots: dict[int, bytes]
 
 
+class Judgement(NamedTuple):
+    """What a partition says about scores (B,), both float64 (B,).
+
+    threshold         NaN before there is one
+    tail_probability  estimated share of ordinary scores at least as high, in (0, 1]; NaN below the threshold
+    """
+
+    threshold: FloatArray
+    tail_probability: FloatArray
+
+
 class PartitionThreshold:
     """The threshold of one partition, moved every `stride` scored records and never in between.
 
@@ -120,16 +138,27 @@ class PartitionThreshold:
 
         event_time_ms: int64 (B,), UTC, NO_TIME where a record has none. ValueError if a score is not finite.
         """
+        return self._judge(scores, event_time_ms, with_tails=False).threshold
+
+    def judge(self, scores: FloatArray, event_time_ms: TimeArray | None = None) -> Judgement:
+        """Like `compare`, and the tail probability of every score above its threshold, from the same moment."""
+        return self._judge(scores, event_time_ms, with_tails=True)
+
+    def _judge(self, scores: FloatArray, event_time_ms: TimeArray | None, *, with_tails: bool) -> Judgement:
         scores = require_finite(scores)
         times = np.full(len(scores), NO_TIME) if event_time_ms is None else np.asarray(event_time_ms, np.int64)
-        thresholds = np.empty(len(scores))
+        thresholds, tails = np.empty(len(scores)), np.full(len(scores), np.nan)
         start = 0
         while start < len(scores):
             end = min(len(scores), start + self.stride - self._pending)
+            part = scores[start:end]
             thresholds[start:end] = self._threshold
-            self._learn(scores[start:end], times[start:end])
+            if with_tails and (part > self._threshold).any():
+                above = np.flatnonzero(part > self._threshold)
+                tails[start + above] = self.policy.tail_probability(part[above])
+            self._learn(part, times[start:end])
             start = end
-        return thresholds
+        return Judgement(thresholds, tails)
 
     def _learn(self, scores: FloatArray, times: TimeArray) -> None:
         self._scores.append(scores.copy())
