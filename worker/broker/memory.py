@@ -64,7 +64,7 @@ class MemoryBroker:
         self._members: dict[str, list[Member]] = defaultdict(list)
         self._generations: dict[str, int] = defaultdict(int)
         self._epochs: dict[str, int] = defaultdict(int)
-        self._failures: dict[Action, deque[_Failure]] = defaultdict(deque)
+        self._failures: dict[Action, deque[_Failure | None]] = defaultdict(deque)
         self._turn = count()
         for name, partitions in topics.items():
             self.create_topic(name, partitions)
@@ -73,9 +73,9 @@ class MemoryBroker:
         """Adds an empty topic."""
         self._logs.update({Partition(name, number): [] for number in range(partitions)})
 
-    def fail(self, action: Action, error: Exception, times: int = 1, *, after: bool = False) -> None:
-        """The next `times` calls of this action raise `error`, before their effect or after it."""
-        self._failures[action].extend([_Failure(error, after)] * times)
+    def fail(self, action: Action, error: Exception, times: int = 1, *, after: bool = False, skip: int = 0) -> None:
+        """The next `times` calls of this action raise `error`, before their effect or after it; `skip` calls pass."""
+        self._failures[action].extend([*[None] * skip, *[_Failure(error, after)] * times])
 
     def injected(self, action: Action, effect: Callable[[], None] = lambda: None) -> None:
         """Runs the effect, unless a failure is due: called by the clients."""

@@ -58,7 +58,7 @@ def threshold_maker(settings: ThresholdSettings) -> MakeThreshold:
 
     def make(calibration: FloatArray) -> PartitionThreshold:
         policy = POLICIES[settings.policy](calibration, settings.quantile, settings.window)
-        return PartitionThreshold(policy, settings.stride)
+        return PartitionThreshold(policy, min(settings.stride, settings.window))
 
     return make
 

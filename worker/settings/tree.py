@@ -123,7 +123,12 @@ class ThresholdSettings(Group):
 
     quantile: Ratio = Field(default=0.995, description="share of ordinary scores that lie below the threshold")
     window: int = Field(default=20_000, ge=100, le=10_000_000, description="scores that the quantile is taken of")
-    stride: int = Field(default=256, ge=1, le=65_536, description="scored records between two updates of the threshold")
+    stride: int = Field(
+        default=256,
+        ge=1,
+        le=65_536,
+        description="scored records between two updates of the threshold, at most the window",
+    )
     policy: Literal["ordinary", "plain"] = Field(
         default="ordinary",
         description="the scores that the quantile is taken of: those of `ordinary` traffic, or the `plain` window",

@@ -94,9 +94,8 @@ class Loop:
         self._deliver()  # 4.
 
     def _swap(self) -> None:
-        model = self._new_model()
-        if model is not None:
-            old = self._pipeline.model.bundle.version
+        model, old = self._new_model(), self._pipeline.model.bundle.version
+        if model is not None and model.bundle.version != old:
             self._pipeline.swap(model)
             self._states.swapped()
             self._events.swapped(old, model.bundle.version)
@@ -131,10 +130,11 @@ class Loop:
         if not assigned and not revoked:
             return
         gone = sum(len(self._batch.pop(partition, ())) for partition in revoked)
+        if self._open is not None:
+            held, self._open = self._open.records, self._open.without(revoked)
+            gone += held - (self._open.records if self._open is not None else 0)
         if gone:
             self._events.dropped(gone, "their partitions were revoked")
-        if self._open is not None:
-            self._open = self._open.without(revoked)
         self._forget(revoked)
         self._fresh = (self._fresh - revoked) | assigned
         self._events.rebalanced(assigned, revoked)
@@ -233,7 +233,8 @@ class _Open:
 
     @property
     def records(self) -> int:
-        return len(self.outcome.scores.messages) + len(self.outcome.dead_letters) + self.outcome.skipped
+        """Input records, as far as offsets tell."""
+        return sum(end - self.starts[partition] for partition, end in self.pending.next_offsets.items())
 
     def without(self, partitions: Collection[Partition]) -> "_Open | None":
         """What is left when these partitions were revoked; None when nothing is."""

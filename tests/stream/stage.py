@@ -1,0 +1,212 @@
+"""A record loop on the in-memory broker, and what it has to publish."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Literal
+
+import orjson
+
+from tests import traffic
+from worker.broker.delivery import AtLeastOnce, ExactlyOnce
+from worker.broker.memory import MemoryBroker
+from worker.broker.memory_clients import MemoryConsumer, MemoryProducer, MemoryReader, MemoryTransactionalProducer
+from worker.detect.alert import alert_id
+from worker.detect.ordinary import OrdinaryQuantile
+from worker.detect.threshold import PartitionThreshold
+from worker.errors import TransientError
+from worker.pipeline import Model, Pipeline
+from worker.records import FloatArray, Message, Outcome, Outgoing, Partition
+from worker.stream.breaker import Breaker
+from worker.stream.events import Events
+from worker.stream.loop import Loop
+from worker.stream.outgoing import Topics
+from worker.stream.state_log import StateLog
+from worker.stream.states import States, TopicStates
+
+Guarantee = Literal["at_least_once", "exactly_once"]
+GROUP = "group"
+WINDOW = 1000
+Place = tuple[int, int]
+Scored = dict[Place, set[tuple[float, float | None, str]]]
+
+
+class Killed(Exception):
+    """Stands for the end of a process: nothing catches it."""
+
+
+@dataclass
+class Seen(Events):
+    """What the loop told."""
+
+    batches: int = 0
+    lost: list[str] = field(default_factory=list)
+    retries: list[TransientError] = field(default_factory=list)
+    swaps: list[tuple[str, str]] = field(default_factory=list)
+    short: int = 0
+    restored: dict[Partition, int] = field(default_factory=dict)
+    rebuilt: dict[Partition, str] = field(default_factory=dict)
+    revoked: set[Partition] = field(default_factory=set)
+
+    def batch(self, outcome: Outcome, *, process_s: float, deliver_s: float) -> None:  # noqa: ARG002
+        self.batches += 1
+
+    def rebalanced(self, assigned: Collection[Partition], revoked: Collection[Partition]) -> None:  # noqa: ARG002
+        self.revoked |= set(revoked)
+
+    def state_restored(self, partition: Partition, next_offset: int) -> None:
+        self.restored[partition] = next_offset
+
+    def state_rebuilt(self, partition: Partition, why: str) -> None:
+        self.rebuilt[partition] = why
+
+    def swapped(self, old: str, new: str) -> None:
+        self.swaps.append((old, new))
+
+    def retrying(self, error: TransientError, attempt: int) -> None:  # noqa: ARG002
+        self.retries.append(error)
+
+    def dropped(self, records: int, why: str) -> None:  # noqa: ARG002
+        self.lost.append(why)
+
+    def shortened(self, records: int) -> None:
+        self.short += records
+
+
+def make_threshold(window: int = WINDOW) -> Callable[[FloatArray], PartitionThreshold]:
+    """Twenty slots, an update every 64 records."""
+    return lambda calibration: PartitionThreshold(OrdinaryQuantile(calibration, 0.97, window), 64)
+
+
+@cache
+def make_model(seed: int) -> Model:
+    return Model(traffic.bundle(seed))
+
+
+def make_pipeline(seed: int = 0, window: int = WINDOW) -> Pipeline:
+    return Pipeline(make_model(seed), make_threshold=make_threshold(window), severity=lambda *_: "high")
+
+
+class Worker:
+    """One process: step it, or let it drain the input."""
+
+    def __init__(self, stage: "Stage", name: str, options: Mapping[str, Any]) -> None:
+        options = {"batch_size": 100, "seed": 0, "window": WINDOW, "stateful": True, **options}
+        self.stage = stage
+        self.seen = Seen()
+        self.settings = {"window": options["window"]}
+        self.pipeline = make_pipeline(options.pop("seed"), options.pop("window"))
+        self.consumer = MemoryConsumer(stage.broker, ["in"], GROUP)
+        stateful = options.pop("stateful")
+        self.loop = Loop(
+            self.consumer,
+            stage.delivery(self.consumer, name),
+            self.pipeline,
+            topics=Topics("alerts", "dead", "scores"),
+            breaker=options.pop("breaker", Breaker(invalid_ratio=1.0, window=100, consecutive=0)),
+            events=self.seen,
+            wall_clock=lambda: "2026-01-01T00:00:00.000Z",
+            states=stage.states(self) if stateful else States(),
+            max_wait_ms=0,
+            **options,
+        )
+
+    def drain(self, most_steps: int = 1000) -> "Worker":
+        """Until everything in the input is committed."""
+        for _ in range(most_steps):
+            if self.stage.is_drained():
+                return self
+            self.loop.step()
+        raise AssertionError(f"not drained after {most_steps} steps: {self.stage.broker.offsets(GROUP)}")
+
+    def die(self) -> None:
+        """The group notices that it is gone; nothing is finished."""
+        self.stage.broker.leave(self.consumer)
+
+
+class Stage:
+    """The topics of one deployment."""
+
+    def __init__(
+        self, *, partitions: int = 1, state_partitions: int | None = None, guarantee: Guarantee = "at_least_once"
+    ) -> None:
+        self.guarantee = guarantee
+        topics = {"in": partitions, "alerts": 1, "dead": 1, "scores": 1, "state": state_partitions or partitions}
+        self.broker = MemoryBroker(topics, now_ms=lambda: 1_767_225_600_000, max_record_bytes=100_000)
+        self.fed: list[Message] = []
+
+    def feed(self, messages: Iterable[Message]) -> "Stage":
+        """These messages, in their own partitions."""
+        new = list(messages)
+        self.fed += new
+        self.broker.append([Outgoing("in", m.key, m.value, m.headers, m.partition) for m in new])
+        return self
+
+    def worker(self, name: str = "worker", **options: Any) -> Worker:
+        """A process; same name, same transactional id."""
+        return Worker(self, name, options)
+
+    def delivery(self, consumer: MemoryConsumer, name: str) -> AtLeastOnce | ExactlyOnce:
+        if self.guarantee == "at_least_once":
+            return AtLeastOnce(consumer, lambda: MemoryProducer(self.broker))
+        return ExactlyOnce(consumer, lambda: MemoryTransactionalProducer(self.broker, name))
+
+    def states(self, worker: Worker) -> TopicStates:
+        transactional = self.guarantee == "exactly_once"
+        log = StateLog(self._reader, topic="state", group_id=GROUP, transactional=transactional)
+        return TopicStates(
+            worker.consumer,
+            worker.pipeline,
+            log,
+            settings=worker.settings,
+            events=worker.seen,
+            exactly_once=transactional,
+        )
+
+    def _reader(self, *, read_committed: bool) -> MemoryReader:
+        del read_committed  # nothing uncommitted is ever in the log
+        return MemoryReader(self.broker)
+
+    def is_drained(self) -> bool:
+        committed = self.broker.offsets(GROUP)
+        ends = {partition: self.broker.bounds(partition)[1] for partition in self.broker.partitions("in")}
+        return all(committed.get(partition, 0) == end for partition, end in ends.items())
+
+    def published(self, topic: str) -> list[dict[str, Any]]:
+        """The documents in a topic of results."""
+        return [orjson.loads(message.value or b"") for message in self.broker.records(topic)]
+
+    def scored(self) -> Scored:
+        """Score, threshold and model that each record was published with; more than one if they ever differed."""
+        found: Scored = {}
+        for score in self.published("scores"):
+            place = score["source"]["partition"], score["source"]["offset"]
+            found.setdefault(place, set()).add((score["score"], score["threshold"], score["model_version"]))
+        return found
+
+    def alerted(self) -> set[str]:
+        """The ids on the alerts topic."""
+        return {alert["alert_id"] for alert in self.published("alerts")}
+
+    def repeated_alerts(self) -> int:
+        """Alerts that were published more than once."""
+        return len(self.published("alerts")) - len(self.alerted())
+
+
+def undisturbed(messages: Sequence[Message], seed: int = 0) -> tuple[Scored, set[str]]:
+    """What one pipeline makes of all messages at once: scores and alert ids."""
+    outcome = make_pipeline(seed).process(messages)
+    scores = outcome.scores
+    rows = zip(scores.messages, scores.score.tolist(), scores.threshold.tolist(), strict=True)
+    scored = {(m.partition, m.offset): {(score, limit, scores.model_version)} for m, score, limit in rows}
+    return scored, {alert_id(a.message.topic, a.message.partition, a.message.offset) for a in outcome.alerts}
+
+
+def assert_as_undisturbed(stage: Stage) -> None:
+    """Every record scored with the very score and threshold of an undisturbed run, and the same alerts."""
+    scored, alerts = undisturbed(stage.fed)
+    assert stage.scored() == scored
+    assert stage.alerted() == alerts
+    if stage.guarantee == "exactly_once":
+        assert stage.repeated_alerts() == 0
+        assert len(stage.published("scores")) == len(scored)

@@ -1,0 +1,337 @@
+"""Thresholds go on where they were, whoever dies when; what can't be used is rebuilt and reported."""
+
+from typing import Any
+
+import pytest
+
+from tests import traffic
+from tests.stream.stage import GROUP, Guarantee, Killed, Stage, Worker, assert_as_undisturbed
+from worker.broker.memory import Action
+from worker.errors import BrokerUnavailable, CommitRefused, DeliveryError
+from worker.records import Message, Outgoing, Partition
+
+GUARANTEES: tuple[Guarantee, ...] = ("at_least_once", "exactly_once")
+IN_0 = Partition("in", 0)
+
+# (action, its calls that pass in the batch, whether its effect happens): a batch flushes its results, then its state
+MOMENTS: dict[str, tuple[Action, int, bool]] = {
+    "before the results": ("flush", 0, False),
+    "between results and state": ("flush", 0, True),
+    "before the state": ("flush", 1, False),
+    "between state and commit": ("flush", 1, True),
+    "before the commit": ("commit", 0, False),
+    "after the commit": ("commit", 0, True),
+}
+
+
+def kill_at(stage: Stage, worker: Worker, action: Action, skip: int, *, after: bool) -> None:
+    """Three batches, then the end in the middle of the fourth."""
+    for _ in range(3):
+        worker.loop.step()
+    stage.broker.fail(action, Killed(), after=after, skip=skip)
+    with pytest.raises(Killed):
+        worker.loop.step()
+    worker.die()
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_at_any_step_the_next_worker_goes_on_with_the_same_thresholds(moment: str) -> None:
+    action, skip, after = MOMENTS[moment]
+    stage = Stage().feed(traffic.messages(3000))
+    for size in (100, 70, 130):
+        kill_at(stage, stage.worker(batch_size=size), action, skip, after=after)
+
+    stage.worker().drain()
+
+    assert_as_undisturbed(stage)
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_killed_around_a_transaction_nothing_is_lost_or_repeated(after: bool) -> None:
+    stage = Stage(guarantee="exactly_once").feed(traffic.messages(3000))
+    for size in (100, 70, 130):
+        kill_at(stage, stage.worker(batch_size=size), "transact", 0, after=after)
+
+    stage.worker().drain()
+
+    assert_as_undisturbed(stage)
+
+
+@pytest.mark.parametrize("guarantee", GUARANTEES)
+def test_partitions_that_change_owners_take_their_thresholds_along(guarantee: Guarantee) -> None:
+    stage = Stage(partitions=4, guarantee=guarantee).feed(traffic.messages(6000, partitions=4))
+    first, second = stage.worker("a"), stage.worker("b")
+    for _ in range(5):
+        first.loop.step()
+    for _ in range(5):
+        second.loop.step()
+        first.loop.step()
+    second.die()
+
+    first.drain()
+
+    assert second.seen.batches > 0
+    assert first.seen.rebuilt == second.seen.rebuilt == {}
+    assert_as_undisturbed(stage)
+
+
+@pytest.mark.parametrize("guarantee", GUARANTEES)
+def test_one_state_partition_serves_many_input_partitions(guarantee: Guarantee) -> None:
+    stage = Stage(partitions=3, state_partitions=1, guarantee=guarantee).feed(traffic.messages(3000, partitions=3))
+    for _ in range(3):
+        worker = stage.worker()
+        for _ in range(4):
+            worker.loop.step()
+        worker.die()
+
+    stage.worker().drain()
+
+    assert_as_undisturbed(stage)
+
+
+@pytest.mark.parametrize("guarantee", GUARANTEES)
+def test_a_batch_whose_commit_is_refused_is_scored_again_with_the_same_thresholds(guarantee: Guarantee) -> None:
+    stage = Stage(guarantee=guarantee).feed(traffic.messages(2000))
+    worker = stage.worker()
+    action: Action = "commit" if guarantee == "at_least_once" else "transact"
+    for _ in range(4):
+        worker.loop.step()
+        stage.broker.fail(action, CommitRefused("the group has a new generation"))
+        worker.loop.step()
+
+    worker.drain()
+
+    assert len(worker.seen.lost) == 4
+    assert_as_undisturbed(stage)
+
+
+def test_a_retried_publish_writes_the_same_bytes() -> None:
+    stage = Stage().feed(traffic.messages(300))
+    worker = stage.worker()
+    worker.loop.step()
+    before = {topic: len(stage.broker.records(topic)) for topic in ("alerts", "scores", "state")}
+    stage.broker.fail("flush", DeliveryError("acknowledgement lost"), after=True, skip=1)
+    worker.loop.step()
+    once = {topic: written(stage, topic)[start:] for topic, start in before.items()}
+
+    worker.loop.step()
+
+    assert worker.seen.batches == 2
+    assert once["alerts"]
+    for topic, start in before.items():
+        assert written(stage, topic)[start:] == once[topic] * 2
+
+
+def written(stage: Stage, topic: str) -> list[tuple[bytes | None, bytes | None]]:
+    return [(message.key, message.value) for message in stage.broker.records(topic)]
+
+
+def test_no_record_is_scored_while_the_state_can_not_be_read() -> None:
+    stage = Stage().feed(traffic.messages(2000))
+    first = stage.worker()
+    for _ in range(5):
+        first.loop.step()
+    first.die()
+    second = stage.worker()
+    stage.broker.fail("committed", BrokerUnavailable("away"), times=2)
+    before = len(stage.broker.records("scores"))
+    second.loop.step()
+    assert len(stage.broker.records("scores")) == before
+
+    second.drain()
+
+    assert len(second.seen.retries) == 2
+    assert second.seen.restored == {IN_0: 500}
+    assert_as_undisturbed(stage)
+
+
+def test_what_a_frozen_process_writes_late_does_not_harm_the_new_owner() -> None:
+    stage = Stage().feed(traffic.messages(3000))
+    frozen = stage.worker("a")
+    for _ in range(3):
+        frozen.loop.step()
+    stage.broker.fail("flush", Killed(), skip=1)
+    with pytest.raises(Killed):
+        frozen.loop.step()  # its results are out, its state is not
+    late = frozen.loop._open
+    assert late is not None
+    frozen.die()
+    owner = stage.worker("b", batch_size=90)
+    for _ in range(4):
+        owner.loop.step()
+    stage.broker.append([record for _, record in late.pending.state])
+    owner.die()
+
+    last = stage.worker("c").drain()
+
+    assert last.seen.rebuilt == {}
+    assert_as_undisturbed(stage)
+
+
+def test_a_state_half_written_when_the_worker_died_is_not_used() -> None:
+    stage = Stage().feed(traffic.messages(2000))
+    first = stage.worker()
+    for _ in range(3):
+        first.loop.step()
+    stage.broker.fail("flush", Killed(), skip=1)
+    with pytest.raises(Killed):
+        first.loop.step()
+    half = first.loop._open
+    assert half is not None
+    stage.broker.append([record for _, record in half.pending.state][:-1])  # slots without their head
+    first.die()
+
+    last = stage.worker().drain()
+
+    assert last.seen.restored == {IN_0: 300}
+    assert_as_undisturbed(stage)
+
+
+def restarted(stage: Stage, **options: Any) -> Worker:
+    """A worker after one that handled 500 records."""
+    first = stage.worker()
+    for _ in range(5):
+        first.loop.step()
+    first.die()
+    return stage.worker(**options)
+
+
+def test_a_partition_without_history_starts_quietly() -> None:
+    worker = Stage().feed(traffic.messages(300)).worker().drain()
+
+    assert worker.seen.rebuilt == {}
+    assert worker.seen.restored == {}
+
+
+def test_a_state_of_another_model_is_rebuilt() -> None:
+    stage = Stage().feed(traffic.messages(1000))
+    worker = restarted(stage, seed=1).drain()
+
+    assert traffic.bundle(0).version in worker.seen.rebuilt[IN_0]
+    assert traffic.bundle(1).version in worker.seen.rebuilt[IN_0]
+
+
+def test_a_state_of_other_settings_is_rebuilt_and_left_over_slots_are_deleted() -> None:
+    stage = Stage().feed(traffic.messages(1000))
+    worker = restarted(stage, window=64).drain()
+
+    assert "settings" in worker.seen.rebuilt[IN_0]
+    last = {message.key: message.value for message in stage.broker.records("state")}
+    assert len(last) == 1 + 20
+    assert sum(value is not None for value in last.values()) == 1 + 16
+
+
+def test_offsets_that_an_operator_moved_back_are_followed_and_the_threshold_is_rebuilt() -> None:
+    stage = Stage().feed(traffic.messages(1000))
+    first = stage.worker()
+    for _ in range(5):
+        first.loop.step()
+    first.die()
+    stage.broker._offsets[GROUP][IN_0] = 50
+    worker = stage.worker()
+    worker.loop.step()
+
+    assert "500" in worker.seen.rebuilt[IN_0]
+    assert "50" in worker.seen.rebuilt[IN_0]
+    assert stage.published("scores")[500]["source"]["offset"] == 50
+
+
+def test_a_lost_state_topic_is_reported() -> None:
+    stage = Stage().feed(traffic.messages(1000))
+    worker = restarted(stage)
+    stage.broker.create_topic("state", 1)
+    worker.drain()
+
+    assert "500" in worker.seen.rebuilt[IN_0]
+    assert {place for place, scores in stage.scored().items() if len(scores) == 1} == {(0, n) for n in range(1000)}
+
+
+@pytest.mark.parametrize("name", ["head", "slot-3"])
+@pytest.mark.parametrize("damage", [b"", b"not what it was", None])
+def test_a_damaged_state_is_rebuilt_and_written_whole_again(name: str, damage: bytes | None) -> None:
+    stage = Stage().feed(traffic.messages(2000))
+    worker = restarted(stage)
+    stage.broker.append([Outgoing("state", f"{GROUP}|in|0|{name}".encode(), damage, partition=0)])
+    compact(stage)
+    for _ in range(3):
+        worker.loop.step()
+    worker.die()
+
+    last = stage.worker().drain()
+
+    assert IN_0 in worker.seen.rebuilt
+    assert last.seen.restored == {IN_0: 800}
+
+
+def compact(stage: Stage) -> None:
+    """What the broker's cleaner leaves: the last record of each key."""
+    last = {message.key: message for message in stage.broker.records("state")}
+    stage.broker.create_topic("state", 1)
+    stage.broker.append(
+        [Outgoing("state", m.key, m.value, partition=0) for m in sorted(last.values(), key=lambda m: m.offset)]
+    )
+
+
+def test_a_compacted_state_is_enough() -> None:
+    stage = Stage().feed(traffic.messages(2000))
+    worker = restarted(stage)
+    compact(stage)
+    worker.drain()
+
+    assert_as_undisturbed(stage)
+
+
+def test_the_keys_of_a_partition_are_bounded_and_a_commit_writes_only_what_changed() -> None:
+    stage = Stage().feed(traffic.messages(4000))
+    stage.worker().drain()
+    records = stage.broker.records("state")
+    heads = [record for record in records if record.key == f"{GROUP}|in|0|head".encode()]
+
+    assert len({record.key for record in records}) == 21
+    assert len(heads) == 40
+    # 20 slots at the start, then about 100 records a commit: strides of 64 touch at most 4 slots of 50
+    assert len(records) - len(heads) <= 20 + 39 * 4
+    assert max(len(record.value or b"") for record in heads) < 5000
+
+
+def test_other_groups_and_strangers_in_the_state_topic_are_left_alone() -> None:
+    stage = Stage().feed(traffic.messages(2000))
+    stage.broker.append(
+        [Outgoing("state", key, b"x", partition=0) for key in (b"other|in|0|head", b"\xff", b"group|in|0|slot-x")]
+    )
+    stage.broker.append([Outgoing("state", None, None, partition=0)])
+    restarted(stage).drain()
+
+    assert_as_undisturbed(stage)
+
+
+def test_without_a_state_topic_thresholds_start_anew_with_each_owner() -> None:
+    stage = Stage().feed(traffic.messages(600))
+    first = stage.worker(stateful=False)
+    for _ in range(3):
+        first.loop.step()
+    first.die()
+    stage.worker(stateful=False).drain()
+
+    assert stage.broker.records("state") == []
+    fresh = stage.scored()[0, 0].pop()[1]
+    assert stage.scored()[0, 300].pop()[1] == fresh
+
+
+def message(offset: int, value: bytes | None) -> Message:
+    return Message("in", 0, offset, 0, b"key", value)
+
+
+def test_batches_without_a_score_still_move_the_state_on() -> None:
+    good = traffic.messages(300)
+    bad = [message(300 + n, b"{" if n % 2 else None) for n in range(200)]
+    stage = Stage().feed([*good, *bad])
+    first = stage.worker()
+    for _ in range(4):
+        first.loop.step()
+    first.die()
+
+    last = stage.worker().drain()
+
+    assert last.seen.restored == {IN_0: 400}
+    assert len(stage.broker.records("dead")) == 100
