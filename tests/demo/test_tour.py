@@ -46,9 +46,10 @@ def running(pid: int) -> bool:
     return stat.exists() and ") Z " not in stat.read_text()
 
 
+@pytest.mark.timeout(400)  # a minute at most where nothing else runs
 def test_a_short_demo_finds_what_was_planted_and_leaves_nothing_behind(tmp_path: Path) -> None:
     with start(tmp_path, "--seconds", "20", "--seed", "2") as demo:
-        text, _ = demo.communicate(timeout=170)
+        text, _ = demo.communicate(timeout=380)
 
     assert demo.returncode == 0, text
     assert "passed: at least 80% of the planted" in text
@@ -71,13 +72,14 @@ def test_an_interrupted_demo_takes_its_processes_and_files_with_it(tmp_path: Pat
         assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.timeout(400)
 def test_a_worker_that_dies_ends_the_demo_with_its_last_words(tmp_path: Path) -> None:
     with start(tmp_path, "--seconds", "20") as demo:
         lines = read_until(demo, "✓ run")
         worker = int(lines[-1].split("process ")[1].split(",")[0])
 
         os.kill(worker, signal.SIGKILL)
-        text, _ = demo.communicate(timeout=60)
+        text, _ = demo.communicate(timeout=120)
 
     assert demo.returncode == 1
     assert "error: worker run ended with exit code -9; it said last:" in text

@@ -57,6 +57,8 @@ class Screen:
         why = "observed → expected".ljust(2 * self._reason_width)
         truth = "truth" if self._wide else ""
         self.line(Text(f"{'when':<{WHEN_WIDTH}}{'score / limit':<{SCORE_WIDTH}}{why}{truth}", "bold"))
+        if not self._wide:
+            self.line(Text("● planted  ○ not planted", "dim"))
         self._status_at = time.monotonic()
         if not self._console.is_terminal:
             yield
