@@ -42,7 +42,7 @@ def own_broker() -> Iterator[Broker]:
 
 @pytest.fixture
 def connection(kafka_broker: Broker) -> Connection:
-    """How to reach the shared broker; group members time out after 6 s."""
+    """How to reach the shared broker; group members join fast and time out soon."""
     return Connection(kafka_broker.bootstrap_servers, options=JOIN_FAST)
 
 
