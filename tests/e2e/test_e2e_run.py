@@ -5,16 +5,15 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import jsonschema
 import orjson
 import pytest
 
 from tests import traffic
 from tests.brokers import produce, read_all
+from tests.contracts import VALID_ALERT, VALID_SCORE
 from tests.e2e.processes import Site, WorkerProcess
 from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
-from worker.detect.contract import AlertDocument, ScoreDocument, json_schema
 from worker.records import Outgoing
 
 pytestmark = pytest.mark.broker
@@ -112,11 +111,11 @@ def test_published_alerts_and_scores_follow_their_schemas(make_site: Callable[..
     alerts = read_all(site.connection, site.alerts)
     assert len(alerts) >= 10
     for record in alerts:
-        jsonschema.validate(orjson.loads(record.value or b""), json_schema(AlertDocument))
+        VALID_ALERT.validate(orjson.loads(record.value or b""))
         assert dict(record.headers)["model.version"] == traffic.bundle().version.encode()
         assert record.key is not None
     for record in read_all(site.connection, site.scores):
-        jsonschema.validate(orjson.loads(record.value or b""), json_schema(ScoreDocument))
+        VALID_SCORE.validate(orjson.loads(record.value or b""))
 
 
 def test_killed_in_mid_stream_it_loses_nothing_and_repeats_only_the_same_alert_ids(

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import jsonschema
 import numpy as np
 import orjson
 import pytest
@@ -10,8 +9,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests import traffic
+from tests.contracts import VALID_ALERT, VALID_SCORE
 from worker.detect.alert import encode_alert, encode_scores
-from worker.detect.contract import AlertDocument, ScoreDocument, json_schema
 from worker.errors import ErrorCode
 from worker.pipeline import Model, by_partition
 from worker.records import Message, Outcome, Partition
@@ -53,6 +52,14 @@ def test_scores_thresholds_and_alerts_are_the_same_bytes_in_every_batch_size() -
         assert published(process_in(size, messages)) == expected, f"batches of {size}"
 
 
+def test_dead_letters_of_a_partition_are_in_offset_order_whatever_rejected_them() -> None:
+    (outcome,) = process_in(4096, mixed_traffic(partitions=1))
+    offsets = [dead.message.offset for dead in outcome.dead_letters]
+
+    assert len({dead.code for dead in outcome.dead_letters}) > 3
+    assert offsets == sorted(offsets)
+
+
 def test_every_message_is_scored_or_rejected_or_skipped_once() -> None:
     messages = mixed_traffic()
     (outcome,) = process_in(4096, messages)
@@ -86,15 +93,14 @@ def test_neighbours_of_broken_records_keep_their_scores_to_the_bit() -> None:
 
 def test_alerts_and_scores_follow_their_published_schemas_and_name_a_field_that_differs() -> None:
     outcomes = process_in(4096, mixed_traffic())
-    alert_schema, score_schema = json_schema(AlertDocument), json_schema(ScoreDocument)
     alerts, scores, _ = published(outcomes)
 
     for value in alerts:
         alert = orjson.loads(value)
-        jsonschema.validate(alert, alert_schema)
+        VALID_ALERT.validate(alert)
         assert any(reason["observed"] != reason["expected"] for reason in alert["explanation"])
     for value in scores[:200]:
-        jsonschema.validate(orjson.loads(value), score_schema)
+        VALID_SCORE.validate(orjson.loads(value))
 
 
 def test_an_outlier_is_explained_by_the_field_that_is_out_of_line() -> None:

@@ -106,9 +106,11 @@ class Autoencoder(nn.Module):
         """Squared error of all one-hot blocks together, (B,), without their K columns."""
         square, linear, constant = gram
         index = codes + self.offsets  # (B, C)
-        true = torch.einsum("bch,bh->bc", self.out_codes.weight[index], hidden) + self.out_codes.bias[index]  # y[t]
+        # sum over the blocks of y[t]: the rows of the C true categories are added up before the product with h
+        weights = functional.embedding_bag(index, self.out_codes.weight, mode="sum")  # (B, H)
+        true = (weights * hidden).sum(1) + self.out_codes.bias[index].sum(1)
         squares = ((hidden @ square + linear) * hidden).sum(1) + constant
-        errors: Tensor = squares - 2 * true.sum(1) + len(self.layout.widths)
+        errors: Tensor = squares - 2 * true + len(self.layout.widths)
         return errors
 
     def errors(self, numeric: Tensor, codes: Tensor, noisy: tuple[Tensor, Tensor] | None = None) -> Tensor:
