@@ -37,6 +37,7 @@ def sample(count: int, seed: int = 0, share: float = 0.02) -> tuple[FloatArray, 
     return np.exp(rng.normal(0, 1, count) + 1.5 * labels), labels
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=60).filter(
         lambda rows: len({label for _, label in rows}) == 2
@@ -71,7 +72,7 @@ def test_few_distinct_scores_are_kept_exactly() -> None:
     assert np.array_equal(table.values, np.unique(scores))
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(1, 400), st.floats(0.01, 0.99))
 def test_the_quantile_is_a_score_that_occurred_with_enough_records_at_or_below_it(count: int, share: float) -> None:
     scores, labels = sample(count)

@@ -126,7 +126,18 @@ def test_everything_else_is_a_kind_of_anomaly(word: object, kind: str) -> None:
 def test_true_and_one_are_told_apart_from_other_numbers() -> None:
     labels = FieldLabels("x")
 
-    assert [labels({"x": x}) for x in (1, True, 1.0, 2, "2", None)] == ["anomaly", "anomaly", "anomaly", "2", "2", None]
+    assert labels.of([{"x": x} for x in (1, True, 1.0, 2, "2", None)]) == [
+        "anomaly",
+        "anomaly",
+        "anomaly",
+        "2",
+        "2",
+        None,
+    ]
+
+
+def test_a_label_that_is_no_word_is_still_one() -> None:
+    assert FieldLabels("x").of([{"x": ["a"]}, {"x": 0}, {}, None]) == ["['a']", "", None, None]
 
 
 def test_ids_in_a_file_name_the_anomalies_and_their_kinds(tmp_path: Path) -> None:
@@ -134,10 +145,9 @@ def test_ids_in_a_file_name_the_anomalies_and_their_kinds(tmp_path: Path) -> Non
     path.write_text("t7,stolen card\n\n12\n")
     labels = IdLabels(str(path), "customer.id")
 
-    assert labels({"customer": {"id": "t7"}}) == "stolen card"
-    assert labels({"customer": {"id": 12}}) == "anomaly"
-    assert labels({"customer": {"id": "other"}}) == ""
-    assert labels({}) is None
+    rows: list[dict[str, object] | None] = [{"customer": {"id": name}} for name in ("t7", 12, "other")]
+
+    assert labels.of([*rows, {}, None]) == ["stolen card", "anomaly", "", None, None]
 
 
 def test_an_empty_list_of_ids_is_an_error(tmp_path: Path) -> None:

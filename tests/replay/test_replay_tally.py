@@ -2,7 +2,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, precision_score, recall_score, roc_auc_score
 
@@ -72,6 +72,7 @@ def test_metrics_are_those_of_scikit_learn() -> None:
         assert low < metrics[name] < high
 
 
+@settings(deadline=None)
 @given(st.integers(1, 997), st.integers(0, 3))
 def test_the_size_of_batches_changes_nothing(size: int, seed: int) -> None:
     scores, labels, times = sample(1000, seed)

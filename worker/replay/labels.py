@@ -3,6 +3,7 @@
 A label is a short text: "" for a normal record, else the kind of anomaly; None where nothing is known.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,8 +13,10 @@ from worker.errors import DataError
 from worker.features.columns import value_of
 
 Label = str | None
+Row = dict[str, Any]
 NORMAL = ""
 
+_MOST_KNOWN = 1000
 _NORMAL_WORDS = frozenset(
     {"", "0", "0.0", "false", "no", "n", "f", "normal", "normal.", "benign", "ok", "none", "legit"}
 )
@@ -26,8 +29,8 @@ class Labels(Protocol):
     field: str
     """The field to look at; dots reach into nested objects."""
 
-    def __call__(self, row: dict[str, Any] | None) -> Label:
-        """The label of one parsed record; `row` is None where the record is no JSON object."""
+    def of(self, rows: Sequence[Row | None]) -> list[Label]:
+        """The labels of parsed records; a row is None where the record is no JSON object."""
 
 
 def read_label(value: Any) -> Label:
@@ -39,7 +42,7 @@ def read_label(value: Any) -> Label:
     return NORMAL if lower in _NORMAL_WORDS else _UNNAMED.get(lower, word)
 
 
-def pick(row: dict[str, Any] | None, field: str) -> Any:
+def pick(row: Row | None, field: str) -> Any:
     """The value of a field that may be dotted, None where there is none."""
     return None if row is None else value_of(row, field)
 
@@ -49,18 +52,32 @@ class FieldLabels:
 
     def __init__(self, field: str) -> None:
         self.field = field
-        self._known: dict[Any, Label] = {}
+        self._known = _Known()
 
-    def __call__(self, row: dict[str, Any] | None) -> Label:
-        """The label of one parsed record."""
-        value = pick(row, self.field)
-        if not isinstance(value, str | int | float):
-            return read_label(value)
-        if value not in self._known:
-            if len(self._known) > 1000:  # a field of free text, not of labels: still right, only slower
-                return read_label(value)
-            self._known[value] = read_label(value)
-        return self._known[value]
+    def of(self, rows: Sequence[Row | None]) -> list[Label]:
+        """The labels of parsed records."""
+        values = _values(rows, self.field)
+        try:
+            return [self._known[value] for value in values]
+        except TypeError:  # an array or an object: no label, but readable as one
+            return [read_label(value) for value in values]
+
+
+class _Known(dict[Any, Label]):
+    """What each label value means; 0 and false, 1 and true are one key, and mean the same."""
+
+    def __missing__(self, value: Any) -> Label:
+        label = read_label(value)
+        if len(self) < _MOST_KNOWN:
+            self[value] = label
+        return label
+
+
+def _values(rows: Sequence[Row | None], field: str) -> list[Any]:
+    try:
+        return [row[field] for row in rows]  # type: ignore[index]  # None and a missing key go the slow way
+    except (KeyError, TypeError):
+        return [pick(row, field) for row in rows]
 
 
 class IdLabels:
@@ -73,10 +90,10 @@ class IdLabels:
         self.field = field
         self._kinds = _read_ids(path)
 
-    def __call__(self, row: dict[str, Any] | None) -> Label:
-        """The label of one parsed record."""
-        value = pick(row, self.field)
-        return None if value is None else self._kinds.get(str(value), NORMAL)
+    def of(self, rows: Sequence[Row | None]) -> list[Label]:
+        """The labels of parsed records."""
+        values = _values(rows, self.field)
+        return [None if value is None else self._kinds.get(str(value), NORMAL) for value in values]
 
 
 def _read_ids(path: str) -> dict[str, str]:
@@ -94,7 +111,16 @@ def _read_ids(path: str) -> dict[str, str]:
     return kinds
 
 
-def parse_row(value: bytes | None) -> dict[str, Any] | None:
+def parse_rows(values: Sequence[bytes | None]) -> list[Row | None]:
+    """The records' JSON objects, None where a record isn't one."""
+    try:
+        rows: list[Any] = list(map(orjson.loads, values))  # type: ignore[arg-type]  # None goes the slow way
+    except orjson.JSONDecodeError:
+        return [parse_row(value) for value in values]
+    return [row if type(row) is dict else None for row in rows]
+
+
+def parse_row(value: bytes | None) -> Row | None:
     """A record's JSON object, or None where it isn't one."""
     if not value:
         return None

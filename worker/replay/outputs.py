@@ -2,6 +2,7 @@
 
 import heapq
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from worker.replay.read import Line
 ALERTS_FILE, SCORES_FILE, METRICS_FILE, REPORT_FILE = "alerts.jsonl", "scores.parquet", "metrics.json", "report.html"
 ROW_GROUP = 131_072
 STRONGEST = 50
+_row, _partition = attrgetter("row"), attrgetter("partition")
 
 
 class AlertsFile:
@@ -83,8 +85,8 @@ class ScoresFile:
         lines = cast("Sequence[Line]", scores.messages)
         size = len(lines)
         columns = [
-            pa.array(np.fromiter((line.row for line in lines), np.int64, size)),
-            pa.array(np.fromiter((line.partition for line in lines), np.int32, size)),
+            pa.array(np.fromiter(map(_row, lines), np.int64, size)),
+            pa.array(np.fromiter(map(_partition, lines), np.int32, size)),
             pa.array(scores.event_time_ms, mask=scores.event_time_ms == -1).cast(self._schema.field("event_time").type),
             pa.array(scores.score),
             pa.array(scores.threshold, mask=np.isnan(scores.threshold)),

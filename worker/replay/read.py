@@ -8,7 +8,7 @@ import orjson
 
 from worker.errors import DataError
 from worker.records import Headers, RawMessage
-from worker.replay.labels import Label, Labels, parse_row, pick
+from worker.replay.labels import Label, Labels, parse_rows, pick
 from worker.replay.partition import partition_of
 
 NO_TIMESTAMP = -1
@@ -81,9 +81,8 @@ class Reader:
     def _look_inside(self, values: list[bytes]) -> tuple[Iterable[bytes | None], Iterable[Label]]:
         if self._labels is None and self._key_field is None:
             return repeat(None), repeat(None)
-        rows = [parse_row(value) for value in values]
-        label_of, key_field = self._labels, self._key_field
-        labels: Iterable[Label] = repeat(None) if label_of is None else [label_of(row) for row in rows]
+        rows, key_field = parse_rows(values), self._key_field
+        labels: Iterable[Label] = repeat(None) if self._labels is None else self._labels.of(rows)
         keys: Iterable[bytes | None] = repeat(None)
         if key_field is not None:
             keys = [key_bytes(pick(row, key_field)) for row in rows]
@@ -104,13 +103,15 @@ class Reader:
             following[place] += 1
         return places, offsets
 
-    def _wrap(self, messages: Iterable[RawMessage]) -> list[Line]:
-        label_of = self._labels
-        lines = []
-        for index, raw in enumerate(messages, self._index):
-            label = None if label_of is None else label_of(parse_row(raw.value))
-            where = (raw.topic, raw.partition, raw.offset, raw.timestamp)
-            lines.append(Line(*where, raw.key, raw.value, raw.headers, index, label))
+    def _wrap(self, block: Iterable[RawMessage]) -> list[Line]:
+        messages = list(block)
+        labels: Iterable[Label] = repeat(None)
+        if self._labels is not None:
+            labels = self._labels.of(parse_rows([raw.value for raw in messages]))
+        lines = [
+            Line(raw.topic, raw.partition, raw.offset, raw.timestamp, raw.key, raw.value, raw.headers, row, label)
+            for row, raw, label in zip(count(self._index), messages, labels, strict=False)
+        ]
         self._index += len(lines)
         self.records += len(lines)
         return lines

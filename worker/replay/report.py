@@ -89,7 +89,10 @@ def _head(metrics: Mapping[str, Any], facts: Facts) -> str:
     if metrics["first_event_time_ms"] is not None:
         first, last = (_minute(metrics[name]) for name in ("first_event_time_ms", "last_event_time_ms"))
         span = f"{first} to {last} UTC · "
-    models = ", ".join(f"<code>{text(version)}</code>" for version in metrics["model_versions"])
+    models = ", ".join(
+        f"<code>{text(version)}</code> ({metric(metrics, 'model_versions', version)} records)"
+        for version in metrics["model_versions"]
+    )
     head = f'<h1>Replay report</h1><p class="soft">{text(", ".join(facts.sources))}<br>{span}model {models}</p>'
     if not metrics["complete"]:
         head += card("The input broke off", f"<p>{text(metrics['error'])}</p>", "What came before is below.", "banner")
