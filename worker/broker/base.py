@@ -113,8 +113,8 @@ class Producer(Protocol):
         """Returns once every record sent since the last flush was acknowledged by all in-sync replicas.
 
         Raises DeliveryError when one was not, or not in time: this producer is dead, and the records may have been
-        written or not. Raises RecordTooLarge, naming the refused records, when the broker refused some for their
-        size. This producer is dead then, too: the refused ones leave a gap in its sequence numbers.
+        written or not. Raises RecordTooLarge, naming the record, when the broker refused one for its size. This
+        producer is dead then, too.
         """
 
     def close(self, timeout_s: float) -> None:

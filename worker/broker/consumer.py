@@ -32,22 +32,38 @@ _ASSIGNORS: Final[Mapping[Assignor, Any]] = {
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python ships no types
-    """Notes what changed. It runs on the client's IO thread, where every blocking call of the client fails."""
+    """Notes what changed. It runs on the client's IO thread, where every blocking call of the client fails.
+
+    misplaced: partitions that were taken away and given back. The client keeps their old position, which is beyond
+    records that were polled and never committed, or behind what another member has committed meanwhile.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._assigned: set[Partition] = set()
         self._revoked: set[Partition] = set()
+        self._held: set[Partition] = set()
+        self.misplaced: frozenset[Partition] = frozenset()
 
     def on_partitions_revoked(self, revoked: Collection[Any]) -> None:
         partitions = {Partition(*partition) for partition in revoked}
         with self._lock:
             self._assigned -= partitions
             self._revoked |= partitions
+            self._held |= partitions
+            self.misplaced -= partitions
 
     def on_partitions_assigned(self, assigned: Collection[Any]) -> None:
+        partitions = {Partition(*partition) for partition in assigned}
         with self._lock:
-            self._assigned |= {Partition(*partition) for partition in assigned}
+            self._assigned |= partitions
+            self.misplaced |= partitions & self._held
+            self._held.clear()
+
+    def placed(self, partitions: Collection[Partition]) -> None:
+        """These have a position that can be trusted."""
+        with self._lock:
+            self.misplaced -= frozenset(partitions)
 
     def take(self) -> Changes:
         with self._lock:
@@ -116,6 +132,7 @@ class GroupConsumer:
 
     def _poll_once(self, timeout_ms: int, max_records: int) -> Polled:
         self._keep_joining()
+        self._place()
         try:
             polled = self._client.poll(timeout_ms=timeout_ms, max_records=max_records)
         except kafka_errors.NoOffsetForPartitionError as error:
@@ -127,7 +144,18 @@ class GroupConsumer:
         except kafka_errors.LogTruncationError as error:
             self._resolve_out_of_range(error.divergent_offsets)
             return {}
-        return {Partition(*partition): records for partition, records in polled.items()}
+        found = {Partition(*partition): records for partition, records in polled.items()}
+        return {partition: records for partition, records in found.items() if partition not in self._listener.misplaced}
+
+    def _place(self) -> None:
+        """Moves partitions that were taken away and given back to their committed offset."""
+        misplaced = self._listener.misplaced & self.assignment()
+        for partition, offset in self.committed(misplaced).items():
+            if offset is None:
+                self._move(self._start, [TopicPartition(*partition)])
+            else:
+                self._client.seek(TopicPartition(*partition), offset)
+            self._listener.placed([partition])
 
     def _keep_joining(self) -> None:
         """Makes the client finish a rebalance that outlasts one poll.
@@ -177,6 +205,7 @@ class GroupConsumer:
         for partition, offset in offsets.items():
             if partition in assigned:
                 self._client.seek(TopicPartition(*partition), offset)
+                self._listener.placed([partition])
 
     def assignment(self) -> frozenset[Partition]:
         """See Consumer.assignment."""

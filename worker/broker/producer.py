@@ -31,6 +31,7 @@ class AcknowledgedProducer:
         self._limit = int(self._client.config["max_request_size"])
         self._transactional = self._client.config["transactional_id"] is not None
         self._pending: list[tuple[Any, Outgoing]] = []
+        self._failed: list[tuple[Exception, Outgoing]] = []  # in the order in which they failed
         self._closed = False
 
     def fits(self, outgoing: Outgoing) -> bool:
@@ -59,6 +60,7 @@ class AcknowledgedProducer:
         except kafka_errors.KafkaError as error:
             raise self._failure(error, outgoing.topic) from error
         self._pending.append((future, outgoing))
+        future.add_errback(lambda error: self._failed.append((error, outgoing)))
 
     def flush(self, timeout_s: float) -> None:
         """See Producer.flush."""
@@ -70,10 +72,11 @@ class AcknowledgedProducer:
         with contextlib.suppress(kafka_errors.KafkaError):
             self._client.flush(timeout_s)
         errors = [(error, sent) for future, sent in pending if (error := _outcome(future, deadline)) is not None]
-        refused = [sent for error, sent in errors if isinstance(error, _TOO_LARGE)]
-        if refused:
-            topics = ", ".join(sorted({sent.topic for sent in refused}))
-            raise RecordTooLarge(f"{len(refused)} records are too large for {topics}", refused)
+        if any(isinstance(error, _TOO_LARGE) for error, _ in errors):
+            # The client gives all that it still holds the error of the first one, whatever their sizes.
+            refused = next(sent for error, sent in self._failed if isinstance(error, _TOO_LARGE))
+            size = len(refused.value or b"")
+            raise RecordTooLarge(f"a record of {size} bytes is too large for {refused.topic}", [refused])
         if errors:
             error, sent = errors[0]
             raise self._failure(error, sent.topic, len(errors)) from error

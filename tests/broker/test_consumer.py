@@ -1,0 +1,103 @@
+"""Group membership on a real broker, where the in-memory one can't show it."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+from kafka.admin import NewPartitions
+
+from tests.brokers import Broker, eventually, produce, produce_values, values_of
+from tests.worlds import numbered, settle, take
+from worker.broker.admin import close_admin
+from worker.broker.client import Connection, build_admin
+from worker.broker.consumer import GroupConsumer
+from worker.records import Message, Outgoing, Partition
+
+pytestmark = pytest.mark.broker
+
+
+def test_a_record_is_handed_over_as_the_client_made_it(connection: Connection, topic: str, group: str) -> None:
+    produce_values(connection, topic, [b"0"])
+    consumer = GroupConsumer(connection, [topic], group)
+
+    record = take(consumer, 1)[0]
+
+    assert not isinstance(record, Message)
+    assert type(record).__module__.startswith("kafka")
+    consumer.close(1)
+
+
+def test_a_member_that_was_expelled_is_none_until_it_polls_again(
+    connection: Connection, topic: str, group: str, kafka_broker: Broker
+) -> None:
+    if kafka_broker.kind == "embedded":
+        pytest.skip("the embedded broker can't shorten the poll interval")
+    fast = Connection(connection.bootstrap_servers, options={**connection.options, "max_poll_interval_ms": 6000})
+    consumer = GroupConsumer(fast, [topic], group)
+    partitions = settle(consumer)
+
+    eventually(lambda: not consumer.is_member(), 20, "it left because it did not poll")
+    assert consumer.assignment() == partitions
+    settle(consumer)
+    assert consumer.changes().revoked == partitions
+    consumer.close(1)
+
+
+@pytest.mark.kafka
+def test_new_partitions_are_read_although_the_rebalance_outlasts_a_poll(
+    connection: Connection, make_topic: Callable[[int], str], group: str
+) -> None:
+    topic = make_topic(1)
+    quick = Connection(connection.bootstrap_servers, options={**connection.options, "metadata_max_age_ms": 500})
+    leader, other = GroupConsumer(quick, [topic], group), GroupConsumer(quick, [topic], group)
+    settle(leader)
+    stop = threading.Event()
+
+    def poll_slowly() -> None:  # the leader's rebalance has to wait for this member
+        while not stop.is_set():
+            other.poll(10, 10)
+            time.sleep(0.3)
+
+    slow = threading.Thread(target=poll_slowly)
+    slow.start()
+    admin = build_admin(connection)
+    admin.create_partitions({topic: NewPartitions(4)})
+    close_admin(admin)
+
+    def shared() -> bool:
+        leader.poll(10, 10)
+        return len(leader.assignment() | other.assignment()) == 4 and leader.is_member() and other.is_member()
+
+    eventually(shared, 30, "four partitions on two members")
+    stop.set()
+    slow.join()
+    leader.close(1)
+    other.close(1)
+    alone = GroupConsumer(quick, [topic], group)
+    produce(connection, [record for key in range(20) for record in numbered(topic, 1, str(key).encode())])
+    assert len(take(alone, 20)) == 20
+    alone.close(1)
+
+
+def test_a_close_hands_the_partitions_over_at_once(connection: Connection, topic: str, group: str) -> None:
+    first, second = GroupConsumer(connection, [topic], group), GroupConsumer(connection, [topic], group)
+    settle(first)
+    first.close(5)
+    first.close(5)
+
+    settle(second)
+    assert second.assignment() == {Partition(topic, 0)}
+    assert not first.is_member()
+    second.close(1)
+
+
+def test_an_empty_header_takes_the_place_of_a_null_one(connection: Connection, topic: str, group: str) -> None:
+    produce(connection, [Outgoing(topic, b"key", b"value", (("null", None), ("full", b"x")))])
+    consumer = GroupConsumer(connection, [topic], group)
+
+    record = take(consumer, 1)[0]
+
+    assert list(record.headers) == [("null", b""), ("full", b"x")]
+    assert values_of([record]) == [b"value"]
+    consumer.close(1)
