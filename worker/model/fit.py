@@ -33,7 +33,7 @@ class FitOptions:
     activation: str = "relu"
     steps: int = 3000
     batch: int = 256
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 1e-4
     noise: float = 1.0
     swap: float = 0.2

@@ -71,6 +71,8 @@ class ModelStore:
     """Versions in a local folder. Reading never changes anything; writing creates the folder."""
 
     def __init__(self, root: str | Path) -> None:
+        if "://" in str(root):
+            raise StoreError(f"WORKER_MODEL_STORE = {str(root)!r}: must be a directory; object stores are not supported")
         self.root = Path(root)
 
     def current(self) -> str | None:

@@ -2,32 +2,23 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from worker.settings.alerts import AlertSettings
+from worker.settings.group import Group, Name, empty_is_none
 from worker.settings.options import parse_list, parse_options, reveal
 
 PREFIX = "WORKER_"
 
 Topic = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 Ratio = Annotated[float, Field(gt=0, lt=1)]
-
-
-class Group(BaseModel):
-    """A branch of the tree: frozen, and a name that it doesn't know is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True, allow_inf_nan=False)
 
 
 def _servers(value: Any) -> Any:
     """A list from TOML becomes the comma-separated form that Kafka's own tools use."""
     return ",".join(str(part) for part in value) if isinstance(value, list | tuple) else value
-
-
-def _empty_is_none(value: Any) -> Any:
-    return None if value == "" else value
 
 
 class KafkaSettings(Group):
@@ -47,10 +38,10 @@ class KafkaSettings(Group):
     input_topic: Topic = Field(default="records", description="topic with the JSON records to score")
     alerts_topic: Topic = Field(default="alerts", description="topic for the alerts")
     dead_letter_topic: Topic = Field(default="dead-letters", description="topic for the records that can't be scored")
-    scores_topic: Annotated[Topic | None, BeforeValidator(_empty_is_none)] = Field(
+    scores_topic: Annotated[Topic | None, BeforeValidator(empty_is_none)] = Field(
         default=None, description="topic for the score of every record; off where empty"
     )
-    state_topic: Annotated[Topic | None, BeforeValidator(_empty_is_none)] = Field(
+    state_topic: Annotated[Topic | None, BeforeValidator(empty_is_none)] = Field(
         default="anomaly-worker-state",
         description="compacted topic with the threshold state of every partition, created if missing; where empty, "
         "thresholds start from the calibration after each restart and rebalance",
@@ -153,7 +144,7 @@ class ModelSettings(Group):
         default=3_000, ge=1, le=10_000_000, description="most optimizer steps; early stopping can end sooner"
     )
     batch: int = Field(default=256, ge=1, le=1_000_000, description="rows in a training step")
-    learning_rate: float = Field(default=1e-3, gt=0, le=1, description="step size of the optimizer")
+    learning_rate: float = Field(default=2e-3, gt=0, le=1, description="step size of the optimizer")
     weight_decay: float = Field(default=1e-4, ge=0, le=1, description="pull of the weights towards zero")
     noise: float = Field(
         default=1.0, ge=0, le=10, description="corruption of the training input, in scales of each field"
@@ -189,17 +180,6 @@ class TrainSettings(Group):
                 {"least": self.min_records, "window": self.window_records},
             )
         return self
-
-
-class AlertSettings(Group):
-    """What an alert tells."""
-
-    max_reasons: int = Field(default=5, ge=1, le=1_000, description="most fields in an alert's explanation")
-    redact: Annotated[tuple[Name, ...], NoDecode, BeforeValidator(parse_list)] = Field(
-        default=(),
-        description="fields whose values are left out of alerts",
-        json_schema_extra={"allowed": "field names separated by commas"},
-    )
 
 
 class HttpSettings(Group):
@@ -253,13 +233,13 @@ class Settings(BaseSettings):
     )
 
     schema_file: Name = Field(default="schema.toml", description="the fields of a record")
-    model_store: Name = Field(default="models", description="where model versions live: a directory or an fsspec URL")
+    model_store: Name = Field(default="models", description="directory where model versions live")
     delivery: Literal["at_least_once", "exactly_once"] = Field(
         default="at_least_once",
         description="`at_least_once` can repeat an alert (with the same `alert_id`) after a crash",
     )
     instance_id: Annotated[
-        Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,150}$")] | None, BeforeValidator(_empty_is_none)
+        Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,150}$")] | None, BeforeValidator(empty_is_none)
     ] = Field(
         default=None,
         description="stable name of this process, different for each process of a group (a pod of a stateful set): "
