@@ -77,7 +77,7 @@ def slow_drift(seed: int) -> ScoreStream:
 def level_shift(seed: int, factor: float = 3.0) -> ScoreStream:
     """Scores jump by a factor after two windows, for good; the half window after the jump does not count."""
     jump = 2 * WINDOW
-    stream = make_stream(f"level shift x{factor:g}", seed, level=lambda at: np.where(at < jump, 1.0, factor))
+    stream = make_stream(f"level shift x{factor:.2g}", seed, level=lambda at: np.where(at < jump, 1.0, factor))
     stream.judged[jump : jump + WINDOW // 2] = False
     return stream
 
