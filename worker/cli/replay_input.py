@@ -87,16 +87,16 @@ def _topic(settings: Settings, args: argparse.Namespace, meter: Meter) -> Iterat
     from worker.replay.topic import find_bounds, parse_time, read_range
 
     start, end = (None if text is None else parse_time(text) for text in (args.start, args.end))
-    where = connection(settings, "anomaly-replay")
-    asker = TopicReader(where, read_committed=True)
+    committed = settings.delivery == "exactly_once"  # as the live worker reads
+    reader = TopicReader(connection(settings, "anomaly-replay"), read_committed=committed)
     try:
-        bounds = find_bounds(asker, args.topic, start, end)
+        bounds = find_bounds(reader, args.topic, start, end)
+        meter.total = sum(max(0, last - first) for first, last in bounds.values())
+        for block in read_range(reader, bounds):
+            meter.done += len(block)
+            yield block
     finally:
-        asker.close(5.0)
-    meter.total = sum(max(0, last - first) for first, last in bounds.values())
-    for block in read_range(lambda: TopicReader(where, read_committed=True), bounds):
-        meter.done += len(block)
-        yield block
+        reader.close(5.0)
 
 
 def peek(batches: Iterable[list[Line]], count: int) -> tuple[list[Line], Iterator[list[Line]]]:

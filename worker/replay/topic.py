@@ -1,10 +1,9 @@
 """A range of a topic in one order that is the same on every run."""
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import chain, islice
 from operator import attrgetter
 
 from worker.broker.base import RangeReader
@@ -12,6 +11,7 @@ from worker.errors import UsageError
 from worker.records import Partition, RawMessage
 
 _BLOCK = 8192
+_WINDOW = 32_768
 
 
 def parse_time(text: str) -> int:
@@ -35,25 +35,19 @@ def find_bounds(
     return {partition: (starts[partition], ends[partition]) for partition in sorted(ends)}
 
 
-def read_range(
-    open_reader: Callable[[], RangeReader], bounds: Mapping[Partition, tuple[int, int]]
-) -> Iterator[list[RawMessage]]:
+def read_range(reader: RangeReader, bounds: Mapping[Partition, tuple[int, int]]) -> Iterator[list[RawMessage]]:
     """The records of all partitions, merged by timestamp, then partition; offset order within a partition.
 
-    Opens a reader for each partition: only so is the order free of how fetches happened to arrive.
+    Memory holds up to 32,768 records of each partition: only so is the order free of how fetches happen to arrive.
     """
-    with ExitStack() as stack:
-        streams = []
-        for partition, (start, end) in bounds.items():
-            if start < end:
-                reader = open_reader()
-                stack.callback(reader.close, 5.0)
-                streams.append(_flat(reader.read({partition: (start, end)})))
-        merged = streams[0] if len(streams) == 1 else heapq.merge(*streams, key=attrgetter("timestamp"))
-        while block := list(islice(merged, _BLOCK)):
-            yield block
+    streams = [_partition(reader, partition, start, end) for partition, (start, end) in bounds.items()]
+    merged = streams[0] if len(streams) == 1 else heapq.merge(*streams, key=attrgetter("timestamp"))
+    while block := list(islice(merged, _BLOCK)):
+        yield block
 
 
-def _flat(batches: Iterable[Iterable[RawMessage]]) -> Iterator[RawMessage]:
-    for batch in batches:
-        yield from batch
+def _partition(reader: RangeReader, partition: Partition, start: int, end: int) -> Iterator[RawMessage]:
+    for first in range(start, end, _WINDOW):
+        # Read to its end at once: one reader serves all partitions, in turn.
+        batches = list(reader.read({partition: (first, min(first + _WINDOW, end))}))
+        yield from chain.from_iterable(batches)
