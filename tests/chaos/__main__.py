@@ -1,0 +1,66 @@
+# ruff: noqa: T201  # a command prints its result
+"""make chaos: real workers on Apache Kafka, one seeded fault a round, and a judge after each.
+
+python -m tests.chaos --rounds 30 --seed 1 --delivery exactly_once
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from random import Random
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=1, help="round r draws from seed + r")
+    parser.add_argument("--delivery", choices=["exactly_once", "at_least_once"], default="exactly_once")
+    parser.add_argument("--workers", type=int, default=3)
+    parser.add_argument("--outage-s", type=float, default=60.0, help="length of the last outage; 0 = none")
+    return parser.parse_args()
+
+
+def main() -> int:
+    given = arguments()
+    os.environ["OMP_NUM_THREADS"] = "1"  # before PyTorch is imported: a fit that shares its cores is slower with more
+    home = os.environ.get("KAFKA_HOME", "")
+    if not (Path(home) / "libs").is_dir() or not home or shutil.which("java") is None:
+        print("error: make chaos needs Apache Kafka 4 (KAFKA_HOME=… with libs/) and Java 17 on PATH", file=sys.stderr)
+        return 1
+    from tests.chaos.crowd import Crowd
+    from tests.chaos.faults import draw
+    from tests.chaos.run import Failed, Run, outage
+
+    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+    print(f"chaos: {given.rounds} rounds, {given.delivery}, {given.workers} workers, seed {given.seed}, in {folder}")
+    started = time.monotonic()
+    crowd = Crowd(Path(home), folder / "site", given.delivery, given.workers)
+    failure = ""
+    done = 0
+    try:
+        with Run(crowd, exactly_once=given.delivery == "exactly_once") as run:
+            try:
+                run.settle("start")
+                for done in range(given.rounds):
+                    run.round(done + 1, given.seed + done, draw(Random(given.seed + done)))
+                done = given.rounds
+                if given.outage_s:
+                    run.round(done + 1, given.seed, outage(given.outage_s))
+            except Failed as error:
+                failure = str(error)
+            print(run.summary(done, given.seed, time.monotonic() - started), flush=True)
+    finally:
+        crowd.close()
+    if failure:
+        print(f"FAILED: {failure}\nlogs: {folder}; again: make chaos ROUNDS={done + 1} SEED={given.seed}", flush=True)
+        return 1
+    shutil.rmtree(folder, ignore_errors=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

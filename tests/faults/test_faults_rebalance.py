@@ -1,0 +1,41 @@
+"""Rebalances: what was polled and not committed is read again, by whoever has the partition then."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.brokers import eventually, produce
+from tests.worlds import take
+from worker.broker.client import Connection
+from worker.broker.consumer import GroupConsumer
+from worker.records import Outgoing, Partition
+
+pytestmark = pytest.mark.broker
+
+
+@pytest.mark.parametrize("committed", [0, 2])
+def test_a_partition_that_was_taken_away_and_given_back_goes_on_at_its_committed_offset(
+    connection: Connection, make_topic: Callable[[int], str], group: str, committed: int
+) -> None:
+    topic = make_topic(2)
+    places = [Partition(topic, 0), Partition(topic, 1)]
+    produce(connection, [Outgoing(topic, None, b"", partition=number % 2) for number in range(8)])
+    first = GroupConsumer(connection, [topic], group)
+    take(first, 8)
+    if committed:
+        first.commit(dict.fromkeys(places, committed))
+    guest = GroupConsumer(connection, [topic], group)
+    found: dict[Partition, list[int]] = {place: [] for place in places}
+
+    def read_by_one_of_them() -> bool:
+        for member in (first, guest):
+            for place, records in member.poll(50, 100).items():
+                found[place] += [record.offset for record in records]
+        return all(len(offsets) >= 4 - committed for offsets in found.values())
+
+    eventually(read_by_one_of_them, 40, "both partitions read again")
+
+    assert first.changes().assigned
+    assert list(found.values()) == [list(range(committed, 4))] * 2
+    first.close(2.0)
+    guest.close(2.0)
