@@ -25,8 +25,8 @@ CONSUMER_DEFAULTS: Final[Mapping[str, Any]] = {
     "auto_offset_reset": "none",
     "allow_auto_create_topics": False,
     "max_poll_records": 8192,
-    "fetch_max_bytes": 64 << 20,
-    "max_partition_fetch_bytes": 16 << 20,
+    "fetch_max_bytes": 32 << 20,
+    "max_partition_fetch_bytes": 8 << 20,
     "metadata_max_age_ms": 30_000,  # a topic that is created after the worker started is read 30 s later, not 5 min
     "reconnect_backoff_max_ms": 2_000,
 }
