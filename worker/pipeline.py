@@ -7,18 +7,21 @@ from collections.abc import Callable, Collection, Sequence
 from operator import attrgetter
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
-from worker.detect.alert import alert_id, iso_time, redact
+from worker.detect.desk import Above, AlertDesk, Groups, Wording
 from worker.detect.explain import Explainer
-from worker.detect.threshold import PartitionThreshold, ThresholdState
-from worker.features.columns import value_of
+from worker.detect.hygiene import HygieneOptions
+from worker.detect.suppress import Suppression
+from worker.detect.tail import severity as severity_of
+from worker.detect.threshold import Judgement, PartitionThreshold, ThresholdState
 from worker.features.decode import decode
 from worker.features.vectorize import Vectorizer, Vectors
 from worker.model.bundle import Bundle
 from worker.model.reconstruct import Reconstructor
 from worker.model.scorer import Scorer
-from worker.records import Alert, FloatArray, Outcome, Partition, RawMessage, Scores
+from worker.records import FloatArray, Outcome, Partition, RawMessage, Scores
 
 MakeThreshold = Callable[[FloatArray], PartitionThreshold]
 """A new partition's threshold, seeded from a model's sorted calibration scores."""
@@ -48,13 +51,15 @@ class Model:
             redacted=self.redacted,
             max_reasons=max_reasons,
         )
+        self.wording = Wording(self.explainer, self.redacted, bundle.schema.ids)
         self.scorer = Scorer(bundle.network, len(bundle.fields), device)
 
 
 class Pipeline:
-    """Messages in, outcomes out; keeps one threshold per partition and nothing else.
+    """Messages in, outcomes out; keeps each partition's threshold and open alert episodes, and nothing else.
 
-    severity: a label from (score, threshold). max_record_bytes: a larger value is rejected unread.
+    severity: a label from (score, threshold); None = by the tail probability. max_record_bytes: a larger value is
+    rejected unread. hygiene, suppression: which alerts are published; by default each of them.
     """
 
     def __init__(
@@ -62,14 +67,20 @@ class Pipeline:
         model: Model,
         *,
         make_threshold: MakeThreshold,
-        severity: Callable[[float, float], str],
+        severity: Callable[[float, float], str] | None = None,
         max_record_bytes: int = 1 << 20,
+        hygiene: HygieneOptions = HygieneOptions(),  # noqa: B008  # frozen
+        suppression: Suppression = Suppression(),  # noqa: B008  # immutable
     ) -> None:
         self._model = model
         self._make_threshold = make_threshold
-        self._severity = severity
         self._max_record_bytes = max_record_bytes
         self._thresholds: dict[Partition, PartitionThreshold] = {}
+        self._desk = AlertDesk(
+            severity=lambda score, threshold, tail: severity(score, threshold) if severity else severity_of(tail),
+            options=hygiene,
+            suppression=suppression,
+        )
 
     @property
     def model(self) -> Model:
@@ -77,19 +88,39 @@ class Pipeline:
         return self._model
 
     def swap(self, model: Model) -> None:
-        """Go on with another model. Every threshold starts anew: scores of two models are never mixed."""
+        """Go on with another model. Every threshold starts anew: scores of two models are never mixed.
+
+        Open alert episodes go on: a burst does not end because the model was renewed.
+        """
         self._model = model
         self._thresholds.clear()
 
     def forget(self, partitions: Collection[Partition]) -> None:
-        """Drop the thresholds of partitions that belong to another member now."""
+        """Drop the thresholds and episodes of partitions that belong to another member now."""
         for partition in partitions:
             self._thresholds.pop(partition, None)
+        self._desk.forget(partitions)
+
+    def head(self, partition: Partition) -> bytes:
+        """All of a partition's state but the threshold's slots, as JSON: what `restore` takes as the state's head."""
+        threshold, hygiene = self.threshold(partition).head(), self._desk.state(partition)
+        if hygiene is None:
+            return threshold
+        return orjson.dumps({"threshold": orjson.Fragment(threshold), "hygiene": hygiene})
 
     def restore(self, partition: Partition, state: ThresholdState) -> None:
-        """Continue a partition's threshold; ValueError where the state doesn't fit the settings."""
+        """Continue a partition from its head and slots; ValueError where they don't fit the settings.
+
+        A head of the threshold alone is fine: then there are no open episodes.
+        """
+        saved = orjson.loads(state.head)
+        hygiene = None
+        if isinstance(saved, dict) and "hygiene" in saved:
+            hygiene = saved["hygiene"]
+            state = state._replace(head=orjson.dumps(saved.get("threshold")))
         threshold = self._make_threshold(self._model.bundle.calibration)
         threshold.restore(state)
+        self._desk.restore(partition, hygiene)
         self._thresholds[partition] = threshold
 
     def threshold(self, partition: Partition) -> PartitionThreshold:
@@ -104,54 +135,34 @@ class Pipeline:
 
         detected_at: RFC 3339, UTC; None = each alert takes its record's own event time (replay).
         Every message is scored, rejected or skipped exactly once; thresholds have moved on when this returns.
+        Scores, alerts and dead letters are in offset order within each partition.
         """
         decoded = decode(messages, max_bytes=self._max_record_bytes)
         vectors = self._model.vectorizer.transform(decoded)
         score = self._model.scorer.score(vectors.numeric, vectors.codes)
-        threshold = self._compare(vectors, score)
+        groups = by_partition(vectors.messages)
+        threshold, tail = self._judge(vectors, score, groups)
         with np.errstate(invalid="ignore"):
             alert = score > threshold  # never for NaN: there is no threshold yet
         scores = Scores(vectors.messages, score, threshold, alert, vectors.event_time_ms, self._model.bundle.version)
+        published = self._desk.alerts(Above(vectors, scores, tail, groups, self._model.wording), detected_at)
         return Outcome(
             scores=scores,
-            alerts=self._alerts(vectors, scores, detected_at),
-            dead_letters=[*decoded.rejects, *vectors.rejects],
+            alerts=published.alerts,
+            dead_letters=sorted([*decoded.rejects, *vectors.rejects], key=lambda dead: dead.message.offset),
             skipped=decoded.skipped,
             next_offsets={key: messages[index[-1]].offset + 1 for key, index in by_partition(messages)},
+            suppressed=published.suppressed,
+            collapsed=published.collapsed,
+            withheld=published.withheld,
         )
 
-    def _compare(self, vectors: Vectors, score: FloatArray) -> FloatArray:
-        threshold = np.full(len(score), np.nan)
-        for key, index in by_partition(vectors.messages):
-            threshold[index] = self.threshold(key).compare(score[index], vectors.event_time_ms[index])
-        return threshold
-
-    def _alerts(self, vectors: Vectors, scores: Scores, detected_at: str | None) -> list[Alert]:
-        index = np.flatnonzero(scores.alert)
-        rows = [vectors.rows[i] for i in index]
-        reasons = self._model.explainer.explain(vectors.numeric[index], vectors.codes[index], rows)
-        ids = self._model.bundle.schema.ids
-        alerts = []
-        for i, row, explanation in zip(index.tolist(), rows, reasons, strict=True):
-            message, score, threshold = vectors.messages[i], float(scores.score[i]), float(scores.threshold[i])
-            event_time = iso_time(int(vectors.event_time_ms[i]))
-            record = redact(row, self._model.redacted)
-            alerts.append(
-                Alert(
-                    alert_id=alert_id(message.topic, message.partition, message.offset),
-                    detected_at=detected_at or event_time or "",
-                    event_time=event_time,
-                    message=message,
-                    score=score,
-                    threshold=threshold,
-                    severity=self._severity(score, threshold),
-                    model_version=scores.model_version,
-                    explanation=explanation,
-                    ids={name: value_of(dict(record), name) for name in ids},
-                    record=record,
-                )
-            )
-        return alerts
+    def _judge(self, vectors: Vectors, score: FloatArray, groups: Groups) -> Judgement:
+        found = Judgement(np.full(len(score), np.nan), np.full(len(score), np.nan))
+        for key, index in groups:
+            part = self.threshold(key).judge(score[index], vectors.event_time_ms[index])
+            found.threshold[index], found.tail_probability[index] = part
+        return found
 
 
 def by_partition(messages: Sequence[RawMessage]) -> list[tuple[Partition, NDArray[np.int64]]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,8 +103,37 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
+class Episode:
+    """Alerts of one deduplication key, each within the cooldown of the one before it, as one.
+
+    key: values of the key's fields, long ones cut. opening_id: `alert_id` of the opening alert. count: alerts so far.
+    first_seen, last_seen: event times, RFC 3339, UTC. strongest_score: of the newest model that took part.
+    """
+
+    state: Literal["opening", "update", "closing"]
+    key: Mapping[str, Any]
+    opening_id: str
+    count: int
+    first_seen: str | None
+    last_seen: str | None
+    strongest_score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Alerts that the rate cap withheld in one minute of event time. minute: its start, RFC 3339, UTC."""
+
+    minute: str | None
+    withheld: int
+
+
+@dataclass(frozen=True, slots=True)
 class Alert:
-    """A record above its threshold, ready to publish; `worker.detect.alert` encodes it."""
+    """A record above its threshold, ready to publish; `worker.detect.alert` encodes it.
+
+    A closing alert (`episode`) and a `summary` speak of several records and name the strongest one, without its content
+    and explanation.
+    """
 
     alert_id: str
     detected_at: str
@@ -118,6 +147,13 @@ class Alert:
     ids: Mapping[str, Any]
     record: Mapping[str, Any]
     tail_probability: float | None = None
+    episode: Episode | None = None
+    summary: Summary | None = None
+
+    @property
+    def of_one_record(self) -> bool:
+        """Whether it says that this record is above its threshold: neither a closing alert nor a summary."""
+        return self.summary is None and (self.episode is None or self.episode.state != "closing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +176,8 @@ class Scores:
 class Outcome:
     """All that a batch leads to. Every input message is scored, dead-lettered or skipped (a tombstone), exactly once.
 
-    `next_offsets` are the offsets to commit once all of it is acknowledged.
+    Every record above its threshold has an alert of its own, or is counted once: suppressed (by rule name), collapsed
+    into an episode, or withheld by the rate cap. `next_offsets` are those to commit once all of it is acknowledged.
     """
 
     scores: Scores
@@ -148,3 +185,6 @@ class Outcome:
     dead_letters: Sequence[DeadLetter]
     skipped: int
     next_offsets: Mapping[Partition, int] = field(default_factory=dict)
+    suppressed: Mapping[str, int] = field(default_factory=dict)
+    collapsed: int = 0
+    withheld: int = 0

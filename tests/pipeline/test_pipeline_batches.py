@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import orjson
-import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -112,7 +111,7 @@ def test_an_outlier_is_explained_by_the_field_that_is_out_of_line() -> None:
         first = alert.explanation[0]
         assert (first.field, first.observed) == ("amount", 5e6)
         assert first.expected < 1e4
-        assert sum(reason.share for reason in alert.explanation) == pytest.approx(1, abs=0.06)
+        assert 0.9 < sum(reason.share for reason in alert.explanation) <= 1.001
 
 
 def test_a_category_never_seen_and_a_missing_field_are_said_so() -> None:

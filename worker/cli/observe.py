@@ -75,6 +75,10 @@ class Observer(Events):
         for dead in outcome.dead_letters:
             metrics.dead_letters.labels(dead.code.value).inc()
         self._count_alerts(outcome.alerts)
+        for rule, count in outcome.suppressed.items():
+            metrics.alerts_suppressed.labels(rule).inc(count)
+        metrics.alerts_collapsed.inc(outcome.collapsed)
+        metrics.alerts_withheld.inc(outcome.withheld)
         for partition in outcome.next_offsets:
             threshold = self._pipeline.threshold(partition).policy.threshold()
             if threshold is not None:
@@ -83,7 +87,7 @@ class Observer(Events):
     def _count_alerts(self, alerts: Collection[Alert]) -> None:
         now_ms = time.time() * 1000
         for alert in alerts:
-            if alert.message.timestamp >= 0:
+            if alert.message.timestamp >= 0 and alert.of_one_record:
                 self._metrics.alert_delay_seconds.observe(max(0.0, now_ms - alert.message.timestamp) / 1000)
         for severity, group in groupby(sorted(alert.severity for alert in alerts)):
             self._metrics.alerts.labels(severity).inc(len(list(group)))

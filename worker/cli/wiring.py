@@ -4,8 +4,10 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from worker.broker.client import Connection
+from worker.detect.hygiene import HygieneOptions
 from worker.detect.ordinary import OrdinaryQuantile
 from worker.detect.quantile import SlidingQuantile
+from worker.detect.suppress import Suppression, load_suppression
 from worker.detect.threshold import PartitionThreshold, ThresholdPolicy
 from worker.model.bundle import Bundle
 from worker.model.fit import FitOptions
@@ -85,12 +87,16 @@ def model_builder(settings: Settings) -> Callable[[Bundle], Model]:
 
 
 def make_pipeline(settings: Settings, model: Model) -> Pipeline:
-    """The pipeline that run, replay and the trainer share."""
+    """The pipeline that run, replay and the trainer share. SettingsError where the suppression file is broken."""
+    alerts = settings.alerts
+    suppression = Suppression() if alerts.suppression_file is None else load_suppression(alerts.suppression_file)
+    suppression.require_fields(model.bundle.fields)
     return Pipeline(
         model,
         make_threshold=threshold_maker(settings.threshold),
-        severity=severity,
         max_record_bytes=settings.batch.max_record_bytes,
+        hygiene=HygieneOptions(alerts.dedup_key, alerts.cooldown_s, alerts.max_per_minute),
+        suppression=suppression,
     )
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,6 +19,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def alert_id(topic: str, partition: int, offset: int) -> str:
     """The same record has the same id, always: 128 bits of a hash of where it stands."""
     return hashlib.blake2b(f"{topic}\0{partition}\0{offset}".encode(), digest_size=16).hexdigest()
+
+
+def derived_id(alert: str, what: str) -> str:
+    """The id of an alert that follows from another one: its closing, the summary of a minute that it began."""
+    return hashlib.blake2b(f"{alert}\0{what}".encode(), digest_size=16).hexdigest()
 
 
 def iso_time(milliseconds: int) -> str | None:
@@ -58,7 +64,7 @@ def _reason(reason: Reason) -> dict[str, Any]:
 
 def alert_document(alert: Alert) -> dict[str, Any]:
     """The alert as plain data, as its JSON Schema describes it."""
-    return {
+    document = {
         "alert_id": alert.alert_id,
         "schema_version": SCHEMA_VERSION,
         "detected_at": alert.detected_at,
@@ -71,8 +77,13 @@ def alert_document(alert: Alert) -> dict[str, Any]:
         "model_version": alert.model_version,
         "explanation": [_reason(reason) for reason in alert.explanation],
         "ids": alert.ids,
-        "record": alert.record,
+        "record": alert.record if alert.of_one_record else None,
     }
+    if alert.episode is not None:
+        document["episode"] = asdict(alert.episode)
+    if alert.summary is not None:
+        document["summary"] = asdict(alert.summary)
+    return document
 
 
 def encode_alert(alert: Alert) -> bytes:

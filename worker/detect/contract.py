@@ -40,8 +40,34 @@ class ReasonDocument(TypedDict):
     note: NotRequired[Annotated[str, Field(description="such as: never seen before, missing")]]
 
 
+class EpisodeDocument(TypedDict):
+    """Alerts of one deduplication key as one: an opening alert, updates at 10, 100, 1000 … alerts, a closing alert."""
+
+    state: Annotated[
+        Literal["opening", "update", "closing"],
+        Field(description="closing: the cooldown has passed, `source` and `score` are those of the strongest"),
+    ]
+    key: Annotated[dict[str, Any], Field(description="values of the key's fields, long ones cut")]
+    opening_id: Annotated[str, Field(description="alert_id of the opening alert")]
+    count: Annotated[int, Field(ge=1, description="records above their threshold so far")]
+    first_seen: Annotated[str | None, Field(description="event time of the first of them, RFC 3339, UTC")]
+    last_seen: Annotated[str | None, Field(description="event time of the latest of them, RFC 3339, UTC")]
+    strongest_score: float
+
+
+class SummaryDocument(TypedDict):
+    """What the rate cap withheld; `source`, `score` and what belongs to them are the strongest's."""
+
+    minute: Annotated[str | None, Field(description="start of the minute of event time, RFC 3339, UTC")]
+    withheld: Annotated[int, Field(ge=1, description="alerts that were not published")]
+
+
 class AlertDocument(TypedDict):
-    """A record above its partition's threshold, and why."""
+    """A record above its partition's threshold, and why.
+
+    `episode` where alerts are deduplicated, `summary` where a rate cap withheld some. A summary and a closing alert
+    speak of several records and name the strongest: their `explanation` and `ids` are empty, their `record` is null.
+    """
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]  # pydantic reads it off the class
 
@@ -55,9 +81,11 @@ class AlertDocument(TypedDict):
     severity: Annotated[str, Field(description="how far beyond the ordinary the score lies")]
     tail_probability: Annotated[float | None, Field(description="share of ordinary records with such a score")]
     model_version: str
-    explanation: Annotated[list[ReasonDocument], Field(min_length=1, description="largest share first")]
+    explanation: Annotated[list[ReasonDocument], Field(description="largest share first")]
     ids: Annotated[dict[str, Any], Field(description="the schema's id fields")]
     record: Annotated[dict[str, Any] | None, Field(description="the original JSON, fields can be redacted")]
+    episode: NotRequired[EpisodeDocument]
+    summary: NotRequired[SummaryDocument]
     truncated: NotRequired[Annotated[bool, Field(description="cut down, since the broker takes no larger record")]]
 
 

@@ -1,11 +1,12 @@
 """Why a record was alerted: the fields whose error stands out, with observed and expected in the record's own units.
 
 A field's part is its squared error beyond what this field's error usually is (its mean over the calibration rows), so a
-field that nobody can predict is not blamed for it. The parts of all fields add up to 1.
+field that nobody can predict is not blamed for it. The parts of all fields add up to 1. A field whose expected value is
+the observed one explains nothing to a reader: it keeps its part, and is named only where no other field is.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from worker.detect.alert import REDACTED
 from worker.features.columns import value_of
 from worker.features.decode import Row
 from worker.features.fitted import PRESENCE, UNKNOWN_CODE, Fitted, Special
-from worker.model.reconstruct import Reconstruction, Reconstructor
+from worker.model.reconstruct import Reconstructor
 from worker.records import FloatArray, Reason
 
 SHARE_DIGITS = 4
@@ -37,7 +38,7 @@ class Explainer:
     """Explains rows by one fitted model.
 
     usual: mean squared error of each field on calibration rows, (F,), in the order of `fields`.
-    max_reasons: most fields in one explanation; fields below 1% of the whole are left out, except the first.
+    max_reasons: most fields in one explanation; fields below 1% of the whole are left out, where another is named.
     """
 
     def __init__(
@@ -68,47 +69,53 @@ class Explainer:
         found = self._reconstructor.rows(numeric, codes)
         by_field = found.field_errors(self._fitted.numeric_fields, self._fitted.code_fields)
         parts = shares(np.stack([by_field[name] for name in self._fields], 1), self._usual)
-        order = np.argsort(-parts, axis=1, kind="stable")[:, : self._max_reasons]
-        return [
-            tuple(
-                self._reason(found, row, index, codes[index], self._fields[at], float(parts[index, at]))
-                for rank, at in enumerate(order[index].tolist())
-                if rank == 0 or parts[index, at] >= SMALLEST_SHARE
-            )
-            for index, row in enumerate(rows)
-        ]
+        order = np.argsort(-parts, axis=1, kind="stable")
+        columns = (codes, found.numeric, found.expected_codes, parts, order)
+        # Plain lists: in an alert storm, element by element access to arrays would cost as much as all the rest.
+        lines = map(_Line, rows, *(column.tolist() for column in columns))
+        return [self._reasons(line) for line in lines]
 
-    def _reason(
-        self, found: Reconstruction, row: Row, index: int, codes: NDArray[np.int32], name: str, share: float
-    ) -> Reason:
+    def _reasons(self, line: "_Line") -> tuple[Reason, ...]:
+        telling: list[Reason] = []
+        silent: list[Reason] = []
+        for rank, at in enumerate(line.order):
+            if (rank > 0 and line.parts[at] < SMALLEST_SHARE) or len(telling) == self._max_reasons:
+                break
+            name, share = self._fields[at], line.parts[at]
+            observed, expected = self._observed(line, name), self._expected(line, name)
+            reason = self._reason(line, name, observed, expected, share)
+            (silent if _is_same(observed, expected) else telling).append(reason)
+        return tuple(telling) or (silent[0],)
+
+    def _reason(self, line: "_Line", name: str, observed: Any, expected: Any, share: float) -> Reason:
         at = self._code_at.get(name)
-        expected = self._fitted.expected(
-            name,
-            [float(found.numeric[index, j]) for j in self._numeric_at[name]],
-            None if at is None else int(found.expected_codes[index, at]),
-        )
         stats = self._fitted.stats_of.get(name)
         ranged = stats is not None and stats.low is not None and at is None
-        observed = self._observed(row, name, codes)
         return Reason(
             field=name,
             observed=REDACTED if name in self._redacted else observed,
-            expected=_plain(expected),
+            expected=expected,
             share=round(share, SHARE_DIGITS),
             typical=(stats.low, stats.high) if stats is not None and ranged else None,
-            note=self._note(observed, at, codes),
+            note=self._note(observed, at, line.codes),
         )
 
-    def _observed(self, row: Row, name: str, codes: NDArray[np.int32]) -> Any:
+    def _expected(self, line: "_Line", name: str) -> Any:
+        at = self._code_at.get(name)
+        numbers = [line.numeric[j] for j in self._numeric_at[name]]
+        expected = self._fitted.expected(name, numbers, None if at is None else line.expected_codes[at])
+        return expected.value if isinstance(expected, Special) else expected
+
+    def _observed(self, line: "_Line", name: str) -> Any:
         if name == PRESENCE:
             at = self._code_at[PRESENCE]
-            if codes[at] != UNKNOWN_CODE:
-                return self._fitted.category(at, int(codes[at]))
-            absent = [f for f in self._fields if f != PRESENCE and value_of(row, f) is None]
+            if line.codes[at] != UNKNOWN_CODE:
+                return self._fitted.category(at, line.codes[at])
+            absent = [f for f in self._fields if f != PRESENCE and value_of(line.row, f) is None]
             return f"without {', '.join(absent)}" if absent else "all fields present"
-        return value_of(row, name)
+        return value_of(line.row, name)
 
-    def _note(self, observed: Any, at: int | None, codes: NDArray[np.int32]) -> str | None:
+    def _note(self, observed: Any, at: int | None, codes: list[int]) -> str | None:
         if observed is None:
             return Special.MISSING.value
         if at is not None and codes[at] == UNKNOWN_CODE:
@@ -116,5 +123,18 @@ class Explainer:
         return None
 
 
-def _plain(value: Any) -> Any:
-    return value.value if isinstance(value, Special) else value
+class _Line(NamedTuple):
+    """One row: its JSON object, codes (C,), expected numbers (N,) and codes (C,), parts (F,) and their order."""
+
+    row: Row
+    codes: list[int]
+    numeric: list[float]
+    expected_codes: list[int]
+    parts: list[float]
+    order: list[int]
+
+
+def _is_same(observed: Any, expected: Any) -> bool:
+    if observed is None:
+        return bool(expected == Special.MISSING.value)
+    return bool(observed == expected) and isinstance(observed, bool) == isinstance(expected, bool)

@@ -54,6 +54,16 @@ class Metrics:
         self.records_scored = Counter("worker_records_scored", "Records that got a score", registry=r)
         # counter, alerts, per severity: published and acknowledged
         self.alerts = Counter("worker_alerts", "Alerts published", ["severity"], registry=r)
+        # counter, alerts, per rule: kept back by a suppression rule
+        self.alerts_suppressed = Counter(
+            "worker_alerts_suppressed", "Alerts kept back by a rule of the suppression file", ["rule"], registry=r
+        )
+        # counter, alerts: counted in an episode instead of published
+        self.alerts_collapsed = Counter(
+            "worker_alerts_collapsed", "Alerts counted in an episode instead of published", registry=r
+        )
+        # counter, alerts: kept back by the rate cap
+        self.alerts_withheld = Counter("worker_alerts_withheld", "Alerts kept back by the rate cap", registry=r)
         # counter, records, per code: published to the dead letters
         self.dead_letters = Counter("worker_dead_letters", "Records that could not be scored", ["code"], registry=r)
         for code in ErrorCode:

@@ -191,7 +191,7 @@ class TopicStates(States):
             counters=dict(kept.counters),
             slots=len(kept.sums),
             digest=digest_of(kept.sums),
-            threshold=threshold.head(),
+            threshold=self._pipeline.head(partition),
         )
         stale = sorted(set(kept.stale) - kept.sums.keys())
         values: list[tuple[str, bytes | None]] = [(f"slot-{index}", None) for index in stale]
