@@ -72,7 +72,7 @@ class ModelStore:
 
     def __init__(self, root: str | Path) -> None:
         if "://" in str(root):
-            raise StoreError(f"WORKER_MODEL_STORE = {str(root)!r}: must be a directory; object stores are not supported")
+            raise StoreError(f"WORKER_MODEL_STORE = {str(root)!r}: must be a directory, not an object store")
         self.root = Path(root)
 
     def current(self) -> str | None:
