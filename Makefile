@@ -1,7 +1,7 @@
 # Every target does its own set-up: `make demo` or `make test` can be the first command on a fresh machine.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-kafka check fmt replay bench up down
+.PHONY: help setup demo test test-kafka chaos check fmt replay bench up down
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -48,6 +48,10 @@ test-kafka: $(READY)  ## the broker tests on Apache Kafka (KAFKA_HOME=… and Ja
 	@test -d "$(KAFKA_HOME)/libs" || { echo "error: KAFKA_HOME must name an Apache Kafka 4 folder (with libs/)" >&2; exit 1; }
 	@command -v java >/dev/null || { echo "error: java is not on PATH; Apache Kafka needs Java 17 or newer" >&2; exit 1; }
 	KAFKA_HOME="$(abspath $(KAFKA_HOME))" $(BIN)/python -m pytest -q -m "broker or kafka"
+
+chaos: $(READY)  ## kill, freeze and rebalance real workers on Apache Kafka (ROUNDS=20 SEED=1 DELIVERY=exactly_once)
+	@$(BIN)/python -m tests.chaos $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(DELIVERY),--delivery $(DELIVERY))
 
 check: $(READY)  ## lint, format, types and layers; changes nothing
 	$(BIN)/ruff check

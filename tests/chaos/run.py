@@ -1,6 +1,7 @@
 """Rounds: hurt, wait until all is worked off, judge."""
 
 import time
+from collections.abc import Iterable
 from random import Random
 from types import TracebackType
 from typing import Self
@@ -79,7 +80,7 @@ class Run:
 
     def _judge(self, what: str, until: dict[int, int]) -> None:
         committed = self._committed()
-        ends = self._ends_of_results()
+        ends = self._ends(self._crowd.topics)
         if not wait_until(lambda: self._witness.has_reached(ends), READ_S):
             raise Failed(f"{what}: results up to {ends} could not be read in {READ_S:g} s: an open transaction?")
         with self._witness.lock:
@@ -98,25 +99,22 @@ class Run:
             raise Failed(f"{what}: {'; '.join(filter(None, problems))}")
 
     def _ends_of_input(self) -> dict[int, int]:
-        topic = self._crowd.site.input_topic
-        return {partition.partition: end for partition, end in self._ends(topic).items()}
+        ends = self._ends([self._crowd.site.input_topic])
+        return {partition.partition: end for partition, end in ends.items()}
 
-    def _ends_of_results(self) -> dict[Partition, int]:
-        return {place: end for topic in self._crowd.topics for place, end in self._ends(topic).items()}
-
-    def _ends(self, topic: str) -> dict[Partition, int]:
-        """The end of the log, open transactions included; asked for until the broker answers."""
+    def _ends(self, topics: Iterable[str]) -> dict[Partition, int]:
+        """The ends of the logs, open transactions included; asked for until the broker answers."""
         deadline = time.monotonic() + DRAINED_S
         while True:
             try:
                 reader = TopicReader(self._crowd.connection, timeout_s=10.0)
                 try:
-                    return dict(reader.end_offsets(topic))
+                    return {place: end for topic in topics for place, end in reader.end_offsets(topic).items()}
                 finally:
                     reader.close(1.0)
             except WorkerError as error:
                 if time.monotonic() > deadline:
-                    raise Failed(f"the ends of {topic} can't be read: {error}") from error
+                    raise Failed(f"the ends of {topics} can't be read: {error}") from error
 
     def _committed(self) -> dict[int, int]:
         try:
