@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -126,6 +127,7 @@ class ApacheBroker:
 
     def close(self) -> None:
         self.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class EmbeddedTestBroker:
@@ -134,6 +136,7 @@ class EmbeddedTestBroker:
     kind: Literal["apache", "embedded"] = "embedded"
 
     def __init__(self, log_file: Path) -> None:
+        self._folder = log_file.parent
         self._broker = EmbeddedBroker(log_file=log_file)
         self._broker.start()
 
@@ -153,6 +156,7 @@ class EmbeddedTestBroker:
 
     def close(self) -> None:
         self._broker.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def start_broker(properties: Mapping[str, object] | None = None) -> Broker:
