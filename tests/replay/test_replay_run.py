@@ -28,12 +28,15 @@ def alerts_of(folder: Path) -> bytes:
     return (folder / "alerts.jsonl").read_bytes()
 
 
-def test_alerts_are_byte_for_byte_those_of_the_pipeline_at_any_batch_size(tmp_path: Path) -> None:
-    lines = [line for batch in recording.batches(VALUES) for line in batch]
-    expected = b"".join(encode_alert(alert) + b"\n" for alert in traffic.pipeline().process(lines).alerts)
+@pytest.mark.parametrize("partitions", [1, 3])
+def test_alerts_are_byte_for_byte_those_of_the_pipeline_at_any_batch_size(tmp_path: Path, partitions: int) -> None:
+    lines = [line for batch in recording.batches(VALUES, partitions=partitions) for line in batch]
+    live = traffic.pipeline()
+    alerts = [alert for line in lines for alert in live.process([line]).alerts]
+    expected = b"".join(encode_alert(alert) + b"\n" for alert in alerts)
 
     for size in (37, 512, 8192):
-        recording.run(VALUES, tmp_path / str(size), size=size)
+        recording.run(VALUES, tmp_path / str(size), size=size, partitions=partitions)
         assert alerts_of(tmp_path / str(size)) == expected
     assert expected.count(b"\n") > 20
 

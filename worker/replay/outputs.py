@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from worker.detect.alert import encode_alert
 from worker.errors import DataError
-from worker.records import BoolArray, FloatArray, Outcome
+from worker.records import Alert, BoolArray, FloatArray, Outcome
 from worker.replay.ranking import ANOMALOUS, UNKNOWN
 from worker.replay.read import Line
 
@@ -24,26 +24,35 @@ _row, _partition = attrgetter("row"), attrgetter("partition")
 class AlertsFile:
     """alerts.jsonl: on each line exactly what the live worker publishes; remembers the 50 strongest.
 
-    Strength is the score, the earlier record first among equals.
+    Lines are in input order, over all partitions; an alert about several records (the end of an episode, a summary of
+    what the rate cap withheld) follows the one before it in its partition. Strength is the score, the earlier record
+    first among equals.
     """
 
     def __init__(self, folder: Path) -> None:
         self._file = (folder / ALERTS_FILE).open("wb")
         self._strongest: list[tuple[float, int, bytes, str | None]] = []
-        self._written = 0
+        self._last_row: dict[int, int] = {}
+        self.written = 0
 
     def add(self, outcome: Outcome) -> None:
         """Write an outcome's alerts."""
-        for alert in outcome.alerts:
+        for alert in sorted(outcome.alerts, key=self._place):
             value = encode_alert(alert)
             self._file.write(value + b"\n")
-            label = cast("Line", alert.message).label
-            entry = (alert.score, -self._written, value, label)
-            if len(self._strongest) < STRONGEST:
-                heapq.heappush(self._strongest, entry)
-            elif entry[:2] > self._strongest[0][:2]:
-                heapq.heapreplace(self._strongest, entry)
-            self._written += 1
+            if alert.of_one_record:
+                entry = (alert.score, -self.written, value, cast("Line", alert.message).label)
+                if len(self._strongest) < STRONGEST:
+                    heapq.heappush(self._strongest, entry)
+                elif entry[:2] > self._strongest[0][:2]:
+                    heapq.heapreplace(self._strongest, entry)
+            self.written += 1
+
+    def _place(self, alert: Alert) -> int:
+        partition = alert.message.partition
+        if alert.of_one_record:
+            self._last_row[partition] = cast("Line", alert.message).row
+        return self._last_row.get(partition, 0)
 
     def strongest(self) -> list[tuple[bytes, str | None]]:
         """The strongest alerts, JSON and label, strongest first."""

@@ -1,6 +1,6 @@
 """report.html: one page that needs nothing else, with the numbers of metrics.json."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -280,9 +280,18 @@ def _settings(facts: Facts) -> str:
 
 def _all_metrics(metrics: Mapping[str, Any]) -> str:
     rows = [
-        (f"<code>{text(name)}</code>", metric(metrics, name), text(METRICS[name]))
+        (f"<code>{text('.'.join(path))}</code>", metric(metrics, *path), text(METRICS[path[0]]))
         for name in metrics
-        if not isinstance(metrics[name], dict)
+        if name not in ("sweep", "compare")  # sections of their own
+        for path in _paths(metrics[name], (name,))
     ]
     body = f"<details><summary>show</summary>{table(('key', 'value', 'meaning'), rows, (1,))}</details>"
     return card("Every number", body, "As in metrics.json.")
+
+
+def _paths(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    if isinstance(value, dict) and value:
+        for key, part in value.items():
+            yield from _paths(part, (*path, key))
+    else:
+        yield path

@@ -40,6 +40,10 @@ class Tally:
         self.dead_letters: Counter[ErrorCode] = Counter()
         self.dead_examples: list[DeadLetter] = []
         self.skipped = 0
+        self.published = 0
+        self.suppressed: Counter[str] = Counter()
+        self.collapsed = 0
+        self.withheld = 0
         self.models: Counter[str] = Counter()
         self.first_ms: int | None = None
         self.last_ms: int | None = None
@@ -52,6 +56,10 @@ class Tally:
             if len(self.dead_examples) < _EXAMPLES:
                 self.dead_examples.append(dead)
         self.skipped += outcome.skipped
+        self.published += len(outcome.alerts)
+        self.suppressed.update(outcome.suppressed)
+        self.collapsed += outcome.collapsed
+        self.withheld += outcome.withheld
         scores = outcome.scores
         lines = cast("Sequence[Line]", scores.messages)
         groups = groups_of(lines)
