@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests import traffic
-from tests.stream.stage import GROUP, Guarantee, Killed, Stage, Worker, assert_as_undisturbed
+from tests.stream.stage import GROUP, Guarantee, Killed, Stage, Worker, assert_as_undisturbed, undisturbed
 from worker.broker.memory import Action
 from worker.errors import BrokerUnavailable, CommitRefused, DeliveryError
 from worker.records import Message, Outgoing, Partition
@@ -236,6 +236,28 @@ def test_offsets_that_an_operator_moved_back_are_followed_and_the_threshold_is_r
     assert stage.published("scores")[500]["source"]["offset"] == 50
 
 
+def test_after_a_rebuild_the_next_worker_finds_only_the_new_state() -> None:
+    stage = Stage().feed(traffic.messages(1000))
+    first = stage.worker()
+    for _ in range(5):
+        first.loop.step()
+    first.die()
+    stage.broker._offsets[GROUP][IN_0] = 50
+    for _ in range(2):
+        again = stage.worker(batch_size=90)
+        again.loop.step()
+        again.die()
+    last = stage.worker()
+    last.loop.step()
+
+    assert last.seen.restored == {IN_0: 50 + 2 * 90}
+    expected, _ = undisturbed(stage.fed[50:])
+    published = stage.published("scores")[500:]
+    assert [score["threshold"] for score in published] == [
+        threshold for place in sorted(expected)[: len(published)] for _, threshold, _ in expected[place]
+    ]
+
+
 def test_a_lost_state_topic_is_reported() -> None:
     stage = Stage().feed(traffic.messages(1000))
     worker = restarted(stage)
@@ -261,6 +283,20 @@ def test_a_damaged_state_is_rebuilt_and_written_whole_again(name: str, damage: b
 
     assert IN_0 in worker.seen.rebuilt
     assert last.seen.restored == {IN_0: 800}
+
+
+def test_a_flipped_bit_in_a_slot_is_noticed() -> None:
+    stage = Stage().feed(traffic.messages(1000))
+    worker = restarted(stage)
+    newest = {message.key: message for message in stage.broker.records("state")}
+    key = f"{GROUP}|in|0|slot-3".encode()
+    value = bytearray(newest[key].value or b"")
+    value[-1] ^= 1
+    stage.broker.append([Outgoing("state", key, bytes(value), partition=0)])
+    compact(stage)
+    worker.drain()
+
+    assert "written with" in worker.seen.rebuilt[IN_0]
 
 
 def compact(stage: Stage) -> None:
@@ -316,6 +352,16 @@ def test_without_a_state_topic_thresholds_start_anew_with_each_owner() -> None:
     assert stage.broker.records("state") == []
     fresh = stage.scored()[0, 0].pop()[1]
     assert stage.scored()[0, 300].pop()[1] == fresh
+
+
+def test_without_a_state_topic_a_refused_batch_is_not_learned_twice() -> None:
+    stage = Stage().feed(traffic.messages(600))
+    worker = stage.worker(stateful=False, batch_size=300)
+    stage.broker.fail("commit", CommitRefused("the group has a new generation"))
+    worker.drain()
+
+    assert worker.seen.lost
+    assert_as_undisturbed(stage)
 
 
 def message(offset: int, value: bytes | None) -> Message:
