@@ -61,7 +61,11 @@ def _input_arguments(parser: argparse.ArgumentParser) -> None:
     given.add_argument("--format", choices=("jsonl", "csv", "parquet"), help="whatever the files' names say")
     given.add_argument("--key", metavar="FIELD", help="field that is the record's key in the topic")
     given.add_argument(
-        "--partitions", type=_positive, default=1, metavar="N", help="spread the records by key (default: 1)"
+        "--partitions",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="spread the records by key (default: 1); with --topic: its number, for a budget",
     )
     given.add_argument(
         "--ignore", action="append", default=[], metavar="FIELD", help="keep this field from the model (repeatable)"

@@ -130,7 +130,7 @@ class Job:
         sweep = Sweep(self._sweeps, bundle.calibration) if self._sweeps else None
         comparison = self._comparison(folder, labelled=labelled)
         observers: list[Observer] = [entry for entry in (sweep, comparison) if entry is not None]
-        pipeline = make_pipeline(settings, build(bundle))
+        pipeline = make_pipeline(settings, build(bundle), self._args.partitions)
         with tracked(batches, source.meter) as watched:
             result = replay(watched, pipeline, folder, labelled=labelled, observers=observers, seed=seed)
         metrics = result.metrics
@@ -157,7 +157,9 @@ class Job:
         require_unseen(bundle, self._hidden())
         place = folder / "compare"
         place.mkdir(exist_ok=True)
-        return Comparison(make_pipeline(settings, model_builder(settings)(bundle)), place, labelled=labelled)
+        return Comparison(
+            make_pipeline(settings, model_builder(settings)(bundle), self._args.partitions), place, labelled=labelled
+        )
 
     def _write(self, result: Result, facts: Facts, folder: Path) -> None:
         (folder / METRICS_FILE).write_bytes(orjson.dumps(result.metrics, option=orjson.OPT_INDENT_2) + b"\n")

@@ -4,18 +4,18 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from worker.broker.client import Connection
+from worker.detect.budget import DAY_MS, HOUR_MS, AlertBudget
 from worker.detect.hygiene import HygieneOptions
 from worker.detect.ordinary import OrdinaryQuantile
 from worker.detect.quantile import SlidingQuantile
 from worker.detect.suppress import Suppression, load_suppression
-from worker.detect.threshold import PartitionThreshold, ThresholdPolicy
+from worker.detect.threshold import PartitionThreshold, Strictest, ThresholdPolicy
 from worker.model.bundle import Bundle
 from worker.model.fit import FitOptions
 from worker.model.store import ModelStore
 from worker.pipeline import MakeThreshold, Model, Pipeline
 from worker.records import FloatArray
-from worker.settings import Settings
-from worker.settings.tree import ModelSettings, ThresholdSettings
+from worker.settings import AlertSettings, ModelSettings, Settings, ThresholdSettings
 
 POLICIES: Mapping[str, Callable[[FloatArray, float, int], ThresholdPolicy]] = {
     "ordinary": OrdinaryQuantile,
@@ -55,21 +55,22 @@ def fit_options(settings: ModelSettings, seed: int) -> FitOptions:
     )
 
 
-def threshold_maker(settings: ThresholdSettings) -> MakeThreshold:
-    """A new partition's threshold from calibration scores."""
+def threshold_maker(
+    settings: ThresholdSettings, alerts: AlertSettings | None = None, partitions: int = 1
+) -> MakeThreshold:
+    """A new partition's threshold from calibration scores: a quantile, or its part of the alert budget, or both."""
+    budgets = [(alerts.per_day, DAY_MS), (alerts.per_hour, HOUR_MS)] if alerts else []
+    wanted = [(count / partitions, period_ms) for count, period_ms in budgets if count is not None]
+    with_quantile = not wanted or "quantile" in settings.model_fields_set
 
     def make(calibration: FloatArray) -> PartitionThreshold:
-        policy = POLICIES[settings.policy](calibration, settings.quantile, settings.window)
+        policies: list[ThresholdPolicy] = [AlertBudget(calibration, *budget) for budget in wanted]
+        if with_quantile:
+            policies.insert(0, POLICIES[settings.policy](calibration, settings.quantile, settings.window))
+        policy = policies[0] if len(policies) == 1 else Strictest(*policies)
         return PartitionThreshold(policy, min(settings.stride, settings.window))
 
     return make
-
-
-def severity(score: float, threshold: float) -> str:
-    """A label from how far a score lies above its threshold."""
-    if score > 4 * threshold:
-        return "critical"
-    return "high" if score > 2 * threshold else "medium"
 
 
 def model_builder(settings: Settings) -> Callable[[Bundle], Model]:
@@ -86,14 +87,17 @@ def model_builder(settings: Settings) -> Callable[[Bundle], Model]:
     return build
 
 
-def make_pipeline(settings: Settings, model: Model) -> Pipeline:
-    """The pipeline that run, replay and the trainer share. SettingsError where the suppression file is broken."""
+def make_pipeline(settings: Settings, model: Model, partitions: int = 1) -> Pipeline:
+    """The pipeline that run, replay and the trainer share; an alert budget is divided by the topic's partitions.
+
+    SettingsError where the suppression file is broken.
+    """
     alerts = settings.alerts
     suppression = Suppression() if alerts.suppression_file is None else load_suppression(alerts.suppression_file)
     suppression.require_fields(model.bundle.fields)
     return Pipeline(
         model,
-        make_threshold=threshold_maker(settings.threshold),
+        make_threshold=threshold_maker(settings.threshold, alerts, partitions),
         max_record_bytes=settings.batch.max_record_bytes,
         hygiene=HygieneOptions(alerts.dedup_key, alerts.cooldown_s, alerts.max_per_minute),
         suppression=suppression,

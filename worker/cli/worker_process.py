@@ -120,7 +120,10 @@ class WorkerProcess:
         stack.callback(delivery.close, CLOSE_S)
         if self._patiently(lambda: _opened(delivery)) is None:
             return 0
-        pipeline = make_pipeline(settings, model)
+        partitions = self._patiently(self._count_partitions)
+        if partitions is None:
+            return 0
+        pipeline = make_pipeline(settings, model, partitions)
         observer = Observer(consumer, pipeline, self._metrics, self._health)
         loop = Loop(
             consumer,
@@ -182,6 +185,17 @@ class WorkerProcess:
             instance_id=self._settings.instance_id,
         )
 
+    def _count_partitions(self) -> int:
+        """Of the input topic; only an alert budget needs to know, so nobody else waits for the answer."""
+        alerts = self._settings.alerts
+        if alerts.per_day is None and alerts.per_hour is None:
+            return 1
+        reader = TopicReader(connection(self._settings))
+        try:
+            return len(reader.partitions(self._settings.kafka.input_topic))
+        finally:
+            reader.close(CLOSE_S)
+
     def _states(self, consumer: GroupConsumer, pipeline: Pipeline, observer: Observer) -> States:
         settings, link = self._settings, connection(self._settings)
         if settings.kafka.state_topic is None:
@@ -197,7 +211,10 @@ class WorkerProcess:
             consumer,
             pipeline,
             log,
-            settings=settings.threshold.model_dump(mode="json"),
+            settings={
+                **settings.threshold.model_dump(mode="json"),
+                **settings.alerts.model_dump(mode="json", include={"per_day", "per_hour"}),
+            },
             events=observer,
             exactly_once=settings.delivery == "exactly_once",
         )

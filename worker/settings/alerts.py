@@ -10,7 +10,18 @@ from worker.settings.options import parse_list
 
 
 class AlertSettings(Group):
-    """What an alert tells, and which are published; scores, thresholds and counts don't depend on it."""
+    """What an alert tells, how many are wanted, and which are published."""
+
+    per_day: float | None = Field(
+        default=None,
+        gt=0,
+        le=10_000_000,
+        description="alerts wanted in a day of event time, over all partitions, instead of a quantile; with "
+        "`WORKER_THRESHOLD__QUANTILE` set too, the stricter of both counts",
+    )
+    per_hour: float | None = Field(
+        default=None, gt=0, le=10_000_000, description="the same for an hour; with both, the stricter counts"
+    )
 
     max_reasons: int = Field(default=5, ge=1, le=1_000, description="most fields in an alert's explanation")
     redact: Annotated[tuple[Name, ...], NoDecode, BeforeValidator(parse_list)] = Field(
