@@ -1,14 +1,14 @@
 """Alerts of one key as one episode: an opening, updates at 10, 100, 1000 … alerts, and a closing."""
 
 import base64
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Literal, NamedTuple
 
 import orjson
 
-from worker.detect.alert import REDACTED, iso_time
+from worker.detect.alert import iso_time, redact
 from worker.detect.threshold import NO_TIME
 from worker.features.columns import value_of
 from worker.features.decode import Row
@@ -183,11 +183,12 @@ class Episodes:
         self._open = {episode.group.digest: episode for episode in map(OpenEpisode.from_json, values)}
 
 
-def group_of(row: Row, names: tuple[str, ...], redacted: Collection[str] = ()) -> Group:
+def group_of(row: Row, names: tuple[str, ...], redacted: frozenset[str] = frozenset()) -> Group:
     """The group of a record by its values of the key's fields; a missing one is a value like any other."""
-    values: Mapping[str, Any] = {name: value_of(row, name) for name in names}
-    digest = blake2b(orjson.dumps([*values.values()], option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
-    return Group(digest, tuple(REDACTED if name in redacted else _shown(value) for name, value in values.items()))
+    values = [value_of(row, name) for name in names]
+    digest = blake2b(orjson.dumps(values, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
+    public = dict(redact(row, redacted))
+    return Group(digest, tuple(_shown(value_of(public, name)) for name in names))
 
 
 def _shown(value: Any) -> Any:
