@@ -118,9 +118,10 @@ def test_one_population_in_a_full_window_gives_the_median_of_its_blocks() -> Non
     move = np.log(now / level)
     chance = 2 * np.median((high - low) / 2) / now
     kept = 1 - np.minimum(1, chance / np.abs(move)) ** 2
+    slope = np.clip(np.polyfit(np.log(level), np.log(top), 1)[0], 0, 1)
 
     assert policy.cut == np.inf
-    assert policy.threshold() == pytest.approx(np.median(top * np.exp(move * kept)), rel=1e-12)
+    assert policy.threshold() == pytest.approx(np.median(top * np.exp(move * kept * slope)), rel=1e-9)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, 1e-30, 1e30])
@@ -176,6 +177,28 @@ def test_two_modes_of_the_calibration_are_both_ordinary() -> None:
     alert = scores > _judge(scores[:500]).compare(scores)
 
     assert alert.mean() <= 0.02
+
+
+def test_a_rare_mode_of_the_calibration_is_ordinary_in_the_same_measure_only() -> None:
+    random = np.random.default_rng(0)
+    rare = random.random(60_000) < np.where(np.arange(60_000) < 40_000, 0.05, 0.3)
+    scores = np.where(rare, random.lognormal(3.0, 0.2, 60_000), random.lognormal(0, 0.3, 60_000))
+    policy = OrdinaryQuantile(scores[:2_000], 0.995)
+
+    alert = scores > PartitionThreshold(policy).compare(scores)
+
+    assert alert[:40_000].mean() <= 0.01
+    assert policy.cut < np.exp(3.0)
+
+
+def test_quantiles_that_do_not_follow_the_level_stay() -> None:
+    random = np.random.default_rng(0)
+    low = random.lognormal(0, 0.2, 100_000) * (1 + 0.5 * np.sin(np.arange(100_000) / 2_000))
+    scores = np.where(random.random(100_000) < 0.1, random.lognormal(3.0, 0.3, 100_000), low)
+
+    alert = scores > _judge(scores[:2_000]).compare(scores)
+
+    assert alert.mean() <= 0.012
 
 
 def test_a_scale_that_is_a_million_times_larger_changes_nothing() -> None:

@@ -3,11 +3,12 @@
 Every score stays in the window, flagged or not: leaving out what was flagged would feed the threshold back into itself.
 Instead the window is asked which of its scores are ordinary.
 
-1. Valley. Scores beyond a valley of the density are another population, not a tail; the rest is ordinary.
+1. Valley. Scores beyond a valley of the density are another population, not a tail; the rest is ordinary. A population
+   that the calibration holds in the same measure is ordinary too.
 2. Blocks. The quantile is computed in blocks of about 1,000 records, and their median is used: a burst that fills a few
    blocks moves nothing, a tail that is heavier everywhere does.
-3. Level. Each block's quantile is carried over to the level of the latest blocks, so that seasons and drift, which move
-   all scores together, do not have to wait for the median.
+3. Level. Each block's quantile is carried over to the level of the latest blocks, as far as the blocks' quantiles have
+   followed their levels, so that seasons and drift, which move all scores together, do not wait for the median.
 4. Floor. Where there is a valley, the tail may be hidden behind it: the calibrated quantile, moved with the level, is
    then the least threshold.
 5. Shift. A flood adds records, a shift replaces them: when almost nothing of half a window is left below the valley,
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.detect.level import followed, level_moves
 from worker.detect.tail import tail_of
 from worker.detect.valley import REACH, bin_of, count_bins, find_valley, lower_edge, smooth
 from worker.detect.window import EMPTY, SLOT_SCORES, ScoreWindow, require_finite
@@ -40,14 +42,11 @@ LEVEL_QUANTILE = 0.25
 LEVEL_SLOTS = 6
 """Latest slots whose median level is the level now."""
 
-LEVEL_ERRORS = 2.0
-"""Standard errors of a slot's level within which a move counts for nothing, and a little beyond for less."""
-
-LEVEL_LIMIT = 2.0
-"""Factor by which the level may move a block's quantile; more than that is a shift, and the median follows it."""
-
 START_QUANTILE = 0.9
 """Populations below this quantile of the calibration scores are ordinary: the search for a valley starts there."""
+
+SHARE_ERRORS = 2.0
+"""Standard errors by which a population's share may exceed its share of the calibration before it is another one."""
 
 FLOOR_ERRORS = 0.5
 """Standard errors, in ranks, by which the floor lies below the calibrated quantile: a floor that is too low costs a
@@ -89,7 +88,8 @@ class OrdinaryQuantile:
         self.window = ScoreWindow(ordered, window, min(SLOT_SCORES, math.ceil(window / BLOCKS)))
         self.cut = math.inf
         self.shifts = 0
-        self._rows = len(ordered)
+        self._following = 0.0  # share of a level's move that the quantiles follow
+        self._calibration = ordered
         self.level = _at(ordered, LEVEL_QUANTILE)
         self._calibrated_levels = np.array([self.level])
         self._floor = self._threshold = calibrated_floor(ordered, quantile)
@@ -120,7 +120,7 @@ class OrdinaryQuantile:
         """
         if not self._ordinary.any():
             return np.full(len(scores), np.nan)
-        tail = tail_of(self.window, self._rows, self.cut, self._ratios(self._levels))
+        tail = tail_of(self.window, len(self._calibration), self.cut, self._moves(self._levels))
         place = len(tail.top) - 1 - int((1 - self.quantile) * (tail.total - 1))
         reached = float(tail.top[place]) if place >= 0 else 0.0
         lifted = self.cut < math.inf and self._threshold > reached > 0
@@ -149,8 +149,20 @@ class OrdinaryQuantile:
         end = bin_of(float(self.window.by_slot[:, -1].max())) + REACH + 1  # beyond it all bins are empty
         ordinary = np.cumsum(self._counts[: min(end, bin_of(self.cut))])
         high = int(np.searchsorted(ordinary, START_QUANTILE * ordinary[-1]))
-        valley = find_valley(self._counts[:end], min(bin_of(self.level) + self._start, high))
-        return math.inf if valley is None else valley
+        start = min(bin_of(self.level) + self._start, high)
+        while (valley := find_valley(self._counts[:end], start)) is not None:
+            beyond = self._counts[bin_of(valley) : end]
+            if beyond.sum() > self._calibrated_share(valley) * self.window.count:
+                return valley
+            start = bin_of(valley) + max(1, int(np.argmax(smooth(beyond))))
+        return math.inf
+
+    def _calibrated_share(self, score: float) -> float:
+        """Share of the calibration from a score on, after both have come to the same level, and its error on top."""
+        calibrated = float(self._calibrated_levels[0])
+        rise = self.level / calibrated if self.level > 0 and calibrated > 0 else 1.0
+        beyond = len(self._calibration) - int(np.searchsorted(self._calibration, score / rise))
+        return (beyond + SHARE_ERRORS * math.sqrt(beyond)) / len(self._calibration)
 
     def _set_cut(self, cut: float) -> None:
         if cut != self.cut:
@@ -184,23 +196,15 @@ class OrdinaryQuantile:
         if not told.any():
             return self._threshold
         levels = np.add.reduceat(self._levels, starts) / np.diff(self._blocks)
-        threshold = _median((self._quantiles * self._ratios(levels))[told])
+        self._following = followed(levels[told], self._quantiles[told])
+        threshold = _median((self._quantiles * self._moves(levels))[told])
         if self.cut < math.inf:
-            threshold = max(threshold, self._floor * float(self._ratios(self._calibrated_levels)[0]))
+            rise = float(self._moves(self._calibrated_levels)[0])
+            threshold = max(threshold, self._floor * rise)
         return threshold
 
-    def _ratios(self, then: FloatArray) -> FloatArray:
-        """How far the level has moved from `then` (n,), within LEVEL_LIMIT; 1 where one of the two is no level at all.
-
-        A move is shrunk towards none by the share of it that chance explains.
-        """
-        if self.level <= 0:
-            return np.ones(len(then))
-        ratio = self.level / np.where(then > 0, then, self.level)
-        move = np.log(np.clip(ratio, 1 / LEVEL_LIMIT, LEVEL_LIMIT))
-        chance = LEVEL_ERRORS * _median(self._errors) / self.level
-        kept = 1 - (chance / np.maximum(np.abs(move), max(chance, 1e-12))) ** 2
-        return np.exp(move * kept)
+    def _moves(self, then: FloatArray) -> FloatArray:
+        return level_moves(self.level, then, _median(self._errors)) ** self._following
 
     def _latest_slots(self, count: int) -> NDArray[np.int64]:
         newest = (self.window.position - 1) % self.window.size // self.window.slot_scores
@@ -244,6 +248,7 @@ class OrdinaryQuantile:
             "cut": self.cut if self.cut < math.inf else None,
             "level": self.level,
             "shifts": self.shifts,
+            "following": self._following,
             "threshold": self._threshold,
         }
 
@@ -261,6 +266,7 @@ class OrdinaryQuantile:
         self.cut = math.inf if head["cut"] is None else float(head["cut"])
         self.level = float(head["level"])
         self.shifts = int(head["shifts"])
+        self._following = float(head["following"])
         self._threshold = float(head["threshold"])
         self._counts = count_bins(self.window.ring)
         self._summarise(self._all_slots)
