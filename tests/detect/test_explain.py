@@ -16,7 +16,13 @@ from worker.records import Message, Reason
 
 def vectors(model: Model, count: int = 1500) -> Vectors:
     """Ordinary records, and some with a fault: an amount, a channel, a country, a missing field."""
-    faults: tuple[dict[str, Any], ...] = ({"amount": 5e6}, {"channel": "carrier pigeon"}, {"merchant": {"country": "XX"}}, {"online": None}, {})
+    faults: tuple[dict[str, Any], ...] = (
+        {"amount": 5e6},
+        {"channel": "carrier pigeon"},
+        {"merchant": {"country": "XX"}},
+        {"online": None},
+        {},
+    )
     rows = [{**row, **faults[number % len(faults)]} for number, row in enumerate(traffic.rows(count, seed=5))]
     return model.vectorizer.transform(
         decode([Message("in", 0, i, 0, None, orjson.dumps(row)) for i, row in enumerate(rows)], max_bytes=10_000)
