@@ -119,9 +119,29 @@ def test_a_column_of_integers_equals_one_by_one(values: list[int], time_format: 
 
 def test_the_hour_and_the_weekday_come_back_from_their_waves() -> None:
     moment = datetime(2026, 3, 3, 15, 30, tzinfo=timezone(timedelta(hours=1)))  # a Tuesday, 14:30 UTC
-    schema, fitted = one_field("timestamp", [moment.isoformat()])
+    schema, fitted = one_field("timestamp", [(moment + timedelta(days=n)).isoformat() for n in range(15)])
 
     numeric = encode(schema, fitted, [moment.isoformat()]).numeric
 
     assert fitted.expected("x", numeric[0].tolist()) == "Tue 14:30"
     assert np.abs(numeric).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("days", "parts"),
+    [
+        (0.5, []),
+        (3, ["hour_sin", "hour_cos"]),
+        (14, ["hour_sin", "hour_cos", "weekday_sin", "weekday_cos"]),
+    ],
+)
+def test_a_cycle_that_the_rows_did_not_cover_is_not_learned(days: float, parts: list[str]) -> None:
+    start = datetime(2026, 3, 3, tzinfo=UTC)
+    seen = [(start + timedelta(days=days * n / 200)).isoformat() for n in range(201)]
+    schema, fitted = one_field("timestamp", [*seen, "1999-01-01T00:00:00Z"])  # one wrong clock
+
+    vectors = encode(schema, fitted, [start.isoformat()])
+
+    assert [column.part for column in fitted.numeric] == parts
+    assert vectors.numeric.shape == (1, len(parts))
+    assert vectors.event_time_ms.tolist() == [int(start.timestamp() * 1000)]

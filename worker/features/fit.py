@@ -10,7 +10,7 @@ from worker.errors import DataError
 from worker.features.columns import Column, read_columns
 from worker.features.decode import Row
 from worker.features.fitted import PRESENCE, CodeColumn, FieldStats, Fitted, NumericColumn
-from worker.features.parts import categories, missing_patterns, numeric_parts, part_names
+from worker.features.parts import categories, learnable, missing_patterns, numeric_parts, part_names
 from worker.features.scaling import CYCLE, Scaling, fit_scaling
 from worker.features.schema import Field, Schema
 from worker.records import FloatArray
@@ -39,7 +39,9 @@ def fit_vectorizer(schema: Schema, rows: Sequence[Row]) -> Fitted:
         if not column.field.encoded:
             continue
         numbers = _present(column)
-        numeric += [_numeric(column.field, part, x) for part, x in zip(part_names(column.field), numbers, strict=True)]
+        named = zip(part_names(column.field), numbers, strict=True)
+        taught = learnable(column)
+        numeric += [_numeric(column.field, part, x, len(taught)) for part, x in named if part in taught]
         vocabulary = None
         if column.field.kind in ("categorical", "boolean", "text"):
             vocabulary = _vocabulary(column)
@@ -54,10 +56,10 @@ def _present(column: Column) -> list[FloatArray]:
     return numbers if column.missing is None else [x[~column.missing] for x in numbers]
 
 
-def _numeric(field: Field, part: str, x: FloatArray) -> NumericColumn:
+def _numeric(field: Field, part: str, x: FloatArray, parts: int) -> NumericColumn:
     if field.kind == "timestamp":
         # A sine and its cosine together vary by at most 1, as one numeric field does; so do all cycles of one field.
-        return NumericColumn(field.name, part, *Scaling(CYCLE, 0.0, float(np.sqrt(len(field.cyclical)))))
+        return NumericColumn(field.name, part, *Scaling(CYCLE, 0.0, float(np.sqrt(parts / 2))))
     return NumericColumn(field.name, part, *fit_scaling(x, field.transform), whole=_whole(x))
 
 

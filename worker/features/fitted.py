@@ -89,7 +89,8 @@ class FieldStats:
 class Fitted:
     """Everything that `Vectorizer` needs besides the schema, and the way back.
 
-    numeric: N columns; codes: C columns, the last one is the missing-field pattern; stats: one per encoded field;
+    numeric: N columns, none for a cycle of time that the rows did not cover.
+    codes: C columns, the last one is the missing-field pattern; stats: one per encoded field;
     rows: how many rows it was learned from.
     """
 

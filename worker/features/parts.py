@@ -13,6 +13,7 @@ from worker.features.text import template
 from worker.features.timestamps import DAY_MS, WEEK_MS
 from worker.records import FloatArray
 
+CYCLES_SEEN = 1.9  # about two, so that two calendar weeks of records are enough
 _MONDAY_MS = 4 * DAY_MS  # 1970-01-05; the epoch was a Thursday
 
 
@@ -25,6 +26,21 @@ def part_names(field: Field) -> tuple[str, ...]:
     if field.kind == "timestamp":
         return tuple(f"{cycle}_{wave}" for cycle in field.cyclical for wave in ("sin", "cos"))
     return ()
+
+
+def learnable(column: Column) -> frozenset[str]:
+    """The parts of a field that these rows can teach: of a time only the cycles that they cover twice.
+
+    A weekday learned from three days makes an anomaly of every other weekday. Outliers do not count: the span is that
+    of the middle 98% of the times.
+    """
+    parts = part_names(column.field)
+    if column.field.kind != "timestamp" or column.numbers is None:
+        return frozenset(parts)
+    times = column.numbers if column.missing is None else column.numbers[~column.missing]
+    span = float(np.subtract(*np.quantile(times, [0.99, 0.01]))) if len(times) else 0.0
+    periods = {"hour": DAY_MS, "weekday": WEEK_MS}
+    return frozenset(part for part in parts if span >= CYCLES_SEEN * periods[part.partition("_")[0]])
 
 
 def numeric_parts(column: Column) -> list[FloatArray]:

@@ -13,7 +13,7 @@ from worker.features.columns import Column, read_columns
 from worker.features.decode import Decoded, Row
 from worker.features.fit import fit_vectorizer
 from worker.features.fitted import MISSING_CODE, UNKNOWN_CODE, CodeColumn, Fitted
-from worker.features.parts import categories, missing_patterns, numeric_parts
+from worker.features.parts import categories, missing_patterns, numeric_parts, part_names
 from worker.features.scaling import apply_scaling
 from worker.features.schema import Schema
 from worker.records import DeadLetter, RawMessage
@@ -51,7 +51,7 @@ class Vectorizer:
             )
         self.schema = schema
         self.fitted = fitted
-        self._numeric_at = {name: fitted.numeric_fields.index(name) for name in fitted.numeric_fields}
+        self._numeric_at = {(column.field, column.part): index for index, column in enumerate(fitted.numeric)}
         self._code_at = {name: index for index, name in enumerate(fitted.code_fields)}
         self._tables = [_tables(column) for column in fitted.codes[:-1]]
         presence = fitted.codes[-1]
@@ -81,8 +81,10 @@ class Vectorizer:
         if field.name in self._code_at:
             at = self._code_at[field.name]
             codes[:, at] = _look_up(self._tables[at], categories(column), column.types)
-        for offset, numbers in enumerate(numeric_parts(column)):
-            at = self._numeric_at[field.name] + offset
+        for part, numbers in zip(part_names(field), numeric_parts(column), strict=True):
+            if (field.name, part) not in self._numeric_at:  # a cycle that the fit rows did not cover
+                continue
+            at = self._numeric_at[field.name, part]
             scaled = apply_scaling(numbers, self.fitted.numeric[at].scaling)
             if column.missing is not None:
                 scaled[column.missing] = 0.0
