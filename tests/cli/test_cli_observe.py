@@ -1,0 +1,40 @@
+"""What the metrics say of a delivered batch."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from tests import traffic
+from worker.broker.memory import MemoryBroker
+from worker.broker.memory_clients import MemoryConsumer
+from worker.cli.observe import Observer
+from worker.ops.health import Health
+from worker.ops.metrics import Metrics
+from worker.pipeline import Model, Pipeline
+
+
+@pytest.fixture
+def consumer() -> Iterator[MemoryConsumer]:
+    consumer = MemoryConsumer(MemoryBroker({"in": 1}), ["in"], "group")
+    yield consumer
+    consumer.close(1.0)
+
+
+def test_alerts_that_were_not_published_are_counted_by_what_kept_them_back(consumer: MemoryConsumer) -> None:
+    metrics = Metrics()
+    pipeline = Pipeline(Model(traffic.bundle()), make_threshold=traffic.plain_threshold())
+    outcome = pipeline.process(traffic.messages(1000))
+    outcome = replace(outcome, suppressed={"pigeons": 3, "nights": 1}, collapsed=7, withheld=5)
+
+    Observer(consumer, pipeline, metrics, Health()).batch(outcome, process_s=0.1, deliver_s=0.1)
+
+    def value(name: str, **labels: str) -> float | None:
+        return metrics.registry.get_sample_value(f"{name}_total", labels)
+
+    assert value("worker_alerts_suppressed", rule="pigeons") == 3
+    assert value("worker_alerts_suppressed", rule="nights") == 1
+    assert value("worker_alerts_collapsed") == 7
+    assert value("worker_alerts_withheld") == 5
+    published = sum(value("worker_alerts", severity=name) or 0 for name in ("info", "warning", "critical"))
+    assert published == len(outcome.alerts)
