@@ -8,7 +8,7 @@ Times. An episode ends when neither the partition's clock nor an alert of its ow
 its closing alert goes out with the record that shows it. An episode of a single alert ends without a closing: there is
 nothing to add. Records up to a day late count as of now. Without any event time, alerts stand alone.
 
-State. One JSON object, at most MAX_OPEN episodes of about 400 bytes each; nothing at all with hygiene off.
+State. One JSON object, at most MAX_OPEN episodes of about 200 bytes each (50 kB); nothing at all with hygiene off.
 """
 
 from collections.abc import Sequence

@@ -123,7 +123,7 @@ class OpenEpisode:
         )
 
     def to_json(self) -> list[Any]:
-        """A list for JSON: about 400 bytes, 1.5 kB at most for each of the key's fields and each 256 bytes of key."""
+        """A list for JSON: about 200 bytes; less than 1 kB with a Kafka key of KEY_BYTES and one long field."""
         fields = [self.seen_ms, self.first_ms, self.last_ms, self.count, self.opening_id]
         return [self.group.digest, list(self.group.shown), self.strongest.to_json(), *fields]
 
