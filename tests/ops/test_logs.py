@@ -45,6 +45,22 @@ def test_console_entries_are_plain_text_without_colours_in_a_pipe() -> None:
     assert "\x1b" not in line
 
 
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_secret_is_masked_whoever_logs_it_and_however_it_is_quoted(log_format: str) -> None:
+    secret = "hun'ter\"2"
+    code = (
+        f"secret = {secret!r}\nconfigure_logs({log_format!r}, 'debug', secrets=[secret, ''])\n"
+        "logging.getLogger('kafka').debug('Starting with %s', {'sasl_plain_password': secret})\n"
+        "log.error('refused', error=f'no user {secret}')\n"
+        "try: raise ValueError(secret)\nexcept ValueError: log.exception('failed')"
+    )
+
+    text = "\n".join(logged(code))
+
+    assert text.count("[secret]") >= 3
+    assert "hun" not in text
+
+
 def test_a_traceback_is_a_field_and_shows_no_local_variables() -> None:
     code = "password = 'hunter2'\ntry: 1 / 0\nexcept ZeroDivisionError: log.exception('failed')"
 

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     if args.source and not args.once:
         raise UsageError("--from needs --once: a file doesn't change")
     settings = load_settings()
-    configure_logs(settings.log.format, settings.log.level)
+    configure_logs(settings.log.format, settings.log.level, secrets=settings.kafka.secrets())
     use_threads(settings)
     schema = load_schema(args.schema or settings.schema_file)
     if args.once:

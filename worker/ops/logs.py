@@ -8,27 +8,34 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, MutableMapping
 from typing import Any, Literal
 
 import orjson
 import structlog
 
+Mask = Callable[[str], str]
+
+MASKED = "[secret]"
 _LIMIT = 5
 _PERIOD_S = 60.0
 
 
-def configure_logs(log_format: Literal["json", "console"] = "json", level: str = "info") -> None:
+def configure_logs(
+    log_format: Literal["json", "console"] = "json", level: str = "info", *, secrets: Collection[str] = ()
+) -> None:
     """Set up logging for this process. Calling it again replaces the earlier set-up.
 
     level: debug, info, warning or error. Other libraries' entries below warning are left out except with debug.
+    secrets: texts that never appear, whoever logs them; with debug, the Kafka client logs its whole configuration.
     """
+    mask = masking(secrets)
     least = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *(_json() if log_format == "json" else _console()),
+            *(_json(mask) if log_format == "json" else _console(mask)),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(least),
         logger_factory=(
@@ -46,14 +53,33 @@ def configure_logs(log_format: Literal["json", "console"] = "json", level: str =
     threading.excepthook = _log_thread_error
 
 
-def _json() -> list[Any]:
-    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=orjson.dumps)]
+def masking(secrets: Collection[str]) -> Mask:
+    """Replaces the secrets in a text, also where they were quoted by Python or JSON."""
+    plain = [secret for secret in secrets if secret]
+    forms = {form for text in plain for form in (text, repr(text)[1:-1], orjson.dumps(text).decode()[1:-1])}
+    longest_first = sorted(forms, key=len, reverse=True)
+
+    def mask(text: str) -> str:
+        for form in longest_first:
+            text = text.replace(form, MASKED)
+        return text
+
+    return mask
 
 
-def _console() -> list[Any]:
+def _json(mask: Mask) -> list[Any]:
+    def mask_values(_: Any, __: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        return {name: mask(value) if isinstance(value, str) else value for name, value in entry.items()}
+
+    render = structlog.processors.JSONRenderer(serializer=orjson.dumps)
+    return [structlog.processors.format_exc_info, mask_values, render]
+
+
+def _console(mask: Mask) -> list[Any]:
     # The default formatter prints every local variable, passwords included.
     plain = structlog.dev.plain_traceback
-    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+    render = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
+    return [render, lambda _, __, line: mask(line)]
 
 
 def _log_thread_error(args: threading.ExceptHookArgs) -> None:

@@ -83,3 +83,8 @@ def reveal(options: dict[str, Any]) -> dict[str, Any]:
     return {
         name: value.get_secret_value() if isinstance(value, SecretStr) else value for name, value in options.items()
     }
+
+
+def secrets_of(options: dict[str, Any]) -> list[str]:
+    """Every secret among the options, for masking: never log the result."""
+    return [value.get_secret_value() for value in options.values() if isinstance(value, SecretStr)]

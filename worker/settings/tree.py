@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from worker.settings.alerts import AlertSettings
 from worker.settings.group import Group, Name, empty_is_none
-from worker.settings.options import parse_list, parse_options, reveal
+from worker.settings.options import parse_list, parse_options, reveal, secrets_of
 
 PREFIX = "WORKER_"
 
@@ -95,6 +95,10 @@ class KafkaSettings(Group):
     def client_options(self) -> dict[str, Any]:
         """The options with their secrets in clear text: never log the result."""
         return reveal(self.options)
+
+    def secrets(self) -> list[str]:
+        """What no log may show, in clear text."""
+        return secrets_of(self.options)
 
 
 class BatchSettings(Group):

@@ -1,0 +1,104 @@
+"""Apache Kafka with TLS: a listener for SCRAM-SHA-256 and one for mutual TLS, certificates made on the spot."""
+
+import json
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
+
+from tests.brokers import ApacheBroker, free_ports
+from worker.broker.admin import close_admin
+from worker.broker.client import Connection, build_admin
+
+USER, PASSWORD = "app", "correct-horse-battery"
+KEY_PASSWORD = "staple-of-the-key"
+
+
+class Certificates:
+    """An authority, a server certificate for this machine and a client certificate, as PEM files in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        self.folder = folder
+        self.ca, self.client, self.client_key = folder / "ca.pem", folder / "client.pem", folder / "client.key"
+        self.keystore = folder / "server-keystore.pem"
+        subject = ["-subj", "/CN=test-ca", "-keyout", "ca.key", "-out", "ca.pem"]
+        self._openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject)
+        self._sign("server", ["-nodes"])
+        self._sign("client", ["-passout", f"pass:{KEY_PASSWORD}"])
+        self.keystore.write_text((folder / "server.key").read_text() + (folder / "server.pem").read_text())
+
+    def _sign(self, name: str, key_options: list[str]) -> None:
+        (self.folder / f"{name}.ext").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+        request = ["-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr"]
+        self._openssl("req", "-newkey", "rsa:2048", *key_options, *request)
+        authority = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2"]
+        self._openssl(
+            "x509", "-req", "-in", f"{name}.csr", *authority, "-extfile", f"{name}.ext", "-out", f"{name}.pem"
+        )
+
+    def _openssl(self, *arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=self.folder, check=True, capture_output=True)
+
+
+class SecureBroker(ApacheBroker):
+    """`scram` and `mutual` are the addresses of the two listeners; tests set up on the plaintext one."""
+
+    def __init__(self, home: Path, folder: Path) -> None:
+        self._secure_ports = free_ports(2)
+        self.scram, self.mutual = (f"127.0.0.1:{port}" for port in self._secure_ports)
+        self.certificates = Certificates(folder / "tls")
+        super().__init__(home, folder / "broker")
+        admin = build_admin(Connection(self.bootstrap_servers))
+        admin.alter_user_scram_credentials([UserScramCredentialUpsertion(USER, ScramMechanism.SCRAM_SHA_256, PASSWORD)])
+        close_admin(admin)
+
+    def _properties(self) -> dict[str, object]:
+        plain = super()._properties()
+        scram_login = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+        return {
+            **plain,
+            "listeners": f"{plain['listeners']},SCRAM://{self.scram},MUTUAL://{self.mutual}",
+            "listener.security.protocol.map": f"{plain['listener.security.protocol.map']},SCRAM:SASL_SSL,MUTUAL:SSL",
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": self.certificates.keystore,
+            "ssl.truststore.type": "PEM",
+            "ssl.truststore.location": self.certificates.ca,
+            "listener.name.mutual.ssl.client.auth": "required",
+            "sasl.enabled.mechanisms": "SCRAM-SHA-256",
+            "listener.name.scram.scram-sha-256.sasl.jaas.config": scram_login,
+        }
+
+    def scram_settings(self, folder: Path, password: str = PASSWORD, **options: object) -> Mapping[str, str]:
+        """Settings of the worker for the SCRAM listener, the password in a file."""
+        secret = folder / "password"
+        secret.write_text(password + "\n")
+        return self._settings(
+            self.scram,
+            {
+                "security_protocol": "SASL_SSL",
+                "sasl_mechanism": "SCRAM-SHA-256",
+                "sasl_plain_username": USER,
+                "sasl_plain_password": {"file": str(secret)},
+                **options,
+            },
+        )
+
+    def mutual_settings(self, folder: Path, **options: object) -> Mapping[str, str]:
+        """Settings of the worker for the listener that wants a client certificate; its key is encrypted."""
+        secret = folder / "key-password"
+        secret.write_text(KEY_PASSWORD)
+        certificate = {
+            "ssl_certfile": str(self.certificates.client),
+            "ssl_keyfile": str(self.certificates.client_key),
+            "ssl_password": {"file": str(secret)},
+        }
+        return self._settings(self.mutual, {"security_protocol": "SSL", **certificate, **options})
+
+    def _settings(self, address: str, options: Mapping[str, object]) -> Mapping[str, str]:
+        given = {"ssl_cafile": str(self.certificates.ca), "session_timeout_ms": 6000, **options}
+        return {
+            "WORKER_KAFKA__BOOTSTRAP_SERVERS": address,
+            "WORKER_KAFKA__OPTIONS": json.dumps({key: value for key, value in given.items() if value is not None}),
+        }
