@@ -47,17 +47,18 @@ def test_console_entries_are_plain_text_without_colours_in_a_pipe() -> None:
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
 def test_a_secret_is_masked_whoever_logs_it_and_however_it_is_quoted(log_format: str) -> None:
-    secret = "hun'ter\"2"
+    secret = "hun'tör\"2"
     code = (
         f"secret = {secret!r}\nconfigure_logs({log_format!r}, 'debug', secrets=[secret, ''])\n"
         "logging.getLogger('kafka').debug('Starting with %s', {'sasl_plain_password': secret})\n"
+        "logging.getLogger('kafka').debug('Sending %s', secret.encode())\n"
         "log.error('refused', error=f'no user {secret}')\n"
         "try: raise ValueError(secret)\nexcept ValueError: log.exception('failed')"
     )
 
     text = "\n".join(logged(code))
 
-    assert text.count("[secret]") >= 3
+    assert text.count("[secret]") >= 4
     assert "hun" not in text
 
 

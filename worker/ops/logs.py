@@ -54,9 +54,12 @@ def configure_logs(
 
 
 def masking(secrets: Collection[str]) -> Mask:
-    """Replaces the secrets in a text, also where they were quoted by Python or JSON."""
-    plain = [secret for secret in secrets if secret]
-    forms = {form for text in plain for form in (text, repr(text)[1:-1], orjson.dumps(text).decode()[1:-1])}
+    """Replaces the secrets in a text, also where Python or JSON quoted them, as text or as bytes."""
+    forms = {
+        form
+        for text in filter(None, secrets)
+        for form in (text, repr(text)[1:-1], repr(text.encode())[2:-1], orjson.dumps(text).decode()[1:-1])
+    }
     longest_first = sorted(forms, key=len, reverse=True)
 
     def mask(text: str) -> str:
