@@ -84,7 +84,14 @@ class ScoresFile:
             ("model_version", pa.string()),
         ]
         self._schema = pa.schema([*fields, ("label", pa.int8())] if labelled else fields)
-        self._writer = pq.ParquetWriter(folder / SCORES_FILE, self._schema, compression="zstd", compression_level=1)
+        self._writer = pq.ParquetWriter(
+            folder / SCORES_FILE,
+            self._schema,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=["model_version", "threshold", "partition"],  # what repeats; half the time and space
+            column_encoding={"index": "DELTA_BINARY_PACKED", "event_time": "DELTA_BINARY_PACKED"},
+        )
         self._batches: list[Any] = []
         self._rows = 0
 

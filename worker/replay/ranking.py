@@ -16,7 +16,7 @@ UNKNOWN, NORMAL, ANOMALOUS = 0, 1, 2
 """What a record is labelled as."""
 
 MOST_DISTINCT = 1 << 18
-_BUFFER = 1 << 16
+_BUFFER = 1 << 18
 
 
 class ScoreTable:
