@@ -1,1 +1,5 @@
 """The record loop."""
+
+import pytest
+
+pytest.register_assert_rewrite("tests.stream.stage")

@@ -98,7 +98,7 @@ def test_a_second_process_with_the_same_transactional_id_ends_the_first() -> Non
         zombie.loop.step()
     zombie.loop._collect()
     zombie.loop._process()
-    stage.broker.leave(zombie.consumer)
+    zombie.die()
     owner = stage.worker("same")
     owner.loop.step()
 
