@@ -1,8 +1,9 @@
 """Records of files or topics as batches of messages, in input order, as the live worker would get them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import count, islice, repeat
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -29,6 +30,9 @@ class Line(NamedTuple):
     headers: Headers
     row: int
     label: Label
+
+
+_line_of: Callable[[Iterable[Any]], Line] = partial(tuple.__new__, Line)  # Line._make is Python code for each record
 
 
 class Reader:
@@ -76,7 +80,8 @@ class Reader:
         keys, labels = self._look_inside(values)
         partitions, offsets = self._place(keys, len(values))
         topics, times, headers = repeat(self._topic), repeat(NO_TIMESTAMP), repeat(())
-        return list(map(Line._make, zip(topics, partitions, offsets, times, keys, values, headers, indices, labels)))  # noqa: B905  repeat() has no end
+        columns = zip(topics, partitions, offsets, times, keys, values, headers, indices, labels)  # noqa: B905  repeat() has no end
+        return list(map(_line_of, columns))
 
     def _look_inside(self, values: list[bytes]) -> tuple[Iterable[bytes | None], Iterable[Label]]:
         if self._labels is None and self._key_field is None:
