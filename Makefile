@@ -51,7 +51,7 @@ test-kafka: $(READY)  ## the broker tests on Apache Kafka (KAFKA_HOME=… and Ja
 
 chaos: $(READY)  ## kill, freeze and rebalance real workers on Apache Kafka (ROUNDS=20 SEED=1 DELIVERY=exactly_once)
 	@$(BIN)/python -m tests.chaos $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED)) \
-		$(if $(DELIVERY),--delivery $(DELIVERY))
+		$(if $(DELIVERY),--delivery $(DELIVERY)) $(if $(FAULT),--fault $(FAULT))
 
 check: $(READY)  ## lint, format, types and layers; changes nothing
 	$(BIN)/ruff check

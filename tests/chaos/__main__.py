@@ -11,7 +11,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from random import Random
 
 
 def arguments() -> argparse.Namespace:
@@ -21,6 +20,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--delivery", choices=["exactly_once", "at_least_once"], default="exactly_once")
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--outage-s", type=float, default=60.0, help="length of the last outage; 0 = none")
+    parser.add_argument("--fault", help="this one in each round, by its function's name")
     return parser.parse_args()
 
 
@@ -32,9 +32,13 @@ def main() -> int:
         print("error: make chaos needs Apache Kafka 4 (KAFKA_HOME=… with libs/) and Java 17 on PATH", file=sys.stderr)
         return 1
     from tests.chaos.crowd import Crowd
-    from tests.chaos.faults import draw
+    from tests.chaos.faults import FAULTS
     from tests.chaos.run import Failed, Run, outage
 
+    only = {fault.__name__: fault for fault in FAULTS}
+    if given.fault and given.fault not in only:
+        print(f"error: no fault {given.fault!r}; there are: {', '.join(only)}", file=sys.stderr)
+        return 2
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     print(f"chaos: {given.rounds} rounds, {given.delivery}, {given.workers} workers, seed {given.seed}, in {folder}")
     started = time.monotonic()
@@ -46,7 +50,7 @@ def main() -> int:
             try:
                 run.settle("start")
                 for done in range(given.rounds):
-                    run.round(done + 1, given.seed + done, draw(Random(given.seed + done)))
+                    run.round(done + 1, given.seed + done, only.get(given.fault))
                 done = given.rounds
                 if given.outage_s:
                     run.round(done + 1, given.seed, outage(given.outage_s))

@@ -74,10 +74,10 @@ class Crowd:
         return [member for member in self.members if member.process.process.poll() is not None]
 
     def close(self) -> None:
-        """Ends everything."""
+        """Ends everything; logs and the broker's data stay."""
         self.traffic.close()
         self.site.close()
-        self.broker.close()
+        self.broker.kill()
 
 
 class Traffic:

@@ -83,6 +83,14 @@ def kill_the_broker(crowd: Crowd, witness: Witness, rng: Random) -> str:
     return f"kill -9 of the broker, back after {time.monotonic() - killed:.1f} s"
 
 
+def keep_the_broker_away(crowd: Crowd, witness: Witness, rng: Random) -> str:
+    """Away for longer than a transaction may take: whether the last one was committed is not known for a while."""
+    crowd.broker.kill()
+    time.sleep(seconds := rng.uniform(10.0, 13.0))
+    crowd.broker.restart()
+    return f"kill -9 of the broker, away for {seconds:.1f} s"
+
+
 def freeze_the_broker(crowd: Crowd, witness: Witness, rng: Random) -> str:
     """A broker that doesn't answer for a while."""
     seconds = rng.uniform(0.5, 4.0)
@@ -121,8 +129,9 @@ FAULTS: Mapping[Fault, int] = {
     terminate: 3,
     freeze_shortly: 2,
     freeze_beyond_the_session: 2,
-    replace_the_frozen: 1,
+    replace_the_frozen: 2,
     kill_the_broker: 2,
+    keep_the_broker_away: 1,
     freeze_the_broker: 2,
     storm: 3,
     slow_reader: 1,

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.chaos.crowd import Crowd, Member, cpu_s, wait_until
-from tests.chaos.faults import Fault, Misbehaved
+from tests.chaos.faults import Fault, Misbehaved, draw
 from tests.chaos.oracle import Verdict, judge
 from tests.chaos.shadow import Shadow
 from tests.chaos.witness import Witness
@@ -50,11 +50,11 @@ class Run:
     ) -> None:
         self._witness.close()
 
-    def round(self, number: int, seed: int, fault: Fault) -> None:
-        """One fault. Raises Failed."""
-        started = time.monotonic()
+    def round(self, number: int, seed: int, fault: Fault | None = None) -> None:
+        """One fault, by default one that is drawn. Raises Failed."""
+        started, rng = time.monotonic(), Random(seed)
         try:
-            what = fault(self._crowd, self._witness, Random(seed))
+            what = (fault or draw(rng))(self._crowd, self._witness, rng)
         except Misbehaved as error:
             raise Failed(f"round {number} (seed {seed}): {error}") from error
         hurt = time.monotonic()

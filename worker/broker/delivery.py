@@ -114,11 +114,13 @@ class ExactlyOnce:
             raise
 
     def _is_committed(self, next_offsets: Mapping[Partition, int]) -> bool:
-        """Whether the transaction of unknown outcome was this one and was committed."""
+        """Whether the transaction of unknown outcome held this one and was committed.
+
+        It may have held partitions that were revoked since: what is left of the batch was committed all the same.
+        """
         committed = self._consumer.committed(next_offsets)
-        same = self._unsure == next_offsets
-        self._unsure = None
-        return same and dict(committed) == dict(next_offsets)
+        unsure, self._unsure = self._unsure or {}, None
+        return next_offsets.items() <= unsure.items() and dict(committed) == dict(next_offsets)
 
     def close(self, timeout_s: float) -> None:
         """See Delivery.close."""
