@@ -36,7 +36,7 @@ kind = "boolean"
 
 def make_messages(count: int) -> list[Message]:
     """Card payments with 8 fields, ~150 bytes each."""
-    draw = random.Random(0)  # noqa: S311 - a seeded sample
+    draw = random.Random(0)
     values = (
         {
             "time": f"2026-03-{1 + i % 28:02d}T{i % 24:02d}:{i % 60:02d}:31.{i % 1000:03d}Z",
@@ -76,9 +76,9 @@ def main() -> None:
         "vectorize": lambda: vectorizer.transform(decoded),
         "decode + vectorize": lambda: vectorizer.transform(decode(messages, max_bytes=1_000_000)),
     }
-    print(f"{sum(map(len, values)) / BATCH:.0f} bytes a record, {BATCH} records a batch")  # noqa: T201
+    print(f"{sum(map(len, values)) / BATCH:.0f} bytes a record, {BATCH} records a batch")
     for name, step in steps.items():
-        print(f"{name:20s} {best(step) / BATCH * 1e6:6.3f} us a record")  # noqa: T201
+        print(f"{name:20s} {best(step) / BATCH * 1e6:6.3f} us a record")
 
 
 if __name__ == "__main__":
