@@ -71,7 +71,7 @@ $(SAMPLE): $(READY)
 	@$(BIN)/python -m worker.demo.sample $@
 
 bench: $(READY)  ## measure the record path
-	@for part in features scorer record_path; do echo "== $$part"; $(BIN)/python -m benchmarks.$$part || exit 1; done
+	@for part in features scorer thresholds replay record_path; do echo "== $$part"; $(BIN)/python -m benchmarks.$$part || exit 1; done
 
 up:  ## Kafka, worker and trainer in containers
 	docker compose --file deploy/compose.yaml up --build --detach

@@ -4,17 +4,17 @@ import itertools
 from collections.abc import Callable, Iterator
 
 import pytest
+import torch
 
 from tests.brokers import JOIN_FAST, KAFKA_HOME, Broker, start_broker
 from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
 
 _numbers = itertools.count()
+torch.set_num_threads(1)  # as the worker does; more threads only spin on networks of this size
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    import torch
-
     no_gpu = pytest.mark.skip(reason="needs a CUDA device")
     skip = pytest.mark.skip(reason="needs Apache Kafka: set KAFKA_HOME (make test-kafka)")
     for item in items:

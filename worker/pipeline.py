@@ -30,7 +30,7 @@ _place = attrgetter("topic", "partition")
 
 
 class Model:
-    """A bundle made ready to score on one device; read only, so it can be built on any thread."""
+    """A bundle made ready to score on one device. Built on any thread, used by one at a time: a scorer has buffers."""
 
     def __init__(
         self,

@@ -172,7 +172,7 @@ class GroupConsumer:
             places = ", ".join(f"{p.topic}[{p.partition}] at {offset}" for p, offset in sorted(offsets.items()))
             raise OffsetOutOfRange(
                 f"the next offset to read is no longer in the log: {places}; records were deleted before they were "
-                "read. Choose where to go on with kafka.out_of_range (earliest or latest)"
+                "read. Choose where to go on with WORKER_KAFKA__OFFSET_OUT_OF_RANGE (earliest or latest)"
             )
         self._move(self._out_of_range, offsets)
 

@@ -82,6 +82,7 @@ class TopicReader:
                     wanted = records[: bisect_left(records, ends[partition], key=attrgetter("offset"))]
                     if wanted:
                         yield wanted
+                        heard = time.monotonic()  # the time that the caller took is no silence
             finished = [partition for partition, end in ends.items() if self._position(partition) >= end]
             for partition in finished:
                 del ends[partition]
