@@ -104,7 +104,7 @@ def test_everything_in_order_exits_0(
     found = verdicts(capsys)
 
     assert {(code, verdict) for code, verdict, _ in found.values()} == {(0, "ok")}
-    assert list(found) == ["settings", "device", "schema", "model store", "broker", "topics"]
+    assert list(found) == ["settings", "device", "schema", "model store", "suppression", "broker", "topics"]
     assert found["model store"][2] == f"models: version {version} is sound and fits the schema"
     assert f"{topic} (3 partitions)" in found["topics"][2]
 
@@ -158,6 +158,21 @@ def test_a_model_of_another_schema_is_refused_with_both_fingerprints(
     assert verdict == "FAILED"
     assert parse_schema(SCHEMA).fingerprint in text
     assert parse_schema(other).fingerprint in text
+
+
+def test_suppression_rules_are_read(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_model(place)
+    monkeypatch.setenv("WORKER_ALERTS__SUPPRESSION_FILE", "rules.toml")
+    (place / "rules.toml").write_text('[rules.tests]\nfield = "country"\nvalues = ["XX"]\n')
+    good = verdicts(capsys)["suppression"]
+    (place / "rules.toml").write_text('[rules.tests]\nfeild = "country"\n')
+    broken = verdicts(capsys)["suppression"]
+
+    assert good[1:] == ("ok", "rules.toml: 1 rules")
+    assert broken[:2] == (1, "FAILED")
+    assert "tests" in broken[2]
 
 
 def test_a_broken_model_is_found(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""`worker check`: settings, device, schema, model store, broker and topics, each with what to do about it."""
+"""`worker check`: settings, device, schema, model store, rules, broker and topics, each with what to do about it."""
 
 import argparse
 import contextlib
@@ -32,7 +32,7 @@ def run(_: argparse.Namespace) -> int:
     except SettingsError as error:
         for line in str(error).splitlines():
             _say("FAILED", "settings", line)
-        for name in ("device", "schema", "model store", "broker", "topics"):
+        for name in ("device", "schema", "model store", "suppression", "broker", "topics"):
             _say("skipped", name, "the settings come first")
         return 1
     _say("ok", "settings", "all values are valid")
@@ -41,6 +41,7 @@ def run(_: argparse.Namespace) -> int:
         ("device", checks.device),
         ("schema", checks.schema),
         ("model store", checks.model_store),
+        ("suppression", checks.suppression),
         ("broker", checks.broker),
         ("topics", checks.topics),
     )
@@ -106,6 +107,18 @@ class Checks:
             return f"{root}: version {version} is sound; the schema to compare it with is not"
         bundle.require_schema(self.known_schema)
         return f"{root}: version {version} is sound and fits the schema"
+
+    def suppression(self) -> str:
+        """The file with suppression rules is valid and names fields that the schema has."""
+        path = self.settings.alerts.suppression_file
+        if path is None:
+            return "no rules"
+        from worker.detect.suppress import load_suppression
+
+        rules = load_suppression(path)
+        if self.known_schema is not None:
+            rules.require_fields(tuple(field.name for field in self.known_schema.encoded))
+        return f"{path}: {len(rules.rules)} rules"
 
     def broker(self) -> str:
         """At least one bootstrap server answers, and the client gets in."""
