@@ -60,7 +60,8 @@ def main() -> int:
     finally:
         crowd.close()
     if failure:
-        print(f"FAILED: {failure}\nlogs: {folder}; again: make chaos ROUNDS={done + 1} SEED={given.seed}", flush=True)
+        again = f"make chaos ROUNDS={done + 1} SEED={given.seed} DELIVERY={given.delivery}"
+        print(f"FAILED: {failure}\nlogs and the broker's data: {folder}; again: {again}", flush=True)
         return 1
     shutil.rmtree(folder, ignore_errors=True)
     return 0
