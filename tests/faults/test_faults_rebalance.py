@@ -1,18 +1,53 @@
 """Rebalances: what was polled and not committed is read again, by whoever has the partition then."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, NamedTuple
 
 import pytest
 
 from tests.brokers import eventually, produce
 from tests.worlds import take
+from worker.broker.assignors import ASSIGNORS, Assignor
 from worker.broker.client import Connection
 from worker.broker.consumer import GroupConsumer
 from worker.records import Outgoing, Partition
 
-pytestmark = pytest.mark.broker
+
+class Member(NamedTuple):
+    """What an assignor is told of a member."""
+
+    member_id: str
+    group_instance_id: str | None
+    metadata: Any
 
 
+@dataclass(frozen=True)
+class Topics:
+    """What an assignor asks of the cluster."""
+
+    partitions: int
+
+    def partitions_for_topic(self, topic: str) -> set[int]:
+        return set(range(self.partitions))
+
+
+@pytest.mark.parametrize("assignor", list(ASSIGNORS))
+@pytest.mark.parametrize("kinds", list(product([True, False], repeat=3)))
+def test_every_member_gets_partitions_whatever_the_order_of_static_and_dynamic_ones(
+    assignor: Assignor, kinds: tuple[bool, ...]
+) -> None:
+    chosen = ASSIGNORS[assignor]
+    subscription = chosen.metadata({"in"})
+    members = [Member(f"m{i}", f"static-{i}" if static else None, subscription) for i, static in enumerate(kinds)]
+
+    assigned = chosen.assign(Topics(6), members)
+
+    assert [len(assigned[member.member_id].partitions()) for member in members] == [2, 2, 2]
+
+
+@pytest.mark.broker
 @pytest.mark.parametrize("committed", [0, 2])
 def test_a_partition_that_was_taken_away_and_given_back_goes_on_at_its_committed_offset(
     connection: Connection, make_topic: Callable[[int], str], group: str, committed: int

@@ -12,10 +12,11 @@ from tests import traffic
 from tests.brokers import eventually, produce, read_all
 from tests.stream.stage import Guarantee, Stage, Worker, assert_as_undisturbed
 from worker.broker.admin import ensure_topics
+from worker.broker.assignors import Assignor
 from worker.broker.base import Consumer, RangeReader
 from worker.broker.client import Connection
 from worker.broker.compacted import ensure_compacted
-from worker.broker.consumer import Assignor, GroupConsumer
+from worker.broker.consumer import GroupConsumer
 from worker.broker.delivery import AtLeastOnce, ExactlyOnce
 from worker.broker.producer import AcknowledgedProducer, TransactionalKafkaProducer
 from worker.broker.ranges import TopicReader

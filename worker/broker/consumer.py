@@ -7,11 +7,9 @@ from typing import Any, Final, Literal
 
 from kafka import ConsumerRebalanceListener, TopicPartition
 from kafka import errors as kafka_errors
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
-from kafka.coordinator.assignors.range import RangePartitionAssignor
-from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from kafka.structs import MemberState, OffsetAndMetadata
 
+from worker.broker.assignors import ASSIGNORS, Assignor
 from worker.broker.base import Changes, Polled
 from worker.broker.client import Connection, build_consumer
 from worker.broker.deadline import bounded
@@ -21,14 +19,8 @@ from worker.records import Partition
 
 Start = Literal["earliest", "latest"]
 OutOfRange = Literal["stop", "earliest", "latest"]
-Assignor = Literal["range", "roundrobin", "cooperative-sticky"]
 
 _COMMIT_TIMEOUT_S: Final = 15.0
-_ASSIGNORS: Final[Mapping[Assignor, Any]] = {
-    "range": RangePartitionAssignor,
-    "roundrobin": RoundRobinPartitionAssignor,
-    "cooperative-sticky": CooperativeStickyAssignor,
-}
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python ships no types
@@ -109,7 +101,7 @@ class GroupConsumer:
             connection,
             group_id=group_id,
             group_instance_id=instance_id,
-            partition_assignment_strategy=[_ASSIGNORS[assignor]],
+            partition_assignment_strategy=[ASSIGNORS[assignor]],
             **isolation,
         )
         with translated("subscribing"):

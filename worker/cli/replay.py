@@ -89,14 +89,14 @@ def _rate(text: str) -> float:
 def run(args: argparse.Namespace) -> int:
     """See HELP."""
     from worker.cli.replay_job import Job
-    from worker.cli.wiring import use_threads
+    from worker.cli.wiring import tune_process
     from worker.replay.gates import failed_gates, parse_gate
     from worker.settings import load_settings
 
     _check_usage(args)
     under, over = [list(map(parse_gate, gates)) for gates in (args.fail_under, args.fail_over)]
     settings = load_settings()
-    use_threads(settings)
+    tune_process(settings)
     job = Job(settings, args)
     folder = Path(args.out)
     folder.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """See HELP."""
-    from worker.cli.wiring import use_threads
+    from worker.cli.wiring import tune_process
     from worker.errors import UsageError
     from worker.features.schema import load_schema
     from worker.ops.logs import configure_logs
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--from needs --once: a file doesn't change")
     settings = load_settings()
     configure_logs(settings.log.format, settings.log.level, secrets=settings.kafka.secrets())
-    use_threads(settings)
+    tune_process(settings)
     schema = load_schema(args.schema or settings.schema_file)
     if args.once:
         return _once(settings, schema, args.source)

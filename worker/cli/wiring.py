@@ -1,5 +1,6 @@
 """From settings to objects: what more than one command needs."""
 
+import gc
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
@@ -22,17 +23,25 @@ POLICIES: Mapping[str, Callable[[FloatArray, float, int], ThresholdPolicy]] = {
     "plain": SlidingQuantile,
 }
 
+GC_THRESHOLD = 100_000  # new objects between two collections
+
 
 def utc_now() -> str:
     """The wall clock as RFC 3339, UTC, milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def use_threads(settings: Settings) -> None:
-    """Bound the threads of the model: by default PyTorch takes every core and spins, and starves its neighbours."""
+def tune_process(settings: Settings) -> None:
+    """Bound the model's threads, and make the cyclic garbage collector rare.
+
+    By default PyTorch takes every core and spins, and starves its neighbours. Batches make hundreds of thousands of
+    objects that never form cycles: at its default threshold the collector walks them again and again.
+    """
     import torch
 
     torch.set_num_threads(settings.cpu_threads)
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 20, 20)
 
 
 def connection(settings: Settings, client_id: str = "anomaly-worker") -> Connection:

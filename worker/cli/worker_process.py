@@ -16,7 +16,7 @@ from worker.broker.delivery import AtLeastOnce, ExactlyOnce
 from worker.broker.producer import AcknowledgedProducer, TransactionalKafkaProducer
 from worker.broker.ranges import TopicReader
 from worker.cli.observe import Observer
-from worker.cli.wiring import connection, make_pipeline, model_builder, model_store, use_threads, utc_now
+from worker.cli.wiring import connection, make_pipeline, model_builder, model_store, tune_process, utc_now
 from worker.errors import TransientError, WorkerError
 from worker.features.schema import load_schema
 from worker.model.bundle import Bundle
@@ -62,7 +62,7 @@ class WorkerProcess:
     def run(self) -> int:
         """0 after a drain; FatalError otherwise."""
         settings = self._settings
-        use_threads(settings)
+        tune_process(settings)
         schema = load_schema(settings.schema_file)
         build = model_builder(settings)
 

@@ -1,8 +1,9 @@
 """JSON objects to the model's input: float32 numbers and int32 codes, column by column."""
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -105,28 +106,32 @@ class Vectorizer:
         return np.where(clock.missing, times, clock.numbers)
 
 
-class _Table(dict[Any, int]):
-    """Value to code; what is not listed gets `unlisted(value)`."""
+class _Table:
+    """Value to code. What is not listed gets `unlisted`, or its hash bucket where there are several."""
 
-    def __init__(self, codes: Mapping[Any, int], unlisted: Callable[[Any], int] = lambda _: UNKNOWN_CODE) -> None:
-        super().__init__(codes)
+    def __init__(self, codes: Mapping[Any, int], unlisted: int = UNKNOWN_CODE, buckets: int = 1) -> None:
+        self._codes = dict(codes)
         self._unlisted = unlisted
+        self._buckets = buckets
 
-    def __missing__(self, value: Any) -> int:
-        return self._unlisted(value)
+    def __getitem__(self, value: Any) -> int:
+        code = self._codes.get(value)
+        return code if code is not None else self._unlisted + _bucket(value, self._buckets)
+
+    def all_of(self, values: Sequence[Any]) -> Iterator[int]:
+        """The codes of values that this table is for; no Python code runs for each unless it has to be hashed."""
+        if self._buckets == 1:
+            return map(self._codes.get, values, repeat(self._unlisted))
+        return map(self.__getitem__, values)
 
 
 def _tables(column: CodeColumn) -> dict[type, _Table]:
     # One table per JSON type, for in Python 1, 1.0 and True are the same key.
-    def unlisted(value: Any) -> int:
-        if column.spare == 0:
-            return UNKNOWN_CODE
-        return MISSING_CODE + 1 + _bucket(value, column.spare)
-
+    unlisted = MISSING_CODE + 1 if column.spare else UNKNOWN_CODE
     codes: dict[type, dict[Any, int]] = {kind: {None: MISSING_CODE} for kind in (str, int, bool)}
     for index, value in enumerate(column.values):
         codes[type(value)][value] = column.first + index
-    return {kind: _Table(known, unlisted) for kind, known in codes.items()}
+    return {kind: _Table(known, unlisted, max(column.spare, 1)) for kind, known in codes.items()}
 
 
 def _bucket(value: Any, buckets: int) -> int:
@@ -139,6 +144,6 @@ def _bucket(value: Any, buckets: int) -> int:
 def _look_up(tables: Mapping[type, _Table], values: Sequence[Any], types: Set[type]) -> NDArray[np.int32]:
     if len(types) <= 1:
         table = tables[next(iter(types), str)]
-        return np.fromiter(map(table.__getitem__, values), np.int32, len(values))
+        return np.fromiter(table.all_of(values), np.int32, len(values))
     codes = (MISSING_CODE if value is None else tables[type(value)][value] for value in values)
     return np.fromiter(codes, np.int32, len(values))
