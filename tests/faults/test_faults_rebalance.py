@@ -29,11 +29,11 @@ class Topics:
 
     partitions: int
 
-    def partitions_for_topic(self, topic: str) -> set[int]:
+    def partitions_for_topic(self, topic: str) -> set[int]:  # noqa: ARG002  # all topics are alike
         return set(range(self.partitions))
 
 
-@pytest.mark.parametrize("assignor", list(ASSIGNORS))
+@pytest.mark.parametrize("assignor", ["range", "roundrobin"])
 @pytest.mark.parametrize("kinds", list(product([True, False], repeat=3)))
 def test_every_member_gets_partitions_whatever_the_order_of_static_and_dynamic_ones(
     assignor: Assignor, kinds: tuple[bool, ...]
