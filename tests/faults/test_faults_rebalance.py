@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.brokers import eventually, produce
-from tests.worlds import take
+from tests.worlds import Guarantee, KafkaWorld, next_offsets, numbered, take
 from worker.broker.assignors import ASSIGNORS, Assignor
 from worker.broker.client import Connection
 from worker.broker.consumer import GroupConsumer
+from worker.errors import CommitRefused
 from worker.records import Outgoing, Partition
 
 
@@ -74,3 +75,25 @@ def test_a_partition_that_was_taken_away_and_given_back_goes_on_at_its_committed
     assert list(found.values()) == [list(range(committed, 4))] * 2
     first.close(2.0)
     guest.close(2.0)
+
+
+@pytest.mark.broker
+@pytest.mark.kafka
+@pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
+def test_a_member_that_knows_it_was_thrown_out_can_not_commit_either(
+    connection: Connection, guarantee: Guarantee
+) -> None:
+    world = KafkaWorld(connection, fences_stale_members=True)
+    topic, out, group = world.topic(), world.topic(), world.group()
+    world.append(numbered(topic, 1))
+    consumer = world.consumer(topic, group, read_committed=True)
+    offsets = next_offsets(take(consumer, 1))
+    delivery = world.delivery(guarantee, consumer)
+    world.expel(consumer, group)
+    eventually(lambda: not consumer.is_member(), 10, "the heartbeat tells it")
+
+    with pytest.raises(CommitRefused):
+        delivery.publish([Outgoing(out, None, b"late")], offsets)
+
+    assert consumer.committed([Partition(topic, 0)]) == {Partition(topic, 0): None}
+    world.close()

@@ -15,7 +15,15 @@ from worker.broker.client import Connection, build_producer
 from worker.broker.consumer import as_kafka_offsets
 from worker.broker.deadline import bounded
 from worker.broker.translate import translate, translated
-from worker.errors import BrokerUnavailable, DeliveryError, FatalError, Fenced, RecordTooLarge, WorkerError
+from worker.errors import (
+    BrokerUnavailable,
+    CommitRefused,
+    DeliveryError,
+    FatalError,
+    Fenced,
+    RecordTooLarge,
+    WorkerError,
+)
 from worker.records import Outgoing, Partition
 
 _TOO_LARGE: Final = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
@@ -146,7 +154,10 @@ class TransactionalKafkaProducer:
                 raise BrokerUnavailable(f"the transaction took too long and was aborted: {error}") from error
             raise
 
-    def _transact(self, outgoing: Sequence[Outgoing], offsets: Mapping[Partition, int], membership: object) -> None:
+    def _transact(self, outgoing: Sequence[Outgoing], offsets: Mapping[Partition, int], membership: Any) -> None:
+        if membership.generation_id < 0:
+            # The broker takes offsets of nobody's member unchecked: a worker that woke up late would commit them.
+            raise CommitRefused("this process is not a member of its group any more")
         with translated("beginning a transaction"):
             self._client.begin_transaction()
         try:
