@@ -62,12 +62,12 @@ def test_a_short_demo_finds_what_was_planted_and_leaves_nothing_behind(tmp_path:
 def test_an_interrupted_demo_takes_its_processes_and_files_with_it(tmp_path: Path, number: signal.Signals) -> None:
     with start(tmp_path, "--seconds", "60") as demo:
         read_until(demo, "history")
-        eventually(lambda: len(children(demo.pid)) == 2, 30.0, "broker and train run")
+        eventually(lambda: len(children(demo.pid)) == 2, 120.0, "broker and train run")
         started = children(demo.pid)
 
         demo.send_signal(number)
 
-        assert demo.wait(60) == 130
+        assert demo.wait(120) == 130
         eventually(lambda: not any(running(pid) for pid in started), 10.0, "broker and train are gone")
         assert list(tmp_path.iterdir()) == []
 

@@ -25,7 +25,8 @@ def run(args: argparse.Namespace) -> int:
     from worker.demo.tour import Tour, TourOptions
 
     logging.getLogger("kafka").setLevel(logging.ERROR)  # what matters is raised; the rest would tear the picture
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background job inherits an ignored SIGINT
+        signal.signal(number, _interrupt)
     options = TourOptions(seconds=args.seconds, seed=args.seed, rate=args.rate, keep=args.keep)
     return 0 if Tour(options, Screen()).run() else 1
 
