@@ -49,7 +49,7 @@ _RESERVED: Final = {
     "group_id": "kafka.group_id",
     "transactional_id": "delivery",
     "enable_auto_commit": "nothing: offsets are committed after the results are acknowledged",
-    "auto_offset_reset": "kafka.start and kafka.out_of_range",
+    "auto_offset_reset": "WORKER_KAFKA__START_FROM and WORKER_KAFKA__OFFSET_OUT_OF_RANGE",
     "acks": "nothing: every in-sync replica has to acknowledge",
     "kafka_client": "nothing",
     "key_deserializer": "nothing",

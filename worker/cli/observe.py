@@ -7,7 +7,7 @@ from itertools import groupby
 import structlog
 
 from worker.broker.base import Consumer
-from worker.errors import TransientError
+from worker.errors import DeliveryError, TransientError
 from worker.ops.health import Health
 from worker.ops.metrics import Metrics
 from worker.pipeline import Pipeline
@@ -118,7 +118,8 @@ class Observer(Events):
 
     def retrying(self, error: TransientError, attempt: int) -> None:
         """See Events."""
-        self._metrics.broker_retries.inc()
+        failed = isinstance(error, DeliveryError)
+        (self._metrics.delivery_failures if failed else self._metrics.broker_retries).inc()
         self._log.warning("retrying, nothing is lost", attempt=attempt, error=str(error), kind=type(error).__name__)
 
     def dropped(self, records: int, why: str) -> None:
