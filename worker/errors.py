@@ -15,6 +15,8 @@ WorkerError
     ├── DataError            a file or topic that can't be read or learned from
     ├── BundleError          a model version that is broken, foreign or of another schema
     ├── StoreError           the model store can't be read or written
+    │   ├── StoreUnavailable     not reachable, or no room, for now: a process that runs goes on and looks again later
+    │   └── StoreConflict        somebody else was faster: read the store again and decide anew
     ├── OffsetOutOfRange     the committed offset no longer exists; the operator decides
     ├── Fenced               another process took over this one's transactional id
     └── BreakerTripped       too much of the stream is invalid: exit 3, offsets kept
@@ -108,6 +110,14 @@ class BundleError(FatalError):
 
 class StoreError(FatalError):
     """The model store can't be read or written."""
+
+
+class StoreUnavailable(StoreError):
+    """The model store can't be reached, or has no room, for now. Only a command ends with it."""
+
+
+class StoreConflict(StoreError):
+    """Another process changed the model store in between. Nothing was written."""
 
 
 class OffsetOutOfRange(FatalError):

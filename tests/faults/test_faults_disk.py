@@ -12,7 +12,7 @@ import pytest
 
 from tests import traffic
 from worker.errors import StoreError
-from worker.model.store import ModelStore
+from worker.model.store import Mark, ModelStore, Status
 
 DISK_BYTES, FILE_BYTES = 64 << 10, 4096
 FULL = r"can't be written .*(No space left on device|File too large)"
@@ -90,7 +90,7 @@ def test_a_full_disk_keeps_the_name_of_the_model_in_force(disk: Disk) -> None:
     before = (store.root / "current.json").read_bytes()
 
     with disk.full(), pytest.raises(StoreError, match=FULL):
-        store._write_pointer("another", ["x" * FILE_BYTES])
+        store.mark("another", Mark(Status.CANDIDATE, traffic.CREATED, "trainer", "x" * FILE_BYTES))
 
     assert (store.root / "current.json").read_bytes() == before
     assert [path.name for path in store.root.iterdir() if path.name.startswith(".")] == []

@@ -1,14 +1,17 @@
-"""A bundle: all that one model version is, as two plain files.
+"""A bundle: all that one model version is, as plain files.
 
     manifest.json         schema, vocabularies, scales, architecture, report, sha256 of every file and of itself
-    weights.safetensors   the network, the calibration scores, the mean error of each field
+    weights.safetensors   the network, the calibration scores, the mean error of each field, the golden rows
+    rows.jsonl.gz         some of the records that it was fitted on, where they were kept (see worker.model.rehearsal)
 
 Nothing is unpickled. A bundle that was cut short, flipped, mixed or made for another schema is refused on load.
 The version is a hash of the content: the same fit has the same version, wherever it ran.
 """
 
+import gzip
 import hashlib
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,9 @@ from worker.errors import BundleError, SchemaError
 from worker.features.fitted import Fitted
 from worker.features.schema import Schema, parse_schema
 from worker.model.autoencoder import Autoencoder, Layout, architecture_from
+from worker.model.golden import Golden, golden_from
+from worker.model.rehearsal import ROWS, packed, unpacked
+from worker.model.scorer import Scorer
 from worker.records import FloatArray
 
 FORMAT = 1
@@ -34,7 +40,7 @@ _SELF = "manifest_sha256"
 @dataclass(frozen=True, slots=True)
 class Bundle:
     """One model version. calibration: sorted held-out scores, float64 (n,); field_errors: mean held-out squared error
-    of each field, float64 (F,), in the order of `fields`."""
+    of each field, float64 (F,), in the order of `fields`; rows_file: the rehearsal rows, packed."""
 
     version: str
     created_at: str
@@ -45,6 +51,13 @@ class Bundle:
     fields: tuple[str, ...]
     field_errors: FloatArray
     report: dict[str, Any]
+    golden: Golden | None = None
+    rows_file: bytes = b""
+
+    @property
+    def rehearsal(self) -> tuple[dict[str, Any], ...]:
+        """Some of the records that it was fitted on, reduced to what the model sees; unpacked at each call."""
+        return unpacked(self.rows_file)
 
     def require_schema(self, schema: Schema) -> None:
         """BundleError, naming both fingerprints, where this bundle was made for another schema."""
@@ -75,21 +88,45 @@ def pack(
     calibration: FloatArray,
     field_errors: FloatArray,
     report: dict[str, Any],
+    golden: Golden | None = None,
+    rehearsal: Sequence[Mapping[str, Any]] = (),
 ) -> Bundle:
     """Make a bundle; its version follows from its content."""
-    bundle = Bundle(
-        "", created_at, schema, fitted, network, np.sort(calibration), field_names(fitted), field_errors, report
+    return _named(
+        Bundle(
+            version="",
+            created_at=created_at,
+            schema=schema,
+            fitted=fitted,
+            network=network,
+            calibration=np.sort(calibration),
+            fields=field_names(fitted),
+            field_errors=field_errors,
+            report=report,
+            golden=golden,
+            rows_file=packed(rehearsal),
+        )
     )
-    weights = _weights(bundle)
-    content = hashlib.sha256(orjson.dumps(_content(bundle), option=orjson.OPT_SORT_KEYS) + weights).hexdigest()
-    values = {name: getattr(bundle, name) for name in Bundle.__slots__}
-    return Bundle(**{**values, "version": content[:12]})
+
+
+def with_report(bundle: Bundle, **facts: Any) -> Bundle:
+    """The same model with more facts in its report, and so a version of its own."""
+    return _named(replace(bundle, report={**bundle.report, **facts}))
+
+
+def _named(bundle: Bundle) -> Bundle:
+    digest = hashlib.sha256(orjson.dumps(_content(bundle), option=orjson.OPT_SORT_KEYS) + _weights(bundle))
+    if bundle.rows_file:
+        digest.update(gzip.decompress(bundle.rows_file))  # not the packed bytes: they differ between releases of zlib
+    return replace(bundle, version=digest.hexdigest()[:12])
 
 
 def _weights(bundle: Bundle) -> bytes:
     tensors = {f"network.{name}": value.contiguous().cpu() for name, value in bundle.network.state_dict().items()}
     tensors["calibration"] = torch.from_numpy(bundle.calibration)
     tensors["field_errors"] = torch.from_numpy(bundle.field_errors)
+    if bundle.golden is not None:
+        tensors |= bundle.golden.tensors()
     return save_tensors(tensors)
 
 
@@ -107,15 +144,17 @@ def _content(bundle: Bundle) -> dict[str, Any]:
 
 def to_files(bundle: Bundle) -> dict[str, bytes]:
     """The bundle as file name -> content; the manifest last, so that a copy that was cut short has none."""
-    weights = _weights(bundle)
+    files = {WEIGHTS: _weights(bundle)}
+    if bundle.rows_file:
+        files[ROWS] = bundle.rows_file
     manifest = {
         **_content(bundle),
         "version": bundle.version,
         "created_at": bundle.created_at,
-        "files": {WEIGHTS: hashlib.sha256(weights).hexdigest()},
+        "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
     manifest[_SELF] = _digest(manifest)
-    return {WEIGHTS: weights, MANIFEST: orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)}
+    return {**files, MANIFEST: orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)}
 
 
 def _digest(manifest: dict[str, Any]) -> str:
@@ -123,14 +162,25 @@ def _digest(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(orjson.dumps(rest, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The checked manifest of a bundle folder; BundleError where it is missing, broken or of another format."""
-    path = folder / MANIFEST
+Reader = Callable[[str], bytes]
+"""A bundle's file by name; FileNotFoundError where there is none."""
+
+
+def _read(read: Reader, name: str, where: str) -> bytes:
     try:
-        manifest = orjson.loads(path.read_bytes())
+        return read(name)
     except FileNotFoundError as error:
-        raise BundleError(f"{path}: no such file, this is not a model version") from error
-    except (orjson.JSONDecodeError, OSError) as error:
+        raise BundleError(f"{where}/{name}: no such file, this is not a whole model version") from error
+    except OSError as error:
+        raise BundleError(f"{where}/{name}: unreadable ({error})") from error
+
+
+def read_manifest(read: Reader, where: str) -> dict[str, Any]:
+    """The checked manifest of a bundle; BundleError where it is missing, broken or of another format."""
+    path = f"{where}/{MANIFEST}"
+    try:
+        manifest = orjson.loads(_read(read, MANIFEST, where))
+    except orjson.JSONDecodeError as error:
         raise BundleError(f"{path}: unreadable ({error})") from error
     if not isinstance(manifest, dict) or manifest.get(_SELF) != _digest(manifest):
         raise BundleError(f"{path}: its checksum does not match, the file was changed after it was written")
@@ -140,29 +190,29 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def load_bundle(folder: Path) -> Bundle:
+    """Read and check a bundle folder; BundleError says which file is broken and how."""
+    return read_bundle(lambda name: (folder / name).read_bytes(), str(folder))
+
+
+def read_bundle(read: Reader, where: str) -> Bundle:
     """Read and check a bundle; BundleError says which file is broken and how."""
-    manifest = read_manifest(folder)
-    path = folder / WEIGHTS
-    try:
-        blob = path.read_bytes()
-    except OSError as error:
-        raise BundleError(f"{path}: unreadable ({error})") from error
-    if hashlib.sha256(blob).hexdigest() != manifest["files"][WEIGHTS]:
-        raise BundleError(f"{path}: sha256 does not match the manifest, the file is cut short or corrupt")
+    manifest = read_manifest(read, where)
+    files = {name: _checked(read, name, digest, where) for name, digest in manifest["files"].items()}
     try:
         schema = parse_schema(manifest["schema"])
         fitted = Fitted.from_json(manifest["fitted"])
-        tensors = load_tensors(blob)
+        tensors = load_tensors(files[WEIGHTS])
         network = Autoencoder(layout_of(fitted), architecture_from(manifest["architecture"])).eval()
         network.load_state_dict(
             {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
         )
         calibration, field_errors = tensors["calibration"].numpy(), tensors["field_errors"].numpy()
+        golden = golden_from(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, SchemaError) as error:
-        raise BundleError(f"{folder}: {error}") from error
+        raise BundleError(f"{where}: {error}") from error
     if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
-        raise BundleError(f"{path}: holds weights that are not finite")
-    return Bundle(
+        raise BundleError(f"{where}/{WEIGHTS}: holds weights that are not finite")
+    bundle = Bundle(
         version=manifest["version"],
         created_at=manifest["created_at"],
         schema=schema,
@@ -172,4 +222,16 @@ def load_bundle(folder: Path) -> Bundle:
         fields=field_names(fitted),
         field_errors=field_errors,
         report=manifest["report"],
+        golden=golden,
+        rows_file=files.get(ROWS, b""),
     )
+    if golden is not None:
+        golden.check(Scorer(network, len(bundle.fields)), where)
+    return bundle
+
+
+def _checked(read: Reader, name: str, digest: str, where: str) -> bytes:
+    content = _read(read, name, where)
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise BundleError(f"{where}/{name}: sha256 does not match the manifest, the file is cut short or corrupt")
+    return content

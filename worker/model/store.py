@@ -1,28 +1,33 @@
-"""The model store: a folder of versions, and one small file that names the current one.
+"""The model store: versions, and one small file that names the current one and what was decided about the others.
 
     models/
       3f9a0c51d2e4/           a bundle, written next to its place and renamed into it
-      current.json            {"version": …, "history": [earlier ones, newest last]}
+      current.json            the pointer document (see worker.model.pointer)
 
-Every step is atomic on a local volume (write, fsync, rename, fsync of the folder): a reader sees the old or the new.
+A directory or a prefix in an object store. A reader sees the old state or the new; the pointer changes by
+compare-and-swap, so of two writers one wins and the other hears of it.
 """
 
-import os
-import shutil
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import re
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import orjson
+from worker.errors import BundleError, StoreError, StoreUnavailable
+from worker.model.bundle import Bundle, read_bundle, read_manifest, to_files
+from worker.model.pointer import ANY, POINTER, Expected, Mark, Pointer, Status, parse_pointer
+from worker.model.volume import LocalVolume, Volume
 
-from worker.errors import BundleError, StoreError
-from worker.model.bundle import MANIFEST, Bundle, load_bundle, read_manifest, to_files
+__all__ = ["ANY", "Mark", "ModelStore", "Status", "Version"]
 
-POINTER = "current.json"
-HISTORY = 20
+READING_S = 3600.0
+"""A version that was written, marked or left within this time is not removed: somebody may be loading it."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,144 +39,214 @@ class Version:
     current: bool
     report: dict[str, Any]
     broken: str | None = None
+    mark: Mark | None = None
 
-
-@contextmanager
-def _named_errors(action: str, path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(f"the model store can't be {action} ({path}): {error.strerror or error}") from error
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file so that a reader, or a crash, sees the old content or the new."""
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    @property
+    def status(self) -> Status | None:
+        """What was decided about it, None where nothing was."""
+        return self.mark.status if self.mark is not None else None
 
 
 class ModelStore:
-    """Versions in a local folder. Reading never changes anything; writing creates the folder."""
+    """Versions in a directory or an object store. Reading never changes anything.
 
-    def __init__(self, root: str | Path) -> None:
+    Every method may block on the disk or the network. StoreUnavailable: waiting can help. StoreConflict: another
+    process was faster and nothing was written. Any other StoreError needs a person.
+    """
+
+    def __init__(self, root: str | Path, *, clock: Callable[[], float] = time.time) -> None:
         if "://" in str(root):
             raise StoreError(f"WORKER_MODEL_STORE = {str(root)!r}: must be a directory, not an object store")
-        self.root = Path(root)
+        self._volume: Volume = LocalVolume(Path(root))
+        self._clock = clock
+        self.name = self._volume.name
+
+    @property
+    def root(self) -> Path:
+        """The directory; StoreError where there is none."""
+        if not isinstance(self._volume, LocalVolume):
+            raise StoreError(f"{self.name} is not a directory")
+        return self._volume.root
 
     def current(self) -> str | None:
         """The version in force, None before there is one; StoreError where the store can't be read."""
-        version: str | None = self._pointer()["version"]
-        return version
+        return self._pointer().version
 
-    def _pointer(self) -> dict[str, Any]:
-        path = self.root / POINTER
-        with _named_errors("read", path):
-            try:
-                content = path.read_bytes()
-            except FileNotFoundError:
-                return {"version": None, "history": []}
+    def marks(self) -> dict[str, Mark]:
+        """What was decided about the versions."""
+        return dict(self._pointer().marks)
+
+    def _pointer(self) -> Pointer:
         try:
-            pointer = orjson.loads(content)
-            return {"version": str(pointer["version"]), "history": [str(version) for version in pointer["history"]]}
-        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-            raise StoreError(f"{path}: broken ({error}); name a version again with: worker models promote") from error
+            content = self._volume.read(POINTER)
+        except FileNotFoundError:
+            return Pointer()
+        return parse_pointer(content, f"{self.name}/{POINTER}")
 
     def versions(self) -> list[Version]:
         """All versions, oldest first."""
-        current = self.current()
-        with _named_errors("read", self.root):
-            folders = [folder for folder in self.root.glob("*") if folder.is_dir() and not folder.name.startswith(".")]
+        pointer = self._pointer()
         found = []
-        for folder in folders:
+        for name in self._volume.folders():
+            created_at, report, broken = "", {}, None
             try:
-                manifest = read_manifest(folder)
+                manifest = read_manifest(self._reader(name), f"{self.name}/{name}")
             except BundleError as error:
-                found.append(Version(folder.name, "", folder.name == current, {}, str(error)))
+                broken = str(error)
             else:
-                found.append(Version(folder.name, manifest["created_at"], folder.name == current, manifest["report"]))
+                created_at, report = manifest["created_at"], manifest["report"]
+            found.append(Version(name, created_at, name == pointer.version, report, broken, pointer.marks.get(name)))
         return sorted(found, key=lambda version: (version.created_at, version.version))
 
     def load(self, version: str | None = None) -> Bundle:
         """A version, the current one by default. StoreError where there is none, BundleError where it is broken."""
-        name = version or self.current()
+        if version is not None:
+            return self._load(version)
+        name = self.current()
         if name is None:
-            raise StoreError(f"no model in {self.root} yet: fit one with: worker train --once --from FILE")
-        folder = self.root / name
-        if Path(name).name != name or not folder.is_dir():
+            raise StoreError(f"no model in {self.name} yet: fit one with: worker train --once --from FILE")
+        try:
+            return self._load(name)
+        except (BundleError, StoreError):
+            later = self.current()
+            if later in {name, None}:
+                raise
+            return self._load(str(later))  # it was replaced, and may have been removed, while it was read
+
+    def _load(self, name: str) -> Bundle:
+        if not _NAME.fullmatch(name) or name not in self._volume.folders():
             known = ", ".join(entry.version for entry in self.versions()) or "none"
-            raise StoreError(f"no model version {name!r} in {self.root}; there are: {known}")
-        bundle = load_bundle(folder)
+            raise StoreError(f"no model version {name!r} in {self.name}; there are: {known}")
+        where = f"{self.name}/{name}"
+        bundle = read_bundle(self._reader(name), where)
         if bundle.version != name:
-            raise BundleError(f"{folder}: holds version {bundle.version}, not {name}")
+            raise BundleError(f"{where}: holds version {bundle.version}, not {name}")
         return bundle
 
+    def _reader(self, version: str) -> Callable[[str], bytes]:
+        return lambda file: self._volume.read(f"{version}/{file}")
+
     def save(self, bundle: Bundle) -> None:
-        """Write a version; one that is there already stays as it is. It is not current until promoted."""
-        with _named_errors("written", self.root):
-            self.root.mkdir(parents=True, exist_ok=True)
-            target = self.root / bundle.version
-            if (target / MANIFEST).exists():
-                return
-            part = self.root / f".{bundle.version}.{uuid.uuid4().hex}"
+        """Write a version; a sound one that is there already stays as it is. It is not current until promoted."""
+        if bundle.version in self._volume.folders():
             try:
-                part.mkdir()
-                for name, content in to_files(bundle).items():
-                    write_atomically(part / name, content)
-                part.rename(target)
-            finally:
-                shutil.rmtree(part, ignore_errors=True)
-            _sync_folder(self.root)
+                self._load(bundle.version)
+            except BundleError:
+                self._volume.remove_folder(bundle.version)
+            else:
+                return
+        self._volume.write_folder(bundle.version, to_files(bundle))
 
     def require_writable(self) -> None:
         """StoreError unless a version could be written now; called before long work, not after it."""
-        probe = self.root / f".probe.{uuid.uuid4().hex}"
-        with _named_errors("written", self.root):
-            self.root.mkdir(parents=True, exist_ok=True)
-            probe.touch()
-            probe.unlink()
+        self._volume.require_writable()
 
-    def promote(self, version: str) -> None:
-        """Make a version current, after it was loaded whole and found sound."""
-        self.load(version)
-        pointer = self._pointer_or_empty()
-        if pointer["version"] == version:
-            return
-        history = [*pointer["history"], pointer["version"]] if pointer["version"] else pointer["history"]
-        self._write_pointer(version, history)
+    def promote(self, version: str, *, expected: Expected = ANY, mark: Mark | None = None, force: bool = False) -> None:
+        """Make a version current, after it was loaded whole and found sound.
 
-    def rollback(self) -> str:
-        """Go back to the version before the current one; returns it."""
-        history = self._pointer()["history"]
-        if not history:
-            raise StoreError(f"nothing to go back to in {self.root}: no version was current before this one")
-        self.load(history[-1])
-        self._write_pointer(history[-1], history[:-1])
-        return str(history[-1])
+        expected: the version that has to be current before (None: none), else StoreConflict. mark: by default that
+        an operator did it now. force: also a version that was vetoed or rolled back. A pointer that is broken is
+        replaced, unless `expected` says that it has to be known.
+        """
+        self._load(version)
+        mark = mark or self._mark(Status.PROMOTED)
 
-    def _pointer_or_empty(self) -> dict[str, Any]:
+        def promoted(pointer: Pointer) -> Pointer:
+            return pointer.promoted(version, mark, expected=expected, force=force)
+
+        self._change(promoted, mend=expected is ANY)
+
+    def rollback(self, *, leaving: str | None = None, mark: Mark | None = None) -> str:
+        """Go back to the last sound version before the current one; returns it.
+
+        leaving: the version that has to be current, else StoreConflict: another process was faster. mark: for the
+        version that is left, by default that an operator rolled it back now.
+        """
+        mark = mark or self._mark(Status.ROLLED_BACK)
+        sound: dict[str, bool] = {}
+        target = ""
+
+        def back(pointer: Pointer) -> Pointer:
+            nonlocal target
+            pointer.require_current(ANY if leaving is None else leaving)
+            for name, history in pointer.way_back():
+                if name not in sound:
+                    sound[name] = self._is_sound(name)
+                if sound[name]:
+                    target = name
+                    return replace(pointer.marked(str(pointer.version), mark), version=name, history=history)
+            raise StoreError(f"nothing to go back to in {self.name}: no sound version was current before this one")
+
+        self._change(back)
+        return target
+
+    def _is_sound(self, version: str) -> bool:
         try:
-            return self._pointer()
-        except StoreError:
-            return {"version": None, "history": []}
+            self._load(version)
+        except StoreUnavailable:
+            raise
+        except (BundleError, StoreError):
+            return False
+        return True
 
-    def _write_pointer(self, version: str, history: list[str]) -> None:
-        content = orjson.dumps({"version": version, "history": history[-HISTORY:]})
-        with _named_errors("written", self.root):
-            write_atomically(self.root / POINTER, content)
+    def mark(self, version: str, mark: Mark) -> None:
+        """Note what was decided about a version, in the place of what was noted before."""
+        self._change(lambda pointer: pointer.marked(version, mark))
+
+    def prune(self, keep: int) -> list[str]:
+        """Remove all but the newest `keep` versions; returns those that are gone.
+
+        Never the current one, the last two before it, one that is held, or one that somebody may be loading: it was
+        written, marked or left within the hour. A removal that a crash interrupted is completed.
+        """
+        found, written = self.versions(), self._volume.folders()
+        old = [entry.version for entry in found[: max(len(found) - keep, 0)]]
+
+        def doom(pointer: Pointer) -> Pointer:
+            spared = self._spared(pointer, written)
+            going = dict.fromkeys((*pointer.going, *(version for version in old if version not in spared)))
+            return replace(pointer, going=tuple(going))
+
+        going = self._change(doom).going
+        for version in going:
+            self._volume.remove_folder(version)
+        if going:
+            self._change(lambda pointer: pointer.without(going))
+        self._volume.sweep(READING_S)
+        return list(going)
+
+    def _spared(self, pointer: Pointer, written: dict[str, float]) -> set[str]:
+        since = self._clock() - READING_S
+        line = [*pointer.history, *([pointer.version] if pointer.version else [])]
+        young = {version for version, mark in pointer.marks.items() if _seconds(mark.at) > since}
+        spared = {*line[-3:], *young, *(version for version, at in written.items() if at > since)}
+        spared |= {version for version, mark in pointer.marks.items() if mark.status == Status.HELD}
+        return spared | {left for left, successor in pairwise(line) if successor in young}
+
+    def _change(self, update: Callable[[Pointer], Pointer], *, mend: bool = False) -> Pointer:
+        """Change the pointer by compare-and-swap; `update` may be called again. Returns the new one."""
+        changed = Pointer()
+
+        def write(content: bytes | None) -> bytes | None:
+            nonlocal changed
+            before = Pointer()
+            if content is not None:
+                with suppress(*((StoreError,) if mend else ())):
+                    before = parse_pointer(content, f"{self.name}/{POINTER}")
+            after = update(before)
+            changed = replace(after, serial=before.serial + 1)
+            return None if after == before else changed.to_bytes()
+
+        self._volume.change(POINTER, write)
+        return changed
+
+    def _mark(self, status: Status) -> Mark:
+        at = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds")
+        return Mark(status, at.replace("+00:00", "Z"), "operator")
+
+
+def _seconds(at: str) -> float:
+    try:
+        return datetime.fromisoformat(at).timestamp()
+    except ValueError:
+        return 0.0
