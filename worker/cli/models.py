@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions.add_parser("list", help="all versions, the current one marked")
     promote = actions.add_parser("promote", help="make a version the current one; running workers take it over")
     promote.add_argument("version", metavar="VERSION")
+    promote.add_argument("--force", action="store_true", help="even if it was vetoed or rolled back")
     actions.add_parser("rollback", help="go back to the version before the current one")
 
 
@@ -30,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "list":
         _list(store)
     elif args.action == "promote":
-        store.promote(args.version)
+        store.promote(args.version, force=args.force)
         print(f"{args.version} is current")
     else:
         print(f"{store.rollback()} is current again")
