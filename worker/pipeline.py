@@ -3,7 +3,7 @@
 No I/O and no clock: `worker run`, `worker replay` and the trainer share this object, so they can't drift apart.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from operator import attrgetter
 
 import numpy as np
@@ -87,13 +87,18 @@ class Pipeline:
         """The model in force."""
         return self._model
 
-    def swap(self, model: Model) -> None:
-        """Go on with another model. Every threshold starts anew: scores of two models are never mixed.
+    def swap(
+        self, model: Model, thresholds: Mapping[Partition, PartitionThreshold] | None = None
+    ) -> Mapping[Partition, PartitionThreshold]:
+        """Go on with another model, and hand over the thresholds of the one that leaves.
 
-        Open alert episodes go on: a burst does not end because the model was renewed.
+        Every threshold starts anew from the model's calibration, or goes on as one of `thresholds`, which belonged to
+        this model before: scores of two models are never mixed. Open alert episodes go on: a burst does not end because
+        the model was renewed.
         """
+        left, self._thresholds = self._thresholds, dict(thresholds or {})
         self._model = model
-        self._thresholds.clear()
+        return left
 
     def forget(self, partitions: Collection[Partition]) -> None:
         """Drop the thresholds and episodes of partitions that belong to another member now."""

@@ -1,0 +1,131 @@
+"""Two models on the same sample of records: the one in force, and a companion that alerts nobody."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.detect.threshold import PartitionThreshold
+from worker.features.decode import Decoded, Row, decode
+from worker.features.vectorize import Vectors
+from worker.pipeline import MakeThreshold, Model, by_partition
+from worker.records import FloatArray, Outcome, Partition, RawMessage
+from worker.trial.sample import Exchange, chosen_fields, exchangeable, hashes, sampled
+
+ANY_SIZE = 1 << 62  # the pipeline has refused what is too large
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """S records that both models scored, column by column, all (S,).
+
+    place               scored records before this one, since the two were put side by side
+    score, threshold    of the model in force
+    beside, limit       score and threshold of the companion; thresholds are NaN before there is one
+    field               number of the field that was exchanged, -1 where neither model could tell
+    mixed, mixed_beside scores of the record with this field taken from the record before it in the sample
+    """
+
+    place: NDArray[np.int64]
+    score: FloatArray
+    threshold: FloatArray
+    beside: FloatArray
+    limit: FloatArray
+    field: NDArray[np.int64]
+    mixed: FloatArray
+    mixed_beside: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.place)
+
+    def take(self, index: NDArray[np.bool_]) -> "Sample":
+        """Those records alone."""
+        return Sample(*(getattr(self, column.name)[index] for column in fields(self)))
+
+
+def joined(parts: Iterable[Sample]) -> Sample:
+    """One sample of several, in order; at least one."""
+    found = list(parts)
+    return Sample(*(np.concatenate([getattr(part, column.name) for part in found]) for column in fields(Sample)))
+
+
+class Companion:
+    """Scores a sample of what the model in force has scored. Both models are used on the caller's thread.
+
+    thresholds: the companion's own, where it was in force before; others start from its calibration. They learn the
+    sample only, so they move as much slower.
+    """
+
+    def __init__(
+        self,
+        in_force: Model,
+        model: Model,
+        *,
+        make_threshold: MakeThreshold,
+        thresholds: Mapping[Partition, PartitionThreshold] | None = None,
+    ) -> None:
+        self.model = model
+        self.thresholds = dict(thresholds or {})
+        self.fields = exchangeable(model.bundle)
+        self._in_force = in_force
+        self._make_threshold = make_threshold
+        self._exchange = [Exchange(side.bundle, self.fields) for side in (in_force, model)]
+        self._last: tuple[RawMessage, Row] | None = None
+        self.scored = 0  # records that the model in force has scored meanwhile
+
+    def add(self, outcome: Outcome) -> Sample:
+        """Score the sample of a batch beside; may be empty."""
+        scores = outcome.scores
+        mixed = hashes(scores.messages)
+        at = sampled(mixed)
+        places = self.scored + at
+        self.scored += len(scores.messages)
+        messages = [scores.messages[position] for position in at.tolist()]
+        rows = decode(messages, max_bytes=ANY_SIZE).rows
+        earlier = self._last or ((messages[0], rows[0]) if rows else None)
+        if earlier is None:
+            empty = np.empty(0)
+            return Sample(places, empty, empty, empty, empty, at, empty, empty)
+        decoded = Decoded([earlier[0], *messages], [earlier[1], *rows], [], 0)
+        vectors = [side.vectorizer.transform(decoded) for side in (self._in_force, self.model)]
+        beside = self.model.scorer.score(vectors[1].numeric[1:], vectors[1].codes[1:])
+        field = chosen_fields(mixed[at], max(1, len(self.fields)))
+        told, exchanged = self._exchanged(vectors, field)
+        if rows:
+            self._last = messages[-1], rows[-1]
+        return Sample(
+            place=places,
+            score=scores.score[at],
+            threshold=scores.threshold[at],
+            beside=beside,
+            limit=self._limits(vectors[1], beside),
+            field=np.where(told, field, -1),
+            mixed=exchanged[0],
+            mixed_beside=exchanged[1],
+        )
+
+    def _exchanged(
+        self, vectors: list[Vectors], field: NDArray[np.int64]
+    ) -> tuple[NDArray[np.bool_], list[FloatArray]]:
+        told = np.zeros(len(field), np.bool_)
+        found: list[FloatArray] = []
+        for side, exchange, own in zip((self._in_force, self.model), self._exchange, vectors, strict=True):
+            numeric, codes, changed = exchange.rows(own, field)
+            found.append(side.scorer.score(numeric, codes))
+            told |= changed
+        return told, found
+
+    def _limits(self, vectors: Vectors, scores: FloatArray) -> FloatArray:
+        limits = np.empty(len(scores))
+        for key, index in by_partition(vectors.messages[1:]):
+            threshold = self.thresholds.get(key)
+            if threshold is None:
+                threshold = self.thresholds[key] = self._make_threshold(self.model.bundle.calibration)
+            limits[index] = threshold.compare(scores[index], vectors.event_time_ms[1:][index])
+        return limits
+
+    def forget(self, partitions: Collection[Partition]) -> None:
+        """Drop the thresholds of partitions that belong to another member now."""
+        for partition in partitions:
+            self.thresholds.pop(partition, None)
