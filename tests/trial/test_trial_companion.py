@@ -1,0 +1,181 @@
+"""The sample, the exchanged fields and the figures, each beside a plain reference."""
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from tests import traffic
+from tests.trial.challengers import Row, champion, make_threshold, messages, successor
+from worker.features.decode import Decoded, decode
+from worker.features.vectorize import Vectors
+from worker.pipeline import Model, Pipeline
+from worker.records import Message, Outcome, Partition
+from worker.trial.companion import Companion, Sample, joined
+from worker.trial.figures import body, rank_correlation, wins
+from worker.trial.sample import SAMPLE_EVERY, Exchange, chosen_fields, exchangeable, hashes, sampled
+from worker.trial.shadow import REPORT_SAMPLED, Difference, Shadow, Tally
+
+COUNT = 1_500
+
+
+def outcome_of(rows: Sequence[Row]) -> Outcome:
+    return Pipeline(Model(champion(0)), make_threshold=make_threshold).process(messages(rows))
+
+
+def sample_of(batch: int) -> Sample:
+    pipeline = Pipeline(Model(champion(0)), make_threshold=make_threshold)
+    companion = Companion(pipeline.model, Model(successor(0)), make_threshold=make_threshold)
+    stream = messages(traffic.rows(COUNT, 7))
+    return joined(companion.add(pipeline.process(stream[at : at + batch])) for at in range(0, COUNT, batch))
+
+
+def vectors_of(model: Model, rows: Sequence[Row]) -> Vectors:
+    return model.vectorizer.transform(Decoded(list(messages(rows)), list(rows), [], 0))
+
+
+def with_value(row: Row, donor: Row, name: str) -> Row:
+    """The row with one field of the donor, dots reaching into objects."""
+    changed = copy.deepcopy(row)
+    *path, last = name.split(".")
+    inside, given = changed, donor
+    for key in path:
+        inside, given = inside[key], given[key]
+    inside[last] = given[last]
+    return changed
+
+
+def test_one_record_in_eight_is_sampled_whatever_rhythm_the_offsets_have() -> None:
+    for step in (1, 2, SAMPLE_EVERY, 50, 1_000):
+        stream = [Message("in", 0, step * number, 0, None, b"") for number in range(8_000)]
+
+        share = len(sampled(hashes(stream))) / 8_000
+
+        assert share == pytest.approx(1 / SAMPLE_EVERY, abs=0.015)
+
+
+def test_every_field_is_exchanged_about_as_often_as_any_other() -> None:
+    stream = [Message("in", 0, number, 0, None, b"") for number in range(80_000)]
+    mixed = hashes(stream)
+
+    counts = np.bincount(chosen_fields(mixed[sampled(mixed)], 5), minlength=5)
+
+    assert counts.sum() == pytest.approx(10_000, rel=0.05)
+    assert counts.min() > 0.9 * counts.max()
+
+
+def test_an_exchanged_field_is_the_record_with_that_value_of_the_record_before() -> None:
+    model, rows = Model(champion(0)), traffic.rows(200, 3)
+    names = exchangeable(model.bundle)
+    field = chosen_fields(hashes(messages(rows))[1:], len(names))
+    plain = vectors_of(model, [with_value(rows[i + 1], rows[i], names[number]) for i, number in enumerate(field)])
+    whole = vectors_of(model, rows)
+
+    numeric, codes, changed = Exchange(model.bundle, names).rows(whole, field)
+
+    assert np.array_equal(numeric, plain.numeric)
+    assert np.array_equal(codes, plain.codes)
+    same = (numeric == whole.numeric[1:]).all(1) & (codes == whole.codes[1:]).all(1)
+    assert np.array_equal(changed, ~same)
+    assert 0.2 < changed.mean() < 1.0
+
+
+def test_the_companion_gives_each_sampled_record_the_score_that_its_model_would_give_it_in_force() -> None:
+    sample = sample_of(500)
+
+    rows = traffic.rows(COUNT, 7)
+    alone = Pipeline(Model(successor(0)), make_threshold=make_threshold).process(messages(rows))
+    assert np.array_equal(sample.beside, alone.scores.score[sample.place])
+    assert np.array_equal(sample.score, outcome_of(rows).scores.score[sample.place])
+    threshold = make_threshold(successor(0).calibration)
+    assert np.array_equal(sample.limit, threshold.compare(sample.beside))
+
+
+def test_the_sample_is_the_same_whatever_the_batching() -> None:
+    whole = sample_of(COUNT)
+
+    for batch in (13, 512):
+        found = sample_of(batch)
+        assert all(
+            np.array_equal(getattr(found, name), getattr(whole, name), equal_nan=True) for name in Sample.__slots__
+        )
+
+
+def test_thresholds_of_a_revoked_partition_are_dropped() -> None:
+    pipeline = Pipeline(Model(champion(0)), make_threshold=make_threshold)
+    companion = Companion(pipeline.model, Model(successor(0)), make_threshold=make_threshold)
+    companion.add(pipeline.process(messages(traffic.rows(100), partition=3)))
+    companion.add(pipeline.process(messages(traffic.rows(100), partition=4)))
+
+    companion.forget([Partition("in", 3)])
+
+    assert set(companion.thresholds) == {Partition("in", 4)}
+
+
+def test_the_body_is_the_ratio_of_quartiles() -> None:
+    rng = np.random.default_rng(0)
+    calibration = np.sort(rng.lognormal(0, 1, 501))
+
+    assert body(calibration * 3, calibration) == pytest.approx(3.0)
+    assert body(np.concatenate([calibration, np.full(60, 1e9)]), calibration) < 1.4
+    assert body(np.empty(0), calibration) == 1.0
+    assert body(np.zeros(9), np.zeros(9)) == 1.0
+
+
+def test_wins_count_ties_as_half() -> None:
+    assert wins(np.array([2.0, 1.0, 1.0]), np.array([1.0, 2.0, 1.0])).tolist() == [1.0, 0.0, 0.5]
+
+
+def test_rank_correlation_is_that_of_the_plain_definition() -> None:
+    rng = np.random.default_rng(0)
+    first = rng.integers(0, 9, 80).astype(float)
+    second = first + rng.integers(0, 9, 80).astype(float)
+
+    def ranks(values: list[float]) -> list[float]:
+        return [
+            sum(other < value for other in values) + (sum(other == value for other in values) + 1) / 2
+            for value in values
+        ]
+
+    expected = np.corrcoef(ranks(first.tolist()), ranks(second.tolist()))[0, 1]
+    assert rank_correlation(first, second) == pytest.approx(expected)
+    assert rank_correlation(first, np.ones(80)) is None
+    assert rank_correlation(first[:1], second[:1]) is None
+
+
+def test_a_shadow_counts_the_alerts_of_both_and_reports_at_a_fixed_number_of_sampled_records() -> None:
+    pipeline = Pipeline(Model(champion(0)), make_threshold=make_threshold)
+    shadow = Shadow(pipeline.model, Model(successor(0)), make_threshold=make_threshold)
+    records = REPORT_SAMPLED * SAMPLE_EVERY + 1_000
+    stream = messages(traffic.rows(records, 9))
+    reports: list[Difference] = []
+    tallies: list[Tally] = []
+    for start in range(0, records, 500):
+        tally, report = shadow.observe(pipeline.process(stream[start : start + 500]))
+        tallies.append(tally)
+        reports += [] if report is None else [report]
+
+    assert len(reports) == 1
+    assert reports[0].tally.sampled >= REPORT_SAMPLED
+    assert (reports[0].rank_correlation or 0) > 0.5
+    assert sum(tally.sampled for tally in tallies) == len(sampled(hashes(stream)))
+    assert 0 < reports[0].tally.both <= min(reports[0].tally.in_force, reports[0].tally.candidate)
+
+
+def test_a_record_that_was_refused_is_not_sampled() -> None:
+    rows = traffic.rows(400)
+    stream = messages(rows)
+    broken = [
+        message if number % 2 else Message("in", 0, message.offset, 0, None, b"{")
+        for number, message in enumerate(stream)
+    ]
+    pipeline = Pipeline(Model(champion(0)), make_threshold=make_threshold)
+    companion = Companion(pipeline.model, Model(successor(0)), make_threshold=make_threshold)
+    outcome = pipeline.process(broken)
+
+    sample = companion.add(outcome)
+
+    assert len(outcome.scores.messages) == 200
+    assert np.array_equal(sample.place, sampled(hashes(outcome.scores.messages)))
+    assert len(decode(broken, max_bytes=1_000).rejects) == 200
