@@ -8,7 +8,6 @@ Nothing is unpickled. A bundle that was cut short, flipped, mixed or made for an
 The version is a hash of the content: the same fit has the same version, wherever it ran.
 """
 
-import gzip
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -115,10 +114,9 @@ def with_report(bundle: Bundle, **facts: Any) -> Bundle:
 
 
 def _named(bundle: Bundle) -> Bundle:
-    digest = hashlib.sha256(orjson.dumps(_content(bundle), option=orjson.OPT_SORT_KEYS) + _weights(bundle))
-    if bundle.rows_file:
-        digest.update(gzip.decompress(bundle.rows_file))  # not the packed bytes: they differ between releases of zlib
-    return replace(bundle, version=digest.hexdigest()[:12])
+    files = _weights(bundle) + bundle.rows_file  # to the byte: one version has one content, whoever wrote it
+    content = hashlib.sha256(orjson.dumps(_content(bundle), option=orjson.OPT_SORT_KEYS) + files).hexdigest()
+    return replace(bundle, version=content[:12])
 
 
 def _weights(bundle: Bundle) -> bytes:

@@ -94,8 +94,11 @@ class Pointer:
         """With this version as the current one.
 
         StoreConflict where another than `expected` is current, or the version is being removed; StoreError where it
-        was vetoed or rolled back, unless forced.
+        was vetoed or rolled back, unless forced. A promotion that is there already, by this very mark, is no conflict:
+        the answer to a write can get lost and the write be tried again.
         """
+        if self.version == version and self.marks.get(version) == mark:
+            return self
         self.require_current(expected)
         if version in self.going:
             raise StoreConflict(f"model version {version} is being removed from the store")

@@ -10,7 +10,7 @@ compare-and-swap, so of two writers one wins and the other hears of it.
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -20,6 +20,7 @@ from typing import Any
 
 from worker.errors import BundleError, StoreError, StoreUnavailable
 from worker.model.bundle import Bundle, read_bundle, read_manifest, to_files
+from worker.model.objects import open_objects
 from worker.model.pointer import ANY, POINTER, Expected, Mark, Pointer, Status, parse_pointer
 from worker.model.volume import LocalVolume, Volume
 
@@ -27,6 +28,7 @@ __all__ = ["ANY", "Mark", "ModelStore", "Status", "Version"]
 
 READING_S = 3600.0
 """A version that was written, marked or left within this time is not removed: somebody may be loading it."""
+_OURS = re.compile(r"[0-9a-f]{12}")  # anything else in that place is not a version, and not ours to remove
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
@@ -54,10 +56,15 @@ class ModelStore:
     process was faster and nothing was written. Any other StoreError needs a person.
     """
 
-    def __init__(self, root: str | Path, *, clock: Callable[[], float] = time.time) -> None:
-        if "://" in str(root):
-            raise StoreError(f"WORKER_MODEL_STORE = {str(root)!r}: must be a directory, not an object store")
-        self._volume: Volume = LocalVolume(Path(root))
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        options: Mapping[str, Any] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """root: a directory, or s3://BUCKET/PREFIX. options: for the client of the object store, secrets in clear."""
+        self._volume: Volume = open_objects(str(root), options or {}) if "://" in str(root) else LocalVolume(Path(root))
         self._clock = clock
         self.name = self._volume.name
 
@@ -200,7 +207,7 @@ class ModelStore:
         written, marked or left within the hour. A removal that a crash interrupted is completed.
         """
         found, written = self.versions(), self._volume.folders()
-        old = [entry.version for entry in found[: max(len(found) - keep, 0)]]
+        old = [entry.version for entry in found[: max(len(found) - keep, 0)] if _OURS.fullmatch(entry.version)]
 
         def doom(pointer: Pointer) -> Pointer:
             spared = self._spared(pointer, written)

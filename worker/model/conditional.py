@@ -1,0 +1,137 @@
+"""Conditional writes through fsspec, and what the failures of an object store mean."""
+
+import errno
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Protocol
+
+from worker.errors import StoreError, StoreUnavailable
+
+REQUEST_TRIES = 3
+
+# A store that does not answer is noticed in seconds; who needs it longer says so in the options.
+_S3_DEFAULTS: Mapping[str, Any] = {
+    "config_kwargs": {"connect_timeout": 5, "read_timeout": 20, "retries": {"max_attempts": 0}},
+}
+_PASSING = {errno.EBUSY, errno.EIO, getattr(errno, "EREMOTEIO", errno.EIO)}
+
+
+class Lost(Exception):
+    """A conditional write met another content than it expected."""
+
+
+class Conditional(Protocol):
+    """Files with conditional writes; `fs` is the fsspec file system. A tag changes with the content."""
+
+    fs: Any
+
+    def tag(self, path: str) -> str | None:
+        """The tag of what is there, None where there is nothing."""
+
+    def put(self, path: str, content: bytes, tag: str | None) -> None:
+        """Write where the tag is still this one (None: where there is nothing), else Lost."""
+
+
+class S3:
+    """Whatever speaks the protocol of S3 and honours conditional writes."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        try:
+            import s3fs
+        except ImportError as error:
+            raise StoreError(
+                "WORKER_MODEL_STORE = 's3://…' needs s3fs: pip install 'kafka-anomaly-worker[store]'"
+            ) from error
+        self.fs = s3fs.S3FileSystem(**{**_S3_DEFAULTS, **options}, use_listings_cache=False, skip_instance_cache=True)
+        self.fs.retries = REQUEST_TRIES
+
+    def tag(self, path: str) -> str | None:
+        """See Conditional."""
+        try:
+            return str(self.fs.info(path, refresh=True)["ETag"])
+        except FileNotFoundError as error:
+            if not is_missing(error):
+                raise
+            return None
+
+    def put(self, path: str, content: bytes, tag: str | None) -> None:
+        """See Conditional."""
+        condition = {"IfNoneMatch": "*"} if tag is None else {"IfMatch": tag}
+        try:
+            self.fs.pipe_file(path, content, **condition)
+        except OSError as error:
+            if code_of(error) in {"PreconditionFailed", "412", "ConditionalRequestConflict", "409", "NoSuchKey"}:
+                raise Lost from error
+            raise
+
+
+class Memory:
+    """Objects in this process, for trials and tests."""
+
+    _lock = threading.Lock()
+
+    def __init__(self) -> None:
+        try:
+            import fsspec
+        except ImportError as error:
+            raise StoreError(
+                "WORKER_MODEL_STORE = 'memory://…' needs fsspec: pip install 'kafka-anomaly-worker[store]'"
+            ) from error
+        self.fs = fsspec.filesystem("memory")
+
+    def tag(self, path: str) -> str | None:
+        """See Conditional."""
+        return self.fs.cat_file(path).hex() if self.fs.exists(path) else None
+
+    def put(self, path: str, content: bytes, tag: str | None) -> None:
+        """See Conditional."""
+        with self._lock:
+            if self.tag(path) != tag:
+                raise Lost
+            self.fs.pipe_file(path, content)
+
+
+def code_of(error: BaseException) -> str:
+    """The code that an S3 server gave, empty where the error is none of its."""
+    response = getattr(error.__cause__ or error, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
+
+
+def is_missing(error: Exception) -> bool:
+    """Whether the store itself said that there is no such object; a bare 404 can be any web server's."""
+    return isinstance(error, FileNotFoundError) and code_of(error) in {"", "NoSuchKey"}
+
+
+def sorted_error(error: Exception) -> type[StoreError] | None:
+    """What a failure means: None where it is a fault of the program."""
+    if isinstance(error, TimeoutError | ConnectionError):
+        return StoreUnavailable
+    if isinstance(error, FileNotFoundError):
+        return StoreError if code_of(error) == "NoSuchBucket" else StoreUnavailable
+    if isinstance(error, OSError):
+        return StoreUnavailable if error.errno in _PASSING else StoreError
+    with suppress(ImportError):
+        import aiohttp
+        from botocore import exceptions as boto
+
+        if isinstance(
+            error,
+            boto.HTTPClientError
+            | boto.ConnectionError
+            | boto.IncompleteReadError
+            | boto.MetadataRetrievalError
+            | boto.CredentialRetrievalError
+            | aiohttp.ClientError,
+        ):
+            return StoreUnavailable
+        if isinstance(error, boto.BotoCoreError):
+            return StoreError
+    return None
+
+
+def reason_of(error: Exception) -> str:
+    """In one line."""
+    if code_of(error) == "NoSuchBucket":
+        return "no such bucket"
+    return " ".join(str(error).split()) or type(error).__name__
