@@ -94,12 +94,15 @@ class Checks:
 
     def model_store(self) -> str:
         """The store can be read and written, and its current version loads and fits the schema."""
-        from worker.model.store import ModelStore
+        from worker.cli.wiring import model_store
 
         root = self.settings.model_store
-        store = ModelStore(root)
+        store = model_store(self.settings)
         version = store.current()
-        _require_writable(Path(root))
+        if "://" in root:
+            store.require_writable()
+        else:
+            _require_writable(Path(root))
         if version is None:
             return f"{root}: no model yet; fit one with: worker train --once --from FILE"
         bundle = store.load(version)

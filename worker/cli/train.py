@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     if args.source and not args.once:
         raise UsageError("--from needs --once: a file doesn't change")
     settings = load_settings()
-    configure_logs(settings.log.format, settings.log.level, secrets=settings.kafka.secrets())
+    configure_logs(settings.log.format, settings.log.level, secrets=settings.secrets())
     tune_process(settings)
     schema = load_schema(args.schema or settings.schema_file)
     if args.once:
@@ -77,6 +77,7 @@ def _fit(settings: "Settings", schema: "Schema", source: str | None) -> "Bundle"
             source=source or f"topic {settings.kafka.input_topic}",
             minimum=settings.train.min_records,
             created_at=utc_now(),
+            keep_rows=settings.train.rehearsal_records,
             progress=progress,
         )
 
@@ -122,6 +123,7 @@ def _forever(settings: "Settings", schema: "Schema") -> int:
         first = store.current() is None
         if first:
             store.promote(bundle.version)
+        store.prune(settings.train.keep_versions)
         log.info("fitted", version=bundle.version, promoted=first, held_out_loss=bundle.report["held_out_loss"])
         wait_s = settings.train.interval_s
     return 0

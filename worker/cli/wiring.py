@@ -115,4 +115,4 @@ def make_pipeline(settings: Settings, model: Model, partitions: int = 1) -> Pipe
 
 def model_store(settings: Settings) -> ModelStore:
     """The model store of the settings."""
-    return ModelStore(settings.model_store)
+    return ModelStore(settings.model_store, options=settings.store_options())

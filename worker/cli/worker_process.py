@@ -54,7 +54,7 @@ class WorkerProcess:
     def __init__(self, settings: Settings, stop: StopSignal) -> None:
         self._settings = settings
         self._stop = stop
-        configure_logs(settings.log.format, settings.log.level, secrets=settings.kafka.secrets())
+        configure_logs(settings.log.format, settings.log.level, secrets=settings.secrets())
         self._log = structlog.get_logger()
         self._metrics = Metrics()
         self._health = Health(stall_s=settings.http.stall_s)

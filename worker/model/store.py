@@ -120,10 +120,14 @@ class ModelStore:
                 raise
             return self._load(str(later))  # it was replaced, and may have been removed, while it was read
 
-    def _load(self, name: str) -> Bundle:
+    def require_version(self, name: str) -> None:
+        """StoreError, naming those that there are, where there is no such version; it need not be sound."""
         if not _NAME.fullmatch(name) or name not in self._volume.folders():
             known = ", ".join(entry.version for entry in self.versions()) or "none"
             raise StoreError(f"no model version {name!r} in {self.name}; there are: {known}")
+
+    def _load(self, name: str) -> Bundle:
+        self.require_version(name)
         where = f"{self.name}/{name}"
         bundle = read_bundle(self._reader(name), where)
         if bundle.version != name:

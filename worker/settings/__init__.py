@@ -6,14 +6,12 @@ never see a `Settings`.
 
 from worker.settings.alerts import AlertSettings
 from worker.settings.load import load_settings, variable_names, wants_debug
+from worker.settings.process import BreakerSettings, HttpSettings, LogSettings
 from worker.settings.ranges import leaves, shown
 from worker.settings.table import settings_table
 from worker.settings.tree import (
     BatchSettings,
-    BreakerSettings,
-    HttpSettings,
     KafkaSettings,
-    LogSettings,
     ModelSettings,
     Settings,
     ThresholdSettings,

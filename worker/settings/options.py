@@ -38,27 +38,41 @@ def parse_list(value: Any) -> Any:
 
 
 def parse_options(value: Any) -> Any:
-    """Client options from JSON text or a table; secrets become `SecretStr`, `{"file": PATH}` is read.
+    """Kafka client options from JSON text or a table; secrets become `SecretStr`, `{"file": PATH}` is read.
 
     Raises:
         ValueError: no JSON object, a reserved option, or a file that can't be read. Never names a value.
     """
+    options = _object(value, '{"security_protocol": "SSL"}')
+    for name in options.keys() & _RESERVED.keys():
+        instead = _RESERVED[name]
+        raise ValueError(f"option {name} is set by the worker" + (f", from {instead}" if instead else ""))
+    return {name: _guarded(name, item) for name, item in options.items()}
+
+
+def parse_store_options(value: Any) -> Any:
+    """Options of an object store's client, in the same way; secrets may lie deeper in them."""
+    return {
+        name: _guarded(name, item) for name, item in _object(value, '{"endpoint_url": "http://minio:9000"}').items()
+    }
+
+
+def _object(value: Any, example: str) -> dict[str, Any]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
         except json.JSONDecodeError as error:
             raise ValueError(f"is not valid JSON ({error.msg} at character {error.pos + 1})") from None
     if not isinstance(value, dict):
-        raise ValueError('must be a JSON object such as {"security_protocol": "SSL"}')  # noqa: TRY004 - pydantic takes ValueError
-    return {name: _option(name, item) for name, item in value.items()}
+        raise ValueError(f"must be a JSON object such as {example}")  # noqa: TRY004 - pydantic takes ValueError
+    return value
 
 
-def _option(name: str, value: Any) -> Any:
-    if name in _RESERVED:
-        instead = _RESERVED[name]
-        raise ValueError(f"option {name} is set by the worker" + (f", from {instead}" if instead else ""))
-    if isinstance(value, dict) and set(value) == {"file"}:
-        return SecretStr(read_secret(name, str(value["file"])))
+def _guarded(name: str, value: Any) -> Any:
+    if isinstance(value, dict):
+        if set(value) == {"file"}:
+            return SecretStr(read_secret(name, str(value["file"])))
+        return {below: _guarded(below, item) for below, item in value.items()}
     if is_secret(name) and isinstance(value, str | int | float):
         return SecretStr(str(value))
     return value
@@ -80,11 +94,21 @@ def read_secret(name: str, path: str) -> str:
 
 def reveal(options: dict[str, Any]) -> dict[str, Any]:
     """The options with their secrets in clear text."""
-    return {
-        name: value.get_secret_value() if isinstance(value, SecretStr) else value for name, value in options.items()
-    }
+    return {name: _revealed(value) for name, value in options.items()}
+
+
+def _revealed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return reveal(value)
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
 
 
 def secrets_of(options: dict[str, Any]) -> list[str]:
     """Every secret among the options, for masking: never log the result."""
-    return [value.get_secret_value() for value in options.values() if isinstance(value, SecretStr)]
+    found: list[str] = []
+    for value in options.values():
+        if isinstance(value, dict):
+            found += secrets_of(value)
+        elif isinstance(value, SecretStr):
+            found.append(value.get_secret_value())
+    return found

@@ -8,7 +8,8 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from worker.settings.alerts import AlertSettings
 from worker.settings.group import Group, Name, empty_is_none
-from worker.settings.options import parse_list, parse_options, reveal, secrets_of
+from worker.settings.options import parse_list, parse_options, parse_store_options, reveal, secrets_of
+from worker.settings.process import BreakerSettings, HttpSettings, LogSettings
 
 PREFIX = "WORKER_"
 
@@ -174,6 +175,18 @@ class TrainSettings(Group):
     min_records: int = Field(
         default=1_000, ge=10, le=10_000_000, description="fewer records than this are not learned from"
     )
+    rehearsal_records: int = Field(
+        default=5_000,
+        ge=0,
+        le=1_000_000,
+        description="records that a model version keeps of those that it was fitted on, for later fits; 0 = none",
+    )
+    keep_versions: int = Field(
+        default=10,
+        ge=1,
+        le=10_000,
+        description="newest model versions to keep; beside them stay the current one, the two before it and held ones",
+    )
 
     @model_validator(mode="after")
     def _window_holds_minimum(self) -> Self:
@@ -184,44 +197,6 @@ class TrainSettings(Group):
                 {"least": self.min_records, "window": self.window_records},
             )
         return self
-
-
-class HttpSettings(Group):
-    """Health and metrics."""
-
-    port: int = Field(default=0, ge=0, le=65_535, description="port of `/livez`, `/readyz` and `/metrics`; 0 = off")
-    host: Name = Field(default="127.0.0.1", description="address to listen on; `0.0.0.0` in a container")
-    stall_s: float = Field(
-        default=60,
-        ge=1,
-        le=86_400,
-        description="seconds without progress after which `/livez` fails and stacks are logged",
-    )
-
-
-class LogSettings(Group):
-    """Logs, on standard error."""
-
-    format: Literal["json", "console"] = Field(
-        default="json", description="one JSON object per line, or text for people"
-    )
-    level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="least severe entries to write; `debug` also shows tracebacks"
-    )
-
-
-class BreakerSettings(Group):
-    """How much bad input is a fault of the stream instead of its records."""
-
-    invalid_ratio: float = Field(
-        default=0.5, gt=0, le=1, description="stop when more than this share of the window can't be scored; 1 = never"
-    )
-    invalid_window_records: int = Field(
-        default=10_000, ge=10, le=10_000_000, description="recent records that the share is taken of"
-    )
-    consecutive: int = Field(
-        default=5_000, ge=0, le=10_000_000, description="stop after this many invalid records in a row; 0 = never"
-    )
 
 
 class Settings(BaseSettings):
@@ -237,7 +212,15 @@ class Settings(BaseSettings):
     )
 
     schema_file: Name = Field(default="schema.toml", description="the fields of a record")
-    model_store: Name = Field(default="models", description="directory where model versions live")
+    model_store: Name = Field(
+        default="models", description="where model versions live: a directory, or `s3://BUCKET/PREFIX`"
+    )
+    model_store_options: Annotated[dict[str, Any], NoDecode, BeforeValidator(parse_store_options)] = Field(
+        default={},
+        description="handed to the S3 client (s3fs), over what it finds in the usual `AWS_…` variables and files: "
+        '`{"endpoint_url": "http://minio:9000", "key": "worker", "secret": {"file": "/run/secrets/s3"}}`',
+        json_schema_extra={"allowed": "JSON object"},
+    )
     delivery: Literal["at_least_once", "exactly_once"] = Field(
         default="at_least_once",
         description="`at_least_once` can repeat an alert (with the same `alert_id`) after a crash",
@@ -270,6 +253,14 @@ class Settings(BaseSettings):
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
     breaker: BreakerSettings = BreakerSettings()
+
+    def store_options(self) -> dict[str, Any]:
+        """The options of the model store with their secrets in clear text: never log the result."""
+        return reveal(self.model_store_options)
+
+    def secrets(self) -> list[str]:
+        """What no log may show, in clear text."""
+        return [*self.kafka.secrets(), *secrets_of(self.model_store_options)]
 
     @classmethod
     def settings_customise_sources(

@@ -28,6 +28,7 @@ def refit(
     source: str,
     minimum: int,
     created_at: str,
+    keep_rows: int,
     progress: Progress | None = None,
 ) -> Bundle:
     """Fit a bundle on rows; `source` is named in its report. DataError where there are fewer than `minimum`."""
@@ -35,4 +36,12 @@ def refit(
         raise DataError(
             f"{source} holds {len(rows)} usable records, at least {minimum} are needed (WORKER_TRAIN__MIN_RECORDS)"
         )
-    return fit_bundle(schema, rows, options, created_at=created_at, progress=progress, facts={"source": source})
+    return fit_bundle(
+        schema,
+        rows,
+        options,
+        created_at=created_at,
+        progress=progress,
+        facts={"source": source},
+        keep_rows=keep_rows,
+    )
