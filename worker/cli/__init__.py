@@ -25,7 +25,7 @@ COMMANDS = {
     "infer-schema": ("worker.cli.infer", "propose a schema for the records of a file or a topic"),
     "demo": ("worker.cli.demo", "see it all work here: a broker, traffic with planted anomalies, alerts"),
     "check": ("worker.cli.check", "say whether settings, schema, model store and broker are in order"),
-    "models": ("worker.cli.models", "list the model versions, promote one or go back to the last"),
+    "models": ("worker.cli.models", "list the model versions and decide which one is current"),
 }
 
 
