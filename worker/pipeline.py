@@ -16,7 +16,9 @@ from worker.detect.hygiene import HygieneOptions
 from worker.detect.suppress import Suppression
 from worker.detect.tail import severity as severity_of
 from worker.detect.threshold import Judgement, PartitionThreshold, ThresholdState
+from worker.errors import BundleError
 from worker.features.decode import decode
+from worker.features.scaling import Scaling, apply_scaling
 from worker.features.vectorize import Vectorizer, Vectors
 from worker.model.bundle import Bundle
 from worker.model.reconstruct import Reconstructor
@@ -25,6 +27,9 @@ from worker.records import FloatArray, Outcome, Partition, RawMessage, Scores
 
 MakeThreshold = Callable[[FloatArray], PartitionThreshold]
 """A new partition's threshold, seeded from a model's sorted calibration scores."""
+
+WARM_ROWS = 1_024  # two tiles on the CPU
+LARGEST = apply_scaling(np.array([np.finfo(np.float64).max]), Scaling("linear", 0.0, 1.0)).item()
 
 _place = attrgetter("topic", "partition")
 
@@ -53,6 +58,20 @@ class Model:
         )
         self.wording = Wording(self.explainer, self.redacted, bundle.schema.ids)
         self.scorer = Scorer(bundle.network, len(bundle.fields), device)
+
+    def warm_up(self) -> None:
+        """Score and explain made-up rows, so that the first batch finds everything in place.
+
+        Among them are the largest values that a record can lead to: BundleError where a score is not finite.
+        """
+        widths = np.array(self.bundle.fitted.widths, np.int32)
+        size = np.array([0.0, 1.0, -1.0, LARGEST, -LARGEST], np.float32)
+        count = max(WARM_ROWS, len(size))
+        numeric = np.resize(size, (count, 1)).repeat(len(self.bundle.fitted.numeric), axis=1)
+        codes = (np.arange(count, dtype=np.int32)[:, np.newaxis] % widths).astype(np.int32)
+        if not np.isfinite(self.scorer.score(numeric, codes)).all():
+            raise BundleError(f"model {self.bundle.version}: its scores are not finite")
+        self.explainer.explain(numeric[:1], codes[:1], [{}])
 
 
 class Pipeline:

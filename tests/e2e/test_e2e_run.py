@@ -12,8 +12,10 @@ from tests import traffic
 from tests.brokers import produce, read_all
 from tests.contracts import VALID_ALERT, VALID_SCORE
 from tests.e2e.processes import Site, WorkerProcess
+from tests.trial.challengers import broken_scale
 from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
+from worker.model.store import ModelStore
 from worker.records import Outgoing
 
 pytestmark = pytest.mark.broker
@@ -143,6 +145,47 @@ def test_killed_in_mid_stream_it_loses_nothing_and_repeats_only_the_same_alert_i
         ids.setdefault(alert["alert_id"], set()).add((alert["source"]["partition"], alert["source"]["offset"]))
     assert all(len(found) == 1 for found in ids.values())
     assert len({place for found in ids.values() for place in found}) == len(ids)
+
+
+def test_a_bad_version_that_was_forced_in_is_rolled_back_in_the_store_and_nothing_is_lost(
+    make_site: Callable[..., Site],
+) -> None:
+    site = make_site(WORKER_MODEL_PROBATION_RECORDS="5000", WORKER_MODEL_SHADOW=traffic.bundle(1).version)
+    site.put_model()
+    bad, store = broken_scale(traffic.bundle(1), 0.1), ModelStore(site.folder / "models")
+    store.save(traffic.bundle(1))
+    worker = site.start()
+    worker.wait_for("rebalanced")
+
+    store.save(bad)
+    store.promote(bad.version)
+    worker.wait_for("model on probation")
+    produce(site.connection, [Outgoing(site.input_topic, m.key, m.value) for m in traffic.messages(6000)])
+    worker.wait_for("model rolled back in the store")
+    site.wait_until_drained()
+
+    assert worker.stop() == 0, worker.log.read_text()
+    assert worker.said("times those of its calibration")
+    assert store.current() == traffic.bundle().version
+    assert store.marks()[bad.version].by == "worker"
+    assert set(places(site, site.scores).values()) == {1}
+    assert len(places(site, site.scores)) == 6000
+    scores = [orjson.loads(record.value or b"") for record in read_all(site.connection, site.scores)]
+    assert {score["model_version"] for score in scores} == {traffic.bundle().version, bad.version}
+
+
+def test_a_worker_that_starts_soon_after_a_promotion_puts_the_version_on_probation(
+    make_site: Callable[..., Site],
+) -> None:
+    site = make_site()
+    site.put_model(0)
+    site.put_model(1)
+    worker = site.start()
+
+    worker.wait_for("model on probation")
+
+    assert worker.said(traffic.bundle(0).version)
+    assert worker.stop() == 0
 
 
 def test_a_model_of_another_schema_is_refused_with_both_fingerprints(make_site: Callable[..., Site]) -> None:

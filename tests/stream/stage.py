@@ -23,6 +23,7 @@ from worker.stream.loop import Loop
 from worker.stream.outgoing import Topics
 from worker.stream.state_log import StateLog
 from worker.stream.states import States, TopicStates
+from worker.stream.trials import Change, Models
 
 Guarantee = Literal["at_least_once", "exactly_once"]
 GROUP = "group"
@@ -89,6 +90,17 @@ def make_pipeline(seed: int = 0, window: int = WINDOW) -> Pipeline:
     return Pipeline(make_model(seed), make_threshold=make_threshold(window), severity=lambda *_: "high")
 
 
+class Given(Models):
+    """Models that a test makes up."""
+
+    def __init__(self, new_model: Callable[[], Model | None]) -> None:
+        self._new_model = new_model
+
+    def take(self) -> Change | None:
+        model = self._new_model()
+        return None if model is None else Change(model)
+
+
 class Worker:
     """One process: step it, or let it drain the input."""
 
@@ -100,6 +112,10 @@ class Worker:
         self.pipeline = make_pipeline(options.pop("seed"), options.pop("window"))
         self.consumer = stage.consumer()
         stateful = options.pop("stateful")
+        if "tried" in options:
+            options["models"] = options.pop("tried")(self.pipeline.model)
+        if "new_model" in options:
+            options["models"] = Given(options.pop("new_model"))
         self.loop = Loop(
             self.consumer,
             stage.delivery(self.consumer, name),

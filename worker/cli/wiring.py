@@ -82,6 +82,13 @@ def threshold_maker(
     return make
 
 
+def nominal_rate(settings: Settings) -> float:
+    """Share of ordinary records that the threshold alerts on; 0 where only an alert budget says how many."""
+    alerts = settings.alerts
+    budget = alerts.per_day is not None or alerts.per_hour is not None
+    return 0.0 if budget and "quantile" not in settings.threshold.model_fields_set else 1 - settings.threshold.quantile
+
+
 def model_builder(settings: Settings) -> Callable[[Bundle], Model]:
     """Bundles to models that are ready to score."""
 

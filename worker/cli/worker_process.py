@@ -5,7 +5,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import structlog
 
@@ -15,11 +15,10 @@ from worker.broker.consumer import GroupConsumer
 from worker.broker.delivery import AtLeastOnce, ExactlyOnce
 from worker.broker.producer import AcknowledgedProducer, TransactionalKafkaProducer
 from worker.broker.ranges import TopicReader
+from worker.cli.model_source import ModelSource, StopSignal
 from worker.cli.observe import Observer
-from worker.cli.wiring import connection, make_pipeline, model_builder, model_store, tune_process, utc_now
-from worker.errors import TransientError, WorkerError
-from worker.features.schema import load_schema
-from worker.model.bundle import Bundle
+from worker.cli.wiring import connection, make_pipeline, tune_process, utc_now
+from worker.errors import TransientError
 from worker.ops.health import Health, Watchdog
 from worker.ops.logs import configure_logs
 from worker.ops.metrics import Metrics
@@ -28,7 +27,6 @@ from worker.pipeline import Model, Pipeline
 from worker.settings import Settings
 from worker.stream.breaker import Breaker
 from worker.stream.loop import Loop
-from worker.stream.models import LOOK_EVERY_S, ModelWatcher
 from worker.stream.outgoing import Topics
 from worker.stream.state_log import StateLog
 from worker.stream.states import States, TopicStates
@@ -36,16 +34,6 @@ from worker.stream.states import States, TopicStates
 T = TypeVar("T")
 RETRY_CONNECT_S = 2.0
 CLOSE_S = 5.0
-
-
-class StopSignal(Protocol):
-    """Asked between two steps; `wait` sleeps, but not through a stop."""
-
-    def __call__(self) -> bool:
-        """Whether to stop."""
-
-    def wait(self, seconds: float) -> bool:
-        """Whether a stop came within this time."""
 
 
 class WorkerProcess:
@@ -63,13 +51,6 @@ class WorkerProcess:
         """0 after a drain; FatalError otherwise."""
         settings = self._settings
         tune_process(settings)
-        schema = load_schema(settings.schema_file)
-        build = model_builder(settings)
-
-        def fitting(bundle: Bundle) -> Model:
-            bundle.require_schema(schema)
-            return build(bundle)
-
         with ExitStack() as stack:
             watchdog = Watchdog(self._health)
             watchdog.start()
@@ -78,35 +59,14 @@ class WorkerProcess:
                 stack.enter_context(
                     HealthServer(self._health, self._metrics.registry, host=settings.http.host, port=settings.http.port)
                 )
-            store = model_store(settings)
-            model = self._first_model(store.current, lambda: fitting(store.load()))
+            source = ModelSource(settings, self._stop, self._health, self._metrics)
+            model = source.first()
             if model is None:
                 return 0
-            self._metrics.use_model(model.bundle.version)
-            version = model.bundle.version
-            watcher = ModelWatcher(store, fitting, in_force=version, refused=self._refused)
-            watcher.start()
-            stack.callback(watcher.close)
-            return self._consume(model, watcher, stack)
+            source.watch(model, stack)
+            return self._consume(model, source, stack)
 
-    def _first_model(self, current: Callable[[], str | None], load: Callable[[], Model]) -> Model | None:
-        """Wait until the store has a model; None when told to stop first. A broken one is an error at once."""
-        said = False
-        while current() is None:
-            if not said:
-                said = True
-                self._health.waiting("model", f"no model in {self._settings.model_store} yet")
-                self._log.warning(
-                    "waiting for a model: fit one with worker train --once", store=self._settings.model_store
-                )
-            self._health.beat()
-            if self._stop.wait(LOOK_EVERY_S):
-                return None
-        model = load()
-        self._health.ready("model")
-        return model
-
-    def _consume(self, model: Model, watcher: ModelWatcher, stack: ExitStack) -> int:
+    def _consume(self, model: Model, source: ModelSource, stack: ExitStack) -> int:
         settings = self._settings
         if not settings.kafka.state_topic:
             self._log.warning("no state topic: thresholds start again after each restart and rebalance")
@@ -138,7 +98,7 @@ class WorkerProcess:
             events=observer,
             wall_clock=utc_now,
             states=self._states(consumer, pipeline, observer),
-            new_model=watcher.take,
+            models=source.models(model, partitions),
             batch_size=settings.batch.size,
             max_wait_ms=settings.batch.max_wait_ms,
         )
@@ -231,10 +191,6 @@ class WorkerProcess:
         name = settings.instance_id or f"{socket.gethostname()}-{os.getpid()}-{int(time.time())}"
         name = f"{settings.kafka.group_id}-{name}"
         return ExactlyOnce(consumer, lambda: TransactionalKafkaProducer(link, name, timeout_s=timeout_ms / 1000))
-
-    def _refused(self, version: str, error: WorkerError) -> None:
-        self._metrics.model_refusals.inc()
-        self._log.error("model refused, the one in force stays", version=version, error=str(error))
 
 
 def _opened(delivery: Delivery) -> Delivery:

@@ -36,6 +36,10 @@ class Status(StrEnum):
 NEVER_AGAIN = frozenset({Status.VETOED, Status.ROLLED_BACK})
 
 
+INSISTED = "after"
+"""Figure of a promotion that was forced: what had been decided about the version."""
+
+
 class _Any(StrEnum):
     ANY = "any"
 
@@ -54,6 +58,11 @@ class Mark:
     by: str
     why: str = ""
     figures: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def insisted(self) -> bool:
+        """Whether it promotes a version although that was vetoed or rolled back."""
+        return INSISTED in self.figures
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -109,6 +118,8 @@ class Pointer:
                 f"model version {version} was {_words(old.status)} by the {old.by} at {old.at}"
                 f"{f' ({old.why})' if old.why else ''}; to take it all the same: worker models promote --force"
             )
+        if status in NEVER_AGAIN:
+            mark = replace(mark, figures={**mark.figures, INSISTED: str(status)})
         history = self.history
         if self.version is not None and self.version != version:
             history = (*history, self.version)[-HISTORY:]

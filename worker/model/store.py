@@ -83,6 +83,10 @@ class ModelStore:
         """What was decided about the versions."""
         return dict(self._pointer().marks)
 
+    def before(self) -> str | None:
+        """The version that a rollback would try first, None where there is none."""
+        return next((version for version, _ in self._pointer().way_back()), None)
+
     def _pointer(self) -> Pointer:
         try:
             content = self._volume.read(POINTER)

@@ -23,6 +23,7 @@ class Metrics:
         self._input()
         self._results()
         self._model()
+        self._trials()
         self._faults()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
@@ -87,6 +88,27 @@ class Metrics:
         self.model_swaps = Counter("worker_model_swaps", "Model versions taken into use while running", registry=r)
         # counter, versions: refused when they were about to be used
         self.model_refusals = Counter("worker_model_refusals", "Model versions that could not be used", registry=r)
+        # gauge, 1 while the version in force has to prove itself
+        self.model_on_probation = Gauge("worker_model_on_probation", "1 during a probation", registry=r)
+        # counter, probations, per result: the version stayed, or this worker went back
+        self.model_probations = Counter("worker_model_probations", "Probations that have ended", ["result"], registry=r)
+        for result in ("passed", "rolled_back"):
+            self.model_probations.labels(result)
+        # counter, times: the model store did not answer
+        self.store_outages = Counter("worker_model_store_outages", "Times that the store was away", registry=r)
+
+    def _trials(self) -> None:
+        r = self.registry
+        # counter, records: scored by the shadow, too
+        self.shadow_records = Counter("worker_shadow_records", "Sampled records that the shadow scored", registry=r)
+        # counter, records, per side: of these, above the threshold of the model in force, of the shadow, of both
+        self.shadow_alerts = Counter("worker_shadow_alerts", "Sampled records above a threshold", ["by"], registry=r)
+        for side in ("in_force", "shadow", "both"):
+            self.shadow_alerts.labels(side)
+        # gauge, -1 to 1: rank correlation of the scores of both, over the latest report
+        self.shadow_rank_correlation = Gauge(
+            "worker_shadow_rank_correlation", "Rank correlation of both models' scores", registry=r
+        )
 
     def _faults(self) -> None:
         r = self.registry

@@ -221,6 +221,17 @@ class Settings(BaseSettings):
         '`{"endpoint_url": "http://minio:9000", "key": "worker", "secret": {"file": "/run/secrets/s3"}}`',
         json_schema_extra={"allowed": "JSON object"},
     )
+    model_probation_records: int = Field(
+        default=20_000,
+        ge=0,
+        le=10_000_000,
+        description="scored records after a swap in which the new model has to prove itself against the one before it, "
+        "which comes back if it doesn't; 0 = off",
+    )
+    model_shadow: Annotated[Name | None, BeforeValidator(empty_is_none)] = Field(
+        default=None,
+        description="model version that scores a sample beside the current one without alerting; off where empty",
+    )
     delivery: Literal["at_least_once", "exactly_once"] = Field(
         default="at_least_once",
         description="`at_least_once` can repeat an alert (with the same `alert_id`) after a crash",

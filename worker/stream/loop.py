@@ -17,12 +17,13 @@ from dataclasses import dataclass, replace
 
 from worker.broker.base import Consumer, Delivery, Polled
 from worker.errors import CommitRefused, RecordTooLarge, TransientError
-from worker.pipeline import Model, Pipeline
+from worker.pipeline import Pipeline
 from worker.records import Outcome, Partition, RawMessage
 from worker.stream.breaker import Breaker
 from worker.stream.events import Events
 from worker.stream.outgoing import Pending, Topics, pending_of
 from worker.stream.states import States
+from worker.stream.trials import Models
 
 IDLE_POLL_MS = 200
 FIRST_BACKOFF_MS = 100
@@ -33,7 +34,7 @@ class Loop:
     """One worker process: a consumer, a pipeline and a delivery.
 
     states: where thresholds travel; by default nowhere, then they start anew with each owner of a partition.
-    new_model: called between two batches; a model that is ready takes over, None keeps the current one.
+    models: asked between two batches for a model that takes over; by default there is none.
     wall_clock: gives `detected_at`. monotonic: seconds, for waiting only.
     """
 
@@ -48,7 +49,7 @@ class Loop:
         events: Events,
         wall_clock: Callable[[], str],
         states: States | None = None,
-        new_model: Callable[[], Model | None] = lambda: None,
+        models: Models | None = None,
         batch_size: int = 8192,
         max_wait_ms: int = 50,
         monotonic: Callable[[], float] = time.monotonic,
@@ -61,7 +62,7 @@ class Loop:
         self._events = events
         self._wall_clock = wall_clock
         self._states = states or States()
-        self._new_model = new_model
+        self._models = models or Models()
         self._batch_size = batch_size
         self._max_wait_s = max_wait_ms / 1000
         self._monotonic = monotonic
@@ -94,11 +95,12 @@ class Loop:
         self._deliver()  # 4.
 
     def _swap(self) -> None:
-        model, old = self._new_model(), self._pipeline.model.bundle.version
-        if model is not None and model.bundle.version != old:
-            self._pipeline.swap(model)
+        change, old = self._models.take(), self._pipeline.model
+        if change is not None and change.model.bundle.version != old.bundle.version:
+            left = self._pipeline.swap(change.model, change.thresholds)
             self._states.swapped()
-            self._events.swapped(old, model.bundle.version)
+            self._models.swapped(old, left)
+            self._events.swapped(old.bundle.version, change.model.bundle.version)
 
     def _collect(self) -> None:
         deadline: float | None = None if not self._batch else self._monotonic()
@@ -140,8 +142,8 @@ class Loop:
         self._events.rebalanced(assigned, revoked)
 
     def _forget(self, partitions: Collection[Partition]) -> None:
-        self._pipeline.forget(partitions)
-        self._states.forget(partitions)
+        for keeper in (self._pipeline, self._states, self._models):
+            keeper.forget(partitions)
 
     def _restore(self, polled: Polled) -> Polled:
         """What may be scored of this poll. Records of a partition that couldn't be restored yet are polled again."""
@@ -200,7 +202,10 @@ class Loop:
         else:
             self._open, self._attempt = None, 0
             self._states.delivered(work.pending.next_offsets)
-            self._events.batch(work.outcome, process_s=work.process_s, deliver_s=self._monotonic() - started)
+            delivered = self._monotonic()
+            self._models.observe(work.outcome)
+            process_s = work.process_s + self._monotonic() - delivered
+            self._events.batch(work.outcome, process_s=process_s, deliver_s=delivered - started)
 
     def _give_up(self, work: "_Open", why: str) -> None:
         """The group has moved on. What is still assigned after it is read again from where the batch began."""

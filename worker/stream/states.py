@@ -53,7 +53,7 @@ class States:
         """These offsets are committed."""
 
     def swapped(self) -> None:
-        """Another model is in force; every threshold has started anew."""
+        """Another model is in force; every threshold has started anew, or goes on from when its model was in force."""
 
     def forget(self, partitions: Collection[Partition]) -> None:
         """These thresholds are not this process's any more, or not to be trusted."""
@@ -180,6 +180,8 @@ class TopicStates(States):
     def _partition_records(self, partition: Partition, kept: _Kept, next_offset: int) -> list[Outgoing]:
         threshold = self._pipeline.threshold(partition)
         changed = threshold.take_changed_slots()
+        if not kept.sums:  # a life begins with all slots, also where a threshold went on beside and came back
+            changed = threshold.policy.slots()
         kept.sums.update(checksums(changed.items()))
         bundle = self._pipeline.model.bundle
         head = Head(
