@@ -1,7 +1,6 @@
 """Group membership on a real broker, where the in-memory one can't show it."""
 
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
@@ -57,7 +56,7 @@ def test_new_partitions_are_read_although_the_rebalance_outlasts_a_poll(
     def poll_slowly() -> None:  # the leader's rebalance has to wait for this member
         while not stop.is_set():
             other.poll(10, 10)
-            time.sleep(0.3)
+            stop.wait(0.3)
 
     slow = threading.Thread(target=poll_slowly)
     slow.start()

@@ -157,7 +157,8 @@ class Loop:
             self._consumer.seek(moved)
             self._wait(error)
         else:
-            moved = {p: start for p, start in starts.items() if p not in polled or polled[p][0].offset < start}
+            # Not only a start that lies ahead: a position beyond it would leave records out.
+            moved = {p: start for p, start in starts.items() if p not in polled or polled[p][0].offset != start}
             self._consumer.seek(moved)
             self._fresh.clear()
         return {partition: messages for partition, messages in polled.items() if partition not in moved}
