@@ -90,6 +90,7 @@ class ApacheBroker:
             "share.coordinator.state.topic.replication.factor": 1,
             "share.coordinator.state.topic.min.isr": 1,
             "group.initial.rebalance.delay.ms": 0,
+            "group.min.session.timeout.ms": 500,  # a member that is silent for a second can be one too many
             "broker.session.timeout.ms": 2000,  # a killed broker is back in seconds
             "broker.heartbeat.interval.ms": 500,
             "transaction.abort.timed.out.transaction.cleanup.interval.ms": 500,

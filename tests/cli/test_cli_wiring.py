@@ -1,9 +1,9 @@
-"""Settings become the thresholds that they ask for."""
+"""Settings become the thresholds and limits that they ask for."""
 
 import numpy as np
 import pytest
 
-from worker.cli.wiring import threshold_maker
+from worker.cli.wiring import longest_batch_s, threshold_maker
 from worker.detect.budget import AlertBudget
 from worker.detect.ordinary import OrdinaryQuantile
 from worker.detect.quantile import SlidingQuantile
@@ -39,3 +39,17 @@ def test_a_budget_is_shared_by_the_partitions() -> None:
 
     assert isinstance(policy, AlertBudget)
     assert policy.alerts == 20
+
+
+@pytest.mark.parametrize(
+    ("environment", "seconds"),
+    [
+        ({}, 15.0),
+        ({"WORKER_HTTP__STALL_S": "600"}, 75.0),
+        ({"WORKER_KAFKA__OPTIONS": '{"max_poll_interval_ms": 20000}'}, 5.0),
+    ],
+)
+def test_a_batch_may_take_a_quarter_of_what_group_and_liveness_allow(
+    environment: dict[str, str], seconds: float
+) -> None:
+    assert longest_batch_s(load_settings(environment, dotenv="")) == seconds

@@ -45,6 +45,7 @@ class Seen(Events):
     retries: list[TransientError] = field(default_factory=list)
     swaps: list[tuple[str, str]] = field(default_factory=list)
     short: int = 0
+    sizes: list[int] = field(default_factory=list)
     restored: dict[Partition, int] = field(default_factory=dict)
     rebuilt: dict[Partition, str] = field(default_factory=dict)
     owned: set[Partition] = field(default_factory=set)
@@ -74,6 +75,9 @@ class Seen(Events):
 
     def shortened(self, records: int) -> None:
         self.short += records
+
+    def slowed(self, records: int, seconds: float) -> None:  # noqa: ARG002
+        self.sizes.append(records)
 
 
 def make_threshold(window: int = WINDOW) -> Callable[[FloatArray], PartitionThreshold]:

@@ -1,102 +1,19 @@
 """Members come and go on a real broker: each partition's thresholds go on with its new owner."""
 
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import replace
 
 import pytest
 
 from tests import traffic
-from tests.brokers import eventually, produce, read_all
-from tests.stream.stage import Guarantee, Stage, Worker, assert_as_undisturbed
+from tests.stream.kafka_stage import PARTITIONS, KafkaStage, step_until
+from tests.stream.stage import Guarantee, assert_as_undisturbed
 from worker.broker.admin import ensure_topics
 from worker.broker.assignors import Assignor
-from worker.broker.base import Consumer, RangeReader
 from worker.broker.client import Connection
 from worker.broker.compacted import ensure_compacted
-from worker.broker.consumer import GroupConsumer
-from worker.broker.delivery import AtLeastOnce, ExactlyOnce
-from worker.broker.producer import AcknowledgedProducer, TransactionalKafkaProducer
-from worker.broker.ranges import TopicReader
-from worker.records import Message, Outgoing, Partition, RawMessage
-from worker.stream.outgoing import Topics
-from worker.stream.state_log import StateLog
-from worker.stream.states import TopicStates
-
-PARTITIONS = 4
-DEADLINE_S = 90.0
 
 pytestmark = pytest.mark.broker
-
-
-class KafkaStage(Stage):
-    """The topics of one deployment, on a real broker."""
-
-    def __init__(self, connection: Connection, name: str, guarantee: Guarantee, assignor: Assignor) -> None:
-        self.connection = connection
-        self.guarantee = guarantee
-        self.assignor = assignor
-        self.input = f"{name}-in"
-        self.group = f"{name}-group"
-        self.state_topic = f"{name}-state"
-        self.topics = Topics(f"{name}-alerts", f"{name}-dead", f"{name}-scores")
-        self.fed: list[Message] = []
-        self.open = ExitStack()
-        ensure_topics(connection, {self.input: PARTITIONS})
-        ensure_topics(connection, dict.fromkeys((self.topics.alerts, self.topics.dead_letter, f"{name}-scores"), 1))
-        assert ensure_compacted(connection, self.state_topic, like=self.input) is None
-        self.watcher = GroupConsumer(connection, [self.input], self.group)
-        self.open.callback(self.watcher.close, 1.0)
-
-    def feed(self, messages: Iterable[Message]) -> "KafkaStage":
-        new = [replace(message, topic=self.input) for message in messages]
-        self.fed += new
-        produce(self.connection, [Outgoing(m.topic, m.key, m.value, m.headers, m.partition) for m in new])
-        return self
-
-    def consumer(self) -> Consumer:
-        consumer = GroupConsumer(
-            self.connection,
-            [self.input],
-            self.group,
-            read_committed=self.guarantee == "exactly_once",
-            assignor=self.assignor,
-        )
-        self.open.callback(consumer.close, 1.0)
-        return consumer
-
-    def delivery(self, consumer: Consumer, name: str) -> AtLeastOnce | ExactlyOnce:
-        delivery: AtLeastOnce | ExactlyOnce
-        if self.guarantee == "at_least_once":
-            delivery = AtLeastOnce(consumer, lambda: AcknowledgedProducer(self.connection))
-        else:
-            delivery = ExactlyOnce(
-                consumer, lambda: TransactionalKafkaProducer(self.connection, f"{self.group}-{name}")
-            )
-        self.open.callback(delivery.close, 1.0)
-        return delivery
-
-    def states(self, worker: Worker) -> TopicStates:
-        transactional = self.guarantee == "exactly_once"
-        log = StateLog(self.reader, topic=self.state_topic, group_id=self.group, transactional=transactional)
-        return TopicStates(
-            worker.consumer, worker.pipeline, log, settings={}, events=worker.seen, exactly_once=transactional
-        )
-
-    def reader(self, *, read_committed: bool) -> RangeReader:
-        return TopicReader(self.connection, read_committed=read_committed)
-
-    def is_drained(self) -> bool:
-        ends = {Partition(self.input, number): 0 for number in range(PARTITIONS)}
-        for message in self.fed:
-            ends[Partition(self.input, message.partition)] += 1
-        return self.watcher.committed(ends) == ends
-
-    def records(self, topic: str) -> Sequence[RawMessage]:
-        name = {"alerts": self.topics.alerts, "dead": self.topics.dead_letter, "scores": self.topics.scores}[topic]
-        return read_all(self.connection, name or "", read_committed=self.guarantee == "exactly_once")
 
 
 @pytest.fixture
@@ -109,24 +26,6 @@ def make_stage(connection: Connection, group: str) -> Iterator[Callable[[Guarant
             return stage
 
         yield make
-
-
-def step_until(workers: Sequence[Worker], condition: Callable[[], bool], what: str) -> None:
-    """Each worker on a thread of its own: a member that joins waits for the others to poll."""
-    done = threading.Event()
-
-    def step(worker: Worker) -> None:
-        while not done.is_set():
-            worker.loop.step()
-
-    with ThreadPoolExecutor(len(workers)) as threads:
-        running = [threads.submit(step, worker) for worker in workers]
-        try:
-            eventually(lambda: condition() or any(future.done() for future in running), DEADLINE_S, what)
-        finally:
-            done.set()
-    for future in running:
-        future.result()
 
 
 @pytest.mark.kafka

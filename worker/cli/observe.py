@@ -131,6 +131,10 @@ class Observer(Events):
         """See Events."""
         self._log.warning("results larger than the broker takes were cut down and marked", records=records)
 
+    def slowed(self, records: int, seconds: float) -> None:
+        """See Events."""
+        self._log.warning("a batch took too long, the next ones are smaller", seconds=round(seconds, 1), most=records)
+
 
 def _labels(partition: Partition) -> tuple[str, str]:
     return partition.topic, str(partition.partition)

@@ -24,6 +24,7 @@ POLICIES: Mapping[str, Callable[[FloatArray, float, int], ThresholdPolicy]] = {
 }
 
 GC_THRESHOLD = 100_000  # new objects between two collections
+MAX_POLL_INTERVAL_MS = 300_000  # the client's default
 
 
 def utc_now() -> str:
@@ -123,3 +124,9 @@ def make_pipeline(settings: Settings, model: Model, partitions: int = 1) -> Pipe
 def model_store(settings: Settings) -> ModelStore:
     """The model store of the settings."""
     return ModelStore(settings.model_store, options=settings.store_options())
+
+
+def longest_batch_s(settings: Settings) -> float:
+    """A quarter of the time after which the group gives a silent member up, or liveness fails."""
+    poll_interval_ms = float(settings.kafka.options.get("max_poll_interval_ms", MAX_POLL_INTERVAL_MS))
+    return min(poll_interval_ms / 1000, settings.http.stall_s) / 4

@@ -17,7 +17,7 @@ from worker.broker.producer import AcknowledgedProducer, TransactionalKafkaProdu
 from worker.broker.ranges import TopicReader
 from worker.cli.model_source import ModelSource, StopSignal
 from worker.cli.observe import Observer
-from worker.cli.wiring import connection, make_pipeline, tune_process, utc_now
+from worker.cli.wiring import connection, longest_batch_s, make_pipeline, tune_process, utc_now
 from worker.errors import TransientError
 from worker.ops.health import Health, Watchdog
 from worker.ops.logs import configure_logs
@@ -101,6 +101,7 @@ class WorkerProcess:
             models=source.models(model, partitions),
             batch_size=settings.batch.size,
             max_wait_ms=settings.batch.max_wait_ms,
+            longest_s=longest_batch_s(settings),
         )
         self._health.ready()
         self._log.info(

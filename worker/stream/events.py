@@ -38,6 +38,9 @@ class Events:
     def shortened(self, records: int) -> None:
         """Results were larger than the broker takes and went out cut down and marked."""
 
+    def slowed(self, records: int, seconds: float) -> None:
+        """A batch took so long that the next ones have at most so many records."""
+
 
 class ModelEvents:
     """What becomes of model versions. Must not block; the first three are called on the watcher's thread, the others on

@@ -22,12 +22,14 @@ from worker.records import Outcome, Partition, RawMessage
 from worker.stream.breaker import Breaker
 from worker.stream.events import Events
 from worker.stream.outgoing import Pending, Topics, pending_of
+from worker.stream.pace import Pace
 from worker.stream.states import States
 from worker.stream.trials import Models
 
 IDLE_POLL_MS = 200
 FIRST_BACKOFF_MS = 100
 LONGEST_BACKOFF_MS = 5_000
+ATTEMPTS = 5  # to deliver a batch; then it is read again in smaller ones
 
 
 class Loop:
@@ -35,6 +37,7 @@ class Loop:
 
     states: where thresholds travel; by default nowhere, then they start anew with each owner of a partition.
     models: asked between two batches for a model that takes over; by default there is none.
+    longest_s: batches shrink when one takes longer from its scoring to its commit (worker.stream.pace).
     wall_clock: gives `detected_at`. monotonic: seconds, for waiting only.
     """
 
@@ -52,6 +55,7 @@ class Loop:
         models: Models | None = None,
         batch_size: int = 8192,
         max_wait_ms: int = 50,
+        longest_s: float = 15.0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._consumer = consumer
@@ -63,7 +67,7 @@ class Loop:
         self._wall_clock = wall_clock
         self._states = states or States()
         self._models = models or Models()
-        self._batch_size = batch_size
+        self._pace = Pace(most=batch_size, longest_s=longest_s)
         self._max_wait_s = max_wait_ms / 1000
         self._monotonic = monotonic
         self._batch: dict[Partition, list[RawMessage]] = {}  # collected, not processed
@@ -104,7 +108,7 @@ class Loop:
 
     def _collect(self) -> None:
         deadline: float | None = None if not self._batch else self._monotonic()
-        while (room := self._batch_size - _count(self._batch)) > 0:
+        while (room := self._pace.size - _count(self._batch)) > 0:
             wait_s = IDLE_POLL_MS / 1000 if deadline is None else deadline - self._monotonic()
             if wait_s <= 0 and deadline is not None:
                 break
@@ -186,17 +190,24 @@ class Loop:
             return
         started = self._monotonic()
         try:
+            if work.attempts >= ATTEMPTS and work.records > 1:
+                self._delivery.open()  # the broker is there, and what the last attempt left open has ended
+                self._pace.halve()
+                self._give_up(work, f"not acknowledged in {work.attempts} attempts, it goes on in smaller ones")
+                return
             self._delivery.publish(
                 [outgoing for _, outgoing in work.pending.outgoing],
                 work.pending.next_offsets,
                 [outgoing for _, outgoing in work.pending.state],
             )
         except CommitRefused as error:
+            self._keep_pace(work, started)
             self._give_up(work, str(error))
         except RecordTooLarge as error:
             self._open = replace(work, pending=work.pending.shortened(error.records, self._topics))
             self._events.shortened(len(error.records))
         except TransientError as error:
+            self._open = replace(work, attempts=work.attempts + 1)
             self._attempt += 1
             self._events.retrying(error, self._attempt)
             self._keep_membership()
@@ -205,8 +216,14 @@ class Loop:
             self._states.delivered(work.pending.next_offsets)
             delivered = self._monotonic()
             self._models.observe(work.outcome)
+            self._keep_pace(work, started)
             process_s = work.process_s + self._monotonic() - delivered
             self._events.batch(work.outcome, process_s=process_s, deliver_s=delivered - started)
+
+    def _keep_pace(self, work: "_Open", started: float) -> None:
+        seconds = work.process_s + self._monotonic() - started
+        if self._pace.took(work.records, seconds):
+            self._events.slowed(self._pace.size, seconds)
 
     def _give_up(self, work: "_Open", why: str) -> None:
         """The group has moved on. What is still assigned after it is read again from where the batch began."""
@@ -221,7 +238,7 @@ class Loop:
     def _keep_membership(self) -> None:
         """Wait by polling with everything paused, so that the group doesn't give this member up."""
         self._consumer.pause(self._consumer.assignment())
-        self._poll(self._backoff_ms(), self._batch_size)
+        self._poll(self._backoff_ms(), self._pace.size)
         self._consumer.resume(self._consumer.assignment())
 
     def _backoff_ms(self) -> int:
@@ -230,12 +247,13 @@ class Loop:
 
 @dataclass(frozen=True, slots=True)
 class _Open:
-    """A processed batch on its way out. starts: the batch's first offset of each partition."""
+    """A processed batch on its way out. starts: the batch's first offset of each partition; attempts: that failed."""
 
     pending: Pending
     outcome: Outcome
     starts: Mapping[Partition, int]
     process_s: float
+    attempts: int = 0
 
     @property
     def records(self) -> int:
