@@ -85,6 +85,17 @@ class SecureBroker(ApacheBroker):
             },
         )
 
+    def mounted_settings(self, folder: Path) -> Mapping[str, str]:
+        """Settings of the worker for the SCRAM listener, user and password in a directory as platforms mount it."""
+        mounted = folder / "mounted"
+        (mounted / "..data").mkdir(parents=True)
+        for option, value in (("sasl_plain_username", USER), ("sasl_plain_password", PASSWORD)):
+            name = f"WORKER_KAFKA__OPTIONS__{option.upper()}"
+            (mounted / "..data" / name).write_text(value + "\n")
+            (mounted / name).symlink_to(Path("..data") / name)
+        options = {"security_protocol": "SASL_SSL", "sasl_mechanism": "SCRAM-SHA-256"}
+        return {**self._settings(self.scram, options), "WORKER_SECRETS_DIR": str(mounted)}
+
     def mutual_settings(self, folder: Path, **options: object) -> Mapping[str, str]:
         """Settings of the worker for the listener that wants a client certificate; its key is encrypted."""
         secret = folder / "key-password"

@@ -1,6 +1,9 @@
 """What this user's broker allows, for `worker check`."""
 
+from typing import Any
+
 from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.net.sasl.scram import ScramClient
 
 from worker.broker.admin import close_admin
 from worker.broker.client import Connection, build_admin
@@ -9,6 +12,12 @@ from worker.broker.translate import translated
 from worker.errors import BrokerUnavailable, FatalError
 
 _SETTING = "auto.create.topics.enable"
+SCRAM = frozenset(ScramClient.MECHANISMS)
+
+
+def scram_exchange(user: str, password: str, mechanism: str) -> Any:
+    """One SCRAM login, a message at a time, as the Kafka client does it; mechanism: one of SCRAM."""
+    return ScramClient(user, password, mechanism)
 
 
 def creates_topics(connection: Connection) -> bool:

@@ -1,4 +1,4 @@
-"""Says why a broker refuses a login: the mechanism, or (for PLAIN) user and password, in the broker's own words.
+"""Says why a broker refuses a login: the mechanism, or user and password (PLAIN, SCRAM), in the broker's own words.
 
 A broker answers a failed login and closes the connection at once; the Kafka client often reports only the close.
 """
@@ -15,23 +15,37 @@ _LONGEST_ANSWER = 1 << 20
 
 
 def try_login(server: str, connection: socket.socket, options: Mapping[str, Any]) -> None:
-    """Offer the mechanism, and log in where it is PLAIN; other mechanisms are left to the Kafka client.
+    """Offer the mechanism, and log in where it is PLAIN or SCRAM; others are left to the Kafka client.
 
-    Raises BrokerUnavailable with what the broker says; OSError when it hangs up without a word.
+    Raises BrokerUnavailable with what the broker says; OSError when it hangs up without a word; ValueError, LookupError
+    and struct.error when it makes no sense.
     """
+    from worker.broker.access import SCRAM, scram_exchange
+
     mechanism = str(options.get("sasl_mechanism") or "")
     answer = _ask(connection, _HANDSHAKE, _text(mechanism))
     (code,) = struct.unpack_from(">h", answer)
     if code:
         offered = ", ".join(_texts(answer[2:]))
         raise BrokerUnavailable(f"{server}: the broker takes sasl_mechanism {offered}, not {mechanism!r}")
+    user, password = (str(options.get(f"sasl_plain_{name}") or "") for name in ("username", "password"))
     if mechanism == "PLAIN":
-        token = f"\0{options.get('sasl_plain_username') or ''}\0{options.get('sasl_plain_password') or ''}".encode()
-        answer = _ask(connection, _AUTHENTICATE, struct.pack(">i", len(token)) + token)
-        code, length = struct.unpack_from(">hh", answer)
-        if code:
-            said = answer[4 : 4 + max(0, length)].decode(errors="replace")
-            raise BrokerUnavailable(f"{server}: the broker refuses the login: {said}; check user and password")
+        _authenticate(server, connection, f"\0{user}\0{password}".encode())
+    elif mechanism in SCRAM:
+        exchange = scram_exchange(user, password, mechanism)
+        exchange.process_server_first_message(_authenticate(server, connection, exchange.first_message()))
+        _authenticate(server, connection, exchange.final_message())
+
+
+def _authenticate(server: str, connection: socket.socket, token: bytes) -> bytes:
+    """The broker's part of the exchange."""
+    answer = _ask(connection, _AUTHENTICATE, struct.pack(">i", len(token)) + token)
+    code, length = struct.unpack_from(">hh", answer)
+    said = answer[4 : 4 + max(0, length)]
+    if code:
+        reason = said.decode(errors="replace")
+        raise BrokerUnavailable(f"{server}: the broker refuses the login: {reason}; check user and password")
+    return answer[8 + len(said) :]
 
 
 def _ask(connection: socket.socket, api: tuple[int, int], body: bytes) -> bytes:

@@ -118,7 +118,7 @@ def _login(server: str, connection: socket.socket, options: Mapping[str, Any], *
         raise BrokerUnavailable(
             f"{server}: {_words(error)}; does this listener want SASL? See security_protocol"
         ) from error
-    except struct.error as error:
+    except (struct.error, ValueError, LookupError) as error:
         raise BrokerUnavailable(f"{server}: the answer to the login makes no sense") from error
 
 
