@@ -19,6 +19,7 @@ WorkerError
     │   └── StoreConflict        somebody else was faster: read the store again and decide anew
     ├── OffsetOutOfRange     the committed offset no longer exists; the operator decides
     ├── Fenced               another process took over this one's transactional id
+    │   └── Displaced            … or the broker says so of its instance id
     └── BreakerTripped       too much of the stream is invalid: exit 3, offsets kept
 """
 
@@ -126,6 +127,10 @@ class OffsetOutOfRange(FatalError):
 
 class Fenced(FatalError):
     """Another process uses the same transactional id and has taken over."""
+
+
+class Displaced(Fenced):
+    """The broker says that another member of the group has this one's instance id."""
 
 
 class BreakerTripped(FatalError):

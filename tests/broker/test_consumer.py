@@ -11,6 +11,7 @@ from tests.worlds import numbered, settle, take
 from worker.broker.admin import close_admin
 from worker.broker.client import Connection, build_admin
 from worker.broker.consumer import GroupConsumer
+from worker.errors import CommitRefused, Fenced
 from worker.records import Message, Outgoing, Partition
 
 pytestmark = pytest.mark.broker
@@ -100,3 +101,44 @@ def test_an_empty_header_takes_the_place_of_a_null_one(connection: Connection, t
     assert list(record.headers) == [("null", b""), ("full", b"x")]
     assert values_of([record]) == [b"value"]
     consumer.close(1)
+
+
+@pytest.mark.kafka
+def test_a_member_whose_name_another_one_took_ends_and_only_then(
+    connection: Connection, topic: str, group: str
+) -> None:
+    produce_values(connection, topic, [b"0"])
+    first = GroupConsumer(connection, [topic], group, instance_id="name")
+    take(first, 1)
+    second = GroupConsumer(connection, [topic], group, instance_id="name")
+    settle(second)
+
+    with pytest.raises(CommitRefused):
+        first.commit({Partition(topic, 0): 1})
+    with pytest.raises(Fenced, match="WORKER_INSTANCE_ID"):
+        poll_until(first, lambda: False)
+
+    assert second.is_member()
+    for consumer in (first, second):
+        consumer.close(1)
+
+
+@pytest.mark.kafka
+def test_a_member_whose_heartbeats_ended_joins_again(connection: Connection, topic: str, group: str) -> None:
+    consumer = GroupConsumer(connection, [topic], group, instance_id="name")
+    settle(consumer)
+    coordinator = consumer._client._coordinator
+    coordinator._disable_heartbeat()  # what the client does when it is told, rightly or not, that the name is taken
+
+    poll_until(consumer, lambda: coordinator._heartbeat_enabled and consumer.is_member())
+
+    assert consumer.assignment() == {Partition(topic, 0)}
+    consumer.close(1)
+
+
+def poll_until(consumer: GroupConsumer, condition: Callable[[], bool]) -> None:
+    def polled() -> bool:
+        consumer.poll(100, 1)
+        return condition()
+
+    eventually(polled, 30, "as it should be")

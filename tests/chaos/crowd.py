@@ -25,9 +25,10 @@ from worker.records import Outgoing
 PARTITIONS = 4
 RECORDS_PER_BURST, BURST_S = 30, 0.1
 SESSION = {"session_timeout_ms": 6000, "heartbeat_interval_ms": 500}
-# For some seconds a node that comes back acts on what it led before. A transaction that it aborts for its age then gets
-# no markers (Apache Kafka 4.3.1: CompleteAbort in its log, none in the partitions), and what was aborted is committed
-# with the producer's next transaction. So ages are looked at later than on the tests' other brokers (0.5 s).
+# For some seconds a node that comes back acts on what it led before (worker.broker.floor). A transaction that it aborts
+# for its age then gets no markers (Apache Kafka 4.3.1: CompleteAbort in its log, none in the partitions), and what was
+# aborted is committed with the producer's next transaction. So ages are looked at nearly as late as by default (10 s),
+# not as often as on the tests' other brokers (0.5 s).
 CAREFUL = {"transaction.abort.timed.out.transaction.cleanup.interval.ms": 8000}
 BROKEN: tuple[bytes | None, ...] = (b"{", b"", b"[1]", b'{"amount": "12"}', b'{"amount": 1e999}', b"\xff", None)
 

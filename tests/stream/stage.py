@@ -150,6 +150,7 @@ class Stage:
     """The topics of one deployment, on the in-memory broker."""
 
     topics = Topics("alerts", "dead", "scores")
+    doubt_s = 0.0
 
     def __init__(
         self, *, partitions: int = 1, state_partitions: int | None = None, guarantee: Guarantee = "at_least_once"
@@ -188,6 +189,7 @@ class Stage:
             settings=worker.settings,
             events=worker.seen,
             exactly_once=transactional,
+            doubt_s=self.doubt_s,
         )
 
     def reader(self, *, read_committed: bool) -> RangeReader:

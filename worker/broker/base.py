@@ -55,7 +55,13 @@ class Consumer(Protocol):
         """
 
     def committed(self, partitions: Collection[Partition]) -> Mapping[Partition, int | None]:
-        """The group's stored next offsets, None where it has none; one round trip. Raises BrokerUnavailable."""
+        """The group's stored next offsets, None where it has none; one round trip.
+
+        Raises BrokerUnavailable, also when the answer is older than what this member knows to be committed.
+        """
+
+    def note_committed(self, offsets: Mapping[Partition, int]) -> None:
+        """A transaction has committed these. Does not block."""
 
     def seek(self, offsets: Mapping[Partition, int]) -> None:
         """Reads these assigned partitions from these offsets on at the next poll. Does not block.

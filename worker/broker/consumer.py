@@ -1,11 +1,10 @@
 """A member of a consumer group on Kafka: batches of unconverted records, offsets committed when told to."""
 
-import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, Literal
 
-from kafka import ConsumerRebalanceListener, TopicPartition
+from kafka import TopicPartition
 from kafka import errors as kafka_errors
 from kafka.structs import MemberState, OffsetAndMetadata
 
@@ -13,56 +12,16 @@ from worker.broker.assignors import ASSIGNORS, Assignor
 from worker.broker.base import Changes, Polled
 from worker.broker.client import Connection, build_consumer
 from worker.broker.deadline import bounded
+from worker.broker.listener import Listener
 from worker.broker.translate import translated
-from worker.errors import BrokerUnavailable, OffsetOutOfRange
+from worker.errors import BrokerUnavailable, CommitRefused, Displaced, Fenced, OffsetOutOfRange
 from worker.records import Partition
 
 Start = Literal["earliest", "latest"]
 OutOfRange = Literal["stop", "earliest", "latest"]
 
 _COMMIT_TIMEOUT_S: Final = 15.0
-
-
-class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python ships no types
-    """Notes what changed. It runs on the client's IO thread, where every blocking call of the client fails.
-
-    misplaced: partitions that were taken away and given back. The client keeps their old position, which is beyond
-    records that were polled and never committed, or behind what another member has committed meanwhile.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._assigned: set[Partition] = set()
-        self._revoked: set[Partition] = set()
-        self._held: set[Partition] = set()
-        self.misplaced: frozenset[Partition] = frozenset()
-
-    def on_partitions_revoked(self, revoked: Collection[Any]) -> None:
-        partitions = {Partition(*partition) for partition in revoked}
-        with self._lock:
-            self._assigned -= partitions
-            self._revoked |= partitions
-            self._held |= partitions
-            self.misplaced -= partitions
-
-    def on_partitions_assigned(self, assigned: Collection[Any]) -> None:
-        partitions = {Partition(*partition) for partition in assigned}
-        with self._lock:
-            self._assigned |= partitions
-            self.misplaced |= partitions & self._held
-            self._held.clear()
-
-    def placed(self, partitions: Collection[Partition]) -> None:
-        """These have a position that can be trusted."""
-        with self._lock:
-            self.misplaced -= frozenset(partitions)
-
-    def take(self) -> Changes:
-        with self._lock:
-            changes = Changes(frozenset(self._assigned), frozenset(self._revoked))
-            self._assigned.clear()
-            self._revoked.clear()
-        return changes
+_DISPLACED_S: Final = 5.0
 
 
 class GroupConsumer:
@@ -94,8 +53,9 @@ class GroupConsumer:
         self._start = start
         self._out_of_range = out_of_range
         self._commit_timeout_s = commit_timeout_s
-        self._listener = _Listener()
+        self._listener = Listener()
         self._closed = False
+        self._displaced_since: float | None = None
         isolation = {"isolation_level": "read_committed"} if read_committed else {}
         self._client = build_consumer(
             connection,
@@ -115,7 +75,9 @@ class GroupConsumer:
             try:
                 with translated("reading records"):
                     polled = self._poll_once(left_ms, max_records)
-            except BrokerUnavailable:
+            except (BrokerUnavailable, Displaced) as error:
+                if isinstance(error, Displaced):
+                    self._require_own_name()
                 # The client heals by itself; an empty poll keeps the caller's loop, and its clock, going.
                 time.sleep(min(left_ms, 100) / 1000)
                 polled = {}
@@ -150,14 +112,30 @@ class GroupConsumer:
             self._listener.placed([partition])
 
     def _keep_joining(self) -> None:
-        """Makes the client finish a rebalance that outlasts one poll.
+        """Makes the client finish a rebalance that outlasts one poll, and notice that its heartbeats have ended.
 
         kafka-python 3.0.12 rejoins when a topic's partitions change, and forgets why as soon as the group's answer
         is there: if that comes between two polls, the assignment is never taken over, heartbeats stay off and poll
-        returns nothing for ever (seen in 1 of 10 first joins with polls of 100 ms). Asking again is harmless.
+        returns nothing for ever (seen in 1 of 10 first joins with polls of 100 ms). After a heartbeat that was
+        answered with "another member has your instance id" they stay off, too, and nothing else happens. Asking again
+        is harmless.
         """
-        if self._client.group_metadata().state == MemberState.REBALANCING:
-            self._client._coordinator.request_rejoin()  # noqa: SLF001  # there is no public way
+        coordinator = self._client._coordinator  # noqa: SLF001  # there is no public way
+        with coordinator._lock:  # noqa: SLF001
+            silent = coordinator.state is MemberState.STABLE and not coordinator._heartbeat_enabled  # noqa: SLF001
+        if silent or coordinator.state is MemberState.REBALANCING:
+            coordinator.request_rejoin()
+        elif coordinator.state is MemberState.STABLE:
+            self._displaced_since = None
+
+    def _require_own_name(self) -> None:
+        """Raises Fenced once the broker has said for long enough that another member has this one's instance id.
+
+        A broker that has just come back says so of the only one for a moment (see worker.broker.floor).
+        """
+        self._displaced_since = self._displaced_since or time.monotonic()
+        if time.monotonic() - self._displaced_since > _DISPLACED_S:
+            raise Fenced("another process has joined the group with this WORKER_INSTANCE_ID: this one ends")
 
     def _resolve_out_of_range(self, offsets: Mapping[Any, Any]) -> None:
         if self._out_of_range == "stop":
@@ -182,14 +160,25 @@ class GroupConsumer:
         """See Consumer.commit."""
         if not offsets:
             return
-        with translated("committing offsets"):
-            self._client.commit(as_kafka_offsets(offsets), timeout_ms=int(self._commit_timeout_s * 1000))
+        try:
+            with translated("committing offsets"):
+                self._client.commit(as_kafka_offsets(offsets), timeout_ms=int(self._commit_timeout_s * 1000))
+        except Displaced as error:  # poll finds out whether it is true
+            raise CommitRefused(str(error)) from error
+        self.note_committed(offsets)
+
+    def note_committed(self, offsets: Mapping[Partition, int]) -> None:
+        """See Consumer.note_committed."""
+        self._listener.floor.note(offsets)
 
     def committed(self, partitions: Collection[Partition]) -> Mapping[Partition, int | None]:
         """See Consumer.committed."""
         timeout_ms = int(self._commit_timeout_s * 1000)
         with translated("reading committed offsets"):
-            return {p: self._client.committed(TopicPartition(*p), timeout_ms=timeout_ms) for p in partitions}
+            found = {p: self._client.committed(TopicPartition(*p), timeout_ms=timeout_ms) for p in partitions}
+        self._listener.floor.require_not_below(found)
+        self._listener.floor.note(found)
+        return found
 
     def seek(self, offsets: Mapping[Partition, int]) -> None:
         """See Consumer.seek."""

@@ -77,6 +77,7 @@ class ExactlyOnce:
         self._make_producer = make_producer
         self._producer: TransactionalProducer | None = None
         self._unsure: Mapping[Partition, int] | None = None
+        self._said: Mapping[Partition, int | None] | None = None
 
     def open(self) -> None:
         """See Delivery.open."""
@@ -96,11 +97,12 @@ class ExactlyOnce:
         self.open()
         assert self._producer is not None  # noqa: S101  # open() built it
         # 2.
-        if self._unsure is not None and self._is_committed(next_offsets):
+        if self._is_committed(next_offsets):
             return
         records = [*outgoing, *state]
         refuse_oversized(self._producer, records)
         # 3.
+        self._unsure = self._said = None
         try:
             self._producer.transact(records, next_offsets, self._consumer.membership())
         except CommitRefused:
@@ -112,15 +114,25 @@ class ExactlyOnce:
         except WorkerError:
             self.close(_CLOSE_DEAD_S)
             raise
+        self._consumer.note_committed(next_offsets)
 
     def _is_committed(self, next_offsets: Mapping[Partition, int]) -> bool:
         """Whether the transaction of unknown outcome held this one and was committed.
 
         It may have held partitions that were revoked since: what is left of the batch was committed all the same.
+        A broker that has just come back can say less than there is (worker.broker.floor). So one yes counts for all of
+        the transaction, and a no when it was said twice, at two calls of publish; BrokerUnavailable the first time.
         """
-        committed = self._consumer.committed(next_offsets)
-        unsure, self._unsure = self._unsure or {}, None
-        return next_offsets.items() <= unsure.items() and dict(committed) == dict(next_offsets)
+        if self._unsure is None or not next_offsets.items() <= self._unsure.items():
+            return False
+        committed = dict(self._consumer.committed(next_offsets))
+        if committed.items() & next_offsets.items():
+            self._unsure = self._said = None
+            return True
+        if committed != self._said:
+            self._said = committed
+            raise BrokerUnavailable("the last transaction does not seem to be committed: asking once more")
+        return False
 
     def close(self, timeout_s: float) -> None:
         """See Delivery.close."""

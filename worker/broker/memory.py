@@ -65,6 +65,7 @@ class MemoryBroker:
         self._generations: dict[str, int] = defaultdict(int)
         self._epochs: dict[str, int] = defaultdict(int)
         self._failures: dict[Action, deque[_Failure | None]] = defaultdict(deque)
+        self._past: deque[Mapping[Partition, int]] = deque()
         self._turn = count()
         for name, partitions in topics.items():
             self.create_topic(name, partitions)
@@ -130,6 +131,14 @@ class MemoryBroker:
     def offsets(self, group_id: str) -> Mapping[Partition, int]:
         """The committed next offsets of a group."""
         return dict(self._offsets[group_id])
+
+    def answer_from_the_past(self, *answers: Mapping[Partition, int]) -> None:
+        """What the next questions for committed offsets are answered with, as by a broker that has just come back."""
+        self._past.extend(answers)
+
+    def answered_offsets(self, group_id: str) -> Mapping[Partition, int]:
+        """What a member is told that its group has committed."""
+        return self._past.popleft() if self._past else self.offsets(group_id)
 
     def join(self, member: Member) -> None:
         """A member joins: new generation."""

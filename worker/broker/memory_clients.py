@@ -7,6 +7,7 @@ from operator import attrgetter
 from typing import Literal
 
 from worker.broker.base import Bounds, Changes, Polled
+from worker.broker.floor import Floor
 from worker.broker.memory import Membership, MemoryBroker
 from worker.broker.ranges import share_out
 from worker.errors import DeliveryError, OffsetOutOfRange
@@ -39,6 +40,7 @@ class MemoryConsumer:
         self._assigned: set[Partition] = set()
         self._revoked: set[Partition] = set()
         self._closed = False
+        self._floor = Floor()
 
     def poll(self, timeout_ms: int, max_records: int) -> Polled:
         """See Consumer.poll."""
@@ -62,6 +64,7 @@ class MemoryConsumer:
         self._generation = generation
         self._assigned = set(new)
         self._revoked |= old
+        self._floor.forget(old)
         self._paused.clear()
         committed = self._broker.offsets(self.group_id)
         self._positions = {p: committed.get(p, self._edge(p, self._start)) for p in sorted(new)}
@@ -100,11 +103,19 @@ class MemoryConsumer:
     def commit(self, offsets: Mapping[Partition, int]) -> None:
         """See Consumer.commit."""
         self._broker.injected("commit", lambda: self._broker.store_offsets(self.membership(), offsets))
+        self.note_committed(offsets)
 
     def committed(self, partitions: Collection[Partition]) -> Mapping[Partition, int | None]:
         """See Consumer.committed."""
         self._broker.injected("committed")
-        return {partition: self._broker.offsets(self.group_id).get(partition) for partition in partitions}
+        found = {partition: self._broker.answered_offsets(self.group_id).get(partition) for partition in partitions}
+        self._floor.require_not_below(found)
+        self._floor.note(found)
+        return found
+
+    def note_committed(self, offsets: Mapping[Partition, int]) -> None:
+        """See Consumer.note_committed."""
+        self._floor.note(offsets)
 
     def seek(self, offsets: Mapping[Partition, int]) -> None:
         """See Consumer.seek."""

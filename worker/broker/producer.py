@@ -19,6 +19,7 @@ from worker.errors import (
     BrokerUnavailable,
     CommitRefused,
     DeliveryError,
+    Displaced,
     FatalError,
     Fenced,
     RecordTooLarge,
@@ -166,8 +167,7 @@ class TransactionalKafkaProducer:
                 self._sender.send(record)
             self._sender.flush(self._timeout_s)
             # 2. ... and the offsets are part of the transaction ...
-            with translated("adding offsets to the transaction"):
-                self._client.send_offsets_to_transaction(as_kafka_offsets(offsets), membership)
+            self._add_offsets(offsets, membership)
         except (FatalError, BrokerUnavailable):
             raise
         except WorkerError as error:  # CommitRefused, RecordTooLarge, DeliveryError: nothing may be committed
@@ -176,6 +176,15 @@ class TransactionalKafkaProducer:
         # 3. ... before it is committed.
         with translated("committing a transaction"):
             self._client.commit_transaction()
+
+    def _add_offsets(self, offsets: Mapping[Partition, int], membership: Any) -> None:
+        try:
+            with translated("adding offsets to the transaction"):
+                self._client.send_offsets_to_transaction(as_kafka_offsets(offsets), membership)
+        except (
+            Displaced
+        ) as error:  # no newer producer has outdated this one; the consumer's poll finds out if it is true
+            raise CommitRefused(str(error)) from error
 
     def _abort(self, cause: WorkerError) -> None:
         try:

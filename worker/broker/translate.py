@@ -8,6 +8,7 @@ from kafka import errors as kafka_errors
 from worker.errors import (
     BrokerUnavailable,
     CommitRefused,
+    Displaced,
     FatalError,
     Fenced,
     MissingTopic,
@@ -32,10 +33,10 @@ _TRANSLATIONS: tuple[tuple[tuple[type[Exception], ...], type[WorkerError]], ...]
         (
             kafka_errors.ProducerFencedError,
             kafka_errors.InvalidProducerEpochError,
-            kafka_errors.FencedInstanceIdError,
         ),
         Fenced,
     ),
+    ((kafka_errors.FencedInstanceIdError,), Displaced),
     ((kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError), RecordTooLarge),
     ((kafka_errors.OffsetOutOfRangeError, kafka_errors.LogTruncationError), OffsetOutOfRange),
     ((kafka_errors.UnknownTopicOrPartitionError, kafka_errors.UnknownTopicIdError), MissingTopic),

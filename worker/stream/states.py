@@ -15,8 +15,9 @@ Restore. It reads the partition's log once: the keys above, and what was not com
 """
 
 import os
+import time
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
@@ -25,11 +26,14 @@ import orjson
 
 from worker.broker.base import Consumer
 from worker.detect.threshold import ThresholdState
+from worker.errors import BrokerUnavailable
 from worker.pipeline import Pipeline, by_partition
 from worker.records import Outcome, Outgoing, Partition
 from worker.stream.events import Events
 from worker.stream.saved import LIFE_BYTES, Head, Log, Slot, checksums, digest_of
 from worker.stream.state_log import StateLog
+
+DOUBT_S = 15.0
 
 
 class States:
@@ -78,6 +82,8 @@ class TopicStates(States):
 
     settings: of the threshold, plain data; part of the fingerprint.
     exactly_once: results, state and offsets are written in one transaction.
+    doubt_s: how long to ask again for a committed offset that is older than the saved state. A broker that has just
+    come back can answer so for a moment (worker.broker.floor); after that it is believed: somebody moved the offset.
     """
 
     def __init__(
@@ -89,7 +95,12 @@ class TopicStates(States):
         settings: Mapping[str, Any],
         events: Events,
         exactly_once: bool,
+        doubt_s: float = DOUBT_S,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._doubt_s = doubt_s
+        self._monotonic = monotonic
+        self._doubted_since: float | None = None
         self._consumer = consumer
         self._pipeline = pipeline
         self._log = log
@@ -107,8 +118,26 @@ class TopicStates(States):
         """
         committed = self._consumer.committed(partitions)  # 1.
         logs = self._log.read(partitions, committed)  # 2.
+        self._doubt({key: committed[key] for key, log in logs.items() if self._is_older(committed[key], log)})
         starts = {key: self._continue(key, log, committed[key]) for key, log in logs.items()}  # 3.
         return {partition: start for partition, start in starts.items() if start is not None}
+
+    def _is_older(self, committed: int | None, log: Log) -> bool:
+        """Whether the saved state knows of a later commit; without transactions it may be one batch ahead."""
+        newest = max((head.next_offset for head in log.heads), default=-1)
+        fits = not self._exactly_once and any(self._fits(head, committed) for head in log.heads)
+        return newest > (-1 if committed is None else committed) and not fits
+
+    def _doubt(self, older: Mapping[Partition, int | None]) -> None:
+        """Raises BrokerUnavailable for a while when there are any."""
+        if not older:
+            self._doubted_since = None
+            return
+        now = self._monotonic()
+        self._doubted_since = now if self._doubted_since is None else self._doubted_since
+        if now - self._doubted_since < self._doubt_s:
+            places = ", ".join(f"{p.topic}[{p.partition}] at {offset}" for p, offset in sorted(older.items()))
+            raise BrokerUnavailable(f"the committed offset is older than the saved state, asking again: {places}")
 
     def _continue(self, partition: Partition, log: Log, committed: int | None) -> int | None:
         """The offset that the partition goes on from, None where the group has none."""
