@@ -84,6 +84,17 @@ def kill_the_broker(crowd: Crowd, witness: Witness, rng: Random) -> str:
     return f"kill -9 of the broker, back after {time.monotonic() - killed:.1f} s"
 
 
+def kill_the_broker_and_all(crowd: Crowd, witness: Witness, rng: Random) -> str:
+    """Everything comes back at the same time: workers ask a broker that has not loaded all that it knows."""
+    crowd.broker.kill()
+    for member in crowd.members:
+        member.process.kill()
+        member.process = crowd.launch(member.instance_id)
+    time.sleep(pause := rng.uniform(0, 3))  # by then they are trying to connect
+    crowd.broker.restart()
+    return f"kill -9 of the broker and all workers, all back after {pause:.1f} s"
+
+
 def keep_the_broker_away(crowd: Crowd, witness: Witness, rng: Random) -> str:
     """Away for longer than a transaction may take: whether the last one was committed is not known for a while."""
     crowd.broker.kill()
@@ -132,6 +143,7 @@ FAULTS: Mapping[Fault, int] = {
     freeze_beyond_the_session: 2,
     replace_the_frozen: 2,
     kill_the_broker: 2,
+    kill_the_broker_and_all: 1,
     keep_the_broker_away: 1,
     freeze_the_broker: 2,
     storm: 3,
