@@ -58,7 +58,10 @@ class Verdict:
 
 
 def judge(seen: Seen, *, exactly_once: bool, until: Mapping[int, int] | None = None) -> Verdict:
-    """until: the offset up to which each partition must be done; by default all records of all partitions."""
+    """until: the offset up to which each partition must be done; by default all records of all partitions.
+
+    Of what lies beyond it the reader may have seen one result and not yet the other: that is judged another time.
+    """
     scored = {result.about for result in seen.scores}
     dead = {result.about for result in seen.dead_letters}
     due = seen.records if until is None else _below(seen.records, until)
@@ -69,9 +72,11 @@ def judge(seen: Seen, *, exactly_once: bool, until: Mapping[int, int] | None = N
         _said("lost", lost),
         _said("committed before they were published", _below(seen.records, seen.committed) - scored - dead),
         _said("both scored and dead-lettered", scored & dead),
-        _said("results about records that don't exist", (scored | dead | _abouts(seen.alerts)) - seen.records),
+        _said(
+            "results about records that don't exist", _done(scored | dead | _abouts(seen.alerts), until) - seen.records
+        ),
         *_ids(seen.alerts),
-        *_flags(seen, exactly_once=exactly_once),
+        *_flags(seen, until, exactly_once=exactly_once),
     ]
     if exactly_once:
         problems += [_said(f"{name} published more than once", places) for name, places in again.items()]
@@ -112,14 +117,18 @@ def _ids(alerts: Iterable[Result]) -> list[str]:
     ]
 
 
-def _flags(seen: Seen, *, exactly_once: bool) -> list[str]:
+def _done(places: Iterable[Place], until: Mapping[int, int] | None) -> set[Place]:
+    return set(places) if until is None else _below(places, until)
+
+
+def _flags(seen: Seen, until: Mapping[int, int] | None, *, exactly_once: bool) -> list[str]:
     """A repeated score may have been compared with another threshold: one that was flagged each time counts."""
     unflagged = {result.about for result in seen.scores if not result.flagged}
     flagged = {result.about for result in seen.scores if result.flagged}
     alerted = _abouts(seen.alerts)
-    problems = [_said("flagged scores without an alert", flagged - unflagged - alerted)]
+    problems = [_said("flagged scores without an alert", _done(flagged - unflagged - alerted, until))]
     if exactly_once:
-        problems.append(_said("alerts without a flagged score", alerted - flagged))
+        problems.append(_said("alerts without a flagged score", _done(alerted - flagged, until)))
     return problems
 
 

@@ -113,6 +113,19 @@ def test_an_alert_has_its_flagged_score() -> None:
     assert "alerts without a flagged score (0:0)" in said(seen)
 
 
+@pytest.mark.parametrize("topic", ["alerts", "scores", "records"])
+def test_what_was_read_halfway_beyond_the_bound_is_judged_another_time(topic: str) -> None:
+    seen = replace(right(), committed={0: 10, 1: 7})
+    found = getattr(seen, topic)
+    if topic == "records":
+        found.remove(ALERT)
+    else:
+        found[:] = [result for result in found if result.about != ALERT]
+
+    assert judge(seen, exactly_once=True, until={0: 10, 1: 7}).problems == []
+    assert judge(seen, exactly_once=True, until={0: 10, 1: 10}).problems != []
+
+
 def test_exactly_once_keeps_the_order_of_each_partition() -> None:
     seen = right()
     seen.scores[0], seen.scores[2] = seen.scores[2], seen.scores[0]
