@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -9,6 +10,9 @@ import torch
 from tests.brokers import JOIN_FAST, KAFKA_HOME, Broker, start_broker
 from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
+
+if TYPE_CHECKING:
+    from tests.objects import ObjectServer
 
 _numbers = itertools.count()
 torch.set_num_threads(1)  # as the worker does; more threads only spin on networks of this size
@@ -38,6 +42,16 @@ def own_broker() -> Iterator[Broker]:
     broker = start_broker()
     yield broker
     broker.close()
+
+
+@pytest.fixture(scope="session")
+def object_server() -> "Iterator[ObjectServer]":
+    """An object store that all tests share: never stop this one."""
+    from tests.objects import ObjectServer
+
+    server = ObjectServer()
+    yield server
+    server.stop()
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests import traffic
+from tests.model.places import put
+from tests.objects import ObjectServer
 from worker.errors import StoreConflict, StoreError
 from worker.model.bundle import Bundle, with_report
 from worker.model.store import Mark, ModelStore, Status
@@ -29,8 +31,11 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> ModelStore:
+@pytest.fixture(params=["directory", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> ModelStore:
+    if request.param == "s3":
+        server: ObjectServer = request.getfixturevalue("object_server")
+        return server.store(clock=clock)
     return ModelStore(tmp_path / "models", clock=clock)
 
 
@@ -225,7 +230,7 @@ def test_many_threads_lose_no_mark_of_another(store: ModelStore) -> None:
 
 def test_saving_a_version_again_mends_it(store: ModelStore) -> None:
     (name,) = filled(store, 1)
-    store.root.joinpath(name, "weights.safetensors").write_bytes(b"")
+    put(store, f"{name}/weights.safetensors", b"")
 
     store.save(version(0))
 
@@ -234,7 +239,7 @@ def test_saving_a_version_again_mends_it(store: ModelStore) -> None:
 
 def test_a_pointer_of_an_earlier_release_is_read_and_kept_up(store: ModelStore) -> None:
     first, second, third = filled(store, 3)
-    store.root.joinpath("current.json").write_text(f'{{"version": "{second}", "history": ["{first}"]}}')
+    put(store, "current.json", f'{{"version": "{second}", "history": ["{first}"]}}'.encode())
 
     assert (store.current(), store.marks()) == (second, {})
     store.promote(third, expected=second)

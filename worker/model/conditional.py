@@ -1,10 +1,9 @@
 """Conditional writes through fsspec, and what the failures of an object store mean."""
 
 import errno
-import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 from worker.errors import StoreError, StoreUnavailable
 
@@ -21,20 +20,8 @@ class Lost(Exception):
     """A conditional write met another content than it expected."""
 
 
-class Conditional(Protocol):
-    """Files with conditional writes; `fs` is the fsspec file system. A tag changes with the content."""
-
-    fs: Any
-
-    def tag(self, path: str) -> str | None:
-        """The tag of what is there, None where there is nothing."""
-
-    def put(self, path: str, content: bytes, tag: str | None) -> None:
-        """Write where the tag is still this one (None: where there is nothing), else Lost."""
-
-
 class S3:
-    """Whatever speaks the protocol of S3 and honours conditional writes."""
+    """Whatever speaks the protocol of S3 and honours conditional writes; `fs` is the fsspec file system."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         try:
@@ -47,7 +34,7 @@ class S3:
         self.fs.retries = REQUEST_TRIES
 
     def tag(self, path: str) -> str | None:
-        """See Conditional."""
+        """The tag of what is there, None where there is nothing. It changes with the content."""
         try:
             return str(self.fs.info(path, refresh=True)["ETag"])
         except FileNotFoundError as error:
@@ -56,7 +43,7 @@ class S3:
             return None
 
     def put(self, path: str, content: bytes, tag: str | None) -> None:
-        """See Conditional."""
+        """Write where the tag is still this one (None: where there is nothing), else Lost."""
         condition = {"IfNoneMatch": "*"} if tag is None else {"IfMatch": tag}
         try:
             self.fs.pipe_file(path, content, **condition)
@@ -64,32 +51,6 @@ class S3:
             if code_of(error) in {"PreconditionFailed", "412", "ConditionalRequestConflict", "409", "NoSuchKey"}:
                 raise Lost from error
             raise
-
-
-class Memory:
-    """Objects in this process, for trials and tests."""
-
-    _lock = threading.Lock()
-
-    def __init__(self) -> None:
-        try:
-            import fsspec
-        except ImportError as error:
-            raise StoreError(
-                "WORKER_MODEL_STORE = 'memory://…' needs fsspec: pip install 'kafka-anomaly-worker[store]'"
-            ) from error
-        self.fs = fsspec.filesystem("memory")
-
-    def tag(self, path: str) -> str | None:
-        """See Conditional."""
-        return self.fs.cat_file(path).hex() if self.fs.exists(path) else None
-
-    def put(self, path: str, content: bytes, tag: str | None) -> None:
-        """See Conditional."""
-        with self._lock:
-            if self.tag(path) != tag:
-                raise Lost
-            self.fs.pipe_file(path, content)
 
 
 def code_of(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from worker.errors import StoreConflict, StoreError
 from worker.model.bundle import MANIFEST, WEIGHTS
-from worker.model.conditional import S3, Conditional, Lost, Memory, is_missing, reason_of, sorted_error
+from worker.model.conditional import S3, Lost, is_missing, reason_of, sorted_error
 from worker.model.rehearsal import ROWS
 from worker.model.volume import Update
 
@@ -25,22 +25,17 @@ _VERSION = re.compile(r"[0-9a-f]{12}")
 _PROBE = ".probe."
 
 
-def open_objects(url: str, options: Mapping[str, Any]) -> "ObjectVolume":
-    """The volume behind a URL; StoreError where its kind has no conditional writes here."""
-    protocol, _, path = url.partition("://")
-    if protocol not in {"s3", "memory"} or not path.strip("/"):
-        raise StoreError(f"WORKER_MODEL_STORE = {url!r}: must be a directory or s3://BUCKET/PREFIX")
-    return ObjectVolume(url, S3(options) if protocol == "s3" else Memory())
-
-
 class ObjectVolume:
-    """Objects under one prefix."""
+    """Objects under s3://BUCKET/PREFIX; StoreError for any other URL, for its store may have no conditional writes."""
 
-    def __init__(self, url: str, objects: Conditional) -> None:
+    def __init__(self, url: str, options: Mapping[str, Any]) -> None:
+        protocol, _, path = url.partition("://")
+        if protocol != "s3" or not path.strip("/"):
+            raise StoreError(f"WORKER_MODEL_STORE = {url!r}: must be a directory or s3://BUCKET/PREFIX")
         self.name = url.rstrip("/")
-        self._objects = objects
-        self._fs = objects.fs
-        self._prefix = url.partition("://")[2].strip("/")
+        self._objects = S3(options)
+        self._fs = self._objects.fs
+        self._prefix = path.strip("/")
 
     def _at(self, path: str) -> str:
         return f"{self._prefix}/{path}"
@@ -79,7 +74,7 @@ class ObjectVolume:
         folders: dict[str, dict[str, float]] = {}
         for path, facts in found.items():
             folder, _, file = str(path).strip("/").removeprefix(f"{self._prefix}/").rpartition("/")
-            folders.setdefault(folder, {})[file] = (facts.get("LastModified") or facts["created"]).timestamp()
+            folders.setdefault(folder, {})[file] = facts["LastModified"].timestamp()
         return folders
 
     def folders(self) -> dict[str, float]:

@@ -20,7 +20,7 @@ from typing import Any
 
 from worker.errors import BundleError, StoreError, StoreUnavailable
 from worker.model.bundle import Bundle, read_bundle, read_manifest, to_files
-from worker.model.objects import open_objects
+from worker.model.objects import ObjectVolume
 from worker.model.pointer import ANY, POINTER, Expected, Mark, Pointer, Status, parse_pointer
 from worker.model.volume import LocalVolume, Volume
 
@@ -64,7 +64,7 @@ class ModelStore:
         clock: Callable[[], float] = time.time,
     ) -> None:
         """root: a directory, or s3://BUCKET/PREFIX. options: for the client of the object store, secrets in clear."""
-        self._volume: Volume = open_objects(str(root), options or {}) if "://" in str(root) else LocalVolume(Path(root))
+        self._volume: Volume = ObjectVolume(str(root), options or {}) if "://" in str(root) else LocalVolume(Path(root))
         self._clock = clock
         self.name = self._volume.name
 
