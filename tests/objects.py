@@ -8,6 +8,7 @@ from typing import Any
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
+from worker.model.objects import ObjectVolume
 from worker.model.store import ModelStore
 
 BUCKET = "models"
@@ -31,7 +32,9 @@ class ObjectServer:
         self._server: BaseWSGIServer | None = None
         self._port = 0
         self.start()
-        ModelStore(self.url(), options=self.options)._volume._fs.mkdir(BUCKET)  # type: ignore[attr-defined]
+        volume = self.store()._volume
+        assert isinstance(volume, ObjectVolume)
+        volume._fs.makedirs(BUCKET, exist_ok=True)
 
     def start(self) -> None:
         """Listen, on the same port each time."""

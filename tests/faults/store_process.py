@@ -1,0 +1,143 @@
+"""A process that works on a model store, and is killed at the n-th step of its work.
+
+Reads requests as JSON lines, forks for each, and answers "killed" or "done". The process itself does nothing to a
+store, so each fork begins without threads and connections.
+"""
+
+import os
+import signal
+import stat
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import s3fs  # noqa: F401 - before the forks, not in each of them
+import torch
+from aiobotocore.client import AioBaseClient
+from aiobotocore.session import AioSession
+
+from tests import traffic
+from worker.model.store import Mark, ModelStore, Status
+
+HOUR_S = 3600.0
+WRITERS, MARKS = 4, 6
+SESSION = AioSession()  # reads the descriptions of S3 once, not in each fork
+_EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree"}
+
+
+class Killer:
+    """Counts steps, and kills this process before the one that it was told."""
+
+    def __init__(self, step: int) -> None:
+        self._left = step
+        self._busy = False
+
+    def __call__(self, before: Callable[[], object] = lambda: None) -> None:
+        if self._busy:
+            return
+        self._left -= 1
+        if self._left == 0:
+            self._busy = True
+            before()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def watch_files(self, folder: str) -> None:
+        """A step is a file that is opened, renamed, made, removed or flushed below `folder`."""
+        flush = os.fsync
+
+        def hook(event: str, args: tuple[Any, ...]) -> None:
+            if event in _EVENTS and str(args[0]).startswith(folder):
+                self()
+
+        def fsync(handle: Any) -> None:
+            self(lambda: _tear(handle))
+            flush(handle)
+
+        os.fsync = fsync  # type: ignore[assignment]
+        sys.addaudithook(hook)
+
+    def watch_requests(self) -> None:
+        """A step is a request that changes the object store; between two of them nobody sees a difference."""
+        call = AioBaseClient._make_api_call
+
+        async def counted(client: Any, operation: str, *args: Any) -> Any:
+            if operation.startswith(("Put", "Delete")):
+                self()
+            return await call(client, operation, *args)
+
+        AioBaseClient._make_api_call = counted
+
+
+def _tear(handle: int) -> None:
+    """What was not flushed yet is half there."""
+    status = os.fstat(handle)
+    if stat.S_ISREG(status.st_mode):
+        os.ftruncate(handle, status.st_size // 2)
+
+
+def renew(store: ModelStore) -> None:
+    """A new version takes over."""
+    bundle = traffic.bundle(1)
+    store.save(bundle)
+    store.promote(bundle.version)
+
+
+def prune(store: ModelStore) -> None:
+    """All but the versions that have to stay are removed."""
+    store.prune(1)
+
+
+def work(request: dict[str, Any]) -> None:
+    """One request, in a process of its own."""
+    killer, place = Killer(request["step"]), request["place"]
+    killer.watch_requests() if "://" in place else killer.watch_files(place)
+    store = ModelStore(
+        place, options={**request["options"], "session": SESSION}, clock=lambda: time.time() + 2 * HOUR_S
+    )
+    if request["action"] == "race":
+        for number in range(MARKS):
+            store.mark(f"{os.getpid()}-{number}", Mark(Status.CANDIDATE, traffic.CREATED, "trainer"))
+    else:
+        {"renew": renew, "prune": prune}[request["action"]](store)
+
+
+def fork(request: dict[str, Any]) -> int:
+    """Start one; returns its process id."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        work(request)
+    except BaseException as error:  # noqa: BLE001 - a fork must not go on as its parent
+        sys.stderr.write(f"{error!r}\n")
+        os._exit(1)
+    os._exit(0)
+
+
+def main() -> None:
+    """Serve requests until the input ends."""
+    torch.set_num_threads(1)
+    loader = SESSION.get_component("data_loader")
+    for kind in ("service-2", "endpoint-rule-set-1"):
+        loader.load_service_model("s3", kind)
+    for name in ("endpoints", "partitions", "sdk-default-configuration"):
+        loader.load_data(name)
+    for seed in (0, 1):
+        traffic.bundle(seed)
+    _say("ready")
+    for line in sys.stdin:
+        request = orjson.loads(line)
+        children = [fork(request) for _ in range(WRITERS if request["action"] == "race" else 1)]
+        ends = {os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children}
+        _say("done" if ends == {0} else "killed" if ends == {-signal.SIGKILL} else "failed")
+
+
+def _say(answer: str) -> None:
+    sys.stdout.write(f"{answer}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
