@@ -35,7 +35,7 @@ $(READY): pyproject.toml
 		print(*(d for d in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"] if d.startswith("torch")))'); \
 	echo "pip install $$torch $${index:+(also from $$index)}"; \
 	$(BIN)/python -m pip install --quiet "$$torch" $${index:+--extra-index-url "$$index"}
-	$(BIN)/python -m pip install --quiet --editable '.[demo,compression,replay]' --group dev
+	$(BIN)/python -m pip install --quiet --editable '.[demo,compression,replay,store]' --group dev
 	@touch $@
 
 demo: $(READY)  ## the whole thing on this machine: broker, traffic, training, alerts (DEMO_SECONDS=60)

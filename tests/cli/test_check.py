@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.brokers import KAFKA_HOME, ApacheBroker
+from tests.objects import ObjectServer
 from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
 from worker.cli import check, main
@@ -200,6 +201,34 @@ def test_a_store_that_is_a_file_is_found(place: Path, capsys: pytest.CaptureFixt
     (place / "models").write_text("")
 
     assert verdicts(capsys)["model store"][1] == "FAILED"
+
+
+def on_s3(monkeypatch: pytest.MonkeyPatch, server: ObjectServer, endpoint: str) -> str:
+    url = server.url()
+    monkeypatch.setenv("WORKER_MODEL_STORE", url)
+    monkeypatch.setenv("WORKER_MODEL_STORE_OPTIONS", json.dumps({**server.options, "endpoint_url": endpoint}))
+    return url
+
+
+def test_a_store_on_s3_is_tried(
+    place: Path, object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = on_s3(monkeypatch, object_server, object_server.endpoint)
+
+    found = verdicts(capsys)["model store"]
+
+    assert found[1:] == ("ok", f"{url}: no model yet; fit one with: worker train --once --from FILE")
+
+
+def test_a_store_on_s3_that_is_away_is_found(
+    place: Path, object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on_s3(monkeypatch, object_server, f"http://127.0.0.1:{closed_port()}")
+
+    found = verdicts(capsys)["model store"]
+
+    assert found[1] == "FAILED"
+    assert "Could not connect" in found[2]
 
 
 def test_a_broker_answers(serve: Serve) -> None:

@@ -6,10 +6,9 @@ store, so each fork begins without threads and connections.
 
 import os
 import signal
-import stat
 import sys
 import time
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -28,19 +27,17 @@ _EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmt
 
 
 class Killer:
-    """Counts steps, and kills this process before the one that it was told."""
+    """Counts steps, and kills this process before the one that it was told. What was not flushed is half there then."""
 
     def __init__(self, step: int) -> None:
         self._left = step
-        self._busy = False
+        self._unflushed: set[str] = set()
 
-    def __call__(self, before: Callable[[], object] = lambda: None) -> None:
-        if self._busy:
-            return
+    def __call__(self) -> None:
         self._left -= 1
         if self._left == 0:
-            self._busy = True
-            before()
+            for path in filter(os.path.exists, self._unflushed):
+                os.truncate(path, Path(path).stat().st_size // 2)
             os.kill(os.getpid(), signal.SIGKILL)
 
     def watch_files(self, folder: str) -> None:
@@ -48,12 +45,19 @@ class Killer:
         flush = os.fsync
 
         def hook(event: str, args: tuple[Any, ...]) -> None:
-            if event in _EVENTS and str(args[0]).startswith(folder):
-                self()
+            if event not in _EVENTS or not str(args[0]).startswith(folder):
+                return
+            self()
+            if event == "open" and args[2] & (os.O_WRONLY | os.O_RDWR):
+                self._unflushed.add(str(args[0]))
+            elif event == "os.rename":
+                old, new = str(args[0]), str(args[1])
+                self._unflushed = {path.replace(old, new, 1) for path in self._unflushed}
 
         def fsync(handle: Any) -> None:
-            self(lambda: _tear(handle))
+            self()
             flush(handle)
+            self._unflushed.discard(str(Path(f"/proc/self/fd/{handle}").readlink()))
 
         os.fsync = fsync  # type: ignore[assignment]
         sys.addaudithook(hook)
@@ -68,13 +72,6 @@ class Killer:
             return await call(client, operation, *args)
 
         AioBaseClient._make_api_call = counted
-
-
-def _tear(handle: int) -> None:
-    """What was not flushed yet is half there."""
-    status = os.fstat(handle)
-    if stat.S_ISREG(status.st_mode):
-        os.ftruncate(handle, status.st_size // 2)
 
 
 def renew(store: ModelStore) -> None:

@@ -1,6 +1,7 @@
 """A bundle is one version: it comes back whole, or it is refused."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,17 @@ import pytest
 
 from tests import traffic
 from worker.errors import BundleError, StoreError
+from worker.features.decode import Decoded
 from worker.features.schema import parse_schema
-from worker.model.bundle import MANIFEST, WEIGHTS, Bundle, load_bundle, to_files
+from worker.features.vectorize import Vectorizer
+from worker.model.bundle import MANIFEST, WEIGHTS, Bundle, load_bundle, pack, to_files, with_report
+from worker.model.fit import FitOptions
+from worker.model.golden import Golden
+from worker.model.learn import fit_bundle
+from worker.model.rehearsal import LEFT_OUT, ROWS
 from worker.model.store import ModelStore
 from worker.pipeline import Model, Pipeline
+from worker.records import Message
 
 
 @pytest.fixture
@@ -51,7 +59,7 @@ def test_another_seed_is_another_version() -> None:
     assert traffic.bundle(1).version != traffic.bundle().version
 
 
-@pytest.mark.parametrize("name", [MANIFEST, WEIGHTS])
+@pytest.mark.parametrize("name", [MANIFEST, WEIGHTS, ROWS])
 def test_a_flipped_bit_anywhere_is_noticed(store: ModelStore, name: str) -> None:
     path = folder(store) / name
     content = path.read_bytes()
@@ -67,7 +75,7 @@ def test_a_flipped_bit_anywhere_is_noticed(store: ModelStore, name: str) -> None
     load_bundle(folder(store))
 
 
-@pytest.mark.parametrize("name", [MANIFEST, WEIGHTS])
+@pytest.mark.parametrize("name", [MANIFEST, WEIGHTS, ROWS])
 @pytest.mark.parametrize("left", [0, 1, 0.5])
 def test_a_file_that_was_cut_short_is_noticed(store: ModelStore, name: str, left: float) -> None:
     path = folder(store) / name
@@ -108,21 +116,6 @@ def test_a_bundle_of_another_schema_is_refused_with_both_fingerprints() -> None:
 
     assert other.fingerprint in str(error.value)
     assert traffic.bundle().schema.fingerprint in str(error.value)
-
-
-def test_promote_and_rollback_move_the_pointer(store: ModelStore) -> None:
-    first, second = traffic.bundle().version, traffic.bundle(1).version
-    store.save(traffic.bundle(1))
-    assert store.current() is None
-
-    store.promote(first)
-    store.promote(second)
-
-    assert store.current() == second
-    assert store.rollback() == first
-    assert store.current() == first
-    with pytest.raises(StoreError, match="nothing to go back to"):
-        store.rollback()
 
 
 def test_a_broken_version_is_listed_as_broken_and_can_not_be_promoted(store: ModelStore) -> None:
@@ -167,3 +160,121 @@ def test_a_save_that_failed_leaves_nothing_behind(store: ModelStore, monkeypatch
         store.save(traffic.bundle(1))
 
     assert [path.name for path in store.root.iterdir()] == [traffic.bundle().version]
+
+
+QUICK = FitOptions(hidden=(8,), steps=20)
+
+
+def golden() -> Golden:
+    found = traffic.bundle().golden
+    assert found is not None
+    return found
+
+
+def test_a_bundle_comes_back_with_its_golden_and_rehearsal_rows(store: ModelStore) -> None:
+    loaded = store.load(traffic.bundle().version)
+
+    assert loaded.golden is not None
+    assert len(golden().scores) == 64
+    assert loaded.golden.scores.tolist() == golden().scores.tolist()
+    assert loaded.rehearsal == traffic.bundle().rehearsal
+    assert to_files(loaded) == to_files(traffic.bundle())
+
+
+def test_scores_that_this_machine_gives_otherwise_are_refused(store: ModelStore) -> None:
+    off = replace(golden(), scores=golden().scores * np.where(np.arange(64) == 7, 1.002, 1.0))
+    wrong = replace(traffic.bundle(), version="abcabcabcabc", golden=off)
+    store.save(wrong)
+
+    with pytest.raises(BundleError, match=r"abcabcabcabc: 1 of 64 golden rows score otherwise .*\(row 7: "):
+        store.load("abcabcabcabc")
+
+
+def test_scores_that_differ_by_rounding_are_accepted(store: ModelStore) -> None:
+    near = replace(traffic.bundle(), version="abcabcabcabc", golden=replace(golden(), scores=golden().scores * 1.0009))
+    store.save(near)
+
+    assert store.load("abcabcabcabc").version == "abcabcabcabc"
+
+
+def test_golden_rows_with_scores_that_are_not_finite_are_refused(store: ModelStore) -> None:
+    rows = golden().numeric.copy()
+    rows[3] = 3e38
+    store.save(replace(traffic.bundle(), version="abcabcabcabc", golden=replace(golden(), numeric=rows)))
+
+    with pytest.raises(BundleError, match="not finite"):
+        store.load("abcabcabcabc")
+
+
+def test_a_bundle_of_an_earlier_release_has_neither_golden_nor_rehearsal_rows(store: ModelStore) -> None:
+    bundle = traffic.bundle()
+    old = pack(
+        **{name: getattr(bundle, name) for name in ("created_at", "schema", "fitted", "network", "calibration")},
+        field_errors=bundle.field_errors,
+        report=bundle.report,
+    )
+    store.save(old)
+
+    loaded = store.load(old.version)
+    assert set(to_files(old)) == {WEIGHTS, MANIFEST}
+    assert (loaded.golden, loaded.rehearsal) == (None, ())
+
+
+def test_more_facts_in_the_report_make_another_version_of_the_same_model(store: ModelStore) -> None:
+    judged = with_report(traffic.bundle(), verdict={"auc": 0.98}, rows=1)
+    store.save(judged)
+
+    loaded = store.load(judged.version)
+    assert judged.version != traffic.bundle().version
+    assert loaded.report == {**traffic.bundle().report, "verdict": {"auc": 0.98}, "rows": 1} | {
+        "losses": [list(pair) for pair in traffic.bundle().report["losses"]]
+    }
+    assert to_files(loaded)[WEIGHTS] == to_files(traffic.bundle())[WEIGHTS]
+
+
+def test_rehearsal_rows_are_drawn_evenly_and_the_same_for_a_seed() -> None:
+    rows = [{**row, "amount": float(number)} for number, row in enumerate(traffic.rows(800))]
+    kept, again, other = (
+        fit_bundle(traffic.schema(), rows, replace(QUICK, seed=seed), created_at=traffic.CREATED, keep_rows=100)
+        for seed in (0, 0, 1)
+    )
+
+    amounts = [row["amount"] for row in kept.rehearsal]
+    assert len(amounts) == 100
+    assert kept.rehearsal == again.rehearsal != other.rehearsal
+    assert amounts == sorted(set(amounts))
+    assert max(np.diff([0, *amounts, 800])) < 32  # 100 of the 640 rows of the fit, one of each 6.4
+
+
+def test_none_are_kept_where_none_are_wanted() -> None:
+    bundle = fit_bundle(traffic.schema(), traffic.rows(100), QUICK, created_at=traffic.CREATED, keep_rows=0)
+
+    assert bundle.rehearsal == ()
+    assert ROWS not in to_files(bundle)
+
+
+def test_rehearsal_rows_hold_what_the_model_sees_and_mean_the_same_to_it() -> None:
+    schema = parse_schema(
+        traffic.SCHEMA_TEXT.replace('"id"', '"id"\nrequired = true')
+        + '[fields.note]\nkind = "ignore"\n[fields.seen]\nkind = "timestamp"\ncyclical = []\nrequired = true\n'
+    )
+    rows = [{**row, "note": "secret", "label": 1, "seen": row["at"]} for row in traffic.rows(200)]
+    rows[5]["channel"] = None
+    del rows[6]["channel"]
+    bundle = fit_bundle(schema, rows, QUICK, created_at=traffic.CREATED)
+    by_amount = {row["amount"]: row for row in rows}
+
+    assert {name for row in bundle.rehearsal for name in row} == {
+        "id", "amount", "merchant.country", "channel", "online", "at", "seen"
+    }  # fmt: skip
+    assert {row["id"] for row in bundle.rehearsal} == {LEFT_OUT}
+    kept = list(bundle.rehearsal)
+    original = [by_amount[row["amount"]] for row in kept]
+    messages = [Message("", 0, index, -1, None, b"") for index in range(len(kept))]
+    vectors = [
+        Vectorizer(schema, bundle.fitted).transform(Decoded(list(messages), list(part), [], 0))
+        for part in (kept, original)
+    ]
+    assert vectors[0].rejects == []
+    assert np.array_equal(vectors[0].numeric, vectors[1].numeric)
+    assert np.array_equal(vectors[0].codes, vectors[1].codes)

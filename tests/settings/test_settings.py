@@ -212,6 +212,26 @@ def test_wrong_options_are_refused_without_showing_their_value(options: str, rea
     assert "hunter2" not in message
 
 
+def test_secrets_of_the_model_store_are_masked_however_deep_they_lie(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("hunter2\n")
+    options = {
+        "key": "worker",
+        "secret": {"file": str(tmp_path / "key")},
+        "client_kwargs": {"session_token": "hunter3"},
+    }
+
+    settings = load(WORKER_MODEL_STORE_OPTIONS=json.dumps(options))
+
+    assert settings.store_options() == {
+        "key": "worker",
+        "secret": "hunter2",
+        "client_kwargs": {"session_token": "hunter3"},
+    }
+    assert settings.secrets() == ["hunter2", "hunter3"]
+    assert "hunter" not in repr(settings) + str(settings.model_dump())
+    assert "hunter" not in refusal(WORKER_MODEL_STORE_OPTIONS='{"secret": "hunter2"')
+
+
 def test_passwords_in_urls_are_masked() -> None:
     message = refusal(WORKER_KAFKA__BOOTSTRAP_SERVERS="sasl://user:hunter2@host:1")
 
