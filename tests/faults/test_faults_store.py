@@ -4,6 +4,7 @@ import itertools
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,22 @@ import orjson
 import pytest
 
 from tests import traffic
-from tests.brokers import eventually
+from tests.brokers import eventually, produce, read_all
+from tests.e2e.processes import Site
 from tests.faults.store_process import MARKS, WRITERS
 from tests.model.places import files, put
 from tests.objects import ObjectServer
+from worker.broker.admin import ensure_topics
+from worker.broker.client import Connection
 from worker.errors import BundleError, StoreError, StoreUnavailable, WorkerError
 from worker.model.store import ModelStore
 from worker.pipeline import Model
+from worker.records import Outgoing
+from worker.stream.events import ModelEvents
 from worker.stream.models import ModelWatcher
 
 OLD, NEW = traffic.bundle(0), traffic.bundle(1)
+RECORDS = 300
 
 MakeStore = Callable[[], ModelStore]
 
@@ -204,14 +211,12 @@ def test_while_the_store_is_away_the_model_in_force_stays_and_afterwards_the_nex
     for bundle in (OLD, NEW):
         store.save(bundle)
     store.promote(OLD.version)
-    said: list[WorkerError] = []
-    watcher = ModelWatcher(
-        store, Model, in_force=OLD.version, refused=lambda _, error: said.append(error), look_every_s=0.01
-    )
+    told = Outages()
+    watcher = ModelWatcher(store, Model, in_force=OLD.version, events=told, look_every_s=0.01)
     watcher.start()
 
     own_server.stop()
-    eventually(lambda: bool(said), 30.0, "the outage is noticed")
+    eventually(lambda: bool(told.errors), 30.0, "the outage is noticed")
     assert watcher.take() is None
     for write in (lambda: store.promote(NEW.version), lambda: store.save(NEW), store.require_writable, store.rollback):
         with pytest.raises(StoreUnavailable, match=r"can't be (read|written)"):
@@ -221,4 +226,61 @@ def test_while_the_store_is_away_the_model_in_force_stays_and_afterwards_the_nex
 
     eventually(lambda: watcher.take() is not None, 30.0, "the promoted version is ready")
     watcher.close()
-    assert {type(error) for error in said} == {StoreUnavailable}
+    assert told.refusals == []
+
+
+@pytest.mark.broker
+def test_a_worker_serves_on_while_the_store_is_away_and_follows_it_afterwards(
+    own_server: ObjectServer, connection: Connection, tmp_path: Path, group: str
+) -> None:
+    store = own_server.store()
+    for bundle in (OLD, NEW):
+        store.save(bundle)
+    store.promote(OLD.version)
+    place = {
+        "WORKER_MODEL_STORE": store.name,
+        "WORKER_MODEL_STORE_OPTIONS": orjson.dumps(own_server.options).decode(),
+        "WORKER_MODEL_PROBATION_RECORDS": "0",
+    }
+    with closing(Site(tmp_path, connection, f"in-{group}", **place)) as site:
+        ensure_topics(connection, {site.input_topic: 1, site.alerts: 1, site.dead_letters: 1, site.scores: 1})
+        own_server.stop()
+        worker = site.start()
+        worker.wait_for("waiting for the model store")
+        own_server.start()
+        send(site, 0)
+        site.wait_until_drained()
+        own_server.stop()
+        worker.wait_for("the model store is away")
+        send(site, 1)
+        site.wait_until_drained()
+        own_server.start()
+        store.promote(NEW.version)
+        worker.wait_for("model swapped")
+        send(site, 2)
+        site.wait_until_drained()
+        assert worker.stop() == 0, worker.log.read_text()
+        scores = [orjson.loads(record.value or b"") for record in read_all(connection, site.scores)]
+
+    assert [score["source"]["offset"] for score in scores] == list(range(3 * RECORDS))
+    versions = [score["model_version"] for score in scores]
+    assert versions == [OLD.version] * (2 * RECORDS) + [NEW.version] * RECORDS
+
+
+def send(site: Site, seed: int) -> None:
+    messages = traffic.messages(RECORDS, seed=seed, topic=site.input_topic)
+    produce(site.connection, [Outgoing(m.topic, m.key, m.value, partition=m.partition) for m in messages])
+
+
+class Outages(ModelEvents):
+    """What a watcher said about its store."""
+
+    def __init__(self) -> None:
+        self.errors: list[StoreError] = []
+        self.refusals: list[tuple[str, WorkerError]] = []
+
+    def store_unavailable(self, error: StoreError) -> None:
+        self.errors.append(error)
+
+    def refused(self, version: str, error: WorkerError) -> None:
+        self.refusals.append((version, error))
