@@ -27,7 +27,9 @@ DEADLINE_S = 90.0
 
 
 class KafkaStage(Stage):
-    """The topics of one deployment, on a real broker."""
+    """The topics of one deployment, on a real broker. transaction_s: deadline of a transaction."""
+
+    transaction_s = 30.0
 
     def __init__(self, connection: Connection, name: str, guarantee: Guarantee, assignor: Assignor) -> None:
         self.connection = connection
@@ -68,7 +70,10 @@ class KafkaStage(Stage):
             delivery = AtLeastOnce(consumer, lambda: AcknowledgedProducer(self.connection))
         else:
             delivery = ExactlyOnce(
-                consumer, lambda: TransactionalKafkaProducer(self.connection, f"{self.group}-{name}")
+                consumer,
+                lambda: TransactionalKafkaProducer(
+                    self.connection, f"{self.group}-{name}", timeout_s=self.transaction_s
+                ),
             )
         self.open.callback(delivery.close, 1.0)
         return delivery
