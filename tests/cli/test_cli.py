@@ -130,6 +130,20 @@ def test_an_unexpected_error_is_one_line_without_a_traceback(
     assert capsys.readouterr().err == "error: unexpected KeyError: 'x'\n"
 
 
+@pytest.mark.parametrize("level", ["info", "debug"])
+def test_an_error_and_its_traceback_show_no_secret(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], level: str
+) -> None:
+    command(monkeypatch, ValueError("login as app with hunter2 failed"))
+    monkeypatch.setenv("WORKER_LOG__LEVEL", level)
+    monkeypatch.setenv("WORKER_KAFKA__OPTIONS__SASL_PLAIN_PASSWORD", "hunter2")
+
+    assert main(["check"]) == 1
+    err = capsys.readouterr().err
+    assert err.endswith("error: unexpected ValueError: login as app with [secret] failed\n")
+    assert "hunter2" not in err
+
+
 def test_debug_shows_the_traceback_even_when_the_settings_are_wrong(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

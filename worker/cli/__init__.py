@@ -103,11 +103,13 @@ class _Version(argparse.Action):
 
 
 def _failed(error: Exception, message: str, code: int) -> int:
-    """Say what went wrong, a line for each problem; with WORKER_LOG__LEVEL=debug also where."""
-    from worker.settings import wants_debug
+    """Say what went wrong, a line for each problem; with WORKER_LOG__LEVEL=debug also where. Never shows a secret."""
+    from worker.ops.logs import masking
+    from worker.settings import known_secrets, wants_debug
 
+    mask = masking(known_secrets())
     if wants_debug():
-        traceback.print_exception(error)
+        sys.stderr.write(mask("".join(traceback.format_exception(error))))
     for line in message.splitlines() or [type(error).__name__]:
-        sys.stderr.write(f"error: {line}\n")
+        sys.stderr.write(mask(f"error: {line}\n"))
     return code

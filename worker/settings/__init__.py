@@ -5,7 +5,7 @@ never see a `Settings`.
 """
 
 from worker.settings.alerts import AlertSettings
-from worker.settings.load import load_settings, variable_names, wants_debug
+from worker.settings.load import known_secrets, load_settings, variable_names, wants_debug
 from worker.settings.process import BreakerSettings, HttpSettings, LogSettings
 from worker.settings.ranges import leaves, shown
 from worker.settings.table import settings_table
@@ -29,6 +29,7 @@ __all__ = [
     "Settings",
     "ThresholdSettings",
     "TrainSettings",
+    "known_secrets",
     "leaves",
     "load_settings",
     "settings_table",

@@ -186,3 +186,11 @@ def wants_debug() -> bool:
         return load_settings().log.level == "debug"
     except SettingsError:
         return os.environ.get("WORKER_LOG__LEVEL", "").lower() == "debug"
+
+
+def known_secrets() -> list[str]:
+    """Every secret of this process, for masking: never log the result. None where the settings can't be read."""
+    try:
+        return load_settings().secrets()
+    except SettingsError:
+        return []
