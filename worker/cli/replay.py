@@ -16,6 +16,7 @@ also happens where the store has none. A label never reaches the model."""
 EXAMPLE = """worker replay march.jsonl.gz --schema schema.toml --label is_fraud
 worker replay march.jsonl.gz --sweep threshold.quantile=0.99,0.995,0.999
 worker replay --topic payments --from 2026-03-01 --to 2026-03-08 --compare 3f9a1c20b7de
+worker replay march.jsonl.gz --fit-first 20000 --refit-every 5000 --label is_fraud
 worker replay march.jsonl.gz --label is_fraud --fail-under roc_auc=0.95 --fail-over alerts_per_day=500"""
 
 OUT = "out/replay"
@@ -33,6 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("normal", "all"),
         default="normal",
         help="with labels: fit on records that are not labelled anomalous (default), or on all",
+    )
+    model.add_argument(
+        "--refit-every",
+        type=_positive,
+        metavar="N",
+        help="let the trainer look every N records",
     )
     labels = parser.add_argument_group("labels")
     labels.add_argument(

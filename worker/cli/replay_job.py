@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from worker.cli.progress import fit_progress
 from worker.cli.replay_input import Input, check_labels, open_input, peek, warn
 from worker.cli.replay_progress import tracked
+from worker.cli.replay_refits import Refits
 from worker.cli.wiring import fit_options, make_pipeline, model_builder, model_store, threshold_maker, utc_now
 from worker.errors import BundleError, UsageError
 from worker.features.decode import decode
@@ -27,7 +28,7 @@ from worker.replay.planted import plant_into
 from worker.replay.read import Line
 from worker.replay.report import Facts, render
 from worker.replay.run import Observer, Result, replay, split_for_fit
-from worker.replay.sections import compare_section, sweep_section
+from worker.replay.sections import compare_section, refits_section, sweep_section
 from worker.replay.sweep import Sweep
 from worker.settings import Settings, ThresholdSettings, leaves, shown
 
@@ -130,10 +131,12 @@ class Job:
         build = model_builder(settings)
         sweep = Sweep(self._sweeps, bundle.calibration) if self._sweeps else None
         comparison = self._comparison(folder, labelled=labelled)
-        observers: list[Observer] = [entry for entry in (sweep, comparison) if entry is not None]
         pipeline = make_pipeline(settings, build(bundle), self._args.partitions)
+        refits = Refits(settings, pipeline, self._args.refit_every) if self._args.refit_every else None
+        observers: list[Observer] = [entry for entry in (sweep, comparison, refits) if entry is not None]
         with tracked(batches, source.meter) as watched:
-            result = replay(watched, pipeline, folder, labelled=labelled, observers=observers, seed=seed)
+            cut = refits.batches(watched) if refits is not None else watched
+            result = replay(cut, pipeline, folder, labelled=labelled, observers=observers, seed=seed)
         metrics = result.metrics
         metrics |= {"fit_records": fitted, "blank_lines": source.reader.blank_lines}
         sections = []
@@ -145,6 +148,10 @@ class Job:
             metrics["compare"] = comparison.finish(folder, result.tally, metrics, seed=seed)
             sections.append(compare_section(metrics))
             self.findings.append(metrics["compare"]["verdict"])
+        if refits is not None:
+            metrics["refits"] = refits.verdicts
+            sections.append(refits_section(refits.verdicts))
+            self.findings += refits.findings()
         self._write(result, Facts(source.names, bundle, _shown(settings), _version(), sections), folder)
         self._tell(source, metrics)
         return result

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from worker.features.schema import Schema
     from worker.model.bundle import Bundle
+    from worker.model.fit import Progress
     from worker.records import RawMessage
     from worker.settings import Settings
 
 HELP = """Fit a model version on recent records of the input topic, or on a file, and put it into the model store.
 
-The first version becomes the current one at once. With --once the new version is promoted too: somebody asked for it.
-Without --once it waits for records, fits the first version, then a candidate every WORKER_TRAIN__INTERVAL_S; candidates
-are kept in the store and promoted by hand (worker models promote VERSION)."""
+With --once the new version becomes the current one: somebody asked for it. Without --once it runs beside the workers:
+it fits the first version where there is none, then looks every WORKER_TRAIN__INTERVAL_S whether ordinary traffic has
+moved. Only then it fits a candidate, and only one that is no worse anywhere and better somewhere takes over; the
+verdict is in the log and in worker models show VERSION. SIGUSR1 asks for a look with a fit now."""
 EXAMPLE = """worker train --once --from history.jsonl.gz --schema schema.toml
 worker train"""
 
@@ -46,11 +48,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _once(settings: "Settings", schema: "Schema", source: str | None) -> int:
+    from worker.cli.progress import fit_progress
     from worker.cli.wiring import model_store
 
     store = model_store(settings)
     store.require_writable()
-    bundle = _fit(settings, schema, source)
+    with fit_progress() as progress:
+        bundle = _fit(settings, schema, source, progress)
     store.save(bundle)
     store.promote(bundle.version)
     report = bundle.report
@@ -62,24 +66,22 @@ def _once(settings: "Settings", schema: "Schema", source: str | None) -> int:
     return 0
 
 
-def _fit(settings: "Settings", schema: "Schema", source: str | None) -> "Bundle":
-    from worker.cli.progress import fit_progress
+def _fit(settings: "Settings", schema: "Schema", source: str | None, progress: "Progress") -> "Bundle":
     from worker.cli.wiring import fit_options, utc_now
     from worker.trainer.refit import refit, usable_rows
 
     batches = _file_batches(source) if source else _topic_batches(settings)
     rows = usable_rows(batches, window=settings.train.window_records, max_record_bytes=settings.batch.max_record_bytes)
-    with fit_progress() as progress:
-        return refit(
-            schema,
-            rows,
-            fit_options(settings.model, settings.seed),
-            source=source or f"topic {settings.kafka.input_topic}",
-            minimum=settings.train.min_records,
-            created_at=utc_now(),
-            keep_rows=settings.train.rehearsal_records,
-            progress=progress,
-        )
+    return refit(
+        schema,
+        rows,
+        fit_options(settings.model, settings.seed),
+        source=source or f"topic {settings.kafka.input_topic}",
+        minimum=settings.train.min_records,
+        created_at=utc_now(),
+        keep_rows=settings.train.rehearsal_records,
+        progress=progress,
+    )
 
 
 def _file_batches(path: str) -> "Iterator[Sequence[RawMessage]]":
@@ -102,28 +104,35 @@ def _topic_batches(settings: "Settings") -> "Iterator[Sequence[RawMessage]]":
 
 
 def _forever(settings: "Settings", schema: "Schema") -> int:
-    import structlog
+    import signal
 
     from worker.cli.run import Stop
-    from worker.cli.wiring import model_store
-    from worker.errors import DataError, TransientError
+    from worker.cli.trainer_process import TrainerProcess
 
-    stop, store, log = Stop(), model_store(settings), structlog.get_logger()
+    stop, asked = Stop(), Asked()
     stop.install()
-    store.require_writable()
-    wait_s = 0.0
-    while not stop.wait(wait_s):
-        try:
-            bundle = _fit(settings, schema, None)
-        except (DataError, TransientError) as error:
-            log.warning("nothing to fit yet", reason=str(error))
-            wait_s = min(10.0, settings.train.interval_s)
-            continue
-        store.save(bundle)
-        first = store.current() is None
-        if first:
-            store.promote(bundle.version)
-        store.prune(settings.train.keep_versions)
-        log.info("fitted", version=bundle.version, promoted=first, held_out_loss=bundle.report["held_out_loss"])
-        wait_s = settings.train.interval_s
-    return 0
+    signal.signal(signal.SIGUSR1, lambda number, frame: asked.ask())  # noqa: ARG005
+    return TrainerProcess(
+        settings,
+        schema,
+        should_stop=stop,
+        wait=stop.wait,
+        asked=asked,
+        first_fit=lambda progress: _fit(settings, schema, None, progress),
+    ).run()
+
+
+class Asked:
+    """A request that is answered once."""
+
+    def __init__(self) -> None:
+        self._waiting = False
+
+    def ask(self) -> None:
+        """From a signal handler."""
+        self._waiting = True
+
+    def __call__(self) -> bool:
+        """Whether somebody asked since the last call."""
+        waiting, self._waiting = self._waiting, False
+        return waiting

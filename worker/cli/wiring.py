@@ -17,6 +17,8 @@ from worker.model.store import ModelStore
 from worker.pipeline import MakeThreshold, Model, Pipeline
 from worker.records import FloatArray
 from worker.settings import AlertSettings, ModelSettings, Settings, ThresholdSettings
+from worker.trainer.reservoir import Reservoir
+from worker.trainer.trainer import Patience, Trainer
 
 POLICIES: Mapping[str, Callable[[FloatArray, float, int], ThresholdPolicy]] = {
     "ordinary": OrdinaryQuantile,
@@ -118,6 +120,19 @@ def make_pipeline(settings: Settings, model: Model, partitions: int = 1) -> Pipe
         max_record_bytes=settings.batch.max_record_bytes,
         hygiene=HygieneOptions(alerts.dedup_key, alerts.cooldown_s, alerts.max_per_minute),
         suppression=suppression,
+    )
+
+
+def make_trainer(settings: Settings, champion: Model, build: Callable[[Bundle], Model]) -> Trainer:
+    """The trainer that `worker train` and a replay with refits share."""
+    train = settings.train
+    return Trainer(
+        champion,
+        build,
+        options=fit_options(settings.model, settings.seed),
+        window=Reservoir(train.window_records, half_life_s=train.half_life_s, seed=settings.seed),
+        least=train.min_records,
+        patience=Patience(train.moved_looks, train.replaced_looks),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from worker.demo.traffic import Payment, local_amount
 from worker.demo.world import CATEGORIES, COUNTRIES
-from worker.replay.inject import scale_number, swap_fields, with_value, without_fields
+from worker.features.inject import scale_number, swap_fields, with_value, without_fields
 
 KINDS = (
     "rare_combination",

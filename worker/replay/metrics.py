@@ -53,6 +53,7 @@ METRICS = {
     "blank_lines": "empty lines of the input, which are no records",
     "sweep": "for each value of --sweep: alerts, and with labels precision, recall and false alert rate; else absent",
     "compare": "with --compare: the second model's metrics, alerts shared, gained, lost, differences",
+    "refits": "with --refit-every: each look of the trainer, its decision, reasons and figures",
     "records_per_s": "records replayed per second, from the first one read to the last one written",
     "elapsed_s": "seconds that took",
     "complete": "false where the input broke off; `error` then says where",

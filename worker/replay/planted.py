@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 import orjson
 
 from worker.errors import DataError
+from worker.features.inject import inject
 from worker.features.schema import Schema
-from worker.replay.inject import inject
 from worker.replay.labels import NORMAL, parse_row
 from worker.replay.read import Line, rebatch
 

@@ -282,7 +282,7 @@ def _all_metrics(metrics: Mapping[str, Any]) -> str:
     rows = [
         (f"<code>{text('.'.join(path))}</code>", metric(metrics, *path), text(METRICS[path[0]]))
         for name in metrics
-        if name not in ("sweep", "compare")  # sections of their own
+        if name not in ("sweep", "compare", "refits")  # sections of their own
         for path in _paths(metrics[name], (name,))
     ]
     body = f"<details><summary>show</summary>{table(('key', 'value', 'meaning'), rows, (1,))}</details>"

@@ -1,4 +1,4 @@
-"""Sections of the report for a sweep and a comparison."""
+"""Sections of the report for a sweep, a comparison and refits."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -33,6 +33,35 @@ def compare_section(metrics: Mapping[str, Any]) -> str:
     counts = ", ".join(f"{metric(metrics, 'compare', name)} {name}" for name in ("shared", "gained", "lost"))
     body = f"<p><b>{text(found['verdict'])}</b></p><p>Alerts: {counts}.</p>"
     return card("Two models on the same records", body + table(("", first, second, "difference"), rows, (1, 2, 3)))
+
+
+def refits_section(verdicts: Sequence[Mapping[str, Any]]) -> str:
+    """Every look of the trainer, its decision and the figures behind it."""
+    rows = []
+    for verdict in verdicts:
+        need, gate = (verdict["figures"].get(name, {}) for name in ("need", "gate"))
+        rows.append(
+            (
+                f"{verdict['record']:,}",
+                f"<b>{text(verdict['decision'])}</b>",
+                "; ".join(text(reason) for reason in verdict["reasons"]),
+                *(text(need.get(name, "-")) for name in ("moved", "tail", "beyond")),
+                _both(gate, "detection"),
+                _both(gate, "rate"),
+                f"<code>{text(verdict['candidate'])}</code>" if verdict["candidate"] else "",
+            )
+        )
+    head = ("records", "decision", "why", "moved", "tail", "beyond", "planted ROC-AUC", "alert rate", "candidate")
+    note = (
+        "moved: share of ordinary traffic that the model's calibration does not explain; tail: threshold over the "
+        "calibrated one; beyond: share of the traffic beyond a valley in the scores. Then champion → challenger."
+    )
+    return card("What the trainer would have done", table(head, rows, (0, 3, 4, 5)), note)
+
+
+def _both(gate: Mapping[str, Any], name: str) -> str:
+    sides = gate.get(name)
+    return f"{text(sides['champion'])} → {text(sides['challenger'])}" if sides else ""
 
 
 def _gap(found: Mapping[str, Any], name: str) -> str:

@@ -9,13 +9,13 @@ from worker.settings.load import known_secrets, load_settings, variable_names, w
 from worker.settings.process import BreakerSettings, HttpSettings, LogSettings
 from worker.settings.ranges import leaves, shown
 from worker.settings.table import settings_table
+from worker.settings.train import TrainSettings
 from worker.settings.tree import (
     BatchSettings,
     KafkaSettings,
     ModelSettings,
     Settings,
     ThresholdSettings,
-    TrainSettings,
 )
 
 __all__ = [

@@ -10,6 +10,7 @@ from worker.settings.alerts import AlertSettings
 from worker.settings.group import Group, Name, empty_is_none
 from worker.settings.options import parse_list, parse_options, parse_store_options, reveal, secrets_of
 from worker.settings.process import BreakerSettings, HttpSettings, LogSettings
+from worker.settings.train import TrainSettings
 
 PREFIX = "WORKER_"
 
@@ -163,40 +164,6 @@ class ModelSettings(Group):
         le=0.5,
         description="share of the rows kept out of the fit, for early stopping and calibration",
     )
-
-
-class TrainSettings(Group):
-    """The sidecar trainer."""
-
-    interval_s: float = Field(default=3_600, ge=1, le=2_592_000, description="seconds between two refits")
-    window_records: int = Field(
-        default=100_000, ge=100, le=10_000_000, description="recent records that a refit learns from"
-    )
-    min_records: int = Field(
-        default=1_000, ge=10, le=10_000_000, description="fewer records than this are not learned from"
-    )
-    rehearsal_records: int = Field(
-        default=5_000,
-        ge=0,
-        le=1_000_000,
-        description="records that a model version keeps of those that it was fitted on, for later fits; 0 = none",
-    )
-    keep_versions: int = Field(
-        default=10,
-        ge=1,
-        le=10_000,
-        description="newest model versions to keep; beside them stay the current one, the two before it and held ones",
-    )
-
-    @model_validator(mode="after")
-    def _window_holds_minimum(self) -> Self:
-        if self.min_records > self.window_records:
-            raise PydanticCustomError(
-                "window",
-                "WORKER_TRAIN__MIN_RECORDS = {least}: must not exceed WORKER_TRAIN__WINDOW_RECORDS = {window}",
-                {"least": self.min_records, "window": self.window_records},
-            )
-        return self
 
 
 class Settings(BaseSettings):

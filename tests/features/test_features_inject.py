@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from worker.errors import DataError, UsageError
 from worker.features.columns import read_columns, value_of
+from worker.features.inject import KINDS, inject, plant, scale_number, swap_fields, with_value, without_fields
 from worker.features.schema import Schema, parse_schema
-from worker.replay.inject import KINDS, inject, plant, scale_number, swap_fields, with_value, without_fields
 
 SCHEMA = parse_schema("""
 [fields.id]

@@ -1,0 +1,78 @@
+"""Small models of the seeded streams, fitted once for all tests of the trainer."""
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import orjson
+
+from benchmarks.refit_streams import CATEGORIES, NUMBERS, SCHEMA, Traffic
+from worker.features.fitted import NumericColumn
+from worker.model.bundle import Bundle, with_report
+from worker.model.fit import FitOptions
+from worker.model.learn import fit_bundle
+from worker.pipeline import Model
+from worker.records import Message
+from worker.trainer.reservoir import Reservoir
+from worker.trainer.sidecar import scored
+from worker.trainer.trainer import Patience, Trainer
+
+CREATED = "2026-01-01T00:00:00.000Z"
+OPTIONS = FitOptions(hidden=(48, 24, 48), steps=600)
+FEW = [1.0, 1.0, 1.0, 1.0, 0.06, 0.06, 0.06, 0.06]
+
+
+@cache
+def bundle(seed: int = 0, *, few: bool = False) -> Bundle:
+    """Fitted on ordinary traffic; few: on traffic in which half of the profiles are rare."""
+    weights = [weight / sum(FEW) for weight in FEW] if few else None
+    return fit_bundle(SCHEMA, Traffic(seed).rows(3_000, weights=weights), OPTIONS, created_at=CREATED)
+
+
+def noise_bundle(seed: int = 0) -> Bundle:
+    """Fitted on rows whose fields have nothing to do with each other or with the traffic."""
+    random = np.random.default_rng(seed)
+    rows = [
+        {
+            "id": "n",
+            **{name: float(random.normal(0, 50)) for name in NUMBERS},
+            **{name: f"v{random.integers(8)}" for name in CATEGORIES},
+        }
+        for _ in range(2_000)
+    ]
+    return fit_bundle(SCHEMA, rows, OPTIONS, created_at=CREATED)
+
+
+def broken_scale_bundle(good: Bundle, factor: float) -> Bundle:
+    """The same network behind scales that are off by a factor."""
+    numeric = tuple(
+        replace(column, scale=column.scale * factor) if isinstance(column, NumericColumn) else column
+        for column in good.fitted.numeric
+    )
+    return with_report(replace(good, fitted=replace(good.fitted, numeric=numeric)), broken=factor)
+
+
+def messages(rows: list[dict[str, Any]], first: int = 0) -> list[Message]:
+    """As a topic, one a second."""
+    return [
+        Message("in", 0, first + place, 1_767_225_600_000 + (first + place) * 1_000, None, orjson.dumps(row))
+        for place, row in enumerate(rows)
+    ]
+
+
+def trainer(champion: Bundle, *, moved: int = 2, gone: int = 2, size: int = 20_000) -> Trainer:
+    """With little patience, for short streams."""
+    return Trainer(
+        Model(champion),
+        Model,
+        options=OPTIONS,
+        window=Reservoir(size, half_life_s=86_400),
+        least=500,
+        patience=Patience(moved, gone),
+    )
+
+
+def observe(watching: Trainer, rows: list[dict[str, Any]]) -> None:
+    """Let it see these rows next."""
+    watching.observe(scored(watching.champion, messages(rows, watching.window.seen), 1 << 20))

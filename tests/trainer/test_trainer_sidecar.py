@@ -1,0 +1,272 @@
+"""The sidecar reads beside the workers, hands good versions to the store, and follows whoever else changes it."""
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from benchmarks.refit_streams import Traffic
+from tests.trainer.common import CREATED, bundle, trainer
+from worker.broker.memory import MemoryBroker
+from worker.broker.memory_clients import MemoryReader
+from worker.errors import StoreUnavailable
+from worker.model.pointer import Mark, Status
+from worker.model.store import ModelStore
+from worker.pipeline import Model
+from worker.records import Outgoing, Partition
+from worker.trainer.reports import Reports
+from worker.trainer.sidecar import Plan, Sidecar
+from worker.trainer.trainer import Verdict
+
+EACH = 2_500
+FEW, ALL = bundle(few=True), bundle()
+
+
+class Told(Reports):
+    """Keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.verdicts: list[Verdict] = []
+        self.events: list[str] = []
+
+    def looked(self, verdict: Verdict, seconds: float) -> None:  # noqa: ARG002
+        self.verdicts.append(verdict)
+
+    def champion(self, version: str, why: str) -> None:
+        self.events.append(f"champion {version}: {why}")
+
+    def vetoed(self, version: str, why: str) -> None:  # noqa: ARG002
+        self.events.append(f"vetoed {version}")
+
+    def outrun(self, version: str, why: str) -> None:  # noqa: ARG002
+        self.events.append(f"outrun {version}")
+
+    def passed_over(self, partition: Partition, records: int) -> None:  # noqa: ARG002
+        self.events.append(f"passed over {records}")
+
+    def forgot(self, why: str) -> None:  # noqa: ARG002
+        self.events.append("forgot")
+
+    def not_saved(self, why: str) -> None:  # noqa: ARG002
+        self.events.append("not saved")
+
+
+class Place:
+    """A topic, a store, and sidecars whose clock the test moves."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.broker = MemoryBroker({"in": 2})
+        self.store = ModelStore(folder / "models")
+        self.reader = MemoryReader(self.broker)
+        self.told = Told()
+        self.traffic = Traffic(0)
+        self.time = 0.0
+
+    def start(self, champion: Any = FEW, *, moved: int = 2, most: int = 100_000, name: str = "a") -> Sidecar:
+        self.store.save(champion)
+        if self.store.current() is None:
+            self.store.promote(champion.version)
+        return Sidecar(
+            trainer(champion, moved=moved),
+            self.store,
+            Model,
+            topic="in",
+            plan=Plan(interval_s=100, most=most, max_bytes=1 << 20, keep=10),
+            memory_file=self.folder / f"{name}.npz",
+            reports=self.told,
+            now=lambda: CREATED,
+            clock=lambda: self.time,
+        )
+
+    def produce(self, rows: list[dict[str, Any]]) -> None:
+        self.broker.append([Outgoing("in", None, orjson.dumps(row), partition=i % 2) for i, row in enumerate(rows)])
+
+    def look(self, sidecar: Sidecar, rows: list[dict[str, Any]] | None = None, *, asked: bool = False) -> str:
+        """More traffic, then a step at the time of the next look; what was decided."""
+        self.produce(rows if rows is not None else self.traffic.rows(EACH))
+        self.time += 101
+        sidecar.step(self.reader, asked=asked)
+        return self.told.verdicts[-1].decision.value
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def test_a_better_version_becomes_current_with_its_verdict(place: Place) -> None:
+    sidecar = place.start()
+
+    assert [place.look(sidecar) for _ in range(2)] == ["not needed", "promoted"]
+
+    current = place.store.current()
+    assert current not in {None, FEW.version}
+    mark = place.store.marks()[str(current)]
+    assert (mark.status, mark.by) == (Status.PROMOTED, "trainer")
+    assert mark.figures["gate"]["detection"]
+    assert place.store.load().report["verdict"]["reasons"]
+    assert place.look(sidecar) == "not needed"
+
+
+def test_between_looks_it_only_reads(place: Place) -> None:
+    sidecar = place.start()
+    place.produce(place.traffic.rows(2_000))
+
+    sidecar.step(place.reader)
+
+    assert place.told.verdicts == []
+    assert sidecar.memory.next_offsets == {Partition("in", 0): 1_000, Partition("in", 1): 1_000}
+
+
+def test_a_refused_candidate_is_kept_for_a_look(place: Place) -> None:
+    sidecar = place.start(ALL)
+
+    assert place.look(sidecar, place.traffic.rows(6_000), asked=True) == "rejected"
+
+    (version,) = [entry for entry in place.store.versions() if entry.status is Status.REJECTED]
+    assert not version.current
+    assert place.store.current() == ALL.version
+
+
+def test_where_two_trainers_decide_at_once_one_wins(place: Place) -> None:
+    first, second = place.start(name="a"), place.start(name="b")
+    place.look(first)
+    second.step(place.reader)
+    place.produce(place.traffic.rows(EACH))
+    place.time += 101
+    original, other = place.store.save, list[str]()
+
+    def save_while_the_other_promotes(bundle: Any) -> None:
+        original(bundle)
+        if not other:
+            other.append(bundle.version)
+            place.produce(place.traffic.rows(500))
+            second.step(place.reader)
+
+    place.store.save = save_while_the_other_promotes  # type: ignore[method-assign]
+    first.step(place.reader)
+
+    winner = place.store.current()
+    assert winner not in {None, *other}
+    assert place.told.events == [f"champion {winner}: promoted", f"outrun {other[0]}"]
+    assert place.look(first) == "not needed"
+    assert place.told.verdicts[-1].champion == winner
+
+
+def test_a_version_that_somebody_else_promoted_is_the_new_champion(place: Place) -> None:
+    sidecar = place.start()
+    place.store.save(ALL)
+    place.store.promote(ALL.version)
+
+    assert [place.look(sidecar) for _ in range(3)] == ["not needed"] * 3
+    assert place.told.verdicts[-1].champion == ALL.version
+
+
+def test_after_a_rollback_the_same_traffic_does_not_teach_it_again(place: Place) -> None:
+    sidecar = place.start()
+    assert [place.look(sidecar) for _ in range(2)][-1] == "promoted"
+    bad = str(place.store.current())
+    place.store.rollback(leaving=bad, mark=Mark(Status.ROLLED_BACK, CREATED, "worker", "alerts on everything"))
+
+    assert [place.look(sidecar) for _ in range(3)] == ["not needed"] * 3
+    assert "vetoed" in place.told.verdicts[-1].reasons[0]
+    assert place.store.current() == FEW.version
+
+
+def test_replaced_traffic_is_held_until_a_person_or_time_decides(place: Place) -> None:
+    sidecar = place.start(ALL)
+    place.look(sidecar)
+
+    assert place.look(sidecar, place.traffic.rows(EACH, shifted=True)) == "held"
+    held = sidecar.memory.held
+    assert place.store.marks()[str(held)].status is Status.HELD
+
+    place.store.promote(str(held))
+    assert place.look(sidecar, place.traffic.rows(EACH, shifted=True)) == "not needed"
+    assert place.told.verdicts[-1].champion == held
+
+
+def test_replaced_traffic_that_was_vetoed_never_becomes_ordinary(place: Place) -> None:
+    sidecar = place.start(ALL)
+    place.look(sidecar)
+    place.look(sidecar, place.traffic.rows(EACH, shifted=True))
+    held = str(sidecar.memory.held)
+    place.store.mark(held, Mark(Status.VETOED, CREATED, "operator", "an attack"))
+
+    found = [place.look(sidecar, place.traffic.rows(EACH, shifted=True)) for _ in range(4)]
+
+    assert found == ["not needed"] * 4
+    assert f"vetoed {held}" in place.told.events
+    assert place.store.current() == ALL.version
+
+
+def test_the_first_sign_of_replaced_traffic_does_not_wait_for_the_clock(place: Place) -> None:
+    sidecar = place.start(ALL)
+    place.produce(place.traffic.rows(EACH, shifted=True))
+
+    sidecar.step(place.reader)
+
+    assert place.told.verdicts[-1].decision.value == "held"
+
+
+def test_a_restart_goes_on_where_it_was(place: Place) -> None:
+    before = place.start(moved=3)
+    place.look(before)
+    place.look(before)
+    before.remember()
+
+    after = place.start(moved=3)
+
+    assert after.memory.next_offsets == before.memory.next_offsets
+    assert place.look(after) == "promoted"
+
+
+def test_a_damaged_memory_is_reported_and_begun_anew(place: Place) -> None:
+    (place.folder / "a.npz").write_bytes(b"garbage")
+
+    sidecar = place.start()
+
+    assert place.told.events == ["forgot"]
+    assert place.look(sidecar) == "not needed"
+
+
+def test_a_memory_that_cannot_be_saved_stops_nothing(place: Place) -> None:
+    sidecar = place.start()
+    (place.folder / "a.npz").mkdir()
+
+    sidecar.remember()
+
+    assert place.told.events[-1] == "not saved"
+    assert place.look(sidecar) == "not needed"
+
+
+def test_more_than_a_step_may_read_is_passed_over(place: Place) -> None:
+    sidecar = place.start(most=1_000)
+    place.produce(place.traffic.rows(500))
+    sidecar.step(place.reader)
+    place.produce(place.traffic.rows(3_000))
+
+    sidecar.step(place.reader)
+
+    assert place.told.events == ["passed over 1000", "passed over 1000"]
+    assert sidecar.memory.next_offsets == {Partition("in", 0): 1_750, Partition("in", 1): 1_750}
+
+
+def test_what_the_store_did_not_take_is_handed_over_when_it_is_back(place: Place) -> None:
+    sidecar = place.start()
+    place.look(sidecar)
+    working, place.store.save = place.store.save, _unreachable  # type: ignore[method-assign]
+    with pytest.raises(StoreUnavailable):
+        place.look(sidecar)
+    assert place.store.current() == FEW.version
+
+    place.store.save = working  # type: ignore[method-assign]
+    sidecar.step(place.reader)
+
+    assert place.store.current() == place.told.verdicts[-1].candidate
+
+
+def _unreachable(bundle: Any) -> None:
+    raise StoreUnavailable(f"no way to write {bundle.version}")
