@@ -52,9 +52,11 @@ class Site:
         store.save(traffic.bundle(seed))
         store.promote(traffic.bundle(seed).version)
 
-    def start(self, *arguments: str, settings: Mapping[str, str] | None = None) -> "WorkerProcess":
-        """A running `worker` (by default `worker run`)."""
-        worker = WorkerProcess(self, arguments or ("run",), settings or {})
+    def start(
+        self, *arguments: str, settings: Mapping[str, str] | None = None, module: str = "worker"
+    ) -> "WorkerProcess":
+        """A running `worker` (by default `worker run`). module: another that stands for it."""
+        worker = WorkerProcess(self, arguments or ("run",), settings or {}, module)
         self._workers.append(worker)
         return worker
 
@@ -114,12 +116,14 @@ class WorkerProcess:
 
     _count = 0
 
-    def __init__(self, site: Site, arguments: tuple[str, ...], settings: Mapping[str, str]) -> None:
+    def __init__(
+        self, site: Site, arguments: tuple[str, ...], settings: Mapping[str, str], module: str = "worker"
+    ) -> None:
         WorkerProcess._count += 1
         self.log = site.folder / f"worker-{WorkerProcess._count}.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                dying_with_parent([sys.executable, "-m", "worker", *arguments]),
+                dying_with_parent([sys.executable, "-m", module, *arguments]),
                 cwd=site.folder,
                 env={**site.environment, **settings},
                 stdin=subprocess.DEVNULL,

@@ -12,7 +12,7 @@ from worker.features.decode import Decoded, decode
 from worker.features.vectorize import Vectors
 from worker.pipeline import Model, Pipeline
 from worker.records import Message, Outcome, Partition
-from worker.trial.companion import Companion, Sample, joined
+from worker.trial.companion import TILE, Companion, Sample, joined
 from worker.trial.figures import body, rank_correlation, wins
 from worker.trial.sample import SAMPLE_EVERY, Exchange, chosen_fields, exchangeable, hashes, sampled
 from worker.trial.shadow import REPORT_SAMPLED, Difference, Shadow, Tally
@@ -28,7 +28,11 @@ def sample_of(batch: int) -> Sample:
     pipeline = Pipeline(Model(champion(0)), make_threshold=make_threshold)
     companion = Companion(pipeline.model, Model(successor(0)), make_threshold=make_threshold)
     stream = messages(traffic.rows(COUNT, 7))
-    return joined(companion.add(pipeline.process(stream[at : at + batch])) for at in range(0, COUNT, batch))
+    parts = []
+    for at in range(0, COUNT, batch):
+        companion.add(pipeline.process(stream[at : at + batch]))
+        parts.append(companion.ready())
+    return joined([*parts, companion.take()])
 
 
 def vectors_of(model: Model, rows: Sequence[Row]) -> Vectors:
@@ -107,6 +111,7 @@ def test_thresholds_of_a_revoked_partition_are_dropped() -> None:
     companion = Companion(pipeline.model, Model(successor(0)), make_threshold=make_threshold)
     companion.add(pipeline.process(messages(traffic.rows(100), partition=3)))
     companion.add(pipeline.process(messages(traffic.rows(100), partition=4)))
+    companion.take()
 
     companion.forget([Partition("in", 3)])
 
@@ -147,7 +152,7 @@ def test_rank_correlation_is_that_of_the_plain_definition() -> None:
 def test_a_shadow_counts_the_alerts_of_both_and_reports_at_a_fixed_number_of_sampled_records() -> None:
     pipeline = Pipeline(Model(champion(0)), make_threshold=make_threshold)
     shadow = Shadow(pipeline.model, Model(successor(0)), make_threshold=make_threshold)
-    records = REPORT_SAMPLED * SAMPLE_EVERY + 1_000
+    records = REPORT_SAMPLED * SAMPLE_EVERY + 4_000
     stream = messages(traffic.rows(records, 9))
     reports: list[Difference] = []
     tallies: list[Tally] = []
@@ -159,7 +164,7 @@ def test_a_shadow_counts_the_alerts_of_both_and_reports_at_a_fixed_number_of_sam
     assert len(reports) == 1
     assert reports[0].tally.sampled >= REPORT_SAMPLED
     assert (reports[0].rank_correlation or 0) > 0.5
-    assert sum(tally.sampled for tally in tallies) == len(sampled(hashes(stream)))
+    assert 0 <= len(sampled(hashes(stream))) - sum(tally.sampled for tally in tallies) < TILE
     assert 0 < reports[0].tally.both <= min(reports[0].tally.in_force, reports[0].tally.candidate)
 
 
@@ -174,7 +179,8 @@ def test_a_record_that_was_refused_is_not_sampled() -> None:
     companion = Companion(pipeline.model, Model(successor(0)), make_threshold=make_threshold)
     outcome = pipeline.process(broken)
 
-    sample = companion.add(outcome)
+    companion.add(outcome)
+    sample = companion.take()
 
     assert len(outcome.scores.messages) == 200
     assert np.array_equal(sample.place, sampled(hashes(outcome.scores.messages)))

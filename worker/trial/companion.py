@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,9 @@ from worker.features.vectorize import Vectors
 from worker.pipeline import MakeThreshold, Model, by_partition
 from worker.records import FloatArray, Outcome, Partition, RawMessage
 from worker.trial.sample import Exchange, chosen_fields, exchangeable, hashes, sampled
+
+TILE = 512
+"""Sampled records that are scored together: a scorer works on as many rows at a time, and fewer cost the same."""
 
 ANY_SIZE = 1 << 62  # the pipeline has refused what is too large
 
@@ -50,6 +54,21 @@ def joined(parts: Iterable[Sample]) -> Sample:
     return Sample(*(np.concatenate([getattr(part, column.name) for part in found]) for column in fields(Sample)))
 
 
+class _Waiting(NamedTuple):
+    """The sampled records of one batch: messages, places, hashes, scores and thresholds of the model in force."""
+
+    messages: list[RawMessage]
+    place: NDArray[np.int64]
+    mixed: NDArray[np.uint64]
+    score: FloatArray
+    threshold: FloatArray
+
+
+def _nothing() -> Sample:
+    empty = np.empty(0)
+    return Sample(np.empty(0, np.int64), empty, empty, empty, empty, np.empty(0, np.int64), empty, empty)
+
+
 class Companion:
     """Scores a sample of what the model in force has scored. Both models are used on the caller's thread.
 
@@ -72,38 +91,53 @@ class Companion:
         self._make_threshold = make_threshold
         self._exchange = [Exchange(side.bundle, self.fields) for side in (in_force, model)]
         self._last: tuple[RawMessage, Row] | None = None
+        self._waiting: list[_Waiting] = []
+        self._count = 0
+        self._done: list[Sample] = []
         self.scored = 0  # records that the model in force has scored meanwhile
 
-    def add(self, outcome: Outcome) -> Sample:
-        """Score the sample of a batch beside; may be empty."""
+    def add(self, outcome: Outcome) -> None:
+        """Put the sample of a batch aside, and score it beside once there is a tile full of it."""
         scores = outcome.scores
         mixed = hashes(scores.messages)
         at = sampled(mixed)
         places = self.scored + at
         self.scored += len(scores.messages)
         messages = [scores.messages[position] for position in at.tolist()]
+        self._waiting.append(_Waiting(messages, places, mixed[at], scores.score[at], scores.threshold[at]))
+        self._count += len(at)
+        if self._count >= TILE:
+            self._score()
+
+    def take(self) -> Sample:
+        """What was sampled since the last call, scored by both; may be empty."""
+        self._score()
+        return self.ready()
+
+    def ready(self) -> Sample:
+        """What was scored by both since the last call; the rest waits for its tile."""
+        found, self._done = self._done, []
+        return joined(found) if found else _nothing()
+
+    def _score(self) -> None:
+        waiting, self._waiting, self._count = self._waiting, [], 0
+        messages = [message for part in waiting for message in part.messages]
+        if not messages:
+            return
+        place, mixed, score, threshold = (
+            np.concatenate(columns) for columns in zip(*(part[1:] for part in waiting), strict=True)
+        )
         rows = decode(messages, max_bytes=ANY_SIZE).rows
-        earlier = self._last or ((messages[0], rows[0]) if rows else None)
-        if earlier is None:
-            empty = np.empty(0)
-            return Sample(places, empty, empty, empty, empty, at, empty, empty)
+        earlier = self._last or (messages[0], rows[0])
         decoded = Decoded([earlier[0], *messages], [earlier[1], *rows], [], 0)
         vectors = [side.vectorizer.transform(decoded) for side in (self._in_force, self.model)]
         beside = self.model.scorer.score(vectors[1].numeric[1:], vectors[1].codes[1:])
-        field = chosen_fields(mixed[at], max(1, len(self.fields)))
+        field = chosen_fields(mixed, max(1, len(self.fields)))
         told, exchanged = self._exchanged(vectors, field)
-        if rows:
-            self._last = messages[-1], rows[-1]
-        return Sample(
-            place=places,
-            score=scores.score[at],
-            threshold=scores.threshold[at],
-            beside=beside,
-            limit=self._limits(vectors[1], beside),
-            field=np.where(told, field, -1),
-            mixed=exchanged[0],
-            mixed_beside=exchanged[1],
-        )
+        self._last = messages[-1], rows[-1]
+        limits = self._limits(vectors[1], beside)
+        number = np.where(told, field, -1)
+        self._done.append(Sample(place, score, threshold, beside, limits, number, exchanged[0], exchanged[1]))
 
     def _exchanged(
         self, vectors: list[Vectors], field: NDArray[np.int64]
@@ -127,5 +161,6 @@ class Companion:
 
     def forget(self, partitions: Collection[Partition]) -> None:
         """Drop the thresholds of partitions that belong to another member now."""
+        self._score()  # else what waits of theirs would make new ones
         for partition in partitions:
             self.thresholds.pop(partition, None)

@@ -117,7 +117,7 @@ class Probation:
 
     def observe(self, outcome: Outcome) -> Verdict | None:
         """Take a batch that the new model has scored; a verdict once there is one, and nothing after it."""
-        self._parts.append(self._companion.add(outcome))
+        self._companion.add(outcome)
         while self._border <= self._companion.scored:
             verdict = self._look()
             if verdict is not None:
@@ -130,7 +130,8 @@ class Probation:
         self._companion.forget(partitions)
 
     def _look(self) -> Verdict | None:
-        whole = joined(self._parts)
+        whole = joined([*self._parts, self._companion.take()])
+        self._parts = [whole]
         sample = whole.take(whole.place < self._border)
         figures, why = self._judge(sample)
         self._faults = self._faults + 1 if why else 0

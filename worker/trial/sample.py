@@ -14,8 +14,8 @@ from worker.model.bundle import Bundle
 from worker.records import BoolArray, RawMessage
 
 SAMPLE_EVERY = 8
-"""One record in so many is tried: it is decoded again, encoded by both models and scored three times more, which costs
-about a tenth of the record path's time."""
+"""One record in so many is tried: it is decoded again, encoded by both models and scored three times more, 13 us each
+where the whole path takes 10 us a record: a sixth on top."""
 
 _MULTIPLIERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 _START = np.uint64(0x9E3779B97F4A7C15)

@@ -83,8 +83,11 @@ class Shadow:
         return self._companion.thresholds
 
     def observe(self, outcome: Outcome) -> tuple[Tally, Difference | None]:
-        """Take a batch that the model in force has scored; a report whenever enough of it was sampled."""
-        sample = self._companion.add(outcome)
+        """Take a batch that the model in force has scored: the tally of what was sampled and scored meanwhile, which
+        happens in tiles, and a report whenever enough was.
+        """
+        self._companion.add(outcome)
+        sample = self._companion.ready()
         self._parts.append(sample)
         self._held += len(sample)
         difference = None
