@@ -3,6 +3,7 @@
 No I/O and no clock: `worker run`, `worker replay` and the trainer share this object, so they can't drift apart.
 """
 
+import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
 from operator import attrgetter
 
@@ -95,6 +96,7 @@ class Pipeline:
         self._make_threshold = make_threshold
         self._max_record_bytes = max_record_bytes
         self._thresholds: dict[Partition, PartitionThreshold] = {}
+        self._seeded: PartitionThreshold | None = None  # one that has learned nothing yet
         self._desk = AlertDesk(
             severity=lambda score, threshold, tail: severity(score, threshold) if severity else severity_of(tail),
             options=hygiene,
@@ -116,7 +118,7 @@ class Pipeline:
         the model was renewed.
         """
         left, self._thresholds = self._thresholds, dict(thresholds or {})
-        self._model = model
+        self._model, self._seeded = model, None
         return left
 
     def forget(self, partitions: Collection[Partition]) -> None:
@@ -142,7 +144,7 @@ class Pipeline:
         if isinstance(saved, dict) and "hygiene" in saved:
             hygiene = saved["hygiene"]
             state = state._replace(head=orjson.dumps(saved.get("threshold")))
-        threshold = self._make_threshold(self._model.bundle.calibration)
+        threshold = self._new_threshold()
         threshold.restore(state)
         self._desk.restore(partition, hygiene)
         self._thresholds[partition] = threshold
@@ -151,8 +153,13 @@ class Pipeline:
         """The threshold object of a partition, made from the calibration where it is new."""
         found = self._thresholds.get(partition)
         if found is None:
-            found = self._thresholds[partition] = self._make_threshold(self._model.bundle.calibration)
+            found = self._thresholds[partition] = self._new_threshold()
         return found
+
+    def _new_threshold(self) -> PartitionThreshold:
+        if self._seeded is None:
+            self._seeded = self._make_threshold(self._model.bundle.calibration)
+        return copy.deepcopy(self._seeded)  # a fortieth of the time: a swap needs one for each partition at once
 
     def process(self, messages: Sequence[RawMessage], detected_at: str | None = None) -> Outcome:
         """Score a batch: offset order within a partition, partitions may be mixed.
