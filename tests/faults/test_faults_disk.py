@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 import pytest
 
 from tests import traffic
-from worker.errors import StoreError
+from worker.errors import StoreError, StoreUnavailable
 from worker.model.store import Mark, ModelStore, Status
 
 DISK_BYTES, FILE_BYTES = 64 << 10, 4096
@@ -76,9 +76,10 @@ def test_a_full_disk_keeps_the_model_in_force_and_leaves_nothing_behind(disk: Di
     before = sorted(path.name for path in store.root.iterdir())
     other = traffic.bundle(1)
 
-    with disk.full(), pytest.raises(StoreError, match=FULL):
+    with disk.full(), pytest.raises(StoreError, match=FULL) as error:
         store.save(other)
 
+    assert isinstance(error.value, StoreUnavailable) == isinstance(disk, SmallDisk)
     assert sorted(path.name for path in store.root.iterdir()) == before
     assert store.load().version == traffic.bundle().version
 

@@ -121,6 +121,18 @@ def test_a_version_that_was_ruled_out_is_promoted_only_by_force(store: ModelStor
     assert store.current() == first
 
 
+def test_a_promotion_that_is_there_already_by_the_same_decision_is_no_conflict(store: ModelStore) -> None:
+    first, second = filled(store, 2)
+    store.mark(second, mark(Status.VETOED))
+    store.promote(first, mark=mark(Status.PROMOTED))
+    for _ in range(2):
+        store.promote(second, expected=first, mark=mark(Status.PROMOTED), force=True)
+
+    assert store.current() == second
+    assert store.marks()[second].insisted
+    assert store.rollback() == first
+
+
 def test_a_rollback_marks_what_it_leaves(store: ModelStore) -> None:
     first, second = filled(store, 2)
     store.promote(first)

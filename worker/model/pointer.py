@@ -106,7 +106,8 @@ class Pointer:
         was vetoed or rolled back, unless forced. A promotion that is there already, by this very mark, is no conflict:
         the answer to a write can get lost and the write be tried again.
         """
-        if self.version == version and self.marks.get(version) == mark:
+        known = self.marks.get(version)
+        if self.version == version and known is not None and (known.at, known.by) == (mark.at, mark.by):
             return self
         self.require_current(expected)
         if version in self.going:
