@@ -33,6 +33,16 @@ class S3:
         self.fs = s3fs.S3FileSystem(**{**_S3_DEFAULTS, **options}, use_listings_cache=False, skip_instance_cache=True)
         self.fs.retries = REQUEST_TRIES
 
+    def get(self, path: str) -> bytes:
+        """What is there; FileNotFoundError where there is nothing."""
+        try:
+            content: bytes = self.fs.cat_file(path, start=0)  # a range: without one s3fs asks for the size first
+        except OSError as error:
+            if code_of(error) in {"InvalidRange", "416"}:
+                return b""
+            raise
+        return content
+
     def tag(self, path: str) -> str | None:
         """The tag of what is there, None where there is nothing. It changes with the content."""
         try:
