@@ -13,7 +13,7 @@ from worker.model.bundle import Bundle
 from worker.model.fit import FitOptions
 from worker.model.learn import fit_bundle
 from worker.pipeline import MakeThreshold, Model, Pipeline
-from worker.records import FloatArray, Message
+from worker.records import Message
 
 SCHEMA_TEXT = """
 [fields.id]
@@ -76,8 +76,8 @@ def bundle(seed: int = 0) -> Bundle:
 
 
 def plain_threshold(quantile: float = 0.99, window: int = 500, stride: int = 64) -> MakeThreshold:
-    def make(calibration: FloatArray) -> PartitionThreshold:
-        return PartitionThreshold(SlidingQuantile(calibration, quantile, window), stride)
+    def make(bundle: Bundle) -> PartitionThreshold:
+        return PartitionThreshold(SlidingQuantile(bundle.calibration, quantile, window), stride)
 
     return make
 

@@ -21,13 +21,12 @@ from worker.errors import BundleError
 from worker.features.decode import decode
 from worker.features.scaling import Scaling, apply_scaling
 from worker.features.vectorize import Vectorizer, Vectors
-from worker.model.bundle import Bundle
+from worker.model.bundle import Bundle, field_weights
 from worker.model.reconstruct import Reconstructor
-from worker.model.scorer import Scorer
 from worker.records import FloatArray, Outcome, Partition, RawMessage, Scores
 
-MakeThreshold = Callable[[FloatArray], PartitionThreshold]
-"""A new partition's threshold, seeded from a model's sorted calibration scores."""
+MakeThreshold = Callable[[Bundle], PartitionThreshold]
+"""A new partition's threshold, from a model's calibration scores, its training scores and its rule."""
 
 WARM_ROWS = 1_024  # two tiles on the CPU
 LARGEST = apply_scaling(np.array([np.finfo(np.float64).max]), Scaling("linear", 0.0, 1.0)).item()
@@ -54,11 +53,12 @@ class Model:
             Reconstructor(bundle.network),
             fields=bundle.fields,
             usual=bundle.field_errors,
+            weights=field_weights(bundle.fitted, bundle.score),
             redacted=self.redacted,
             max_reasons=max_reasons,
         )
         self.wording = Wording(self.explainer, self.redacted, bundle.schema.ids)
-        self.scorer = Scorer(bundle.network, len(bundle.fields), device)
+        self.scorer = bundle.scorer(device)
 
     def warm_up(self) -> None:
         """Score and explain made-up rows, so that the first batch finds everything in place.
@@ -158,7 +158,7 @@ class Pipeline:
 
     def _new_threshold(self) -> PartitionThreshold:
         if self._seeded is None:
-            self._seeded = self._make_threshold(self._model.bundle.calibration)
+            self._seeded = self._make_threshold(self._model.bundle)
         return copy.deepcopy(self._seeded)  # a fortieth of the time: a swap needs one for each partition at once
 
     def process(self, messages: Sequence[RawMessage], detected_at: str | None = None) -> Outcome:

@@ -1,5 +1,6 @@
 """A bundle is one version: it comes back whole, or it is refused."""
 
+import hashlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -7,17 +8,21 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pytest
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
 
 from tests import traffic
 from worker.errors import BundleError, StoreError
 from worker.features.decode import Decoded
 from worker.features.schema import parse_schema
 from worker.features.vectorize import Vectorizer
-from worker.model.bundle import MANIFEST, WEIGHTS, Bundle, load_bundle, pack, to_files, with_report
+from worker.model.bundle import MANIFEST, WEIGHTS, Bundle, _digest, load_bundle, pack, to_files, with_report
 from worker.model.fit import FitOptions
 from worker.model.golden import Golden
 from worker.model.learn import fit_bundle
 from worker.model.rehearsal import LEFT_OUT, ROWS
+from worker.model.rule import ThresholdRule
+from worker.model.score import Score
 from worker.model.store import ModelStore
 from worker.pipeline import Model, Pipeline
 from worker.records import Message
@@ -206,18 +211,58 @@ def test_golden_rows_with_scores_that_are_not_finite_are_refused(store: ModelSto
         store.load("abcabcabcabc")
 
 
-def test_a_bundle_of_an_earlier_release_has_neither_golden_nor_rehearsal_rows(store: ModelStore) -> None:
-    bundle = traffic.bundle()
-    old = pack(
-        **{name: getattr(bundle, name) for name in ("created_at", "schema", "fitted", "network", "calibration")},
-        field_errors=bundle.field_errors,
-        report=bundle.report,
-    )
-    store.save(old)
+def test_a_bundle_without_golden_and_rehearsal_rows_is_a_bundle(store: ModelStore) -> None:
+    names = ("created_at", "schema", "fitted", "network", "calibration", "field_errors", "report", "score", "rule")
+    lean = pack(**{name: getattr(traffic.bundle(), name) for name in (*names, "training")})
+    store.save(lean)
 
-    loaded = store.load(old.version)
-    assert set(to_files(old)) == {WEIGHTS, MANIFEST}
+    loaded = store.load(lean.version)
+    assert set(to_files(lean)) == {WEIGHTS, MANIFEST}
     assert (loaded.golden, loaded.rehearsal) == (None, ())
+
+
+def in_format_1(bundle: Bundle, folder: Path) -> Path:
+    """The files as the release wrote them that knew one architecture, one score and one rule."""
+    manifest = orjson.loads(to_files(bundle)[MANIFEST])
+    tensors = load_tensors(to_files(bundle)[WEIGHTS])
+    weights = save_tensors({name: value for name, value in tensors.items() if name != "training"})
+    for column in manifest["fitted"]["numeric"]:
+        del column["knee"], column["blank"]
+    del manifest["threshold"]
+    manifest |= {
+        "format": 1,
+        "score": "mean over fields of the squared reconstruction error",
+        "architecture": {name: manifest["architecture"][name] for name in ("hidden", "activation")},
+        "files": {WEIGHTS: hashlib.sha256(weights).hexdigest()},
+    }
+    manifest["manifest_sha256"] = _digest(manifest)
+    folder.mkdir()
+    (folder / WEIGHTS).write_bytes(weights)
+    (folder / MANIFEST).write_bytes(orjson.dumps(manifest))
+    return folder
+
+
+def test_a_bundle_of_format_1_scores_as_it_did_and_its_calibration_stands_for_training_scores(tmp_path: Path) -> None:
+    loaded = load_bundle(in_format_1(traffic.bundle(), tmp_path / "old"))
+    batch = traffic.messages(300)
+
+    old, new = (
+        Pipeline(Model(bundle), make_threshold=traffic.plain_threshold()).process(batch).scores
+        for bundle in (loaded, traffic.bundle())
+    )
+    assert old.score.tolist() == new.score.tolist()
+    assert (loaded.score, loaded.rule) == (Score(), ThresholdRule())
+    assert loaded.training.tolist() == traffic.bundle().calibration.tolist()
+
+
+def test_a_bundle_of_a_later_format_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    folder = in_format_1(traffic.bundle(), tmp_path / "later")
+    manifest = orjson.loads((folder / MANIFEST).read_bytes()) | {"format": 3}
+    manifest["manifest_sha256"] = _digest(manifest)
+    (folder / MANIFEST).write_bytes(orjson.dumps(manifest))
+
+    with pytest.raises(BundleError, match="format 3, this worker reads the formats 1, 2"):
+        load_bundle(folder)
 
 
 def test_more_facts_in_the_report_make_another_version_of_the_same_model(store: ModelStore) -> None:

@@ -135,7 +135,7 @@ def test_fitting_on_everything_is_an_error() -> None:
 
 def test_a_sweep_finds_what_a_run_with_that_setting_finds(tmp_path: Path) -> None:
     variants = {str(q): traffic.plain_threshold(quantile=q) for q in (0.9, 0.99, 0.999)}
-    sweep = Sweep(variants, traffic.bundle().calibration)
+    sweep = Sweep(variants, traffic.bundle())
     result = recording.run(VALUES, tmp_path, partitions=3, observers=[sweep])
     metrics = result.metrics
 

@@ -15,8 +15,8 @@ from worker.detect.alert import alert_id
 from worker.detect.ordinary import OrdinaryQuantile
 from worker.detect.threshold import PartitionThreshold
 from worker.errors import TransientError
-from worker.pipeline import Model, Pipeline
-from worker.records import FloatArray, Message, Outcome, Outgoing, Partition, RawMessage
+from worker.pipeline import MakeThreshold, Model, Pipeline
+from worker.records import Message, Outcome, Outgoing, Partition, RawMessage
 from worker.stream.breaker import Breaker
 from worker.stream.events import Events
 from worker.stream.loop import Loop
@@ -80,9 +80,9 @@ class Seen(Events):
         self.sizes.append(records)
 
 
-def make_threshold(window: int = WINDOW) -> Callable[[FloatArray], PartitionThreshold]:
+def make_threshold(window: int = WINDOW) -> MakeThreshold:
     """Twenty slots, an update every 64 records."""
-    return lambda calibration: PartitionThreshold(OrdinaryQuantile(calibration, 0.97, window), 64)
+    return lambda bundle: PartitionThreshold(OrdinaryQuantile(bundle.calibration, 0.97, window), 64)
 
 
 def make_model(seed: int) -> Model:

@@ -33,7 +33,10 @@ def site(request: pytest.FixtureRequest, connection: Connection, tmp_path: Path,
         "WORKER_INSTANCE_ID": f"{group}-0",
         "WORKER_BATCH__SIZE": "100",
         "WORKER_KAFKA__STATE_TOPIC": f"in-{group}-state",
-        **{f"WORKER_THRESHOLD__{name.upper()}": str(value) for name, value in THRESHOLD.model_dump().items()},
+        **{
+            f"WORKER_THRESHOLD__{name.upper()}": str(value)
+            for name, value in THRESHOLD.model_dump(exclude_none=True).items()
+        },
     }
     with closing(Site(tmp_path, connection, f"in-{group}", **settings)) as site:
         ensure_topics(connection, {site.input_topic: PARTITIONS, site.alerts: 1, site.dead_letters: 1, site.scores: 1})

@@ -270,7 +270,18 @@ def test_a_model_whose_scores_are_not_finite_is_refused_before_it_is_taken(watch
     assert [version for version, _ in watched.told.refusals] == [wild.version]
 
 
-PARTS = ("created_at", "schema", "fitted", "network", "calibration", "field_errors", "report")
+PARTS = (
+    "created_at",
+    "schema",
+    "fitted",
+    "network",
+    "calibration",
+    "field_errors",
+    "report",
+    "score",
+    "rule",
+    "training",
+)
 
 
 def warm(bundle: Bundle) -> Model:

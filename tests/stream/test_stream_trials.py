@@ -84,7 +84,7 @@ class Site:
                 model,
                 make_threshold=make_threshold(),
                 probation_records=probation,
-                nominal=0.03,
+                nominal=lambda _: 0.03,
                 keep_thresholds=True,
                 events=self.told,
                 wall_clock=lambda: NOW,

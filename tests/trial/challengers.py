@@ -15,7 +15,7 @@ from worker.model.bundle import Bundle, pack
 from worker.model.fit import FitOptions
 from worker.model.learn import fit_bundle
 from worker.pipeline import Model, Pipeline
-from worker.records import FloatArray, Message
+from worker.records import Message
 from worker.trial.probation import Probation, Verdict
 
 QUANTILE = 0.99
@@ -23,8 +23,8 @@ RECORDS = 8_000
 Row = dict[str, Any]
 
 
-def make_threshold(calibration: FloatArray) -> PartitionThreshold:
-    return PartitionThreshold(OrdinaryQuantile(calibration, QUANTILE, 4_000), 64)
+def make_threshold(bundle: Bundle) -> PartitionThreshold:
+    return PartitionThreshold(OrdinaryQuantile(bundle.calibration, QUANTILE, 4_000), 64)
 
 
 def messages(rows: Sequence[Row], first: int = 0, partition: int = 0) -> list[Message]:
@@ -80,7 +80,8 @@ def successor(seed: int) -> Bundle:
 
 def repacked(bundle: Bundle, **changes: Any) -> Bundle:
     """The bundle with these parts in the place of its own, as a version of its own."""
-    names = ("created_at", "schema", "fitted", "network", "calibration", "field_errors", "report")
+    kept = ("created_at", "schema", "fitted", "network", "calibration", "field_errors", "report")
+    names = (*kept, "score", "rule", "training")
     return pack(**{**{name: getattr(bundle, name) for name in names}, **changes})
 
 

@@ -92,7 +92,7 @@ def test_the_companion_gives_each_sampled_record_the_score_that_its_model_would_
     alone = Pipeline(Model(successor(0)), make_threshold=make_threshold).process(messages(rows))
     assert np.array_equal(sample.beside, alone.scores.score[sample.place])
     assert np.array_equal(sample.score, outcome_of(rows).scores.score[sample.place])
-    threshold = make_threshold(successor(0).calibration)
+    threshold = make_threshold(successor(0))
     assert np.array_equal(sample.limit, threshold.compare(sample.beside))
 
 

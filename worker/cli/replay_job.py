@@ -36,6 +36,8 @@ PEEK = 50_000  # records looked at first where schema or model are missing
 AUTO_FIT = 10_000  # records to fit on where nobody said how many; at most a fifth of those looked at
 SAMPLE_FIT = 20_000
 
+_RULE_VALUES = ("fixed", "training_quantile", "contamination")  # settings that are the one number of a rule
+
 Batches = Iterator[list[Line]]
 
 
@@ -129,7 +131,7 @@ class Job:
     ) -> Result:
         settings, seed = self._settings, self._settings.seed
         build = model_builder(settings)
-        sweep = Sweep(self._sweeps, bundle.calibration) if self._sweeps else None
+        sweep = Sweep(self._sweeps, bundle) if self._sweeps else None
         comparison = self._comparison(folder, labelled=labelled)
         pipeline = make_pipeline(settings, build(bundle), self._args.partitions)
         refits = Refits(settings, pipeline, self._args.refit_every) if self._args.refit_every else None
@@ -209,8 +211,9 @@ def parse_sweep(text: str, base: ThresholdSettings) -> dict[str, MakeThreshold]:
         known = ", ".join(f"threshold.{key}" for key in ThresholdSettings.model_fields)
         raise UsageError(f"--sweep {text}: must be NAME=A,B,C with NAME one of {known}")
     try:
+        rule: dict[str, Any] = {"rule": key.replace("_", "-")} if key in _RULE_VALUES else {}
         settings = {
-            value: ThresholdSettings(**{**base.model_dump(), key: value})
+            value: ThresholdSettings(**{**base.model_dump(), key: value, **rule})
             for value in values.split(",")
             if value.strip()
         }

@@ -6,13 +6,16 @@ from datetime import UTC, datetime
 
 from worker.broker.client import Connection
 from worker.detect.budget import DAY_MS, HOUR_MS, AlertBudget
+from worker.detect.fixed import FixedThreshold
 from worker.detect.hygiene import HygieneOptions
 from worker.detect.ordinary import OrdinaryQuantile
 from worker.detect.quantile import SlidingQuantile
 from worker.detect.suppress import Suppression, load_suppression
 from worker.detect.threshold import PartitionThreshold, Strictest, ThresholdPolicy
 from worker.model.bundle import Bundle
-from worker.model.fit import FitOptions
+from worker.model.options import FitOptions
+from worker.model.presets import preset_options
+from worker.model.rule import ThresholdRule
 from worker.model.store import ModelStore
 from worker.pipeline import MakeThreshold, Model, Pipeline
 from worker.records import FloatArray
@@ -53,43 +56,66 @@ def connection(settings: Settings, client_id: str = "anomaly-worker") -> Connect
 
 
 def fit_options(settings: ModelSettings, seed: int) -> FitOptions:
-    """What a fit takes."""
-    return FitOptions(
-        hidden=settings.hidden,
-        steps=settings.steps,
-        batch=settings.batch,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        noise=settings.noise,
-        swap=settings.swap,
-        holdout=settings.holdout,
-        seed=seed,
-    )
+    """What a fit takes: the preset's values, and over them whatever is set."""
+    values = settings.model_dump(exclude={"preset"}, exclude_none=True)
+    if "field_weights" in values:
+        values["field_weights"] = tuple(values["field_weights"].items())
+    return preset_options(settings.preset, **values, seed=seed)
+
+
+def rule_of(settings: ThresholdSettings, own: ThresholdRule) -> ThresholdRule:
+    """The threshold rule that the settings ask for, or the model's own."""
+    name = settings.rule or own.name
+    given = {
+        "fixed": settings.fixed,
+        "training-quantile": settings.training_quantile,
+        "contamination": settings.contamination,
+    }.get(name)
+    return ThresholdRule(name, own.value if given is None and name == own.name else given)
 
 
 def threshold_maker(
     settings: ThresholdSettings, alerts: AlertSettings | None = None, partitions: int = 1
 ) -> MakeThreshold:
-    """A new partition's threshold from calibration scores: a quantile, or its part of the alert budget, or both."""
+    """A new partition's threshold: by its rule, or its part of the alert budget, or both."""
     budgets = [(alerts.per_day, DAY_MS), (alerts.per_hour, HOUR_MS)] if alerts else []
     wanted = [(count / partitions, period_ms) for count, period_ms in budgets if count is not None]
-    with_quantile = not wanted or "quantile" in settings.model_fields_set
+    with_rule = not wanted or _is_rule_set(settings)
 
-    def make(calibration: FloatArray) -> PartitionThreshold:
-        policies: list[ThresholdPolicy] = [AlertBudget(calibration, *budget) for budget in wanted]
-        if with_quantile:
-            policies.insert(0, POLICIES[settings.policy](calibration, settings.quantile, settings.window))
+    def make(bundle: Bundle) -> PartitionThreshold:
+        policies: list[ThresholdPolicy] = [AlertBudget(bundle.calibration, *budget) for budget in wanted]
+        if with_rule:
+            policies.insert(0, _by_rule(settings, bundle))
         policy = policies[0] if len(policies) == 1 else Strictest(*policies)
         return PartitionThreshold(policy, min(settings.stride, settings.window))
 
     return make
 
 
-def nominal_rate(settings: Settings) -> float:
-    """Share of ordinary records that the threshold alerts on; 0 where only an alert budget says how many."""
-    alerts = settings.alerts
+def _by_rule(settings: ThresholdSettings, bundle: Bundle) -> ThresholdPolicy:
+    theta = rule_of(settings, bundle.rule).theta(bundle.training)
+    if theta is None:
+        return POLICIES[settings.policy](bundle.calibration, settings.quantile, settings.window)
+    return FixedThreshold(theta, bundle.training)
+
+
+def nominal_rate(settings: Settings) -> Callable[[Bundle], float]:
+    """Share of ordinary records that a model's threshold alerts on; 0 where only an alert budget says how many."""
+    alerts, threshold = settings.alerts, settings.threshold
     budget = alerts.per_day is not None or alerts.per_hour is not None
-    return 0.0 if budget and "quantile" not in settings.threshold.model_fields_set else 1 - settings.threshold.quantile
+
+    def of(bundle: Bundle) -> float:
+        if budget and not _is_rule_set(threshold):
+            return 0.0
+        theta = rule_of(threshold, bundle.rule).theta(bundle.training)
+        return 1 - threshold.quantile if theta is None else float((bundle.training > theta).mean())
+
+    return of
+
+
+def _is_rule_set(settings: ThresholdSettings) -> bool:
+    """Whether somebody asked for a threshold beside an alert budget."""
+    return bool({"quantile", "rule"} & settings.model_fields_set)
 
 
 def model_builder(settings: Settings) -> Callable[[Bundle], Model]:

@@ -173,7 +173,7 @@ class WorkerProcess:
             pipeline,
             log,
             settings={
-                **settings.threshold.model_dump(mode="json"),
+                **settings.threshold.model_dump(mode="json", exclude_none=True),
                 **settings.alerts.model_dump(mode="json", include={"per_day", "per_hour"}),
             },
             events=observer,

@@ -37,7 +37,8 @@ def shares(errors: FloatArray, usual: FloatArray) -> FloatArray:
 class Explainer:
     """Explains rows by one fitted model.
 
-    usual: mean squared error of each field on calibration rows, (F,), in the order of `fields`.
+    usual: mean squared error of each field on calibration rows, (F,), in the order of `fields`; weights: the factor on
+    each field's error in the score, (F,).
     max_reasons: most fields in one explanation; fields below 1% of the whole are left out, where another is named.
     """
 
@@ -48,13 +49,15 @@ class Explainer:
         *,
         fields: tuple[str, ...],
         usual: FloatArray,
+        weights: FloatArray | None = None,
         redacted: frozenset[str] = frozenset(),
         max_reasons: int = 5,
     ) -> None:
         self._fitted = fitted
         self._reconstructor = reconstructor
         self._fields = fields
-        self._usual = usual
+        self._weights = np.ones(len(fields)) if weights is None else weights
+        self._usual = usual * self._weights
         self._redacted = redacted
         self._max_reasons = max_reasons
         self._numeric_at = {name: [j for j, f in enumerate(fitted.numeric_fields) if f == name] for name in fields}
@@ -68,7 +71,7 @@ class Explainer:
             return []
         found = self._reconstructor.rows(numeric, codes)
         by_field = found.field_errors(self._fitted.numeric_fields, self._fitted.code_fields)
-        parts = shares(np.stack([by_field[name] for name in self._fields], 1), self._usual)
+        parts = shares(np.stack([by_field[name] for name in self._fields], 1) * self._weights, self._usual)
         order = np.argsort(-parts, axis=1, kind="stable")
         columns = (codes, found.numeric, found.expected_codes, parts, order)
         # Plain lists: in an alert storm, element by element access to arrays would cost as much as all the rest.

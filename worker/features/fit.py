@@ -11,16 +11,17 @@ from worker.features.columns import Column, read_columns
 from worker.features.decode import Row
 from worker.features.fitted import PRESENCE, CodeColumn, FieldStats, Fitted, NumericColumn
 from worker.features.parts import categories, learnable, missing_patterns, numeric_parts, part_names
-from worker.features.scaling import CYCLE, Scaling, fit_scaling
+from worker.features.scaling import CYCLE, Scaling, apply_scaling, fit_range, fit_scaling, fit_standard
 from worker.features.schema import Field, Schema
 from worker.records import FloatArray
 
 MAX_PATTERNS = 64
 
 
-def fit_vectorizer(schema: Schema, rows: Sequence[Row]) -> Fitted:
+def fit_vectorizer(schema: Schema, rows: Sequence[Row], preprocessing: str = "robust") -> Fitted:
     """Learn from these rows; rows that don't fit the schema are left out. The order of the rows doesn't matter.
 
+    preprocessing: how numbers are scaled, one of worker.features.scaling.PREPROCESSING.
     DataError where no row is left.
     """
     columns, failures = read_columns(schema, rows)
@@ -41,7 +42,7 @@ def fit_vectorizer(schema: Schema, rows: Sequence[Row]) -> Fitted:
         numbers = _present(column)
         named = zip(part_names(column.field), numbers, strict=True)
         taught = learnable(column)
-        numeric += [_numeric(column.field, part, x, len(taught)) for part, x in named if part in taught]
+        numeric += [_numeric(column.field, part, x, len(taught), preprocessing) for part, x in named if part in taught]
         vocabulary = None
         if column.field.kind in ("categorical", "boolean", "text"):
             vocabulary = _vocabulary(column)
@@ -56,11 +57,25 @@ def _present(column: Column) -> list[FloatArray]:
     return numbers if column.missing is None else [x[~column.missing] for x in numbers]
 
 
-def _numeric(field: Field, part: str, x: FloatArray, parts: int) -> NumericColumn:
+def _numeric(field: Field, part: str, x: FloatArray, parts: int, preprocessing: str) -> NumericColumn:
+    scaling, blank, whole = _scaling(field, part, x, parts, preprocessing), 0.0, False
+    if field.kind != "timestamp":
+        whole = _whole(x)
+        if preprocessing == "minmax" and len(x):  # 0 is an end of the range, so the median stands for a missing value
+            blank = float(apply_scaling(np.median(x, keepdims=True), scaling)[0])
+    return NumericColumn(field.name, part, scaling.transform, scaling.center, scaling.scale, whole, scaling.knee, blank)
+
+
+def _scaling(field: Field, part: str, x: FloatArray, parts: int, preprocessing: str) -> Scaling:
     if field.kind == "timestamp":
         # A sine and its cosine together vary by at most 1, as one numeric field does; so do all cycles of one field.
-        return NumericColumn(field.name, part, *Scaling(CYCLE, 0.0, float(np.sqrt(parts / 2))))
-    return NumericColumn(field.name, part, *fit_scaling(x, field.transform), whole=_whole(x))
+        spread = float(np.sqrt(parts / 2))
+        return Scaling(CYCLE, -1.0, 2.0) if preprocessing == "minmax" else Scaling(CYCLE, 0.0, spread)
+    if preprocessing == "standard":
+        return fit_standard(x, field.transform)
+    if preprocessing == "minmax":
+        return fit_range(x, field.transform, field.range if part == "value" else None)
+    return fit_scaling(x, field.transform)
 
 
 def _whole(x: FloatArray) -> bool:

@@ -29,7 +29,8 @@ class NumericColumn:
     """One column of `numeric`.
 
     part: "value", "length" (of a text), or "hour_sin", "hour_cos", "weekday_sin", "weekday_cos".
-    transform, center, scale: see worker.features.scaling. whole: all values at fit were whole numbers.
+    transform, center, scale, knee: see worker.features.scaling. whole: all values at fit were whole numbers.
+    blank: what stands for a missing value, scaled.
     """
 
     field: str
@@ -38,11 +39,13 @@ class NumericColumn:
     center: float
     scale: float
     whole: bool = False
+    knee: bool = True
+    blank: float = 0.0
 
     @property
     def scaling(self) -> Scaling:
-        """The three numbers that `apply_scaling` takes."""
-        return Scaling(self.transform, self.center, self.scale)
+        """What `apply_scaling` takes."""
+        return Scaling(self.transform, self.center, self.scale, self.knee)
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,8 @@ class Fitted:
         if not columns or len(z) != len(columns):
             raise ValueError(f"{field!r} has {len(columns)} numeric columns, got {len(z)} values")
         if columns[0].transform == "cycle":
-            return _moment({column.part: value for column, value in zip(columns, z, strict=True)})
+            pairs = zip(columns, z, strict=True)
+            return _moment({column.part: invert_scaling(float(value), column.scaling) for column, value in pairs})
         return _readable(invert_scaling(float(z[0]), columns[0].scaling), columns[0].whole)
 
     def to_json(self) -> dict[str, Any]:

@@ -10,6 +10,14 @@ The floor keeps a nearly constant column from exploding. In log units it is 0.3.
 distance that the fit data ever leave their median by, at most 0.3: a rate that covers [0, 1] gets 0.3, an amount of a
 few millionths keeps its spread. It is at least a ten-thousandth of the median, so that rounding noise on a large
 constant stays noise; for an exact constant c it is 0.3 min(1, |c|), or 0.3 where c is 0.
+
+That is `robust`. Two others are there for models whose source prescribes them. They take the logarithm only of fields
+that the schema says `log1p` of:
+
+    standard   z = (y - mean) / (standard deviation + 1e-8), as PyOD has it, without a bend beyond 10
+    minmax     z = (y - low) / (high - low), from the schema's range of a field, else from the fit data
+
+A constant column has no spread: its scale is 1 in its own units.
 """
 
 from typing import NamedTuple
@@ -18,20 +26,29 @@ import numpy as np
 
 from worker.records import FloatArray
 
+PREPROCESSING = ("robust", "standard", "minmax")
 LINEAR, LOG1P, CYCLE = "linear", "log1p", "cycle"
 FLOOR = 0.3
 KNEE = 10.0
+FARTHEST = 1e6
+"""Largest |z| of a scaling without a knee: its square still fits into a float32, summed over thousands of columns."""
+
+EPSILON = 1e-8
 _LARGEST = float(np.finfo(np.float64).max)
 _SMALLEST = float(np.finfo(np.float64).tiny)
 _LARGEST_LOG = 709.0  # expm1 of more is beyond a double
 
 
 class Scaling(NamedTuple):
-    """transform: "linear", "log1p" or "cycle" (already bounded, not centred); center and scale in transformed units."""
+    """transform: "linear", "log1p" or "cycle" (already bounded); center and scale in transformed units.
+
+    knee: whether values beyond 10 scales are drawn in.
+    """
 
     transform: str
     center: float
     scale: float
+    knee: bool = True
 
 
 def fit_scaling(x: FloatArray, transform: str) -> Scaling:
@@ -53,11 +70,35 @@ def fit_scaling(x: FloatArray, transform: str) -> Scaling:
     return Scaling(transform, center, min(max(spread, floor, _SMALLEST), _LARGEST))
 
 
+def fit_standard(x: FloatArray, transform: str) -> Scaling:
+    """The `standard` scaling for these finite values, float64 (n,); n = 0 is allowed."""
+    transform = LOG1P if transform == LOG1P else LINEAR
+    y = _signed_log1p(x) if transform == LOG1P else x
+    if len(y) == 0 or (y == y[0]).all():
+        return Scaling(transform, float(y[0]) if len(y) else 0.0, 1.0, knee=False)
+    peak = float(np.abs(y).max())
+    u = y / peak  # in [-1, 1]: squares can't overflow
+    return Scaling(transform, float(u.mean()) * peak, min(float(u.std()) * peak + EPSILON, _LARGEST), knee=False)
+
+
+def fit_range(x: FloatArray, transform: str, known: tuple[float, float] | None) -> Scaling:
+    """The `minmax` scaling of a known range, else of these finite values, float64 (n,); n = 0 is allowed."""
+    transform = LOG1P if transform == LOG1P else LINEAR
+    ends = np.array(known) if known is not None else x
+    y = _signed_log1p(ends) if transform == LOG1P else ends
+    if len(y) == 0:
+        return Scaling(transform, 0.0, 1.0)
+    low, high = float(y.min()), float(y.max())
+    return Scaling(transform, low, min(high - low, _LARGEST) or 1.0)
+
+
 def apply_scaling(x: FloatArray, scaling: Scaling) -> FloatArray:
     """z, float64 (B,), finite for every finite x."""
     y = _signed_log1p(x) if scaling.transform == LOG1P else x
     with np.errstate(over="ignore"):
         z = (y - scaling.center) / scaling.scale
+    if not scaling.knee:
+        return np.clip(z, -FARTHEST, FARTHEST)
     size = np.abs(z)
     if not (size > KNEE).any():
         return z
@@ -68,7 +109,7 @@ def apply_scaling(x: FloatArray, scaling: Scaling) -> FloatArray:
 def invert_scaling(z: float, scaling: Scaling) -> float:
     """The x, in its own units, that has this z; finite for every finite z."""
     size = abs(z)
-    if size > KNEE:
+    if scaling.knee and size > KNEE:
         size = KNEE + float(np.expm1(min(size - KNEE, _LARGEST_LOG)))
     y = min(size, _LARGEST / max(scaling.scale, 1.0) / 2) * scaling.scale * (1.0 if z >= 0 else -1.0) + scaling.center
     if scaling.transform == LOG1P:

@@ -4,6 +4,7 @@
     kind = "numeric"            # numeric | categorical | boolean | timestamp | text | id | ignore
     [fields."merchant.country"] # a dot reaches into nested JSON
     kind = "categorical"
+    [report.image]              # optional: numeric fields that form a picture, see worker.features.image
 
 A record that has the literal key "merchant.country" is read at that key; the nested path comes second.
 """
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from worker.errors import SchemaError
+from worker.features.image import Image, parse_report
 
 Kind = Literal["numeric", "categorical", "boolean", "timestamp", "text", "id", "ignore"]
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -30,7 +32,7 @@ TIME_FORMATS = ("auto", "iso8601", "epoch_s", "epoch_ms", "epoch_us", "epoch_ns"
 
 _COMMON = ("required", "redact")
 _OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "numeric": (*_COMMON, "transform"),
+    "numeric": (*_COMMON, "transform", "range"),
     "categorical": (*_COMMON, "max_values", "hash_buckets"),
     "boolean": _COMMON,
     "timestamp": (*_COMMON, "format", "cyclical", "event_time"),
@@ -48,6 +50,7 @@ class Field:
     required: a record without it (absent or null) is a `missing_field` dead letter.
     redact: alerts show a mark instead of the value.
     transform (numeric): "log1p" takes sign(x) log(1 + |x|) first, "auto" decides from the data.
+    range (numeric): smallest and largest value that can occur, for models that scale to [0, 1]; None = as fitted.
     max_values (categorical, text): size of the vocabulary; rarer values share one code, or `hash_buckets` codes.
     format (timestamp): "auto", "iso8601", "epoch_s|ms|us|ns", or a strptime pattern with a percent sign; UTC where
     the value names no zone.
@@ -65,6 +68,7 @@ class Field:
     format: str = "auto"
     cyclical: tuple[str, ...] = CYCLES
     event_time: bool = False
+    range: tuple[float, float] | None = None
 
     @property
     def encoded(self) -> bool:
@@ -72,16 +76,22 @@ class Field:
         return self.kind not in ("id", "ignore") and not (self.kind == "timestamp" and not self.cyclical)
 
     def options(self) -> dict[str, Any]:
-        """Every option of this kind with its value, as plain data."""
+        """Every option of this kind with its value, as plain data; a range only where there is one."""
         values = {name: getattr(self, name) for name in _OPTIONS[self.kind]}
+        if self.range is None:
+            values.pop("range", None)
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 @dataclass(frozen=True)
 class Schema:
-    """The fields in file order; their names are unique and at least one is encoded, else SchemaError."""
+    """The fields in file order; their names are unique and at least one is encoded, else SchemaError.
+
+    image: fields that form a picture in a report; no part of the fingerprint.
+    """
 
     fields: tuple[Field, ...]
+    image: Image | None = None
 
     def __post_init__(self) -> None:
         for name, count in Counter(field.name for field in self.fields).items():
@@ -127,7 +137,11 @@ class Schema:
         gone = tuple(names)
         prefixes = tuple(name + "." for name in gone)
         kept = tuple(f for f in self.fields if f.name not in gone and not f.name.startswith(prefixes))
-        return self if len(kept) == len(self.fields) else replace(self, fields=kept)
+        if len(kept) == len(self.fields):
+            return self
+        names_left = {f.name for f in kept}
+        image = self.image if self.image is not None and names_left.issuperset(self.image.fields) else None
+        return replace(self, fields=kept, image=image)
 
     def to_toml(self, comments: Mapping[str, str] | None = None) -> str:
         """The schema file's text: options that differ from their default, a comment line above each field."""
@@ -136,8 +150,11 @@ class Schema:
             default = Field(field.name, field.kind).options()
             lines = [f"# {line}" for line in (comments or {}).get(field.name, "").splitlines()]
             lines += [f"[fields.{_quoted(field.name)}]", f'kind = "{field.kind}"']
-            lines += [f"{key} = {_toml(value)}" for key, value in field.options().items() if value != default[key]]
+            lines += [f"{key} = {_toml(value)}" for key, value in field.options().items() if value != default.get(key)]
             blocks.append("\n".join(lines) + "\n")
+        if self.image is not None:
+            fields = _toml(list(self.image.fields))
+            blocks.append(f"[report.image]\nfields = {fields}\nwidth = {self.image.width}\n")
         return "\n".join(blocks)
 
 
@@ -164,12 +181,16 @@ def parse_schema(text: str, *, source: str = "schema") -> Schema:
 
 def _parse_document(document: Mapping[str, Any]) -> Schema:
     for key in document:
-        if key != "fields":
-            raise SchemaError(f"unknown key {key!r}{_nearest(key, ('fields',))}; a schema has [fields.NAME] tables")
+        if key not in ("fields", "report"):
+            raise SchemaError(
+                f"unknown key {key!r}{_nearest(key, ('fields', 'report'))}; a schema has [fields.NAME] tables"
+            )
     fields = document.get("fields", {})
     if not isinstance(fields, dict):
         raise SchemaError("'fields' must hold [fields.NAME] tables")
-    return Schema(tuple(_parse_field(name, options) for name, options in fields.items()))
+    parsed = tuple(_parse_field(name, options) for name, options in fields.items())
+    numeric = {field.name for field in parsed if field.kind == "numeric"}
+    return Schema(parsed, parse_report(document.get("report", {}), numeric))
 
 
 def _parse_field(name: str, table: Any) -> Field:
@@ -203,6 +224,9 @@ def _check(where: str, key: str, value: Any) -> Any:
     elif key == "format":
         wanted = f"one of {', '.join(TIME_FORMATS)}, or a strptime pattern such as %d/%b/%Y:%H:%M:%S"
         right = isinstance(value, str) and (value in TIME_FORMATS or _is_pattern(value))
+    elif key == "range":
+        wanted, right = "[low, high], two finite numbers with low below high", _is_range(value)
+        value = (float(value[0]), float(value[1])) if right else value
     elif key == "cyclical":
         wanted = "a list with any of " + ", ".join(CYCLES)
         right = isinstance(value, list) and all(c in CYCLES for c in value) and len(set(value)) == len(value)
@@ -214,6 +238,12 @@ def _check(where: str, key: str, value: Any) -> Any:
     if not right:
         raise SchemaError(f"{where}: {key} = {value!r} must be {wanted}")
     return value
+
+
+def _is_range(value: Any) -> bool:
+    if not isinstance(value, list) or len(value) != 2 or not all(type(end) in (int, float) for end in value):
+        return False
+    return all(-1e300 <= end <= 1e300 for end in value) and bool(value[0] < value[1])
 
 
 def _is_pattern(text: str) -> bool:

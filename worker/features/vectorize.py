@@ -88,7 +88,7 @@ class Vectorizer:
             at = self._numeric_at[field.name, part]
             scaled = apply_scaling(numbers, self.fitted.numeric[at].scaling)
             if column.missing is not None:
-                scaled[column.missing] = 0.0
+                scaled[column.missing] = self.fitted.numeric[at].blank
             numeric[:, at] = scaled
 
     def _presence(self, columns: Sequence[Column], count: int) -> NDArray[np.int32]:

@@ -1,17 +1,17 @@
-"""The autoencoder over numbers and categories, which never holds a one-hot row in memory.
+"""The autoencoder over numbers and categories, which never holds a one-hot row in memory where it need not.
 
-Notation: B rows, N numeric columns, C code columns, K one-hot columns (the sum of the C widths), H the last hidden
-width.
+Notation: B rows, N numeric columns, C code columns, K one-hot columns (the sum of the C widths), L the width of the
+code, H the last hidden width.
 
 A row is `numeric` float32 (B, N) and `codes` int (B, C). What the network sees is [numeric | one_hot(codes)]:
-the one-hot product of the first layer is a sum of C embedding rows, and the squared error of a one-hot block with
-output y and true category t is `y·y - 2 y[t] + 1`, where `y·y` is a quadratic form of the last hidden layer.
-So neither pass depends on K. `dense` is the plain computation of the same numbers.
+the one-hot product of the first layer is a sum of C embedding rows, and with a linear output the squared error of a
+one-hot block with output y and true category t is `y·y - 2 y[t] + 1`, where `y·y` is a quadratic form of the last
+hidden layer. So neither pass depends on K. `dense` is the plain computation of the same numbers, `residual` what a
+sigmoid output or another error than the squared one needs.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "sigmoid": nn.Sigmoid,
     "identity": nn.Identity,
 }
+OUTPUTS = ("linear", "sigmoid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +52,61 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """Hidden layer sizes from the input to the output, and the activation after each of them."""
+    """A network between its input and its output.
+
+    hidden: sizes of all layers in between. activation: after each of them.
+    code_at: which of them is the code; None = the narrowest. code_activation: after the code; None = as the others.
+    batch_norm: between each hidden layer and its activation. dropout: the share dropped after each hidden layer while
+    fitting; one number goes for all of them, of several each for one, and 0 for the rest.
+    variational: the code is drawn around a mean while fitting, and is the mean ever after.
+    """
 
     hidden: tuple[int, ...] = (128, 64, 128)
     activation: str = "relu"
+    code_at: int | None = None
+    code_activation: str | None = None
+    output: str = "linear"
+    batch_norm: bool = False
+    dropout: tuple[float, ...] = ()
+    variational: bool = False
 
     def __post_init__(self) -> None:
         if not self.hidden or min(self.hidden) < 1:
-            raise SettingsError(f"model.hidden = {list(self.hidden)}: at least one layer of 1 or more units")
-        if self.activation not in ACTIVATIONS:
-            raise SettingsError(f"model.activation = {self.activation!r}: one of {', '.join(ACTIVATIONS)}")
+            raise SettingsError(f"WORKER_MODEL__HIDDEN = {list(self.hidden)}: at least one layer of 1 or more units")
+        for name, value in (("ACTIVATION", self.activation), ("CODE_ACTIVATION", self.code_activation or "relu")):
+            if value not in ACTIVATIONS:
+                raise SettingsError(f"WORKER_MODEL__{name} = {value!r}: one of {', '.join(ACTIVATIONS)}")
+        if self.output not in OUTPUTS:
+            raise SettingsError(f"WORKER_MODEL__OUTPUT = {self.output!r}: one of {', '.join(OUTPUTS)}")
+        if self.variational and self.code_index == 0:
+            raise SettingsError(
+                "WORKER_MODEL__VARIATIONAL = True: needs at least one hidden layer before the code "
+                f"(WORKER_MODEL__HIDDEN), the layers are {list(self.hidden)}"
+            )
+
+    @property
+    def code_index(self) -> int:
+        """The code's place among the hidden layers."""
+        return self.hidden.index(min(self.hidden)) if self.code_at is None else self.code_at
+
+    @property
+    def code(self) -> int:
+        """Width of the code, L."""
+        return self.hidden[self.code_index]
+
+    def dropped(self, place: int) -> float:
+        """The share dropped after the hidden layer at `place`."""
+        if len(self.dropout) == 1:
+            return self.dropout[0]
+        return self.dropout[place] if place < len(self.dropout) else 0.0
+
+    def written(self, columns: int) -> str:
+        """All layers in short, such as 41-64-32-64-41."""
+        return "-".join(map(str, (columns, *self.hidden, columns)))
 
 
 class Autoencoder(nn.Module):
-    """`[numeric | one-hot]` to itself through the hidden layers; linear output, squared error.
+    """`[numeric | one-hot]` to itself through the hidden layers.
 
     table: (K, H1), the first layer's weights of the one-hot columns; out_codes: (K, H), the last layer's.
     """
@@ -77,25 +119,58 @@ class Autoencoder(nn.Module):
         self.architecture = architecture
         first, last = architecture.hidden[0], architecture.hidden[-1]
         one_hot = max(sum(layout.widths), 1)
-        activation = ACTIVATIONS[architecture.activation]
         bound = layout.columns**-0.5  # as nn.Linear would over the whole [numeric | one-hot] row
         self.first = _linear(layout.numeric, first, bound)
         self.table = nn.Parameter(torch.empty(one_hot, first).uniform_(-bound, bound))
-        layers: list[nn.Module] = [activation()]
-        for wide, narrow in pairwise(architecture.hidden):
-            layers += [nn.Linear(wide, narrow), activation()]
+        layers, self._code_end = _layers(architecture)
         self.hidden = nn.Sequential(*layers)
         self.out_numeric = _linear(last, layout.numeric, last**-0.5)
         self.out_codes = _linear(last, one_hot, last**-0.5)
         self.register_buffer("offsets", torch.tensor(layout.offsets, dtype=torch.long), persistent=False)
 
-    def encode(self, numeric: Tensor, codes: Tensor) -> Tensor:
-        """Last hidden layer, float32 (B, H)."""
-        inner = self.first(numeric)
+    @property
+    def linear(self) -> bool:
+        """Whether the output is linear, so that squared errors need no one-hot column."""
+        return self.architecture.output == "linear"
+
+    def _first_layer(self, numeric: Tensor, codes: Tensor) -> Tensor:
+        inner: Tensor = self.first(numeric)
         if self.layout.widths:
             inner = inner + functional.embedding_bag(codes + self.offsets, self.table, mode="sum")  # (B, H1)
-        hidden: Tensor = self.hidden(inner)
+        return inner
+
+    def _to_code(self, numeric: Tensor, codes: Tensor) -> Tensor:
+        found = self._first_layer(numeric, codes)
+        for layer in list(self.hidden)[: self._code_end]:
+            found = layer(found)
+        return found
+
+    def heads(self, numeric: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of a variational code, both float32 (B, L)."""
+        mean, log_variance = self._to_code(numeric, codes).chunk(2, dim=1)
+        return mean, log_variance
+
+    def latent(self, numeric: Tensor, codes: Tensor) -> Tensor:
+        """The code, float32 (B, L); of a variational one its mean."""
+        return self.heads(numeric, codes)[0] if self.architecture.variational else self._to_code(numeric, codes)
+
+    def decode(self, code: Tensor) -> Tensor:
+        """Last hidden layer (B, H) from a code (B, L)."""
+        for layer in list(self.hidden)[self._code_end :]:
+            code = layer(code)
+        return code
+
+    def encode(self, numeric: Tensor, codes: Tensor) -> Tensor:
+        """Last hidden layer, float32 (B, H)."""
+        if self.architecture.variational:
+            return self.decode(self.latent(numeric, codes))
+        hidden: Tensor = self.hidden(self._first_layer(numeric, codes))
         return hidden
+
+    def outputs(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """What the network answers from the last hidden layer: numerics (B, N) and one-hot columns (B, K)."""
+        numeric, codes = self.out_numeric(hidden), self.out_codes(hidden)[:, : sum(self.layout.widths)]
+        return (numeric, codes) if self.linear else (numeric.sigmoid(), codes.sigmoid())
 
     def gram(self) -> tuple[Tensor, Tensor, Tensor]:
         """(G, g, k) with `sum over all one-hot columns of y² = h'Gh + g·h + k`: (H, H), (H,), scalar."""
@@ -103,7 +178,7 @@ class Autoencoder(nn.Module):
         return weight.T @ weight, 2 * (weight.T @ bias), bias @ bias
 
     def block_errors(self, hidden: Tensor, codes: Tensor, gram: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """Squared error of all one-hot blocks together, (B,), without their K columns."""
+        """Squared error of all one-hot blocks together, (B,), without their K columns; the output must be linear."""
         square, linear, constant = gram
         index = codes + self.offsets  # (B, C)
         # sum over the blocks of y[t]: the rows of the C true categories are added up before the product with h
@@ -113,25 +188,68 @@ class Autoencoder(nn.Module):
         errors: Tensor = squares - 2 * true + len(self.layout.widths)
         return errors
 
-    def errors(self, numeric: Tensor, codes: Tensor, noisy: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """Squared error of each row over its columns, float32 (B,). The network sees `noisy` instead, if given."""
-        hidden = self.encode(*(noisy or (numeric, codes)))
+    def residual(self, hidden: Tensor, numeric: Tensor, codes: Tensor) -> Tensor:
+        """Answer minus truth in every column, float32 (B, N + K), from the last hidden layer (B, H)."""
+        expected, output = self.outputs(hidden)
+        if self.layout.widths:
+            index = codes + self.offsets
+            output = output.scatter_add(1, index, -torch.ones_like(index, dtype=output.dtype))
+        return torch.cat([expected - numeric, output], 1)
+
+    def errors_of(self, hidden: Tensor, numeric: Tensor, codes: Tensor) -> Tensor:
+        """Squared error of each row over its columns, float32 (B,), from the last hidden layer (B, H)."""
+        if not self.linear:
+            return self.residual(hidden, numeric, codes).square().sum(1)
         total: Tensor = (self.out_numeric(hidden) - numeric).square().sum(1)
         if self.layout.widths:
             total = total + self.block_errors(hidden, codes, self.gram())
         return total
 
+    def errors(self, numeric: Tensor, codes: Tensor, noisy: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Squared error of each row over its columns, float32 (B,). The network sees `noisy` instead, if given."""
+        return self.errors_of(self.encode(*(noisy or (numeric, codes))), numeric, codes)
+
     def dense(self, numeric: Tensor, codes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """By the one-hot rows themselves: expected numerics (B, N), squared errors of each column (B, N) and of each
         block (B, C), one-hot output (B, K)."""
-        hidden = self.encode(numeric, codes)
-        expected, output = self.out_numeric(hidden), self.out_codes(hidden)
+        expected, output = self.outputs(self.encode(numeric, codes))
         blocks = [
             (output[:, start : start + width] - functional.one_hot(codes[:, j].long(), width)).square().sum(1)
             for j, (start, width) in enumerate(zip(self.layout.offsets, self.layout.widths, strict=True))
         ]
         stacked = torch.stack(blocks, 1) if blocks else numeric.new_zeros((len(numeric), 0))
         return expected, (expected - numeric).square(), stacked, output
+
+
+def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Divergence (B,) of the codes' distribution from the standard normal (Kingma & Welling 2014, appendix B)."""
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
+
+
+def _layers(architecture: Architecture) -> tuple[list[nn.Module], int]:
+    """All that lies between the first linear layer and the output, and how many of them end with the code."""
+    layers: list[nn.Module] = []
+    code_end = 0
+    for place, size in enumerate(architecture.hidden):
+        is_code = place == architecture.code_index
+        is_drawn = is_code and architecture.variational
+        if place:
+            layers.append(nn.Linear(architecture.hidden[place - 1], 2 * size if is_drawn else size))
+        if not is_drawn:
+            layers += _after(architecture, place, is_code=is_code)
+        if is_code:
+            code_end = len(layers)
+    return layers, code_end
+
+
+def _after(architecture: Architecture, place: int, *, is_code: bool) -> list[nn.Module]:
+    """What follows a hidden layer, in PyOD's order: batch norm, activation, dropout."""
+    name = (architecture.code_activation if is_code else None) or architecture.activation
+    layers: list[nn.Module] = [nn.BatchNorm1d(architecture.hidden[place])] if architecture.batch_norm else []
+    layers.append(ACTIVATIONS[name]())
+    if architecture.dropped(place) > 0:
+        layers.append(nn.Dropout(architecture.dropped(place)))
+    return layers
 
 
 def _linear(inputs: int, outputs: int, bound: float) -> nn.Linear:
@@ -144,6 +262,6 @@ def _linear(inputs: int, outputs: int, bound: float) -> nn.Linear:
 
 
 def architecture_from(values: dict[str, Any]) -> Architecture:
-    """The architecture of a manifest."""
-    hidden: Sequence[int] = values["hidden"]
-    return Architecture(hidden=tuple(hidden), activation=values["activation"])
+    """The architecture of a manifest; what it leaves out has its default."""
+    plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return Architecture(**plain)

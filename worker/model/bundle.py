@@ -1,11 +1,14 @@
 """A bundle: all that one model version is, as plain files.
 
-    manifest.json         schema, vocabularies, scales, architecture, report, sha256 of every file and of itself
-    weights.safetensors   the network, the calibration scores, the mean error of each field, the golden rows
+    manifest.json         schema, vocabularies, scales, architecture, score, threshold rule, report, sha256 of every
+                          file and of itself
+    weights.safetensors   the network, calibration and training scores, the mean error of each field, the golden rows
     rows.jsonl.gz         some of the records that it was fitted on, where they were kept (see worker.model.rehearsal)
 
 Nothing is unpickled. A bundle that was cut short, flipped, mixed or made for another schema is refused on load.
 The version is a hash of the content: the same fit has the same version, wherever it ran.
+
+Format 1 knew one score (mse) and one rule (rolling), and kept no training scores: its calibration stands for them.
 """
 
 import hashlib
@@ -27,10 +30,13 @@ from worker.features.schema import Schema, parse_schema
 from worker.model.autoencoder import Autoencoder, Layout, architecture_from
 from worker.model.golden import Golden, golden_from
 from worker.model.rehearsal import ROWS, packed, unpacked
+from worker.model.rule import ThresholdRule
+from worker.model.score import Score, score_from
 from worker.model.scorer import Scorer
 from worker.records import FloatArray
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, 2)
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 _SELF = "manifest_sha256"
@@ -39,7 +45,9 @@ _SELF = "manifest_sha256"
 @dataclass(frozen=True, slots=True)
 class Bundle:
     """One model version. calibration: sorted held-out scores, float64 (n,); field_errors: mean held-out squared error
-    of each field, float64 (F,), in the order of `fields`; rows_file: the rehearsal rows, packed."""
+    of each field, float64 (F,), in the order of `fields`; rows_file: the rehearsal rows, packed.
+    training: sorted scores of the fitted records, float64 (m,); rule: the threshold that this model asks for, where no
+    setting says otherwise."""
 
     version: str
     created_at: str
@@ -50,8 +58,15 @@ class Bundle:
     fields: tuple[str, ...]
     field_errors: FloatArray
     report: dict[str, Any]
+    score: Score
+    rule: ThresholdRule
+    training: FloatArray
     golden: Golden | None = None
     rows_file: bytes = b""
+
+    def scorer(self, device: str = "cpu") -> Scorer:
+        """What scores records by this version."""
+        return make_scorer(self.network, self.fitted, self.score, device)
 
     @property
     def rehearsal(self) -> tuple[dict[str, Any], ...]:
@@ -78,6 +93,22 @@ def field_names(fitted: Fitted) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*fitted.numeric_fields, *fitted.code_fields)))
 
 
+def field_weights(fitted: Fitted, score: Score) -> FloatArray:
+    """The factor on each field's errors, float64 (F,), in the order of `field_names`."""
+    given = dict(score.weights)
+    return np.array([given.get(name, 1.0) for name in field_names(fitted)])
+
+
+def make_scorer(network: Autoencoder, fitted: Fitted, score: Score, device: str = "cpu") -> Scorer:
+    """A scorer of this score over these fitted fields."""
+    fields = field_names(fitted)
+    weights = None
+    if score.weights:
+        of_field = dict(zip(fields, field_weights(fitted, score), strict=True))
+        weights = np.array([of_field[name] for name in (*fitted.numeric_fields, *fitted.code_fields)])
+    return Scorer(network, len(fields), device, score=score, weights=weights)
+
+
 def pack(
     *,
     created_at: str,
@@ -87,6 +118,9 @@ def pack(
     calibration: FloatArray,
     field_errors: FloatArray,
     report: dict[str, Any],
+    score: Score,
+    rule: ThresholdRule,
+    training: FloatArray,
     golden: Golden | None = None,
     rehearsal: Sequence[Mapping[str, Any]] = (),
 ) -> Bundle:
@@ -102,6 +136,9 @@ def pack(
             fields=field_names(fitted),
             field_errors=field_errors,
             report=report,
+            score=score,
+            rule=rule,
+            training=np.sort(training),
             golden=golden,
             rows_file=packed(rehearsal),
         )
@@ -122,6 +159,7 @@ def _named(bundle: Bundle) -> Bundle:
 def _weights(bundle: Bundle) -> bytes:
     tensors = {f"network.{name}": value.contiguous().cpu() for name, value in bundle.network.state_dict().items()}
     tensors["calibration"] = torch.from_numpy(bundle.calibration)
+    tensors["training"] = torch.from_numpy(bundle.training)
     tensors["field_errors"] = torch.from_numpy(bundle.field_errors)
     if bundle.golden is not None:
         tensors |= bundle.golden.tensors()
@@ -135,7 +173,8 @@ def _content(bundle: Bundle) -> dict[str, Any]:
         "schema_fingerprint": bundle.schema.fingerprint,
         "fitted": bundle.fitted.to_json(),
         "architecture": asdict(bundle.network.architecture),
-        "score": "mean over fields of the squared reconstruction error",
+        "score": asdict(bundle.score),
+        "threshold": asdict(bundle.rule),
         "report": bundle.report,
     }
 
@@ -182,8 +221,9 @@ def read_manifest(read: Reader, where: str) -> dict[str, Any]:
         raise BundleError(f"{path}: unreadable ({error})") from error
     if not isinstance(manifest, dict) or manifest.get(_SELF) != _digest(manifest):
         raise BundleError(f"{path}: its checksum does not match, the file was changed after it was written")
-    if manifest["format"] != FORMAT:
-        raise BundleError(f"{path}: format {manifest['format']}, this worker reads format {FORMAT}")
+    if manifest["format"] not in READABLE:
+        known = ", ".join(map(str, READABLE))
+        raise BundleError(f"{path}: format {manifest['format']}, this worker reads the formats {known}")
     return manifest
 
 
@@ -205,6 +245,10 @@ def read_bundle(read: Reader, where: str) -> Bundle:
             {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
         )
         calibration, field_errors = tensors["calibration"].numpy(), tensors["field_errors"].numpy()
+        score, rule, training = Score(), ThresholdRule(), calibration
+        if manifest["format"] > 1:
+            score, rule = score_from(manifest["score"]), ThresholdRule(**manifest["threshold"])
+            training = tensors["training"].numpy()
         golden = golden_from(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, SchemaError) as error:
         raise BundleError(f"{where}: {error}") from error
@@ -220,11 +264,14 @@ def read_bundle(read: Reader, where: str) -> Bundle:
         fields=field_names(fitted),
         field_errors=field_errors,
         report=manifest["report"],
+        score=score,
+        rule=rule,
+        training=training,
         golden=golden,
         rows_file=files.get(ROWS, b""),
     )
     if golden is not None:
-        golden.check(Scorer(network, len(bundle.fields)), where)
+        golden.check(bundle.scorer(), where)
     return bundle
 
 

@@ -1,13 +1,8 @@
-"""Fit the denoising autoencoder: rows are corrupted, the network learns to say what they were.
+"""Fit an autoencoder on rows by a recipe (see FitOptions), and report what came of it."""
 
-Each row of a batch gets its own strength: Gaussian noise on its numbers, and values swapped in from other rows, so that
-a value that doesn't fit its neighbours is distrusted instead of copied (Vincent et al. 2008, "Extracting and composing
-robust features with denoising autoencoders").
-"""
-
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,46 +10,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worker.errors import DataError, SettingsError
-from worker.model.autoencoder import Architecture, Autoencoder, Layout
+from worker.model.autoencoder import Autoencoder, Layout
+from worker.model.corrupt import Rows, corrupt
+from worker.model.loss import training_loss
+from worker.model.options import FitOptions
+
+__all__ = ["MINIMUM_ROWS", "Fit", "FitOptions", "FitReport", "Progress", "fit_network"]
 
 MINIMUM_ROWS = 32
 EVALUATE_EVERY_STEPS = 100
-UNKNOWN_SHARE = 0.25
+MEASURED_ROWS = 4096
 
 Progress = Callable[[int, int, float], None]
 """Called with (step, steps, held-out loss) each time that the loss was measured."""
 
 
 @dataclass(frozen=True, slots=True)
-class FitOptions:
-    """How to fit. `noise` is in scales of a column; `swap` is the largest share of values taken from another row."""
-
-    hidden: tuple[int, ...] = (128, 64, 128)
-    activation: str = "relu"
-    steps: int = 3000
-    batch: int = 256
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-4
-    noise: float = 1.0
-    swap: float = 0.2
-    holdout: float = 0.2
-    patience: int = 8
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, low, high in (("noise", 0.0, 10.0), ("swap", 0.0, 0.9), ("holdout", 0.05, 0.5)):
-            if not low <= getattr(self, name) <= high:
-                raise SettingsError(f"model.{name} = {getattr(self, name)}: from {low} to {high}")
-
-    @property
-    def architecture(self) -> Architecture:
-        """The network that these options ask for."""
-        return Architecture(self.hidden, self.activation)
-
-
-@dataclass(frozen=True, slots=True)
 class FitReport:
-    """What a fit did; part of the bundle. Losses are squared errors per row, summed over its columns."""
+    """What a fit did; part of the bundle. Losses are squared errors per row, summed over its columns, whatever the fit
+    made small: measured on held-out rows, or on the fitted ones where none were held out.
+
+    notes: what had to be done otherwise than the options say, for people.
+    """
 
     rows: int
     held_out_rows: int
@@ -63,6 +40,7 @@ class FitReport:
     held_out_loss: float
     mean_predictor_loss: float
     losses: list[tuple[int, float]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -71,50 +49,25 @@ class FitReport:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A fitted network on the CPU, its report, and which rows were held out (indices into the rows given)."""
+    """A fitted network on the CPU, its report, and indices into the rows given: those that were fitted, and those that
+    were held out (all of them, where none were)."""
 
     network: Autoencoder
     report: FitReport
+    fitted: NDArray[np.int64]
     held_out: NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    numeric: Tensor  # (R, N)
-    codes: Tensor  # (R, C)
-
-    def __len__(self) -> int:
-        return len(self.numeric)
-
-    def take(self, index: Tensor) -> "_Rows":
-        return _Rows(self.numeric[index], self.codes[index])
-
-
 def split(rows: int, holdout: float, generator: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row indices to fit on and to hold out; at least one row each."""
+    """Row indices to fit on and to hold out; at least one row each, all rows for both where nothing is held out."""
+    if holdout == 0:
+        return np.arange(rows), np.arange(rows)
     order = generator.permutation(rows)
     count = min(max(round(rows * holdout), 1), rows - 1)
     return np.sort(order[count:]), np.sort(order[:count])
 
 
-def corrupt(rows: _Rows, others: _Rows, options: FitOptions, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """What the network sees: numbers with Gaussian noise, some values swapped with another row's, some codes unknown.
-
-    A quarter of the swapped codes become unknown (code 0) instead: the network learns to do without a value that it
-    can't read, and a category never seen before says nothing to it.
-    """
-    count = len(rows)
-    strength = torch.rand(count, 1, generator=generator)
-    share = options.swap * torch.rand(count, 1, generator=generator)
-    noise = torch.randn(rows.numeric.shape, generator=generator) * strength * options.noise
-    swap_numeric = torch.rand(rows.numeric.shape, generator=generator) < share
-    swap_codes = torch.rand(rows.codes.shape, generator=generator) < share
-    numeric = torch.where(swap_numeric, others.numeric, rows.numeric + noise)
-    hidden = torch.rand(rows.codes.shape, generator=generator) < UNKNOWN_SHARE
-    return numeric, torch.where(swap_codes, others.codes.masked_fill(hidden, 0), rows.codes)
-
-
-def mean_predictor_loss(fitted_on: _Rows, measured_on: _Rows, layout: Layout) -> float:
+def mean_predictor_loss(fitted_on: Rows, measured_on: Rows, layout: Layout) -> float:
     """Held-out loss of always answering the column means: what a network has to beat."""
     loss = (measured_on.numeric - fitted_on.numeric.mean(0)).square().sum(1).mean().item() if layout.numeric else 0.0
     for column, width in enumerate(layout.widths):
@@ -130,33 +83,52 @@ def fit_network(
     options: FitOptions,
     progress: Progress | None = None,
 ) -> Fit:
-    """Fit on rows (R, N) and (R, C), stop early on held-out rows, keep the best weights.
+    """Fit on rows (R, N) and (R, C) by the options' recipe.
 
-    Deterministic for a seed on one machine. Raises DataError for fewer than 32 rows or a loss that is not finite.
+    Deterministic for a seed on one machine. Raises DataError for fewer than 32 rows or a loss that is not finite,
+    SettingsError for sizes that don't fit the layout.
     """
     if len(numeric) < MINIMUM_ROWS:
         raise DataError(f"{len(numeric)} records are too few to learn from: at least {MINIMUM_ROWS} are needed")
+    architecture = options.architecture(layout.columns)
     fit_index, held_out = split(len(numeric), options.holdout, np.random.default_rng(options.seed))
-    every = _Rows(torch.from_numpy(numeric), torch.from_numpy(codes.astype(np.int64)))
+    every = Rows(torch.from_numpy(numeric), torch.from_numpy(codes.astype(np.int64)))
     train, held = every.take(torch.from_numpy(fit_index)), every.take(torch.from_numpy(held_out))
+    options, notes = _fitting(options, len(train), layout)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
-        network = Autoencoder(layout, options.architecture)
-    _silence_unseen(network, train)
-    best_step, losses = _train(network, train, held, options, progress)
+        network = Autoencoder(layout, architecture)
+        _silence_unseen(network, train)
+        best_step, losses = _train(network, train, held, options, progress)
     report = FitReport(
         rows=len(train),
-        held_out_rows=len(held),
+        held_out_rows=len(held) if options.holdout else 0,
         steps=losses[-1][0],
         best_step=best_step,
-        held_out_loss=min(loss for _, loss in losses),
+        held_out_loss=dict(losses)[best_step],
         mean_predictor_loss=mean_predictor_loss(train, held, layout),
         losses=losses,
+        notes=notes,
     )
-    return Fit(network.eval(), report, held_out)
+    return Fit(network.eval(), report, fit_index, held_out)
 
 
-def _silence_unseen(network: Autoencoder, train: _Rows) -> None:
+def _fitting(options: FitOptions, rows: int, layout: Layout) -> tuple[FitOptions, list[str]]:
+    """The options as they can be followed, and what differs from what they say."""
+    notes = []
+    code = options.architecture(layout.columns).code
+    if code >= layout.columns and not options.is_denoising:
+        notes.append(
+            f"the code ({code} units) is not narrower than the {layout.columns} input columns: it may copy its input; "
+            "WORKER_MODEL__HIDDEN or WORKER_MODEL__CODE makes it smaller"
+        )
+    if options.epochs is not None and options.batch > rows:
+        notes.append(f"WORKER_MODEL__BATCH = {options.batch}: there are {rows} rows to fit, so a batch is all of them")
+        options = replace(options, batch=rows)
+    return options, notes
+
+
+def _silence_unseen(network: Autoencoder, train: Rows) -> None:
     """Codes that no row has get zero weights in the first layer, not random ones that nothing would ever correct."""
     seen = torch.zeros(len(network.table), dtype=torch.bool)
     seen[(train.codes + network.offsets).flatten()] = True
@@ -164,38 +136,143 @@ def _silence_unseen(network: Autoencoder, train: _Rows) -> None:
         network.table[~seen] = 0.0
 
 
+class _Batch(NamedTuple):
+    """chosen: rows of one step, (B,). measure: whether the loss is measured after it."""
+
+    chosen: Tensor
+    measure: bool
+
+
+def _batches(rows: int, options: FitOptions, generator: torch.Generator) -> Iterator[_Batch]:
+    """The batches of a fit: drawn at random, or whole epochs of shuffled rows, measured after each."""
+    if options.epochs is None:
+        for step in range(1, (options.steps or 0) + 1):
+            index = torch.randint(rows, (options.batch,), generator=generator)
+            yield _Batch(index, step % EVALUATE_EVERY_STEPS == 0 or step == options.steps)
+        return
+    step = 0
+    for _ in range(options.epochs):
+        order = torch.randperm(rows, generator=generator)
+        parts = [order[start : start + options.batch] for start in range(0, rows, options.batch)]
+        # Batch norm knows no variance of a single row.
+        if len(parts[-1]) < (options.batch if options.drop_last else 2 if options.batch_norm else 1):
+            parts.pop()
+        for place, part in enumerate(parts, 1):
+            step += 1
+            yield _Batch(part, place == len(parts) or step == options.steps)
+            if step == options.steps:
+                return
+
+
+def total_steps(rows: int, options: FitOptions) -> int:
+    """The most steps that a fit on so many rows takes."""
+    if options.epochs is None:
+        return options.steps or 0
+    batches = rows // options.batch if options.drop_last else -(-rows // options.batch)
+    return min(options.epochs * batches, options.steps or options.epochs * batches)
+
+
 def _train(
-    network: Autoencoder, train: _Rows, held: _Rows, options: FitOptions, progress: Progress | None
+    network: Autoencoder, train: Rows, held: Rows, options: FitOptions, progress: Progress | None
 ) -> tuple[int, list[tuple[int, float]]]:
-    """Leaves the weights of the best step in `network`; returns that step and the held-out losses."""
+    """Leaves the best weights in `network` (the last, without patience); returns their step and the held-out losses."""
     generator = torch.Generator().manual_seed(options.seed)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
-    held_noisy = corrupt(held, held.take(torch.randperm(len(held), generator=generator)), options, generator)
-    best_step, best_loss, best_state = 0, float("inf"), network.state_dict()
-    losses: list[tuple[int, float]] = []
-    for step in range(1, options.steps + 1):
-        rows = train.take(torch.randint(len(train), (options.batch,), generator=generator))
-        others = train.take(torch.randint(len(train), (options.batch,), generator=generator))
-        noisy = corrupt(rows, others, options, generator)
-        loss = network.errors(rows.numeric, rows.codes, noisy).mean()
+    optimizer, compute = _optimizer(network, options), _compiled(options)
+    held_noisy = _corrupted(held, held, torch.randperm(len(held), generator=generator), options, generator)
+    course, last = _Course(network, options.patience), total_steps(len(train), options)
+    for step, batch in enumerate(_batches(len(train), options, generator), 1):
+        rows = train.take(batch.chosen)
+        others = torch.randint(len(train), (len(rows),), generator=generator)
+        loss = compute(network.train(), rows, options, _corrupted(rows, train, others, options, generator))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch ships no type for it
         optimizer.step()
-        if step % EVALUATE_EVERY_STEPS and step != options.steps:
+        if not batch.measure:
             continue
-        with torch.no_grad():
-            held_loss = network.errors(held.numeric, held.codes, held_noisy).mean().item()
+        held_loss = _measured(network.eval(), held, held_noisy)
         if not np.isfinite(held_loss):
             raise DataError(
-                f"the loss is not finite after {step} steps: lower model.learning_rate ({options.learning_rate})"
+                f"the loss is not finite after {step} steps: lower WORKER_MODEL__LEARNING_RATE "
+                f"({options.learning_rate}; allowed is above 0 to 1)"
             )
-        losses.append((step, held_loss))
         if progress:
-            progress(step, options.steps, held_loss)
-        if held_loss < best_loss:
-            best_step, best_loss = step, held_loss
-            best_state = {name: value.clone() for name, value in network.state_dict().items()}
-        elif step - best_step >= options.patience * EVALUATE_EVERY_STEPS:
+            progress(step, last, held_loss)
+        if course.is_over(step, held_loss):
             break
-    network.load_state_dict(best_state)
-    return best_step, losses
+    course.take_best()
+    return course.best_step, course.losses
+
+
+class _Course:
+    """How a fit goes: its losses so far, and the weights to keep. patience: see FitOptions."""
+
+    def __init__(self, network: Autoencoder, patience: int) -> None:
+        self._network, self._patience = network, patience
+        self._best_loss, self._best_state, self._stale = float("inf"), network.state_dict(), 0
+        self.best_step = 0
+        self.losses: list[tuple[int, float]] = []
+
+    def is_over(self, step: int, loss: float) -> bool:
+        """Take in a loss; whether the fit should end with it."""
+        self.losses.append((step, loss))
+        if self._patience == 0:
+            self.best_step = step
+        elif loss < self._best_loss:
+            self.best_step, self._best_loss, self._stale = step, loss, 0
+            self._best_state = {name: value.clone() for name, value in self._network.state_dict().items()}
+        else:
+            self._stale += 1
+        return 0 < self._patience == self._stale
+
+    def take_best(self) -> None:
+        """Put the weights to keep into the network."""
+        if self._patience:
+            self._network.load_state_dict(self._best_state)
+
+
+def _optimizer(network: Autoencoder, options: FitOptions) -> torch.optim.Optimizer:
+    rate, decay = options.learning_rate, options.weight_decay
+    if options.optimizer == "sgd":
+        return torch.optim.SGD(network.parameters(), lr=rate, weight_decay=decay)
+    if options.optimizer == "adam":
+        return torch.optim.Adam(network.parameters(), lr=rate, weight_decay=decay)
+    return torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=decay)
+
+
+def _corrupted(
+    rows: Rows, pool: Rows, others: Tensor, options: FitOptions, generator: torch.Generator
+) -> tuple[Tensor, Tensor] | None:
+    """The rows as the network sees them, with values of others from the pool; None = as they are."""
+    return corrupt(rows, pool.take(others), options, generator) if options.is_denoising else None
+
+
+@torch.no_grad()
+def _measured(network: Autoencoder, held: Rows, noisy: tuple[Tensor, Tensor] | None) -> float:
+    """Mean squared error per row."""
+    if network.linear:
+        return network.errors(held.numeric, held.codes, noisy).mean().item()
+    total = 0.0
+    for start in range(0, len(held), MEASURED_ROWS):  # every one-hot column is computed: a few rows at a time
+        part = slice(start, start + MEASURED_ROWS)
+        seen = None if noisy is None else (noisy[0][part], noisy[1][part])
+        total += network.errors(held.numeric[part], held.codes[part], seen).sum().item()
+    return total / len(held)
+
+
+def _compiled(options: FitOptions) -> Callable[..., Tensor]:
+    """`training_loss`, compiled where that is asked for and works here."""
+    if not options.compile:
+        return training_loss
+    fast = torch.compile(training_loss)
+
+    def compute(*arguments: Any) -> Tensor:
+        try:
+            loss: Tensor = fast(*arguments)
+        except RuntimeError as error:
+            raise SettingsError(
+                f"WORKER_MODEL__COMPILE = True: torch.compile fails here ({str(error).splitlines()[0]}); it needs a "
+                "C++ compiler; allowed is true or false"
+            ) from error
+        return loss
+
+    return compute

@@ -1,21 +1,27 @@
 """From rows to a bundle: scales and vocabularies, network, calibration on rows that the network never saw."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from worker.errors import DataError
+from worker.errors import DataError, SettingsError
 from worker.features.decode import Decoded, Row
+from worker.features.fitted import Fitted
 from worker.features.schema import Schema
 from worker.features.vectorize import Vectorizer, fit_vectorizer
-from worker.model.bundle import Bundle, field_names, layout_of, pack
-from worker.model.fit import MINIMUM_ROWS, FitOptions, Progress, fit_network
+from worker.model.bundle import Bundle, field_names, layout_of, make_scorer, pack
+from worker.model.fit import MINIMUM_ROWS, Fit, FitOptions, Progress, fit_network
 from worker.model.golden import golden_of
 from worker.model.reconstruct import Reconstructor
 from worker.model.rehearsal import KEEP_ROWS, drawn, reduced
-from worker.model.scorer import Scorer
-from worker.records import Message
+from worker.model.score import Score
+from worker.records import FloatArray, Message
+
+OUTSIDE_SHARE = 0.05
+"""Largest share of a column's training values that may lie outside its known range: more is a wrong range."""
 
 
 def fit_bundle(
@@ -32,9 +38,11 @@ def fit_bundle(
 
     Rows that don't fit the schema are left out and counted. created_at: RFC 3339, UTC; not part of the version.
     facts: added to the report. keep_rows: how many of the rows go into the bundle for later fits, reduced to what the
-    model sees. DataError where too few rows are left.
+    model sees. DataError where too few rows are left, SettingsError where the options don't fit them.
     """
-    fitted = fit_vectorizer(schema, rows)
+    fitted = fit_vectorizer(schema, rows, options.preprocessing)
+    fields = field_names(fitted)
+    _require_known(options, fields)
     messages = [Message("", 0, index, -1, None, b"") for index in range(len(rows))]
     vectors = Vectorizer(schema, fitted).transform(Decoded(list(messages), list(rows), [], 0))
     if len(vectors.rows) < MINIMUM_ROWS:
@@ -43,21 +51,74 @@ def fit_bundle(
             f"{len(vectors.rejects)} others did not fit the schema"
             + (f" (the first: {vectors.rejects[0].detail})" if vectors.rejects else "")
         )
-    layout = layout_of(fitted)
-    fit = fit_network(layout, vectors.numeric, vectors.codes, options, progress)
-    numeric, codes = vectors.numeric[fit.held_out], vectors.codes[fit.held_out]
-    scorer, fields = Scorer(fit.network, len(field_names(fitted))), field_names(fitted)
-    learned = np.setdiff1d(np.arange(len(vectors.rows)), fit.held_out)
-    chosen = learned[drawn(len(learned), keep_rows, options.seed)].tolist()
-    errors = Reconstructor(fit.network).rows(numeric, codes).field_errors(fitted.numeric_fields, fitted.code_fields)
+    numeric, notes = _within_range(vectors.numeric, fitted) if options.output == "sigmoid" else (vectors.numeric, [])
+    fit = fit_network(layout_of(fitted), numeric, vectors.codes, options, progress)
+    score, training = _score(fit, fitted, options, vectors.numeric[fit.fitted], vectors.codes[fit.fitted])
+    held_numeric, held_codes = vectors.numeric[fit.held_out], vectors.codes[fit.held_out]
+    scorer = make_scorer(fit.network, fitted, score)
+    chosen = fit.fitted[drawn(len(fit.fitted), keep_rows, options.seed)].tolist()
+    found = Reconstructor(fit.network).rows(held_numeric, held_codes)
+    errors = found.field_errors(fitted.numeric_fields, fitted.code_fields)
+    report = fit.report.to_json()
     return pack(
         created_at=created_at,
         schema=schema,
         fitted=fitted,
         network=fit.network,
-        calibration=scorer.score(numeric, codes),
+        calibration=scorer.score(held_numeric, held_codes) if options.holdout else training,
         field_errors=np.array([errors[name].mean() for name in fields]),
-        golden=golden_of(scorer, numeric, codes),
+        report={
+            **report,
+            "preset": options.preset,
+            "notes": [*notes, *report["notes"]],
+            "rejected_rows": len(vectors.rejects),
+            **(facts or {}),
+        },
+        score=score,
+        rule=options.threshold_rule,
+        training=training,
+        golden=golden_of(scorer, held_numeric, held_codes),
         rehearsal=[reduced(schema, vectors.rows[index]) for index in chosen],
-        report={**fit.report.to_json(), "rejected_rows": len(vectors.rejects), **(facts or {})},
     )
+
+
+def _require_known(options: FitOptions, fields: tuple[str, ...]) -> None:
+    unknown = next((name for name, _ in options.field_weights if name not in fields), None)
+    if unknown is not None:
+        raise SettingsError(
+            f"WORKER_MODEL__FIELD_WEIGHTS names {unknown!r}: allowed are the fields that the model sees: "
+            f"{', '.join(fields)}"
+        )
+
+
+def _within_range(numeric: NDArray[np.float32], fitted: Fitted) -> tuple[NDArray[np.float32], list[str]]:
+    """Rows (R, N) to fit a sigmoid output on, drawn into [0, 1], and a note for each column where that was needed.
+
+    DataError where a column mostly leaves its range: then the range is wrong, not the records.
+    """
+    outside = ((numeric < 0) | (numeric > 1)).mean(0)
+    notes = []
+    for column, share in zip(fitted.numeric, outside.tolist(), strict=True):
+        if share > OUTSIDE_SHARE:
+            low, high = column.center, column.center + column.scale
+            raise DataError(
+                f"field {column.field!r}: {share:.0%} of the records lie outside its range [{low:g}, {high:g}], "
+                f"where a sigmoid output has no answer; correct range in the schema, at most {OUTSIDE_SHARE:.0%} may"
+            )
+        if share > 0:
+            notes.append(
+                f"field {column.field!r}: {share:.2%} of the records lie outside its range; fitted at its ends"
+            )
+    return np.clip(numeric, 0.0, 1.0), notes
+
+
+def _score(
+    fit: Fit, fitted: Fitted, options: FitOptions, numeric: NDArray[np.float32], codes: NDArray[np.int32]
+) -> tuple[Score, FloatArray]:
+    """The score, with the range of the training scores where that is asked for, and the scores of these rows."""
+    score = Score(options.score, options.field_weights)
+    training = make_scorer(fit.network, fitted, score).score(numeric, codes)
+    if not options.scale_score:
+        return score, training
+    score = replace(score, low=float(training.min()), high=float(training.max()))
+    return score, make_scorer(fit.network, fitted, score).score(numeric, codes)

@@ -3,8 +3,14 @@
 A row's score can differ in its last bits with the shape of the batch that it travels in. So every row is scored in a
 tile of the same shape (the last one padded), and scores are rounded to 6 significant digits before anybody compares or
 publishes them: the same record has the same score whatever the batching.
+
+Some layer sizes leave a remainder to the matrix kernels of a CPU, and then the place in the tile matters, too: each
+network is tried once, and where a place changes a bit, it is computed in float64, whose last bits are far below the
+sixth digit.
 """
 
+import copy
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,12 +19,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worker.errors import SettingsError
-from worker.model.autoencoder import Autoencoder
+from worker.model.autoencoder import Autoencoder, Layout
+from worker.model.score import Score, raw_scores
 from worker.records import FloatArray
 
 SIGNIFICANT_DIGITS = 6
 CPU_TILE_ROWS = 512
 CUDA_TILE_ROWS = 8192
+DENSE_CELLS = 1 << 22
+"""Most cells of a tile where every one-hot column is computed: 16 MiB, so that a wide vocabulary fits into memory."""
 
 
 def round_significant(values: FloatArray, digits: int = SIGNIFICANT_DIGITS) -> FloatArray:
@@ -46,50 +55,80 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+PROBE_SHIFTS = (1, 6, 19)
+
+
+def dense_rows(most: int, columns: int) -> int:
+    """Rows of a tile with all its columns computed: a power of two, 32 to `most`."""
+    fitting = max(DENSE_CELLS // max(columns, 1), 32)
+    return min(most, 1 << (fitting.bit_length() - 1))
+
+
+class Compute:
+    """The raw scores of one tile, on the device that the network is on."""
+
+    def __init__(self, network: Autoencoder, score: Score, weights: FloatArray | None) -> None:
+        """weights: factors on the errors of each numeric column and each block, float64 (N + C,)."""
+        where = network.table.device
+        quick = score.without_onehot(network)
+        square, linear, constant = network.gram()
+        gram = (square.clone(), linear.clone(), constant.clone()) if quick else None
+        columns = None
+        if weights is not None:
+            widths = torch.tensor([1] * network.layout.numeric + list(network.layout.widths))
+            columns = torch.from_numpy(weights).float().repeat_interleave(widths).to(where)
+        self._run = partial(raw_scores, network, kind=score.kind, gram=gram, weights=columns)
+
+    def __call__(self, numeric: Tensor, codes: Tensor) -> Tensor:
+        """Raw scores (T,) of rows (T, N), (T, C)."""
+        return self._run(numeric, codes)
+
+
 class Engine(Protocol):
     """One tile through the network. The result is only valid until the next call."""
 
     rows: int
 
-    def run(self, numeric: NDArray[np.float32], codes: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Summed squared errors (T,) of one tile (T, N), (T, C); T = rows."""
+    def run(self, numeric: NDArray[np.float32], codes: NDArray[np.int32]) -> NDArray[Any]:
+        """Raw scores (T,), float32 or float64, of one tile (T, N), (T, C); T = rows."""
 
 
 class CpuEngine:
     """The network on the CPU."""
 
-    rows = CPU_TILE_ROWS
-
-    def __init__(self, network: Autoencoder) -> None:
-        self._network = network
+    def __init__(self, network: Autoencoder, score: Score, weights: FloatArray | None) -> None:
+        quick = score.without_onehot(network)
+        self.rows = CPU_TILE_ROWS if quick else dense_rows(CPU_TILE_ROWS, network.layout.columns)
+        self._type = torch.float32
         with torch.inference_mode():
-            self._gram = tuple(part.clone() for part in network.gram())
+            self._compute = Compute(network, score, weights)
+            if not self._is_steady(network.layout):
+                self._type = torch.float64
+                self._compute = Compute(copy.deepcopy(network).double(), score, weights)
 
     @torch.inference_mode()
-    def run(self, numeric: NDArray[np.float32], codes: NDArray[np.int32]) -> NDArray[np.float32]:
+    def run(self, numeric: NDArray[np.float32], codes: NDArray[np.int32]) -> NDArray[Any]:
         """See Engine."""
-        errors: NDArray[np.float32] = tile_errors(
-            self._network, torch.from_numpy(numeric), torch.from_numpy(codes), self._gram
-        ).numpy()
-        return errors
+        raw: NDArray[Any] = self._compute(torch.from_numpy(numeric).to(self._type), torch.from_numpy(codes)).numpy()
+        return raw
 
-
-def tile_errors(network: Autoencoder, numeric: Tensor, codes: Tensor, gram: tuple[Any, ...]) -> Tensor:
-    """Summed squared errors (T,), with the network's G computed once outside."""
-    hidden = network.encode(numeric, codes)
-    total: Tensor = (network.out_numeric(hidden) - numeric).square().sum(1)
-    if network.layout.widths:
-        total = total + network.block_errors(hidden, codes, (gram[0], gram[1], gram[2]))
-    return total
+    def _is_steady(self, layout: Layout) -> bool:
+        """Whether rows have the same raw scores to the bit wherever they stand in a tile."""
+        rng = np.random.default_rng(0)
+        numeric = rng.normal(size=(self.rows, layout.numeric)).astype(np.float32)
+        codes = rng.integers(0, layout.widths or 1, (self.rows, len(layout.widths)), np.int32)
+        found = self.run(numeric, codes)
+        moved = (np.roll(self.run(np.roll(numeric, by, 0), np.roll(codes, by, 0)), -by) for by in PROBE_SHIFTS)
+        return all(np.array_equal(again, found, equal_nan=True) for again in moved)
 
 
 class CudaEngine:
     """The network on a GPU: one copy in from pinned memory, a replayed CUDA graph, one copy out."""
 
-    rows = CUDA_TILE_ROWS
-
-    def __init__(self, network: Autoencoder, device: torch.device) -> None:
-        self._network = network.to(device)
+    def __init__(self, network: Autoencoder, device: torch.device, score: Score, weights: FloatArray | None) -> None:
+        network = network.to(device)
+        quick = score.without_onehot(network)
+        self.rows = CUDA_TILE_ROWS if quick else dense_rows(CUDA_TILE_ROWS, network.layout.columns)
         self._numeric_columns = network.layout.numeric
         width = self._numeric_columns + len(network.layout.widths)
         self._pinned = torch.zeros((self.rows, width), dtype=torch.int32, pin_memory=True)
@@ -97,7 +136,7 @@ class CudaEngine:
         self._packed = torch.zeros((self.rows, width), dtype=torch.int32, device=device)
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch ships no type for it
         with torch.inference_mode(), torch.cuda.stream(self._stream):
-            self._gram = tuple(part.clone() for part in self._network.gram())
+            self._compute = Compute(network, score, weights)
             for _ in range(3):  # cuBLAS picks and allocates before the capture
                 self._forward()
             self._stream.synchronize()
@@ -107,7 +146,7 @@ class CudaEngine:
 
     def _forward(self) -> Tensor:
         numeric = self._packed[:, : self._numeric_columns].contiguous().view(torch.float32)
-        return tile_errors(self._network, numeric, self._packed[:, self._numeric_columns :], self._gram)
+        return self._compute(numeric, self._packed[:, self._numeric_columns :])
 
     def run(self, numeric: NDArray[np.float32], codes: NDArray[np.int32]) -> NDArray[np.float32]:
         """See Engine."""
@@ -119,34 +158,46 @@ class CudaEngine:
             self._graph.replay()
             self._pinned_out.copy_(self._out, non_blocking=True)
             self._stream.synchronize()
-        errors: NDArray[np.float32] = self._pinned_out.numpy()
-        return errors
+        raw: NDArray[np.float32] = self._pinned_out.numpy()
+        return raw
 
 
 class Scorer:
-    """Rows in, scores out: the mean over the record's fields of the squared reconstruction error.
+    """Rows in, scores out; see `worker.model.score` for what a score is.
 
-    A one-hot block counts as one field however wide it is, so 70 categories don't drown 38 numbers.
+    fields: those that a mean is taken over. weights: factors on the errors of each numeric column and each block,
+    float64 (N + C,), None = 1 each.
     """
 
-    def __init__(self, network: Autoencoder, fields: int, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        network: Autoencoder,
+        fields: int,
+        device: str = "cpu",
+        *,
+        score: Score = Score(),  # noqa: B008  # frozen
+        weights: FloatArray | None = None,
+    ) -> None:
         where = resolve_device(device)
         self._layout = network.layout
-        self._fields = max(fields, 1)
-        self._engine: Engine = CpuEngine(network) if where.type == "cpu" else CudaEngine(network, where)
+        self._fields = fields
+        self._score = score
+        self._engine: Engine = (
+            CpuEngine(network, score, weights) if where.type == "cpu" else CudaEngine(network, where, score, weights)
+        )
         self._numeric = np.zeros((self._engine.rows, self._layout.numeric), np.float32)
         self._codes = np.zeros((self._engine.rows, len(self._layout.widths)), np.int32)
 
     def score(self, numeric: NDArray[np.float32], codes: NDArray[np.int32]) -> FloatArray:
         """Scores float64 (B,) of rows (B, N), (B, C), rounded to 6 significant digits; B = 0 is fine."""
-        errors = np.empty(len(numeric), np.float64)
+        raw = np.empty(len(numeric), np.float64)
         tile = self._engine.rows
         for start in range(0, len(numeric), tile):
             part = slice(start, start + tile)
-            errors[part] = self._tile(numeric[part], codes[part])
-        return round_significant(np.maximum(errors, 0.0) / self._fields)
+            raw[part] = self._tile(numeric[part], codes[part])
+        return round_significant(self._score.finish(raw, self._fields))
 
-    def _tile(self, numeric: NDArray[np.float32], codes: NDArray[np.int32]) -> NDArray[np.float32]:
+    def _tile(self, numeric: NDArray[np.float32], codes: NDArray[np.int32]) -> NDArray[Any]:
         count = len(numeric)
         if count < self._engine.rows:
             self._numeric[:count], self._codes[:count] = numeric, codes

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.detect.threshold import PartitionThreshold
+from worker.model.bundle import Bundle
 from worker.pipeline import MakeThreshold, by_partition
-from worker.records import FloatArray, Outcome, Partition
+from worker.records import Outcome, Partition
 from worker.replay.ranking import ANOMALOUS, NORMAL
 from worker.replay.read import Line
 
@@ -26,12 +27,12 @@ class _Variant:
 class Sweep:
     """Re-thresholds every outcome with each of the named variants; an observer of `worker.replay.run`.
 
-    calibration: sorted scores that seed a threshold, of the model in force.
+    bundle: the model in force, whose scores thresholds come from.
     """
 
-    def __init__(self, variants: Mapping[str, MakeThreshold], calibration: FloatArray) -> None:
+    def __init__(self, variants: Mapping[str, MakeThreshold], bundle: Bundle) -> None:
         self._variants = {name: _Variant(make) for name, make in variants.items()}
-        self._calibration = calibration
+        self._bundle = bundle
         self._normal = 0
         self._anomalies = 0
 
@@ -45,7 +46,7 @@ class Sweep:
             for variant in self._variants.values():
                 threshold = variant.thresholds.get(partition)
                 if threshold is None:
-                    threshold = variant.thresholds[partition] = variant.make(self._calibration)
+                    threshold = variant.thresholds[partition] = variant.make(self._bundle)
                 with np.errstate(invalid="ignore"):
                     alert = score > threshold.compare(score, times)
                 alerted = labels[alert]

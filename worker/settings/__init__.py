@@ -6,6 +6,7 @@ never see a `Settings`.
 
 from worker.settings.alerts import AlertSettings
 from worker.settings.load import known_secrets, load_settings, variable_names, wants_debug
+from worker.settings.model import ModelSettings
 from worker.settings.process import BreakerSettings, HttpSettings, LogSettings
 from worker.settings.ranges import leaves, shown
 from worker.settings.table import settings_table
@@ -13,7 +14,6 @@ from worker.settings.train import TrainSettings
 from worker.settings.tree import (
     BatchSettings,
     KafkaSettings,
-    ModelSettings,
     Settings,
     ThresholdSettings,
 )

@@ -37,6 +37,23 @@ def parse_list(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()]
 
 
+def parse_weights(value: Any) -> Any:
+    """A JSON object as a table; empty = not set.
+
+    Raises:
+        ValueError: no JSON object.
+    """
+    if value is None or value == "":
+        return None
+    try:
+        value = json.loads(value) if isinstance(value, str) else value
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is not valid JSON ({error.msg} at character {error.pos + 1})") from None
+    if not isinstance(value, dict):
+        raise ValueError('must be a JSON object such as {"amount": 2}')  # noqa: TRY004 - pydantic takes ValueError
+    return value
+
+
 def parse_options(value: Any) -> Any:
     """Kafka client options from JSON text or a table; secrets become `SecretStr`, `{"file": PATH}` is read.
 

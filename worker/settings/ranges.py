@@ -34,6 +34,8 @@ def allowed(field: FieldInfo) -> str:
     if get_origin(kind) is Literal:
         *first, last = [str(choice) for choice in get_args(kind)]
         return f"{', '.join(first)} or {last}" if first else last
+    if kind is bool:
+        return "true or false"
     if kind in {int, float}:
         return _bounds(field)
     return _text(field)

@@ -8,7 +8,8 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from worker.settings.alerts import AlertSettings
 from worker.settings.group import Group, Name, empty_is_none
-from worker.settings.options import parse_list, parse_options, parse_store_options, reveal, secrets_of
+from worker.settings.model import ModelSettings
+from worker.settings.options import parse_options, parse_store_options, reveal, secrets_of
 from worker.settings.process import BreakerSettings, HttpSettings, LogSettings
 from worker.settings.train import TrainSettings
 
@@ -116,8 +117,30 @@ class BatchSettings(Group):
 
 
 class ThresholdSettings(Group):
-    """The rolling quantile, one per partition."""
+    """One threshold per partition: a quantile that rolls with the traffic, or a fixed number."""
 
+    rule: Annotated[
+        Literal["rolling", "fixed", "training-quantile", "contamination"] | None, BeforeValidator(empty_is_none)
+    ] = Field(
+        default=None,
+        description="where thresholds come from: a `rolling` quantile of recent scores, or for good: FIXED, a "
+        "quantile of the training scores, or that of the contamination. Not set: the model's own, most often `rolling`",
+    )
+    fixed: float | None = Field(default=None, ge=0, le=1e30, description="the threshold of the rule `fixed`")
+    training_quantile: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="share of the training scores below the threshold of `training-quantile`; not set: the model's "
+        "own, else 0.95",
+    )
+    contamination: float | None = Field(
+        default=None,
+        gt=0,
+        le=0.5,
+        description="share of the training records above the threshold of `contamination`; not set: the model's own, "
+        "else 0.1",
+    )
     quantile: Ratio = Field(default=0.995, description="share of ordinary scores that lie below the threshold")
     window: int = Field(default=20_000, ge=100, le=10_000_000, description="scores that the quantile is taken of")
     stride: int = Field(
@@ -131,39 +154,13 @@ class ThresholdSettings(Group):
         description="the scores that the quantile is taken of: those of `ordinary` traffic, or the `plain` window",
     )
 
-
-class ModelSettings(Group):
-    """What the fit takes."""
-
-    preset: Literal["denoising"] = Field(default="denoising", description="architecture and training recipe")
-    hidden: Annotated[
-        tuple[Annotated[int, Field(ge=1, le=65_536)], ...],
-        NoDecode,
-        BeforeValidator(parse_list),
-        Field(min_length=1, max_length=32),
-    ] = Field(
-        default=(128, 64, 128),
-        description="units of each hidden layer",
-        json_schema_extra={"allowed": "1 to 32 numbers separated by commas, each 1 to 65536"},
-    )
-    steps: int = Field(
-        default=3_000, ge=1, le=10_000_000, description="most optimizer steps; early stopping can end sooner"
-    )
-    batch: int = Field(default=256, ge=1, le=1_000_000, description="rows in a training step")
-    learning_rate: float = Field(default=2e-3, gt=0, le=1, description="step size of the optimizer")
-    weight_decay: float = Field(default=1e-4, ge=0, le=1, description="pull of the weights towards zero")
-    noise: float = Field(
-        default=1.0, ge=0, le=10, description="corruption of the training input, in scales of each field"
-    )
-    swap: float = Field(
-        default=0.2, ge=0, le=0.9, description="largest share of a training row's values taken from another row"
-    )
-    holdout: float = Field(
-        default=0.2,
-        ge=0.05,
-        le=0.5,
-        description="share of the rows kept out of the fit, for early stopping and calibration",
-    )
+    @model_validator(mode="after")
+    def _fixed_is_given(self) -> Self:
+        if self.rule == "fixed" and self.fixed is None:
+            raise PydanticCustomError(
+                "fixed", "WORKER_THRESHOLD__RULE = 'fixed': needs WORKER_THRESHOLD__FIXED, allowed is 0 to 1e+30"
+            )
+        return self
 
 
 class Settings(BaseSettings):

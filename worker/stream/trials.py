@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from worker.detect.threshold import PartitionThreshold
+from worker.model.bundle import Bundle
 from worker.model.pointer import Mark, Status
 from worker.pipeline import MakeThreshold, Model
 from worker.records import Outcome, Partition
@@ -52,9 +53,9 @@ class TriedModels(Models):
     """The store's current version, as far as it proves itself.
 
     make_threshold: for models beside, which see a sample. probation_records: scored records of a probation, 0 = none.
-    nominal: share of ordinary records that the settings alert on, 0 where they don't say. keep_thresholds: thresholds
-    can move to a model beside and back; not where they count alerts of all records in a time. before: what the model
-    in force has to prove itself against, right from the start.
+    nominal: share of ordinary records that a model alerts on, 0 where nothing says so. keep_thresholds: thresholds can
+    move to a model beside and back; not where they count alerts of all records in a time. before: what the model in
+    force has to prove itself against, right from the start.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class TriedModels(Models):
         *,
         make_threshold: MakeThreshold,
         probation_records: int,
-        nominal: float,
+        nominal: Callable[[Bundle], float],
         keep_thresholds: bool,
         events: ModelEvents,
         wall_clock: Callable[[], str],
@@ -123,7 +124,7 @@ class TriedModels(Models):
             before,
             make_threshold=self._make_threshold,
             records=self._records,
-            nominal=self._nominal,
+            nominal=self._nominal(self._in_force.bundle),
             thresholds=self._own(thresholds),
         )
         self._events.probation_began(self._in_force.bundle.version, before.bundle.version)

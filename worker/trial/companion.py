@@ -155,7 +155,7 @@ class Companion:
         for key, index in by_partition(vectors.messages[1:]):
             threshold = self.thresholds.get(key)
             if threshold is None:
-                threshold = self.thresholds[key] = self._make_threshold(self.model.bundle.calibration)
+                threshold = self.thresholds[key] = self._make_threshold(self.model.bundle)
             limits[index] = threshold.compare(scores[index], vectors.event_time_ms[1:][index])
         return limits
 

@@ -1,0 +1,74 @@
+"""The whole network in float64 numpy, over real one-hot rows: slow, plain, for every architecture."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from worker.model.autoencoder import Architecture, Autoencoder
+from worker.records import FloatArray
+
+ACTIVATIONS: dict[str, Callable[[FloatArray], FloatArray]] = {
+    "relu": lambda x: np.maximum(x, 0),
+    "tanh": np.tanh,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "identity": lambda x: x,
+}
+
+
+def one_hot_rows(network: Autoencoder, numeric: FloatArray, codes: FloatArray) -> FloatArray:
+    """[numeric | one-hot], float64 (B, N + K)."""
+    layout = network.layout
+    blocks = [np.eye(width)[codes[:, j].astype(int)] for j, width in enumerate(layout.widths)]
+    return np.concatenate([numeric.astype(np.float64), *blocks], 1)
+
+
+def forward(network: Autoencoder, numeric: FloatArray, codes: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Rows (B, N + K), what the network makes of them (B, N + K), and their code (B, L), of a drawn one its mean."""
+    weights = {name: value.double().numpy() for name, value in network.state_dict().items()}
+    kind, columns = network.architecture, sum(network.layout.widths)
+    x = one_hot_rows(network, numeric, codes)
+    found = x @ np.concatenate([weights["first.weight"], weights["table"].T[:, :columns]], 1).T + weights["first.bias"]
+    place, code = 0, np.empty((len(x), 0))
+    for layer in range(len(kind.hidden)):
+        if layer:
+            found = found @ weights[f"hidden.{place}.weight"].T + weights[f"hidden.{place}.bias"]
+            place += 1
+        is_code = layer == kind.code_index
+        if is_code and kind.variational:
+            found = found[:, : kind.code]
+        else:
+            found, place = _after(kind, layer, found, weights, place)
+        code = found if is_code else code
+    out = [found @ weights[f"{part}.weight"].T + weights[f"{part}.bias"] for part in ("out_numeric", "out_codes")]
+    answer = np.concatenate([out[0], out[1][:, :columns]], 1)
+    return x, ACTIVATIONS[kind.output](answer) if kind.output == "sigmoid" else answer, code
+
+
+def _after(
+    kind: Architecture, layer: int, found: FloatArray, weights: dict[str, FloatArray], place: int
+) -> tuple[FloatArray, int]:
+    if kind.batch_norm:
+        mean, variance = (weights[f"hidden.{place}.running_{name}"] for name in ("mean", "var"))
+        found = (found - mean) / np.sqrt(variance + 1e-5)
+        found = found * weights[f"hidden.{place}.weight"] + weights[f"hidden.{place}.bias"]
+        place += 1
+    name = (kind.code_activation if layer == kind.code_index else None) or kind.activation
+    dropped = kind.dropout[0] if len(kind.dropout) == 1 else (*kind.dropout, *[0.0] * 99)[layer]
+    return ACTIVATIONS[name](found), place + 1 + (dropped > 0)
+
+
+def raw_score(
+    kind: str, x: FloatArray, answer: FloatArray, fields: int, weights: FloatArray | None = None
+) -> FloatArray:
+    """A score by its definition, before any scaling, float64 (B,). weights: of the columns (N + K,)."""
+    w = np.ones(x.shape[1]) if weights is None else weights
+    squared, absolute = ((answer - x) ** 2 * w), np.abs(answer - x) * w
+    found: FloatArray = {
+        "mse": squared.sum(1) / fields,
+        "rmse": np.sqrt(squared.sum(1) / fields),
+        "mae": absolute.sum(1) / fields,
+        "sum-l1": absolute.sum(1),
+        "euclidean": np.sqrt(squared.sum(1)),
+        "max": absolute.max(1),
+    }[kind]
+    return found
