@@ -112,6 +112,33 @@ def test_nothing_held_back_is_one_clear_line(
     )
 
 
+def test_compare_says_what_another_version_would_have_alerted_on_recorded_traffic(
+    store: ModelStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = traffic.bundle(1)
+    store.save(other)
+    lines = [
+        orjson.dumps({**orjson.loads(message.value or b""), "odd": place % 50 == 49})
+        for place, message in enumerate(traffic.messages(3_000))
+    ]
+    Path("march.jsonl").write_bytes(b"\n".join(lines))
+
+    assert models("compare", other.version, "march.jsonl", "--label", "odd") == 0
+
+    out = capsys.readouterr().out
+    head, *rows = [line.split() for line in out.splitlines()]
+    assert head == [SECOND.version, other.version, "difference"]
+    assert ["ROC-AUC", "1", "1"] in [row[:3] for row in rows]
+    assert "shared" in out
+    assert "no clear difference in average precision" in out
+    assert Path("out/compare/report.html").exists()
+
+
+def test_compare_needs_two_versions(store: ModelStore, capsys: pytest.CaptureFixture[str]) -> None:
+    assert models("compare", SECOND.version, "march.jsonl") == 2
+    assert "--against" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("action", ["promote", "adopt", "veto", "show"])
 def test_a_version_that_is_not_there_is_named(
     store: ModelStore, action: str, capsys: pytest.CaptureFixture[str]

@@ -173,6 +173,15 @@ def test_a_new_version_has_to_prove_itself_and_one_that_a_rollback_brought_back_
     assert not second.on_probation
 
 
+def test_a_version_that_a_veto_brought_back_has_nothing_to_prove(on_new: Watched) -> None:
+    on_new.store.rollback(mark=Mark(Status.VETOED, MARK.at, "operator"))
+    on_new.watcher.look()
+    ready = on_new.watcher.take()
+
+    assert ready is not None
+    assert not ready.on_probation
+
+
 def test_a_version_that_an_operator_promotes_although_it_was_rolled_back_has_nothing_to_prove(on_new: Watched) -> None:
     on_new.watcher.reject(NEW.version, MARK, in_force=OLD.version)
     on_new.watcher.look()

@@ -6,7 +6,7 @@ A group of actions is a module with `add_actions(subparsers)`; each action names
 import argparse
 from typing import TYPE_CHECKING
 
-from worker.cli import models_decide, models_show
+from worker.cli import models_compare, models_decide, models_show
 
 if TYPE_CHECKING:
     Actions = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse has no public name for it
@@ -15,12 +15,13 @@ HELP = """List the model versions with what was decided about each, and decide: 
 one before, adopt or veto one that the trainer holds back. Running workers follow within a second or two."""
 EXAMPLE = """worker models list
 worker models show 3f9a0c51d2e4
+worker models compare 3f9a0c51d2e4 march.jsonl.gz --label is_fraud
 worker models promote 3f9a0c51d2e4
 worker models rollback
 worker models adopt
 worker models veto --why 'the flood of Tuesday'"""
 
-GROUPS = (models_show, models_decide)
+GROUPS = (models_show, models_compare, models_decide)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -36,7 +36,7 @@ def _list(args: argparse.Namespace, settings: "Settings") -> int:
     elif not versions:
         print(f"no model in {store.name} yet: fit one with worker train --once --from FILE")
     else:
-        _print_table([HEAD, *map(_row, versions)])
+        print_table([HEAD, *map(_row, versions)])
     return 0
 
 
@@ -66,7 +66,7 @@ def _row(entry: "Version") -> list[str]:
     ]
 
 
-def _print_table(rows: list[list[str]]) -> None:
+def print_table(rows: list[list[str]]) -> None:
     """Aligned columns, one line a version whatever the width of the terminal: for people and for grep."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

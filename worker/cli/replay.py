@@ -24,7 +24,7 @@ OUT = "out/replay"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options."""
-    _input_arguments(parser)
+    input_arguments(parser)
     model = parser.add_argument_group("model")
     model.add_argument("--schema", metavar="FILE", help="schema file (default: the model's own, else proposed)")
     model.add_argument("--model", metavar="VERSION", help="model version (default: the store's current one)")
@@ -41,6 +41,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="let the trainer look every N records",
     )
+    label_arguments(parser)
+    ask = parser.add_argument_group("what if")
+    ask.add_argument("--sweep", metavar="NAME=A,B,C", help="other values of a threshold setting, scored once")
+    ask.add_argument("--compare", metavar="VERSION", help="a second model version on the same records")
+    ask.add_argument("--fail-under", action="append", default=[], metavar="KEY=X", help="exit 1 if a metric is lower")
+    ask.add_argument("--fail-over", action="append", default=[], metavar="KEY=X", help="exit 1 if a metric is higher")
+    parser.add_argument("--out", default=OUT, metavar="DIR", help=f"folder for the results (default: {OUT})")
+
+
+def label_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is known of the records."""
     labels = parser.add_argument_group("labels")
     labels.add_argument(
         "--label", metavar="FIELD", help="field that says what a record is: 0, false, normal, or a kind"
@@ -50,15 +61,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--label-id", metavar="FIELD", help="field that --labels lists (default: the schema's first id)"
     )
     labels.add_argument("--inject", type=_rate, metavar="RATE", help="plant anomalies into this share of the records")
-    ask = parser.add_argument_group("what if")
-    ask.add_argument("--sweep", metavar="NAME=A,B,C", help="other values of a threshold setting, scored once")
-    ask.add_argument("--compare", metavar="VERSION", help="a second model version on the same records")
-    ask.add_argument("--fail-under", action="append", default=[], metavar="KEY=X", help="exit 1 if a metric is lower")
-    ask.add_argument("--fail-over", action="append", default=[], metavar="KEY=X", help="exit 1 if a metric is higher")
-    parser.add_argument("--out", default=OUT, metavar="DIR", help=f"folder for the results (default: {OUT})")
 
 
-def _input_arguments(parser: argparse.ArgumentParser) -> None:
+def input_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where the records come from."""
     parser.add_argument("file", nargs="*", metavar="FILE", help="files in time order; - is standard input")
     given = parser.add_argument_group("input")
     given.add_argument("--sample", action="store_true", help="card payments with planted anomalies, made up here")
@@ -100,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     from worker.replay.gates import failed_gates, parse_gate
     from worker.settings import load_settings
 
-    _check_usage(args)
+    check_usage(args)
     under, over = [list(map(parse_gate, gates)) for gates in (args.fail_under, args.fail_over)]
     settings = load_settings()
     tune_process(settings)
@@ -117,7 +123,8 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
-def _check_usage(args: argparse.Namespace) -> None:
+def check_usage(args: argparse.Namespace) -> None:
+    """UsageError where options don't go together."""
     from worker.errors import UsageError
 
     if sum((bool(args.file), bool(args.topic), args.sample)) != 1:

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 from worker.errors import BundleError, StoreConflict, StoreError, StoreUnavailable
 from worker.model.bundle import Bundle
-from worker.model.pointer import Mark, Status
+from worker.model.pointer import NEVER_AGAIN, Mark, Status
 from worker.pipeline import Model
 from worker.stream.events import ModelEvents
 
@@ -49,11 +49,11 @@ class _Rejection(NamedTuple):
 def has_to_prove_itself(marks: Mapping[str, Mark], version: str, before: str | None) -> bool:
     """Whether a version that follows another one is new.
 
-    Not after a rollback: then it has been in force before. Nor where an operator has promoted it anew although it was
-    rolled back or vetoed: that is the last word.
+    Not after a rollback or a veto: then it has been in force before. Nor where an operator has promoted it anew although
+    it was rolled back or vetoed: that is the last word.
     """
     left, mark = marks.get(before or ""), marks.get(version)
-    return not (left is not None and left.status == Status.ROLLED_BACK) and not (mark is not None and mark.insisted)
+    return not (left is not None and left.status in NEVER_AGAIN) and not (mark is not None and mark.insisted)
 
 
 def is_recent(mark: Mark, now: str) -> bool:

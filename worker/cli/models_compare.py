@@ -1,0 +1,86 @@
+"""`worker models compare`: two versions on the same recorded traffic, side by side; a replay underneath."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from worker.cli.models_show import print_table
+from worker.cli.replay import add_arguments, check_usage, input_arguments, label_arguments
+
+if TYPE_CHECKING:
+    from worker.cli.models import Actions
+    from worker.settings import Settings
+
+OUT = "out/compare"
+LINES = (
+    ("alerts", "alerts"),
+    ("alerts a day", "alerts_per_day"),
+    ("median score", "score_median"),
+    ("ROC-AUC", "roc_auc"),
+    ("average precision", "average_precision"),
+    ("precision at the threshold", "precision_at_threshold"),
+    ("recall at the threshold", "recall_at_threshold"),
+    ("false alert rate", "false_alert_rate"),
+)
+
+
+def add_actions(actions: "Actions") -> None:
+    """The sub-command."""
+    compare = actions.add_parser(
+        "compare",
+        help="a version beside the current one on files or a topic range: alerts gained and lost, and with labels "
+        "which one ranks better",
+        epilog="worker models compare 3f9a0c51d2e4 --topic payments --from 2026-03-01 --to 2026-03-08",
+    )
+    compare.add_argument("version", metavar="VERSION", help="the one in question")
+    compare.add_argument("--against", metavar="VERSION", help="the one to compare it with (default: the current one)")
+    input_arguments(compare)
+    label_arguments(compare)
+    compare.add_argument("--out", default=OUT, metavar="DIR", help=f"folder for the results (default: {OUT})")
+    compare.set_defaults(perform=_compare)
+
+
+def _compare(args: argparse.Namespace, settings: "Settings") -> int:
+    from worker.cli.replay_job import Job
+    from worker.cli.wiring import model_store, tune_process
+    from worker.errors import UsageError
+
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    first = args.against or model_store(settings).current()
+    if first is None:
+        raise UsageError("no version is current: name the one to compare with, --against VERSION")
+    if first == args.version:
+        raise UsageError(f"{first} is the current version: name another one with --against")
+    asked = argparse.Namespace(**{**vars(parser.parse_args([])), **vars(args), "model": first, "compare": args.version})
+    check_usage(asked)
+    tune_process(settings)
+    folder = Path(asked.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    result = Job(settings, asked).run(folder)
+    print_table(_rows(result.metrics, str(first), args.version))
+    found = result.metrics["compare"]
+    print(f"alerts: {found['shared']:,} shared, {found['gained']:,} gained, {found['lost']:,} lost")
+    print(found["verdict"])
+    print(f"report: {folder / 'report.html'}, alerts of each: {folder / 'alerts.jsonl'}, compare/alerts.jsonl")
+    if result.fault is not None:
+        raise result.fault
+    return 0
+
+
+def _rows(metrics: dict[str, Any], first: str, second: str) -> list[list[str]]:
+    """What is known of both, and the difference with its interval where there are labels."""
+    other, gaps = metrics["compare"]["metrics"], metrics["compare"]["differences"]
+    rows = [["", first, second, "difference"]]
+    for name, key in LINES:
+        if metrics[key] is not None and other[key] is not None:
+            rows.append([name, _shown(metrics[key]), _shown(other[key]), _gap(gaps.get(key))])
+    return rows
+
+
+def _shown(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
+
+
+def _gap(gap: dict[str, Any] | None) -> str:
+    return f"{gap['difference']:+.4g} ({gap['interval'][0]:+.4g} to {gap['interval'][1]:+.4g})" if gap else ""
