@@ -49,8 +49,8 @@ class _Rejection(NamedTuple):
 def has_to_prove_itself(marks: Mapping[str, Mark], version: str, before: str | None) -> bool:
     """Whether a version that follows another one is new.
 
-    Not after a rollback or a veto: then it has been in force before. Nor where an operator has promoted it anew although
-    it was rolled back or vetoed: that is the last word.
+    Not after a rollback or a veto: then it has been in force before. Nor where an operator has promoted it anew
+    although it was rolled back or vetoed: that is the last word.
     """
     left, mark = marks.get(before or ""), marks.get(version)
     return not (left is not None and left.status in NEVER_AGAIN) and not (mark is not None and mark.insisted)
