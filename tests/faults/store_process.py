@@ -1,7 +1,7 @@
 """A process that works on a model store, and is killed at the n-th step of its work.
 
-Reads requests as JSON lines, forks for each, and answers "killed" or "done". The process itself does nothing to a
-store, so each fork begins without threads and connections.
+Reads requests as JSON lines, forks as often as each says, and answers with the end of each fork: done, killed, or late
+for its conflict. The process itself does nothing to a store, so each fork begins without threads and connections.
 """
 
 import os
@@ -18,10 +18,13 @@ from aiobotocore.client import AioBaseClient
 from aiobotocore.session import AioSession
 
 from tests import traffic
+from worker.errors import StoreConflict
 from worker.model.store import Mark, ModelStore, Status
 
 HOUR_S = 3600.0
-WRITERS, MARKS = 4, 6
+MARKS = 6
+CONFLICT = 3
+ENDS = {0: "done", -signal.SIGKILL: "killed", CONFLICT: "late"}
 SESSION = AioSession()  # reads the descriptions of S3 once, not in each fork
 _EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree"}
 
@@ -86,6 +89,21 @@ def prune(store: ModelStore) -> None:
     store.prune(1)
 
 
+def mark_often(store: ModelStore) -> None:
+    """Changes that each need the one before."""
+    for number in range(MARKS):
+        store.mark(f"{os.getpid()}-{number}", Mark(Status.CANDIDATE, traffic.CREATED, "trainer"))
+
+
+def be_first(store: ModelStore) -> None:
+    """Promote where nothing was promoted yet."""
+    mark = Mark(Status.PROMOTED, traffic.CREATED, f"trainer {os.getpid()}")
+    store.promote(traffic.bundle(os.getpid() % 2).version, expected=None, mark=mark)
+
+
+ACTIONS = {"renew": renew, "prune": prune, "mark": mark_often, "first": be_first}
+
+
 def work(request: dict[str, Any]) -> None:
     """One request, in a process of its own."""
     killer, place = Killer(request["step"]), request["place"]
@@ -93,11 +111,7 @@ def work(request: dict[str, Any]) -> None:
     store = ModelStore(
         place, options={**request["options"], "session": SESSION}, clock=lambda: time.time() + 2 * HOUR_S
     )
-    if request["action"] == "race":
-        for number in range(MARKS):
-            store.mark(f"{os.getpid()}-{number}", Mark(Status.CANDIDATE, traffic.CREATED, "trainer"))
-    else:
-        {"renew": renew, "prune": prune}[request["action"]](store)
+    ACTIONS[request["action"]](store)
 
 
 def fork(request: dict[str, Any]) -> int:
@@ -107,6 +121,8 @@ def fork(request: dict[str, Any]) -> int:
         return child
     try:
         work(request)
+    except StoreConflict:
+        os._exit(CONFLICT)
     except BaseException as error:  # noqa: BLE001 - a fork must not go on as its parent
         sys.stderr.write(f"{error!r}\n")
         os._exit(1)
@@ -126,9 +142,9 @@ def main() -> None:
     _say("ready")
     for line in sys.stdin:
         request = orjson.loads(line)
-        children = [fork(request) for _ in range(WRITERS if request["action"] == "race" else 1)]
-        ends = {os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children}
-        _say("done" if ends == {0} else "killed" if ends == {-signal.SIGKILL} else "failed")
+        children = [fork(request) for _ in range(request["processes"])]
+        ends = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        _say(" ".join(sorted(ENDS.get(end, "failed") for end in ends)))
 
 
 def _say(answer: str) -> None:

@@ -16,7 +16,7 @@ import pytest
 from tests import traffic
 from tests.brokers import eventually, produce, read_all
 from tests.e2e.processes import Site
-from tests.faults.store_process import MARKS, WRITERS
+from tests.faults.store_process import MARKS
 from tests.model.places import files, put
 from tests.objects import ObjectServer
 from worker.broker.admin import ensure_topics
@@ -30,6 +30,7 @@ from worker.stream.models import ModelWatcher
 
 OLD, NEW = traffic.bundle(0), traffic.bundle(1)
 RECORDS = 300
+WRITERS = 4
 
 MakeStore = Callable[[], ModelStore]
 
@@ -57,14 +58,12 @@ class Writer:
         )
         assert self._answer() == "ready"
 
-    def ask(self, store: ModelStore, options: dict[str, Any], action: str, step: int = 0) -> str:
-        """How the work ended: done or killed. Step 0 is never reached."""
+    def ask(self, store: ModelStore, options: dict[str, Any], action: str, step: int = 0, processes: int = 1) -> str:
+        """How the work ended in each process: done, killed, or late for its conflict. Step 0 is never reached."""
         assert self._process.stdin is not None
-        request = {"place": store.name, "options": options, "action": action, "step": step}
+        request = {"place": store.name, "options": options, "action": action, "step": step, "processes": processes}
         self._process.stdin.write(orjson.dumps(request).decode() + "\n")
-        answer = self._answer()
-        assert answer in {"done", "killed"}, answer
-        return answer
+        return self._answer()
 
     def _answer(self) -> str:
         assert self._process.stdout is not None
@@ -120,7 +119,10 @@ def test_killed_at_any_step_of_a_write_it_leaves_the_old_version_or_the_new(
         require_whole(store)
         if end == "done":
             break
-        writer.ask(store, options, "renew")  # whoever comes next is not held up by what was left behind
+        assert end == "killed"
+        assert (
+            writer.ask(store, options, "renew") == "done"
+        )  # whoever comes next is not held up by what was left behind
         assert store.current() == NEW.version
         require_whole(store)
 
@@ -144,7 +146,8 @@ def test_killed_at_any_step_of_a_removal_it_leaves_whole_versions_only(
         require_whole(store)
         if end == "done":
             break
-        writer.ask(store, options, "prune")
+        assert end == "killed"
+        assert writer.ask(store, options, "prune") == "done"
         assert [entry.version for entry in store.versions()] == [newest.version]
 
     assert step > 4
@@ -156,10 +159,23 @@ def test_of_writers_in_many_processes_no_change_is_lost(
 ) -> None:
     store = make_store()
 
-    writer.ask(store, options, "race")
+    assert writer.ask(store, options, "mark", processes=WRITERS) == " ".join(["done"] * WRITERS)
 
     assert len(store.marks()) == WRITERS * MARKS
     assert store._pointer().serial == WRITERS * MARKS
+
+
+def test_of_trainers_that_promote_at_once_one_wins_and_the_others_are_told(
+    make_store: MakeStore, options: dict[str, Any], writer: Writer
+) -> None:
+    store = make_store()
+    for bundle in (OLD, NEW):
+        store.save(bundle)
+
+    answer = writer.ask(store, options, "first", processes=WRITERS)
+
+    assert answer == " ".join(["done"] + ["late"] * (WRITERS - 1))
+    assert (store._pointer().serial, store._pointer().history) == (1, ())
 
 
 def test_a_flipped_bit_in_any_file_is_noticed(make_store: MakeStore) -> None:
