@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import ssl
@@ -10,6 +11,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,11 +56,11 @@ def verdicts(capsys: pytest.CaptureFixture[str]) -> dict[str, tuple[int, str, st
     return {row[8:20].strip(): (code, row[:8].strip(), row[21:]) for row in rows}
 
 
-def a_model(place: Path) -> str:
+def a_model(place: Path, **values: Any) -> str:
     """A schema file, and a model in the store that fits it."""
     (place / "schema.toml").write_text(SCHEMA)
     rows = [{"amount": float(n % 50), "country": "NL" if n % 3 else "DE"} for n in range(200)]
-    options = FitOptions(hidden=(4,), steps=5, batch=32)
+    options = FitOptions(hidden=(4,), steps=5, batch=32, **values)
     bundle = fit_bundle(parse_schema(SCHEMA), rows, options, created_at="2026-01-01T00:00:00Z")
     store = ModelStore(place / "models")
     store.save(bundle)
@@ -328,3 +330,29 @@ def test_a_wrong_password_is_told_apart_from_a_wrong_protocol(
     assert other[2].endswith("the broker takes sasl_mechanism PLAIN, not 'SCRAM-SHA-256'")
     assert none[1] == "FAILED"
     assert "check security_protocol (now PLAINTEXT)" in none[2]
+
+
+@pytest.mark.parametrize(
+    ("values", "says", "threshold"),
+    [
+        ({}, "mse of a linear output.*no one-hot column is computed", "rolling quantile 0.995 of 20,000 scores"),
+        (
+            {"output": "sigmoid", "preprocessing": "minmax", "rule": "fixed", "rule_value": 0.25},
+            r"sigmoid output.*all 6 one-hot columns are computed.* µs a record, \d+\.\d without",
+            "0.25 for good, by the rule fixed, as the model asks",
+        ),
+        ({"score": "max"}, "max of a linear output.*all 6 one-hot columns", "rolling"),
+    ],
+)
+def test_what_scoring_costs_at_this_vocabulary_and_where_thresholds_come_from_are_told(
+    place: Path, capsys: pytest.CaptureFixture[str], values: dict[str, Any], says: str, threshold: str
+) -> None:
+    a_model(place, **values)
+
+    found = verdicts(capsys)
+    assert re.search(says, found["scoring"][2])
+    assert threshold in found["threshold"][2]
+
+
+def test_without_a_model_nothing_is_said_about_scoring(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert verdicts(capsys)["scoring"][1] == verdicts(capsys)["threshold"][1] == "skipped"

@@ -8,12 +8,15 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from worker.cli.probe import probe
 from worker.errors import BrokerUnavailable, FatalError, MissingTopic, SettingsError, WorkerError
 from worker.features.schema import Schema, load_schema
 from worker.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from worker.model.bundle import Bundle
 
 HELP = "Says whether settings, schema, model store and broker are in order; changes nothing. Exit 1 if anything is not."
 EXAMPLE = "WORKER_KAFKA__BOOTSTRAP_SERVERS=broker:9092 WORKER_KAFKA__INPUT_TOPIC=payments worker check"
@@ -32,7 +35,7 @@ def run(_: argparse.Namespace) -> int:
     except SettingsError as error:
         for line in str(error).splitlines():
             _say("FAILED", "settings", line)
-        for name in ("device", "schema", "model store", "suppression", "broker", "topics"):
+        for name in ("device", "schema", "model store", "scoring", "threshold", "suppression", "broker", "topics"):
             _say("skipped", name, "the settings come first")
         return 1
     _say("ok", "settings", "all values are valid")
@@ -41,6 +44,8 @@ def run(_: argparse.Namespace) -> int:
         ("device", checks.device),
         ("schema", checks.schema),
         ("model store", checks.model_store),
+        ("scoring", checks.scoring),
+        ("threshold", checks.threshold),
         ("suppression", checks.suppression),
         ("broker", checks.broker),
         ("topics", checks.topics),
@@ -75,6 +80,7 @@ class Checks:
     settings: Settings
     known_schema: Schema | None = None
     partitions: Mapping[str, int] | None = None
+    bundle: "Bundle | None" = None
 
     def device(self) -> str:
         """The device exists."""
@@ -109,7 +115,25 @@ class Checks:
         if self.known_schema is None:
             return f"{root}: version {version} is sound; the schema to compare it with is not"
         bundle.require_schema(self.known_schema)
+        self.bundle = bundle
         return f"{root}: version {version} is sound and fits the schema"
+
+    def scoring(self) -> str:
+        """What a score is, and what it costs here."""
+        from worker.cli.check_scoring import scoring
+
+        return scoring(self._in_force(), self.settings.device)
+
+    def threshold(self) -> str:
+        """Where thresholds come from."""
+        from worker.cli.check_scoring import threshold
+
+        return threshold(self._in_force(), self.settings.threshold)
+
+    def _in_force(self) -> "Bundle":
+        if self.bundle is None:
+            raise Skipped("a model that fits the schema comes first")
+        return self.bundle
 
     def suppression(self) -> str:
         """The file with suppression rules is valid and names fields that the schema has."""

@@ -6,7 +6,7 @@ A group of actions is a module with `add_actions(subparsers)`; each action names
 import argparse
 from typing import TYPE_CHECKING
 
-from worker.cli import models_compare, models_decide, models_show
+from worker.cli import models_compare, models_decide, models_presets, models_show
 
 if TYPE_CHECKING:
     Actions = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse has no public name for it
@@ -18,10 +18,12 @@ worker models show 3f9a0c51d2e4
 worker models compare 3f9a0c51d2e4 march.jsonl.gz --label is_fraud
 worker models promote 3f9a0c51d2e4
 worker models rollback
+worker models presets --width 41
+worker models presets --width 41
 worker models adopt
 worker models veto --why 'the flood of Tuesday'"""
 
-GROUPS = (models_show, models_compare, models_decide)
+GROUPS = (models_show, models_compare, models_decide, models_presets)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

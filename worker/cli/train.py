@@ -1,6 +1,7 @@
 """`worker train`: fit a model once, or keep fitting beside the worker."""
 
 import argparse
+import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,8 @@ def _once(settings: "Settings", schema: "Schema", source: str | None) -> int:
         f"{report['held_out_rows']} held out, error {report['held_out_loss']:.3g} "
         f"(always answering the average: {report['mean_predictor_loss']:.3g})"
     )
+    for note in report["notes"]:
+        print(f"note: {note}", file=sys.stderr)
     return 0
 
 
