@@ -1,4 +1,4 @@
-"""What the metrics say of a delivered batch."""
+"""What metrics and health say of the loop's events."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -38,3 +38,23 @@ def test_alerts_that_were_not_published_are_counted_by_what_kept_them_back(consu
     assert value("worker_alerts_withheld") == 5
     published = sum(value("worker_alerts", severity=name) or 0 for name in ("info", "warning", "critical"))
     assert published == len(outcome.alerts)
+
+
+def test_it_is_ready_only_while_it_is_a_member_of_its_group(consumer: MemoryConsumer) -> None:
+    health = Health()
+    observer = Observer(
+        consumer, Pipeline(Model(traffic.bundle()), make_threshold=traffic.plain_threshold()), Metrics(), health
+    )
+    health.ready()
+    found = []
+    for change in (
+        lambda: None,
+        lambda: consumer.poll(0, 1),
+        lambda: consumer._broker.leave(consumer),
+        lambda: consumer.poll(0, 1),
+    ):
+        change()
+        observer.beat()
+        found.append(list(health.reasons()))
+
+    assert found == [["group"], [], ["group"], []]
