@@ -85,7 +85,7 @@ def publish_until_done(delivery: Delivery, outgoing: list[Outgoing], offsets: di
     raise AssertionError("not published in 10 attempts")
 
 
-@pytest.mark.parametrize("past", [[{}], [{PARTITION: 2}], [{}, {PARTITION: 1}, {PARTITION: 2}, {}]])
+@pytest.mark.parametrize("past", [[{}, {}], [{PARTITION: 2}] * 3, [{}, {PARTITION: 1}, {PARTITION: 2}, {}]])
 def test_a_broker_that_answers_from_the_past_makes_nothing_published_twice(
     broker: MemoryBroker, past: list[dict[Partition, int]]
 ) -> None:
