@@ -116,6 +116,31 @@ def publish_until_done(
     eventually(attempt, 60, "published")
 
 
+@pytest.mark.kafka
+def test_a_commit_to_a_broker_that_dies_ends_by_its_deadline(
+    own_broker: Broker, reach: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(reach, 2)
+    consumer = GroupConsumer(reach, ["in"], "group", read_committed=True)
+    producer = TransactionalKafkaProducer(reach, "id", timeout_s=5)
+    delivery = ExactlyOnce(consumer, lambda: producer)
+    records = take(consumer, 2)
+    commit = producer._client.commit_transaction
+
+    def commit_to_a_dead_broker() -> None:
+        own_broker.kill()
+        commit()
+
+    monkeypatch.setattr(producer._client, "commit_transaction", commit_to_a_dead_broker)
+    started = time.monotonic()
+    with pytest.raises(BrokerUnavailable):
+        delivery.publish(copies(records), next_offsets(records))
+
+    assert time.monotonic() - started < 10
+    consumer.close(2)
+    delivery.close(1)
+
+
 def test_polling_goes_on_while_the_broker_is_frozen(own_broker: Broker, reach: Connection) -> None:
     ensure_topics(reach, {"in": 1})
     produce_values(reach, "in", [b"0"])
