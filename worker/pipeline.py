@@ -22,6 +22,7 @@ from worker.features.decode import decode
 from worker.features.scaling import Scaling, apply_scaling
 from worker.features.vectorize import Vectorizer, Vectors
 from worker.model.bundle import Bundle, field_weights
+from worker.model.latent import Coder
 from worker.model.reconstruct import Reconstructor
 from worker.records import FloatArray, Outcome, Partition, RawMessage, Scores
 
@@ -35,7 +36,10 @@ _place = attrgetter("topic", "partition")
 
 
 class Model:
-    """A bundle made ready to score on one device. Built on any thread, used by one at a time: a scorer has buffers."""
+    """A bundle made ready to score on one device. Built on any thread, used by one at a time: a scorer has buffers.
+
+    latent: whether outcomes hold the records' codes, too.
+    """
 
     def __init__(
         self,
@@ -44,6 +48,7 @@ class Model:
         device: str = "cpu",
         redacted: Collection[str] = (),
         max_reasons: int = 5,
+        latent: bool = False,
     ) -> None:
         self.bundle = bundle
         self.redacted = bundle.schema.redacted | frozenset(redacted)
@@ -59,6 +64,7 @@ class Model:
         )
         self.wording = Wording(self.explainer, self.redacted, bundle.schema.ids)
         self.scorer = bundle.scorer(device)
+        self.coder = Coder(bundle.network) if latent else None
 
     def warm_up(self) -> None:
         """Score and explain made-up rows, so that the first batch finds everything in place.
@@ -175,7 +181,9 @@ class Pipeline:
         threshold, tail = self._judge(vectors, score, groups)
         with np.errstate(invalid="ignore"):
             alert = score > threshold  # never for NaN: there is no threshold yet
-        scores = Scores(vectors.messages, score, threshold, alert, vectors.event_time_ms, self._model.bundle.version)
+        coder, version = self._model.coder, self._model.bundle.version
+        latent = coder.codes(vectors.numeric, vectors.codes) if coder is not None else None
+        scores = Scores(vectors.messages, score, threshold, alert, vectors.event_time_ms, version, latent)
         published = self._desk.alerts(Above(vectors, scores, tail, groups, self._model.wording), detected_at)
         return Outcome(
             scores=scores,

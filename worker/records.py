@@ -161,7 +161,8 @@ class Scores:
     """The scored records of a batch, column by column, in input order.
 
     messages: length B; score, threshold: float64 (B,), threshold is NaN before there is one;
-    alert: bool (B,), by the threshold alone; event_time_ms: int64 (B,), UTC.
+    alert: bool (B,), by the threshold alone; event_time_ms: int64 (B,), UTC;
+    latent: the records' codes, float32 (B, L), None where nobody asked for them.
     """
 
     messages: Sequence[RawMessage]
@@ -170,6 +171,7 @@ class Scores:
     alert: BoolArray
     event_time_ms: NDArray[np.int64]
     model_version: str
+    latent: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ask.add_argument("--compare", metavar="VERSION", help="a second model version on the same records")
     ask.add_argument("--fail-under", action="append", default=[], metavar="KEY=X", help="exit 1 if a metric is lower")
     ask.add_argument("--fail-over", action="append", default=[], metavar="KEY=X", help="exit 1 if a metric is higher")
+    parser.add_argument(
+        "--latent", action="store_true", help="add each record's code to scores.parquet, and a picture to the report"
+    )
     parser.add_argument("--out", default=OUT, metavar="DIR", help=f"folder for the results (default: {OUT})")
 
 

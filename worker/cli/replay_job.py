@@ -17,6 +17,7 @@ from worker.cli.replay_refits import Refits
 from worker.cli.wiring import fit_options, make_pipeline, model_builder, model_store, threshold_maker, utc_now
 from worker.errors import BundleError, UsageError
 from worker.features.decode import decode
+from worker.features.image import Image
 from worker.features.infer import infer_schema
 from worker.features.schema import Schema, load_schema
 from worker.model.bundle import Bundle
@@ -48,6 +49,7 @@ class Job:
         self._settings = settings
         self._args = args
         self._sweeps = parse_sweep(args.sweep, settings.threshold) if args.sweep else {}
+        self._image: Image | None = None
         self.findings: list[str] = []
 
     def run(self, folder: Path) -> Result:
@@ -55,6 +57,7 @@ class Job:
         args = self._args
         stored = self._stored_bundle()
         schema = self._known_schema(stored)
+        self._image = schema.image if schema is not None else None
         source = open_input(self._settings, args, schema)
         head, batches = peek(source.batches, 1 if stored else PEEK)
         check_labels(head, source.labels)
@@ -130,15 +133,17 @@ class Job:
         self, source: Input, bundle: Bundle, batches: Batches, folder: Path, *, labelled: bool, fitted: int
     ) -> Result:
         settings, seed = self._settings, self._settings.seed
-        build = model_builder(settings)
+        build = model_builder(settings, latent=self._args.latent)
         sweep = Sweep(self._sweeps, bundle) if self._sweeps else None
         comparison = self._comparison(folder, labelled=labelled)
         pipeline = make_pipeline(settings, build(bundle), self._args.partitions)
-        refits = Refits(settings, pipeline, self._args.refit_every) if self._args.refit_every else None
+        refits = Refits(settings, pipeline, build, self._args.refit_every) if self._args.refit_every else None
         observers: list[Observer] = [entry for entry in (sweep, comparison, refits) if entry is not None]
         with tracked(batches, source.meter) as watched:
             cut = refits.batches(watched) if refits is not None else watched
-            result = replay(cut, pipeline, folder, labelled=labelled, observers=observers, seed=seed)
+            result = replay(
+                cut, pipeline, folder, labelled=labelled, latent=self._args.latent, observers=observers, seed=seed
+            )
         metrics = result.metrics
         metrics |= {"fit_records": fitted, "blank_lines": source.reader.blank_lines}
         sections = []
@@ -154,7 +159,8 @@ class Job:
             metrics["refits"] = refits.verdicts
             sections.append(refits_section(refits.verdicts))
             self.findings += refits.findings()
-        self._write(result, Facts(source.names, bundle, _shown(settings), _version(), sections), folder)
+        image = self._image or bundle.schema.image
+        self._write(result, Facts(source.names, bundle, _shown(settings), _version(), sections, image), folder)
         self._tell(source, metrics)
         return result
 

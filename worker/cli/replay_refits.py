@@ -1,14 +1,14 @@
 """The trainer inside a replay: what `worker train` would have done beside this traffic."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.cli.wiring import make_trainer, model_builder, utc_now
+from worker.cli.wiring import make_trainer, utc_now
 from worker.model.bundle import Bundle
-from worker.pipeline import Pipeline
+from worker.pipeline import Model, Pipeline
 from worker.records import Outcome
 from worker.replay.read import Line
 from worker.settings import Settings
@@ -21,11 +21,11 @@ class Refits:
     An observer of the replay; its batches must end where looks are due: see `batches`.
     """
 
-    def __init__(self, settings: Settings, pipeline: Pipeline, every: int) -> None:
+    def __init__(self, settings: Settings, pipeline: Pipeline, build: Callable[[Bundle], Model], every: int) -> None:
         self._pipeline = pipeline
         self._every = every
         self._records = 0
-        self._trainer = make_trainer(settings, pipeline.model, model_builder(settings))
+        self._trainer = make_trainer(settings, pipeline.model, build)
         self.verdicts: list[dict[str, Any]] = []
         self.promoted: list[Bundle] = []
 

@@ -118,8 +118,8 @@ def _is_rule_set(settings: ThresholdSettings) -> bool:
     return bool({"quantile", "rule"} & settings.model_fields_set)
 
 
-def model_builder(settings: Settings) -> Callable[[Bundle], Model]:
-    """Bundles to models that are ready to score."""
+def model_builder(settings: Settings, *, latent: bool = False) -> Callable[[Bundle], Model]:
+    """Bundles to models that are ready to score; latent: and to give the records' codes."""
 
     def build(bundle: Bundle) -> Model:
         return Model(
@@ -127,6 +127,7 @@ def model_builder(settings: Settings) -> Callable[[Bundle], Model]:
             device=settings.device,
             redacted=settings.alerts.redact,
             max_reasons=settings.alerts.max_reasons,
+            latent=latent,
         )
 
     return build

@@ -178,18 +178,21 @@ def _train(
     """Leaves the best weights in `network` (the last, without patience); returns their step and the held-out losses."""
     generator = torch.Generator().manual_seed(options.seed)
     optimizer, compute = _optimizer(network, options), _compiled(options)
-    held_noisy = _corrupted(held, held, torch.randperm(len(held), generator=generator), options, generator)
+    held_noisy = None
+    if options.is_denoising:
+        held_noisy = corrupt(held, held.take(torch.randperm(len(held), generator=generator)), options, generator)
     course, last = _Course(network, options.patience), total_steps(len(train), options)
     for step, batch in enumerate(_batches(len(train), options, generator), 1):
         rows = train.take(batch.chosen)
-        others = torch.randint(len(train), (len(rows),), generator=generator)
-        loss = compute(network.train(), rows, options, _corrupted(rows, train, others, options, generator))
+        noisy = _corrupted(rows, train, options, generator)
+        loss = compute(network, rows, options, noisy)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch ships no type for it
         optimizer.step()
         if not batch.measure:
             continue
         held_loss = _measured(network.eval(), held, held_noisy)
+        network.train()
         if not np.isfinite(held_loss):
             raise DataError(
                 f"the loss is not finite after {step} steps: lower WORKER_MODEL__LEARNING_RATE "
@@ -239,11 +242,12 @@ def _optimizer(network: Autoencoder, options: FitOptions) -> torch.optim.Optimiz
     return torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=decay)
 
 
-def _corrupted(
-    rows: Rows, pool: Rows, others: Tensor, options: FitOptions, generator: torch.Generator
-) -> tuple[Tensor, Tensor] | None:
+def _corrupted(rows: Rows, pool: Rows, options: FitOptions, generator: torch.Generator) -> tuple[Tensor, Tensor] | None:
     """The rows as the network sees them, with values of others from the pool; None = as they are."""
-    return corrupt(rows, pool.take(others), options, generator) if options.is_denoising else None
+    if not options.is_denoising:
+        return None
+    others = torch.randint(len(pool), (len(rows),), generator=generator)
+    return corrupt(rows, pool.take(others), options, generator)
 
 
 @torch.no_grad()

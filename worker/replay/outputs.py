@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from worker.detect.alert import encode_alert
 from worker.errors import DataError
-from worker.records import Alert, BoolArray, FloatArray, Outcome
+from worker.records import Alert, BoolArray, FloatArray, Outcome, Scores
 from worker.replay.ranking import ANOMALOUS, UNKNOWN
 from worker.replay.read import Line
 
@@ -68,10 +68,11 @@ class ScoresFile:
 
     index: int64, 0-based line or row of the input; partition: int32; event_time: timestamp, UTC, null where there is
     none; score: float64; threshold: float64, null before there is one; alert: bool; model_version: string;
-    label (only where labels are given): int8, 1 anomalous, 0 normal, null unknown.
+    label (only where labels are given): int8, 1 anomalous, 0 normal, null unknown;
+    latent (only where asked for): the record's code, list of float32.
     """
 
-    def __init__(self, folder: Path, *, labelled: bool) -> None:
+    def __init__(self, folder: Path, *, labelled: bool, latent: bool = False) -> None:
         self._pa, pq = _arrow()
         pa = self._pa
         fields = [
@@ -83,7 +84,9 @@ class ScoresFile:
             ("alert", pa.bool_()),
             ("model_version", pa.string()),
         ]
-        self._schema = pa.schema([*fields, ("label", pa.int8())] if labelled else fields)
+        fields += [("label", pa.int8())] if labelled else []
+        fields += [("latent", pa.list_(pa.float32()))] if latent else []
+        self._schema = pa.schema(fields)
         self._writer = pq.ParquetWriter(
             folder / SCORES_FILE,
             self._schema,
@@ -111,10 +114,18 @@ class ScoresFile:
         ]
         if "label" in self._schema.names:
             columns.append(pa.array((groups == ANOMALOUS).astype(np.int8), mask=groups == UNKNOWN))
+        if "latent" in self._schema.names:
+            columns.append(self._codes(scores))
         self._batches.append(pa.record_batch(columns, schema=self._schema))
         self._rows += size
         if self._rows >= ROW_GROUP:
             self._flush()
+
+    def _codes(self, scores: Scores) -> Any:
+        assert scores.latent is not None, "the pipeline's model gives no codes"  # noqa: S101
+        rows, width = scores.latent.shape
+        ends = self._pa.array(np.arange(rows + 1, dtype=np.int32) * width)
+        return self._pa.ListArray.from_arrays(ends, self._pa.array(scores.latent.reshape(-1)))
 
     def _flush(self) -> None:
         if self._rows:
@@ -156,9 +167,14 @@ class ScoreColumns:
         self.groups: NDArray[np.int8] = (labels + 1).astype(np.int8)
 
 
+def score_file(folder: Path) -> Any:
+    """scores.parquet of a folder, open to read: a context manager."""
+    _, pq = _arrow()
+    return pq.ParquetFile(folder / SCORES_FILE)
+
+
 def read_scores(folder: Path) -> Iterator[ScoreColumns]:
     """scores.parquet again, row group by row group."""
-    _, pq = _arrow()
-    with pq.ParquetFile(folder / SCORES_FILE) as file:
+    with score_file(folder) as file:
         for group in range(file.num_row_groups):
             yield ScoreColumns(file.read_row_group(group))

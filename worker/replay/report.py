@@ -6,18 +6,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from worker.errors import DataError
 from worker.features.fitted import PRESENCE, Fitted
+from worker.features.image import Image
 from worker.model.bundle import Bundle
 from worker.replay import charts
 from worker.replay.charts import Figure
 from worker.replay.html import card, chart, embedded_json, metric, table, text, tile
-from worker.replay.labels import NORMAL as NORMAL_LABEL
+from worker.replay.latent import latent_figure
 from worker.replay.metrics import METRICS
+from worker.replay.pictures import Pictures
 from worker.replay.ranking import ANOMALOUS, NORMAL
 from worker.replay.run import Result
+from worker.replay.strongest import strongest_section
 
 _PAGE = Path(__file__).with_name("page")
 _MOST_VALUES = 6
@@ -27,7 +28,7 @@ _MOST_VALUES = 6
 class Facts:
     """What the page tells besides the result. settings: as a person may see them, secrets masked.
 
-    sections: more HTML, from a sweep, a comparison, planted anomalies.
+    sections: more HTML, from a sweep, a comparison, planted anomalies. image: fields that form a picture.
     """
 
     sources: Sequence[str]
@@ -35,6 +36,7 @@ class Facts:
     settings: Mapping[str, str]
     version: str
     sections: Sequence[str] = field(default_factory=tuple)
+    image: Image | None = None
 
 
 def render(result: Result, facts: Facts, folder: Path) -> str:
@@ -52,15 +54,19 @@ def render(result: Result, facts: Facts, folder: Path) -> str:
     if ranked:
         rate, recall = metrics["false_alert_rate"], metrics["recall_at_threshold"]
         figures |= charts.ranking_curves(tally.table, rate, recall, metrics["precision_at_threshold"])
+    latent = latent_figure(folder, facts.bundle.version)
+    if latent is not None:
+        figures["latent"] = latent[0]
     body = [
         _head(metrics, facts),
         _tiles(metrics, ranked=ranked),
         card("Score over time", chart("scores"), _points_note(metrics)),
         _pair(figures),
         _ranking(ranked=ranked),
+        card("Codes of the records", chart("latent"), latent[1]) if latent is not None else "",
         _labels(metrics),
         *facts.sections,
-        _strongest(result.strongest),
+        strongest_section(result.strongest, Pictures(facts.bundle, facts.image) if facts.image else None),
         _learned(facts.bundle),
         _dead_letters(result),
         _settings(facts),
@@ -176,45 +182,6 @@ def _labels(metrics: Mapping[str, Any]) -> str:
     first = card("With a budget of alerts", table(("budget", "precision", "recall"), budgets, (1, 2)))
     second = card("Kinds of anomalies", found + table(("kind", "records", "alerts", "recall"), kinds, (1, 2, 3)))
     return f'<div class="two">{first}{second}</div>'
-
-
-def _strongest(alerts: Sequence[tuple[bytes, str | None]]) -> str:
-    if not alerts:
-        return card("Strongest alerts", "<p>None.</p>")
-    body = "".join(_alert(orjson.loads(value), label) for value, label in alerts)
-    return card(f"The {len(alerts)} strongest alerts", body, "What was observed, and what the model expected.")
-
-
-def _alert(alert: Mapping[str, Any], label: str | None) -> str:
-    verdict = f'<span class="tag true">{text(label)}</span>' if label else ""
-    if label == NORMAL_LABEL:
-        verdict = '<span class="tag false">labelled normal</span>'
-    ids = " ".join(f"<code>{text(name)}={text(value)}</code>" for name, value in alert["ids"].items())
-    reasons = "".join(_reason(reason) for reason in alert["explanation"])
-    return (
-        f'<article class="alert"><header><b>{text(alert["score"])}</b>'
-        f'<span class="tag {text(alert["severity"])}">{text(alert["severity"])}</span>{verdict}'
-        f'<span class="soft">{text(alert["event_time"] or "")}</span>{ids}</header>'
-        f'<div class="why">{reasons}</div><details><summary>record</summary><pre>{text(_pretty(alert["record"]))}</pre>'
-        "</details></article>"
-    )
-
-
-def _reason(reason: Mapping[str, Any]) -> str:
-    usual = ""
-    if reason.get("typical"):
-        low, high = reason["typical"]
-        usual = f' <span class="soft">usually {text(low)} to {text(high)}</span>'
-    note = f' <span class="soft">({text(reason["note"])})</span>' if reason.get("note") else ""
-    width = max(1, round(100 * reason["share"]))
-    return (
-        f'<div class="field">{text(reason["field"])}<span class="share" style="width:{width}%"></span></div>'
-        f'<div class="what"><b>{text(reason["observed"])}</b>{note}, expected {text(reason["expected"])}{usual}</div>'
-    )
-
-
-def _pretty(record: Any) -> str:
-    return orjson.dumps(record, option=orjson.OPT_INDENT_2).decode()
 
 
 def _learned(bundle: Bundle) -> str:

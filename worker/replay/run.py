@@ -46,12 +46,14 @@ def replay(
     folder: Path,
     *,
     labelled: bool,
+    latent: bool = False,
     observers: Iterable[Observer] = (),
     seed: int = 0,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Result:
     """Score every batch and write alerts.jsonl and scores.parquet into `folder`, which must exist.
 
+    latent: the pipeline's models give codes; they go into scores.parquet.
     A DataError of the input ends the run where it happened; what came before is kept, and the error is in the result.
     DataError where nothing at all was read.
     """
@@ -60,7 +62,7 @@ def replay(
     started = clock()
     with ExitStack() as stack:
         alerts = stack.enter_context(closing(AlertsFile(folder)))
-        scores = stack.enter_context(closing(ScoresFile(folder, labelled=labelled)))
+        scores = stack.enter_context(closing(ScoresFile(folder, labelled=labelled, latent=latent)))
         fault = None
         try:
             for lines in batches:
