@@ -42,7 +42,5 @@ def _parse(image: Mapping[str, Any], numeric: Collection[str]) -> Image:
     if wrong is not None:
         raise SchemaError(f"[report.image] fields names {wrong!r}, which is no numeric field of this schema")
     if type(width) is not int or width < 1 or len(fields) % width:
-        raise SchemaError(
-            f"[report.image] width = {width!r} must be a whole number that divides the {len(fields)} fields"
-        )
+        raise SchemaError(f"[report.image] width = {width!r}: must be a whole number that divides {len(fields)} fields")
     return Image(tuple(fields), width)
