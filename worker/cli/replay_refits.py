@@ -1,18 +1,23 @@
-"""The trainer inside a replay: what `worker train` would have done beside this traffic."""
+"""The trainer inside a replay, and the probation that follows: what both would have done with this traffic."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.cli.wiring import make_trainer, utc_now
+from worker.cli.wiring import make_trainer, nominal_rate, threshold_maker, utc_now
 from worker.model.bundle import Bundle
 from worker.pipeline import Model, Pipeline
 from worker.records import Outcome
 from worker.replay.read import Line
 from worker.settings import Settings
 from worker.trainer.trainer import Decision
+from worker.trial.probation import Probation
+from worker.trial.probation import Verdict as Ended
+
+ROLLED_BACK = "rolled back"
 
 
 class Refits:
@@ -22,12 +27,13 @@ class Refits:
     """
 
     def __init__(self, settings: Settings, pipeline: Pipeline, build: Callable[[Bundle], Model], every: int) -> None:
+        self._settings = settings
         self._pipeline = pipeline
         self._every = every
         self._records = 0
+        self._probation: Probation | None = None
         self._trainer = make_trainer(settings, pipeline.model, build)
         self.verdicts: list[dict[str, Any]] = []
-        self.promoted: list[Bundle] = []
 
     def batches(self, source: Iterable[list[Line]]) -> Iterator[list[Line]]:
         """The same lines, with a batch ending at each look."""
@@ -43,22 +49,58 @@ class Refits:
         """See Observer."""
         self._trainer.observe(outcome.scores)
         self._records += len(lines)
-        if self._records % self._every:
-            return
+        trial = self._probation
+        ended = trial.observe(outcome) if trial is not None else None
+        if trial is not None and ended is not None:
+            self._end(trial, ended)
+        if self._records % self._every == 0:
+            self._look()
+
+    def _look(self) -> None:
         look = self._trainer.look(utc_now())
         self.verdicts.append(look.verdict.to_json() | {"record": self._records})
         if look.verdict.decision is Decision.PROMOTED and look.candidate is not None:
-            self.promoted.append(look.candidate.bundle)
-            self._pipeline.swap(look.candidate)
-            self._trainer.use(look.candidate)
+            self._promote(look.candidate)
+
+    def _promote(self, model: Model) -> None:
+        old = self._pipeline.model
+        left = self._pipeline.swap(model)
+        self._trainer.use(model)
+        if self._settings.model_probation_records:
+            self._probation = Probation(
+                model,
+                old,
+                make_threshold=threshold_maker(self._settings.threshold),
+                records=self._settings.model_probation_records,
+                nominal=nominal_rate(self._settings),
+                thresholds=left,
+            )
+
+    def _end(self, trial: Probation, ended: Ended) -> None:
+        self._probation = None
+        if ended.passed:
+            return
+        version = trial.new.bundle.version
+        self._pipeline.swap(trial.old, trial.thresholds)
+        self._trainer.use(trial.old)
+        self._trainer.veto()
+        self.verdicts.append(
+            {
+                "look": self._trainer.looks,
+                "record": self._records,
+                "champion": trial.old.bundle.version,
+                "decision": ROLLED_BACK,
+                "reasons": [ended.why],
+                "candidate": version,
+                "figures": {"probation": dict(ended.figures)},
+            }
+        )
 
     def findings(self) -> list[str]:
         """Lines for the summary."""
-        counts = dict.fromkeys(Decision, 0)
-        for verdict in self.verdicts:
-            counts[Decision(verdict["decision"])] += 1
-        told = ", ".join(f"{count} {decision.value}" for decision, count in counts.items() if count)
-        return [f"refits: {len(self.verdicts)} looks: {told or 'none'}"] + [
+        counts = Counter(verdict["decision"] for verdict in self.verdicts)
+        told = ", ".join(f"{count} {decision}" for decision, count in counts.items())
+        return [f"looks of the trainer: {told or 'none, the input is too short'}"] + [
             f"  after {verdict['record']:,} records: {verdict['decision']}: {'; '.join(verdict['reasons'])}"
             for verdict in self.verdicts
             if verdict["candidate"]
