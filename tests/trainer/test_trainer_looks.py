@@ -28,6 +28,11 @@ def ordinary(traffic: Traffic, count: int = EACH) -> list[Row]:
     return planted(traffic.rows(count), 0.02, 5)[0]
 
 
+def mixed(traffic: Traffic, known: int, new: int) -> list[Row]:
+    rows = traffic.rows(known) + traffic.rows(new, shifted=True)
+    return [rows[place] for place in np.random.default_rng(0).permutation(len(rows)).tolist()]
+
+
 def test_settled_traffic_needs_no_refit() -> None:
     traffic = Traffic(0)
 
@@ -92,6 +97,15 @@ def test_replaced_traffic_is_announced_with_a_candidate_and_becomes_ordinary_in_
     assert found[1].verdict.figures["drift"].keys() >= {"amount", "country"}
 
 
+def test_replaced_traffic_of_few_records_is_announced_first_and_held_once_there_are_enough() -> None:
+    watching, traffic = trainer(bundle(), gone=3), Traffic(0)
+
+    found = looks(watching, [ordinary(traffic), traffic.rows(500, shifted=True), traffic.rows(EACH, shifted=True)])
+
+    assert decisions(found) == ["not needed", "rejected", "held"]
+    assert found[1].verdict.figures["need"]["condition"] == "gone"
+
+
 def test_a_veto_lasts_until_traffic_is_settled_again() -> None:
     watching, traffic = trainer(bundle(), gone=2), Traffic(0)
     looks(watching, [traffic.rows(EACH, shifted=True)])
@@ -103,7 +117,7 @@ def test_a_veto_lasts_until_traffic_is_settled_again() -> None:
 
 def test_a_part_that_stands_apart_is_never_learned_without_a_person() -> None:
     watching, traffic = trainer(bundle(), moved=2), Traffic(0)
-    parts = [traffic.rows(1_500) + traffic.rows(1_000, shifted=True) for _ in range(4)]
+    parts = [mixed(traffic, 1_500, 1_000) for _ in range(4)]
 
     found = looks(watching, parts)
 
@@ -114,13 +128,12 @@ def test_a_part_that_stands_apart_is_never_learned_without_a_person() -> None:
 
 def test_the_candidate_of_a_part_that_stands_apart_has_learned_it() -> None:
     watching, traffic = trainer(bundle(), moved=1), Traffic(0)
-    rows = traffic.rows(3_000) + traffic.rows(2_000, shifted=True)
 
-    (found,) = looks(watching, [rows])
+    (found,) = looks(watching, [mixed(traffic, 3_000, 2_000)])
 
     assert found.candidate is not None
     watching.use(found.candidate)
-    observe(watching, traffic.rows(1_500) + traffic.rows(1_000, shifted=True))
+    observe(watching, mixed(traffic, 1_500, 1_000))
     assert watching.look(CREATED).verdict.figures["need"]["condition"] == "settled"
 
 
@@ -131,18 +144,19 @@ def test_asked_it_fits_and_judges_whatever_the_need() -> None:
     assert found[0].verdict.figures["gate"]
 
 
-def test_replaced_traffic_does_not_wait_for_the_clock() -> None:
+def test_replaced_traffic_does_not_wait_for_the_clock_and_is_not_diluted_by_what_came_before() -> None:
     watching, traffic = trainer(bundle()), Traffic(0)
     observe(watching, ordinary(traffic))
     assert not watching.is_alarmed()
 
-    observe(watching, traffic.rows(600, shifted=True))
+    observe(watching, traffic.rows(1_900, shifted=True))
+    assert not watching.is_alarmed()
+    observe(watching, traffic.rows(200, shifted=True))
 
     assert watching.is_alarmed()
-    watching.look(CREATED)
-    observe(watching, traffic.rows(600, shifted=True))
-    watching.look(CREATED)
-    observe(watching, traffic.rows(600, shifted=True))
+    assert watching.look(CREATED).verdict.figures["need"]["condition"] == "gone"
+    assert watching.streak[2] == EACH + 100  # four blocks of 500 from the end
+    observe(watching, traffic.rows(2_100, shifted=True))
     assert not watching.is_alarmed()  # a look has said so
 
 

@@ -188,6 +188,19 @@ def test_replaced_traffic_is_held_until_a_person_or_time_decides(place: Place) -
     assert place.told.verdicts[-1].champion == held
 
 
+def test_in_time_replaced_traffic_becomes_ordinary_and_what_was_held_is_superseded(place: Place) -> None:
+    sidecar = place.start(ALL)
+    place.look(sidecar)
+    place.look(sidecar, place.traffic.rows(EACH, shifted=True))
+    held = str(sidecar.memory.held)
+
+    assert place.look(sidecar, place.traffic.rows(EACH, shifted=True)) == "promoted"
+
+    assert sidecar.memory.held is None
+    assert place.store.marks()[held].status is Status.CANDIDATE
+    assert str(place.store.current()) in place.store.marks()[held].why
+
+
 def test_replaced_traffic_that_was_vetoed_never_becomes_ordinary(place: Place) -> None:
     sidecar = place.start(ALL)
     place.look(sidecar)

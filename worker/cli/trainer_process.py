@@ -84,6 +84,7 @@ class TrainerProcess:
             self._health.beat()
             try:
                 if store.current() is None:
+                    self._log.info("no model yet, fitting one on recent records")
                     bundle = self._first_fit(self._progress)
                     store.save(bundle)
                     store.promote(bundle.version, expected=None)

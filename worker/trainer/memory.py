@@ -44,6 +44,7 @@ def save(path: Path, trainer: Trainer, memory: Memory) -> None:
         "streak": [condition.value, looks, since],
         "looks": trainer.looks,
         "vetoed": trainer.vetoed,
+        "holding": trainer.holding,
         "stretch": [trainer.stretch.step, trainer.stretch.seen],
     }
     buffer = io.BytesIO()
@@ -77,6 +78,7 @@ def restore(path: Path, trainer: Trainer) -> Memory:
         if head["champion"] == trainer.champion.bundle.version:
             condition, looks, since = head["streak"]
             trainer.streak = (Condition(condition), looks, since)
+            trainer.holding = head["holding"]
             step, told = head["stretch"]
             trainer.stretch.restore(parts["scores"], step=step, seen=told)
         trainer.vetoed = head["vetoed"]

@@ -170,12 +170,19 @@ class Sidecar:
             else:
                 self._trainer.use(model)
                 self._reports.champion(version, "promoted")
-                self.memory = replace(self.memory, held=None)
+                self._hold(None, version)
         else:
             self._store.mark(version, mark)
             if verdict.decision is Decision.HELD:
-                self.memory = replace(self.memory, held=version)
+                self._hold(version, version)
         self._store.prune(self._plan.keep)
+
+    def _hold(self, version: str | None, instead: str) -> None:
+        """Remember which candidate waits; the one before it does not any more."""
+        before = self.memory.held
+        if before is not None and before != instead:
+            self._store.mark(before, Mark(Status.CANDIDATE, self._now(), "trainer", f"superseded by {instead}"))
+        self.memory = replace(self.memory, held=version)
 
 
 def scored(model: Model, messages: Sequence[RawMessage], max_bytes: int) -> Scores:

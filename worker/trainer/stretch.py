@@ -32,6 +32,12 @@ class Stretch:
         """What is kept, float64 (n,)."""
         return self._kept
 
+    def last(self, count: int) -> "Stretch":
+        """The newest `count` of what is kept, and how many records they stand for."""
+        part = Stretch()
+        part.restore(self._kept[-count:], step=self.step, seen=min(count * self.step, self.seen))
+        return part
+
     def clear(self) -> None:
         """Begin anew."""
         self.step, self.seen, self._kept = 1, 0, np.empty(0)

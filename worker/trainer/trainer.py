@@ -35,6 +35,9 @@ DRIFT_ROWS = 5_000
 DRIFT_FIELDS = 10
 """Rows of either side that drift is looked for in, and most fields that are named."""
 
+ALARM_RECORDS = 2_000
+"""Replaced records after which a look does not wait for the clock: enough to fit and to judge by."""
+
 Build = Callable[[Bundle], Model]
 
 
@@ -115,6 +118,7 @@ class Trainer:
         self.streak = (Condition.SETTLED, 0, 0)  # condition, looks in a row, records seen when it began
         self.looks = 0
         self.vetoed = False
+        self.holding = False  # whether a candidate of this streak waits for a decision
         self._build = build
         self._options = options
         self._quantile = quantile
@@ -131,7 +135,7 @@ class Trainer:
         self.champion = champion
         self.stretch.clear()
         self.streak = (Condition.SETTLED, 0, self.window.seen)
-        self.vetoed = False
+        self.vetoed = self.holding = False
 
     def forget(self) -> None:
         """Begin anew with the same champion."""
@@ -140,10 +144,17 @@ class Trainer:
 
     def is_alarmed(self) -> bool:
         """Whether traffic looks replaced and no look has said so yet: reason not to wait for the next one."""
-        if self.streak[0] is Condition.GONE or self.vetoed or len(self.stretch) < self._least:
-            return False
-        scores = self.stretch.scores()[-self._least :]
-        return unexplained(scores, self.champion.bundle.calibration) >= GONE
+        return self.streak[0] is not Condition.GONE and not self.vetoed and self._replaced() >= ALARM_RECORDS
+
+    def _replaced(self) -> int:
+        """How many of the latest scores are of traffic that was replaced, in whole blocks of the least for a look."""
+        scores, block, count = self.stretch.scores(), self._least, 0
+        while count + block <= len(scores):
+            part = scores[len(scores) - count - block : len(scores) - count]
+            if unexplained(part, self.champion.bundle.calibration) < GONE:
+                break
+            count += block
+        return count
 
     def veto(self) -> None:
         """What goes on now is not ordinary: nothing is fitted until traffic is settled again."""
@@ -154,8 +165,10 @@ class Trainer:
         if len(self.stretch) < self._least:
             return self._without(Decision.WAITING, f"{len(self.stretch)} records since the last look", {})
         self.looks += 1
-        evidence = weigh(self.stretch.scores(), self.champion.bundle.calibration, self._quantile)
-        self._follow(evidence.condition, began=self.window.seen - self.stretch.seen)
+        replaced = 0 if self.streak[0] is Condition.GONE else self._replaced()
+        stretch = self.stretch.last(replaced) if replaced else self.stretch
+        evidence = weigh(stretch.scores(), self.champion.bundle.calibration, self._quantile)
+        self._follow(evidence.condition, began=self.window.seen - stretch.seen)
         self.stretch.clear()
         window = look_at(self.champion, *self._rows(evidence.condition), evidence)
         figures = {"need": evidence.figures(), "drift": self._drift(window)}
@@ -172,6 +185,7 @@ class Trainer:
         before, looks, since = self.streak
         same = condition is before
         self.streak = (condition, looks + 1 if same else 1, since if same else began)
+        self.holding = self.holding and same
         self.vetoed = self.vetoed and condition is not Condition.SETTLED
 
     def _why_not(self, condition: Condition) -> str | None:
@@ -184,9 +198,11 @@ class Trainer:
         if condition is Condition.MOVED:
             wanted = f"ordinary traffic has moved, for {looks} looks of {patience.moved} that it takes"
             return wanted if looks < patience.moved else None
-        if condition is Condition.APART and looks != patience.moved:
-            return f"a part of the traffic stands apart, for {looks} looks; a candidate is held at {patience.moved}"
-        if condition is Condition.GONE and 1 < looks < patience.gone:
+        if condition is Condition.APART and (looks < patience.moved or self.holding):
+            return (
+                f"a part of the traffic stands apart, for {looks} looks; a candidate is held from {patience.moved} on"
+            )
+        if condition is Condition.GONE and looks < patience.gone and self.holding:
             return f"all traffic was replaced, for {looks} looks of {patience.gone} that it takes"
         return None
 
@@ -225,6 +241,7 @@ class Trainer:
             seed=self._options.seed,
         )
         decision, reasons = self._decide(evidence.condition, judged)
+        self.holding = decision is Decision.HELD
         figures = {**figures, "gate": judged.figures}
         verdict = self._verdict(decision, reasons, figures)
         bundle = with_report(bundle, verdict=verdict.to_json())
