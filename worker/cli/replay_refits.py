@@ -72,7 +72,7 @@ class Refits:
                 old,
                 make_threshold=threshold_maker(self._settings.threshold),
                 records=self._settings.model_probation_records,
-                nominal=nominal_rate(self._settings),
+                nominal=nominal_rate(self._settings)(model.bundle),
                 thresholds=left,
             )
 
