@@ -24,7 +24,8 @@ from worker.records import Outgoing
 
 PARTITIONS = 4
 RECORDS_PER_BURST, BURST_S = 30, 0.1
-SESSION = {"session_timeout_ms": 6000, "heartbeat_interval_ms": 500}
+# A node that comes back can wait for members that died before it, as long as the poll interval (worker.broker.client).
+SESSION = {"session_timeout_ms": 6000, "heartbeat_interval_ms": 500, "max_poll_interval_ms": 40_000}
 # For some seconds a node that comes back acts on what it led before (worker.broker.floor). A transaction that it aborts
 # for its age then gets no markers (Apache Kafka 4.3.1: CompleteAbort in its log, none in the partitions), and what was
 # aborted is committed with the producer's next transaction. So ages are looked at nearly as late as by default (10 s),
@@ -49,7 +50,7 @@ class Crowd:
         folder.mkdir(parents=True)
         self.broker = ApacheBroker(home, folder / "broker", CAREFUL)
         self.connection = Connection(self.broker.bootstrap_servers, options=SESSION)
-        threshold = {f"WORKER_THRESHOLD__{key.upper()}": str(value) for key, value in THRESHOLD}
+        threshold = {f"WORKER_THRESHOLD__{key.upper()}": str(value) for key, value in THRESHOLD if value is not None}
         self.site = Site(
             folder,
             self.connection,

@@ -59,7 +59,8 @@ def test_a_budget_is_shared_by_the_partitions() -> None:
     ("environment", "seconds"),
     [
         ({}, 15.0),
-        ({"WORKER_HTTP__STALL_S": "600"}, 75.0),
+        ({"WORKER_HTTP__STALL_S": "600"}, 30.0),
+        ({"WORKER_HTTP__STALL_S": "600", "WORKER_KAFKA__DELIVERY_TIMEOUT_MS": "60000"}, 45.0),
         ({"WORKER_KAFKA__OPTIONS": '{"max_poll_interval_ms": 20000}'}, 5.0),
     ],
 )

@@ -4,6 +4,8 @@ Defaults of kafka-python that are changed, and why:
 - enable_auto_commit off: offsets are committed after the results are acknowledged, never by a timer.
 - auto_offset_reset "none": a missing offset and one out of range look the same to the client's own policies.
   The consumer decides about each (worker.broker.consumer).
+- max_poll_interval_ms 2 minutes: a rebalance waits that long for a member that the broker believes in and nobody sees
+  any more. Apache Kafka 4.3.1 has such after a crash (worker.broker.floor), for 5 minutes by the client's own default.
 - fetches of megabytes: with 1 MiB fetches and 500 records a poll, a record costs several times more CPU.
 """
 
@@ -25,6 +27,7 @@ CONSUMER_DEFAULTS: Final[Mapping[str, Any]] = {
     "auto_offset_reset": "none",
     "allow_auto_create_topics": False,
     "max_poll_records": 8192,
+    "max_poll_interval_ms": 120_000,
     "fetch_max_bytes": 32 << 20,
     "max_partition_fetch_bytes": 8 << 20,
     "metadata_max_age_ms": 30_000,  # a topic that is created after the worker started is read 30 s later, not 5 min

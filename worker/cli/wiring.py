@@ -4,7 +4,7 @@ import gc
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-from worker.broker.client import Connection
+from worker.broker.client import CONSUMER_DEFAULTS, Connection
 from worker.detect.budget import DAY_MS, HOUR_MS, AlertBudget
 from worker.detect.fixed import FixedThreshold
 from worker.detect.hygiene import HygieneOptions
@@ -29,7 +29,6 @@ POLICIES: Mapping[str, Callable[[FloatArray, float, int], ThresholdPolicy]] = {
 }
 
 GC_THRESHOLD = 100_000  # new objects between two collections
-MAX_POLL_INTERVAL_MS = 300_000  # the client's default
 
 
 def utc_now() -> str:
@@ -52,7 +51,14 @@ def tune_process(settings: Settings) -> None:
 
 def connection(settings: Settings, client_id: str = "anomaly-worker") -> Connection:
     """How to reach the broker."""
-    return Connection(settings.kafka.bootstrap_servers, client_id, settings.kafka.client_options())
+    options = {"max_poll_interval_ms": poll_interval_ms(settings), **settings.kafka.client_options()}
+    return Connection(settings.kafka.bootstrap_servers, client_id, options)
+
+
+def poll_interval_ms(settings: Settings) -> int:
+    """Time after which the group gives up a member that does not poll: longer than a delivery may take."""
+    least = max(CONSUMER_DEFAULTS["max_poll_interval_ms"], 3 * settings.kafka.delivery_timeout_ms)
+    return int(settings.kafka.options.get("max_poll_interval_ms", least))
 
 
 def fit_options(settings: ModelSettings, seed: int) -> FitOptions:
@@ -170,5 +176,4 @@ def model_store(settings: Settings) -> ModelStore:
 
 def longest_batch_s(settings: Settings) -> float:
     """A quarter of the time after which the group gives a silent member up, or liveness fails."""
-    poll_interval_ms = float(settings.kafka.options.get("max_poll_interval_ms", MAX_POLL_INTERVAL_MS))
-    return min(poll_interval_ms / 1000, settings.http.stall_s) / 4
+    return min(poll_interval_ms(settings) / 1000, settings.http.stall_s) / 4
