@@ -124,6 +124,22 @@ def test_a_member_whose_name_another_one_took_ends_and_only_then(
 
 
 @pytest.mark.kafka
+def test_a_new_process_takes_its_name_also_when_the_answer_to_its_first_attempt_was_lost(
+    connection: Connection, topic: str, group: str
+) -> None:
+    old = GroupConsumer(connection, [topic], group, instance_id="name")
+    settle(old)
+    new = GroupConsumer(connection, [topic], group, instance_id="name")
+    new._client._coordinator.reset_generation("the id that an attempt was given before another one")
+
+    poll_until(new, new.is_member)
+
+    assert new.assignment() == {Partition(topic, 0)}
+    for consumer in (old, new):
+        consumer.close(1)
+
+
+@pytest.mark.kafka
 def test_a_member_whose_heartbeats_ended_joins_again(connection: Connection, topic: str, group: str) -> None:
     consumer = GroupConsumer(connection, [topic], group, instance_id="name")
     settle(consumer)

@@ -56,6 +56,7 @@ class GroupConsumer:
         self._listener = Listener()
         self._closed = False
         self._displaced_since: float | None = None
+        self._was_member = False
         isolation = {"isolation_level": "read_committed"} if read_committed else {}
         self._client = build_consumer(
             connection,
@@ -126,13 +127,17 @@ class GroupConsumer:
         if silent or coordinator.state is MemberState.REBALANCING:
             coordinator.request_rejoin()
         elif coordinator.state is MemberState.STABLE:
-            self._displaced_since = None
+            self._displaced_since, self._was_member = None, True
 
     def _require_own_name(self) -> None:
         """Raises Fenced once the broker has said for long enough that another member has this one's instance id.
 
-        A broker that has just come back says so of the only one for a moment (see worker.broker.floor).
+        A broker that has just come back says so of the only one for a moment (see worker.broker.floor). One that never
+        was a member is the newest with this name: it takes it, whatever became of the answer to its first attempt.
         """
+        if not self._was_member:
+            self._client._coordinator.reset_generation()  # noqa: SLF001  # there is no public way
+            return
         self._displaced_since = self._displaced_since or time.monotonic()
         if time.monotonic() - self._displaced_since > _DISPLACED_S:
             raise Fenced("another process has joined the group with this WORKER_INSTANCE_ID: this one ends")
