@@ -18,8 +18,8 @@ from worker.pipeline import Model
 from worker.records import Message, Partition
 from worker.stream.events import ModelEvents
 from worker.stream.models import ModelWatcher
-from worker.stream.trials import TriedModels
-from worker.trial.probation import Verdict
+from worker.stream.trials import Thresholds, TriedModels
+from worker.trial.probation import Probation, Verdict
 from worker.trial.shadow import Difference, Tally
 
 OLD, GOOD = (traffic.bundle(seed) for seed in (0, 1))
@@ -79,13 +79,24 @@ class Site:
             self.watcher = ModelWatcher(
                 self.store, self.build, in_force=model.bundle.version, events=self.told, shadow=shadow
             )
+
+            def on_probation(new: Model, old: Model, thresholds: Thresholds) -> Probation | None:
+                if probation == 0:
+                    return None
+                return Probation(
+                    new,
+                    old,
+                    make_threshold=make_threshold(),
+                    records=probation,
+                    nominal=0.03,
+                    thresholds=thresholds,
+                )
+
             return TriedModels(
                 self.watcher,
                 model,
+                make_probation=on_probation,
                 make_threshold=make_threshold(),
-                probation_records=probation,
-                nominal=lambda _: 0.03,
-                keep_thresholds=True,
                 events=self.told,
                 wall_clock=lambda: NOW,
             )

@@ -6,7 +6,13 @@ from typing import Protocol
 import structlog
 
 from worker.cli.observe_models import ModelObserver
-from worker.cli.wiring import model_builder, model_store, nominal_rate, threshold_maker, utc_now
+from worker.cli.wiring import (
+    beside_threshold_maker,
+    make_probation,
+    model_builder,
+    model_store,
+    utc_now,
+)
 from worker.errors import BundleError, StoreError, StoreUnavailable
 from worker.features.schema import load_schema
 from worker.model.bundle import Bundle
@@ -16,7 +22,6 @@ from worker.pipeline import Model
 from worker.settings import Settings
 from worker.stream.models import LOOK_EVERY_S, ModelWatcher, is_recent
 from worker.stream.trials import TriedModels
-from worker.trial.sample import SAMPLE_EVERY
 
 
 class StopSignal(Protocol):
@@ -108,11 +113,8 @@ class ModelSource:
         models = TriedModels(
             self._watcher,
             model,
-            # an alert budget is divided among all records, and models beside see a sample of them
-            make_threshold=threshold_maker(settings.threshold, settings.alerts, partitions * SAMPLE_EVERY),
-            probation_records=settings.model_probation_records,
-            nominal=nominal_rate(settings),
-            keep_thresholds=settings.alerts.per_day is None and settings.alerts.per_hour is None,
+            make_threshold=beside_threshold_maker(settings, partitions),
+            make_probation=lambda new, old, thresholds: make_probation(settings, new, old, thresholds, partitions),
             events=self._observer,
             wall_clock=utc_now,
             before=self._before,

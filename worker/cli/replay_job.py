@@ -137,7 +137,8 @@ class Job:
         sweep = Sweep(self._sweeps, bundle) if self._sweeps else None
         comparison = self._comparison(folder, labelled=labelled)
         pipeline = make_pipeline(settings, build(bundle), self._args.partitions)
-        refits = Refits(settings, pipeline, build, self._args.refit_every) if self._args.refit_every else None
+        every, partitions = self._args.refit_every, self._args.partitions
+        refits = Refits(settings, pipeline, build, every, partitions) if every else None
         observers: list[Observer] = [entry for entry in (sweep, comparison, refits) if entry is not None]
         with tracked(batches, source.meter) as watched:
             cut = refits.batches(watched) if refits is not None else watched

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.cli.wiring import make_trainer, nominal_rate, threshold_maker, utc_now
+from worker.cli.wiring import make_probation, make_trainer, utc_now
 from worker.model.bundle import Bundle
 from worker.pipeline import Model, Pipeline
 from worker.records import Outcome
@@ -26,8 +26,11 @@ class Refits:
     An observer of the replay; its batches must end where looks are due: see `batches`.
     """
 
-    def __init__(self, settings: Settings, pipeline: Pipeline, build: Callable[[Bundle], Model], every: int) -> None:
+    def __init__(
+        self, settings: Settings, pipeline: Pipeline, build: Callable[[Bundle], Model], every: int, partitions: int = 1
+    ) -> None:
         self._settings = settings
+        self._partitions = partitions
         self._pipeline = pipeline
         self._every = every
         self._records = 0
@@ -63,18 +66,12 @@ class Refits:
             self._promote(look.candidate)
 
     def _promote(self, model: Model) -> None:
-        old = self._pipeline.model
+        old, trial = self._pipeline.model, self._probation
         left = self._pipeline.swap(model)
         self._trainer.use(model)
-        if self._settings.model_probation_records:
-            self._probation = Probation(
-                model,
-                old,
-                make_threshold=threshold_maker(self._settings.threshold),
-                records=self._settings.model_probation_records,
-                nominal=nominal_rate(self._settings)(model.bundle),
-                thresholds=left,
-            )
+        if trial is not None:  # old has not proved itself yet
+            old, left = trial.old, trial.thresholds or {}
+        self._probation = make_probation(self._settings, model, old, left, self._partitions)
 
     def _end(self, trial: Probation, ended: Ended) -> None:
         self._probation = None

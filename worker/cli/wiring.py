@@ -18,10 +18,12 @@ from worker.model.presets import preset_options
 from worker.model.rule import ThresholdRule
 from worker.model.store import ModelStore
 from worker.pipeline import MakeThreshold, Model, Pipeline
-from worker.records import FloatArray
+from worker.records import FloatArray, Partition
 from worker.settings import AlertSettings, ModelSettings, Settings, ThresholdSettings
 from worker.trainer.reservoir import Reservoir
 from worker.trainer.trainer import Patience, Trainer
+from worker.trial.probation import Probation
+from worker.trial.sample import SAMPLE_EVERY
 
 POLICIES: Mapping[str, Callable[[FloatArray, float, int], ThresholdPolicy]] = {
     "ordinary": OrdinaryQuantile,
@@ -122,6 +124,31 @@ def nominal_rate(settings: Settings) -> Callable[[Bundle], float]:
 def _is_rule_set(settings: ThresholdSettings) -> bool:
     """Whether somebody asked for a threshold beside an alert budget."""
     return bool({"quantile", "rule"} & settings.model_fields_set)
+
+
+def beside_threshold_maker(settings: Settings, partitions: int = 1) -> MakeThreshold:
+    """Thresholds of a model beside, which sees a sample: its part of an alert budget is as much smaller."""
+    return threshold_maker(settings.threshold, settings.alerts, partitions * SAMPLE_EVERY)
+
+
+def make_probation(
+    settings: Settings, new: Model, old: Model, thresholds: Mapping[Partition, PartitionThreshold], partitions: int = 1
+) -> Probation | None:
+    """The probation of a model that has taken over; None where it is off. thresholds: those of the old one.
+
+    They go on with the sample, except where an alert budget counts the alerts of all records in a time.
+    """
+    if settings.model_probation_records == 0:
+        return None
+    budget = settings.alerts.per_day is not None or settings.alerts.per_hour is not None
+    return Probation(
+        new,
+        old,
+        make_threshold=beside_threshold_maker(settings, partitions),
+        records=settings.model_probation_records,
+        nominal=nominal_rate(settings)(new.bundle),
+        thresholds=None if budget else thresholds,
+    )
 
 
 def model_builder(settings: Settings, *, latent: bool = False) -> Callable[[Bundle], Model]:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from worker.detect.threshold import PartitionThreshold
-from worker.model.bundle import Bundle
 from worker.model.pointer import Mark, Status
 from worker.pipeline import MakeThreshold, Model
 from worker.records import Outcome, Partition
@@ -23,6 +22,8 @@ from worker.trial.probation import Probation, Verdict
 from worker.trial.shadow import Shadow
 
 Thresholds = Mapping[Partition, PartitionThreshold]
+MakeProbation = Callable[[Model, Model, Thresholds], Probation | None]
+"""Of a new model against an old one with its thresholds."""
 
 
 class Change(NamedTuple):
@@ -52,10 +53,8 @@ class Models:
 class TriedModels(Models):
     """The store's current version, as far as it proves itself.
 
-    make_threshold: for models beside, which see a sample. probation_records: scored records of a probation, 0 = none.
-    nominal: share of ordinary records that a model alerts on, 0 where nothing says so. keep_thresholds: thresholds can
-    move to a model beside and back; not where they count alerts of all records in a time. before: what the model in
-    force has to prove itself against, right from the start.
+    make_probation: None where there is none. make_threshold: for the shadow, which sees a sample. before: what the
+    model in force has to prove itself against, right from the start.
     """
 
     def __init__(
@@ -63,20 +62,16 @@ class TriedModels(Models):
         watcher: ModelWatcher,
         in_force: Model,
         *,
+        make_probation: MakeProbation,
         make_threshold: MakeThreshold,
-        probation_records: int,
-        nominal: Callable[[Bundle], float],
-        keep_thresholds: bool,
         events: ModelEvents,
         wall_clock: Callable[[], str],
         before: Model | None = None,
     ) -> None:
         self._watcher = watcher
         self._in_force = in_force
+        self._make_probation = make_probation
         self._make_threshold = make_threshold
-        self._records = probation_records
-        self._nominal = nominal
-        self._keep_thresholds = keep_thresholds
         self._events = events
         self._wall_clock = wall_clock
         self._taken: Ready | None = None
@@ -99,7 +94,7 @@ class TriedModels(Models):
         trial = self._probation
         if trial is not None and ready.model.bundle.version == trial.old.bundle.version:
             self._taken = Ready(trial.old, on_probation=False)  # somebody else went back
-            return Change(trial.old, self._own(trial.thresholds))
+            return Change(trial.old, trial.thresholds)
         self._taken = ready
         return Change(ready.model)
 
@@ -111,26 +106,15 @@ class TriedModels(Models):
             return
         self._in_force = taken.model
         if taken.on_probation and trial is not None:
-            self._begin(trial.old, trial.thresholds)  # old has not proved itself yet
+            self._begin(trial.old, trial.thresholds or {})  # old has not proved itself yet
         elif taken.on_probation:
             self._begin(old, thresholds)
         self._stand_beside()
 
     def _begin(self, before: Model, thresholds: Thresholds) -> None:
-        if self._records == 0:
-            return
-        self._probation = Probation(
-            self._in_force,
-            before,
-            make_threshold=self._make_threshold,
-            records=self._records,
-            nominal=self._nominal(self._in_force.bundle),
-            thresholds=self._own(thresholds),
-        )
-        self._events.probation_began(self._in_force.bundle.version, before.bundle.version)
-
-    def _own(self, thresholds: Thresholds) -> Thresholds | None:
-        return thresholds if self._keep_thresholds else None
+        self._probation = self._make_probation(self._in_force, before, thresholds)
+        if self._probation is not None:
+            self._events.probation_began(self._in_force.bundle.version, before.bundle.version)
 
     def observe(self, outcome: Outcome) -> None:
         """See Models."""
@@ -153,7 +137,7 @@ class TriedModels(Models):
         self._events.probation_ended(verdict)
         if verdict.passed:
             return
-        self._way_back = Change(trial.old, self._own(trial.thresholds))
+        self._way_back = Change(trial.old, trial.thresholds)
         mark = Mark(Status.ROLLED_BACK, self._wall_clock(), "worker", verdict.why, dict(verdict.figures))
         self._watcher.reject(verdict.version, mark, in_force=verdict.before)
 

@@ -88,7 +88,8 @@ class Probation:
     """One new model, from its swap on.
 
     records: scored records after which it is over; at least LOOKS. nominal: share of ordinary records that the
-    threshold settings alert on, 0 where they do not say. thresholds: those of the old model at the swap.
+    threshold settings alert on, 0 where they do not say. thresholds: those of the old model at the swap; None where
+    they can't move to a model that sees a sample: they start from its calibration.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Probation:
     ) -> None:
         self.new, self.old = new, old
         self._companion = Companion(new, old, make_threshold=make_threshold, thresholds=thresholds)
+        self._handed_over = thresholds is not None
         self._nominal = nominal
         self._step = max(1, records // LOOKS)
         self._end = self._step * LOOKS
@@ -111,9 +113,9 @@ class Probation:
         self._faults = 0
 
     @property
-    def thresholds(self) -> Mapping[Partition, PartitionThreshold]:
-        """Those of the old model, as they would go on."""
-        return self._companion.thresholds
+    def thresholds(self) -> Mapping[Partition, PartitionThreshold] | None:
+        """Those of the old model, as they go on; None where none were handed over."""
+        return self._companion.thresholds if self._handed_over else None
 
     def observe(self, outcome: Outcome) -> Verdict | None:
         """Take a batch that the new model has scored; a verdict once there is one, and nothing after it."""
