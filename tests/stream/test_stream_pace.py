@@ -7,7 +7,7 @@ import pytest
 
 from tests import traffic
 from tests.stream.stage import GROUP, Guarantee, Stage, Worker, assert_as_undisturbed
-from worker.errors import DeliveryError
+from worker.errors import BrokerUnavailable, DeliveryError
 from worker.records import Outcome, Outgoing, Partition, RawMessage
 from worker.stream.pace import Pace
 
@@ -93,6 +93,20 @@ def test_a_batch_that_the_broker_can_not_take_in_time_goes_out_in_smaller_ones(g
     assert "not acknowledged in 5 attempts" in worker.seen.lost[0]
     assert sum(stage.broker.offsets(GROUP).values()) == 2000
     assert_as_undisturbed(stage)
+
+
+def test_what_was_committed_without_an_answer_is_not_read_again_when_its_batch_is_divided() -> None:
+    stage = Stage(guarantee="exactly_once").feed(traffic.messages(500))
+    worker = stage.worker(stateful=False)
+    worker.loop._backoff_ms = lambda: 0  # type: ignore[method-assign]
+    worker.loop.step()
+    stage.broker.fail("transact", BrokerUnavailable("no answer"), after=True)
+    stage.broker.fail("committed", BrokerUnavailable("no answer"), times=4)
+
+    worker.drain()
+
+    assert "not acknowledged in 5 attempts" in worker.seen.lost[0]
+    assert len(stage.published("scores")) == len(stage.scored()) == 500
 
 
 def test_a_single_record_is_never_given_up() -> None:

@@ -191,9 +191,7 @@ class Loop:
         started = self._monotonic()
         try:
             if work.attempts >= ATTEMPTS and work.records > 1:
-                self._delivery.open()  # the broker is there, and what the last attempt left open has ended
-                self._pace.halve()
-                self._give_up(work, f"not acknowledged in {work.attempts} attempts, it goes on in smaller ones")
+                self._divide(work)
                 return
             self._delivery.publish(
                 [outgoing for _, outgoing in work.pending.outgoing],
@@ -219,6 +217,15 @@ class Loop:
             self._keep_pace(work, started)
             process_s = work.process_s + self._monotonic() - delivered
             self._events.batch(work.outcome, process_s=process_s, deliver_s=delivered - started)
+
+    def _divide(self, work: "_Open") -> None:
+        """Read a batch that could not be delivered again, in smaller ones. Raises TransientError."""
+        self._delivery.open()  # the broker is there, and what the last attempt left open has ended
+        committed = self._consumer.committed(work.starts)  # perhaps all of it, and only the answer was lost
+        starts = {partition: max(start, committed[partition] or 0) for partition, start in work.starts.items()}
+        self._pace.halve()
+        why = f"not acknowledged in {work.attempts} attempts, what is left goes on in smaller ones"
+        self._give_up(replace(work, starts=starts), why)
 
     def _keep_pace(self, work: "_Open", started: float) -> None:
         seconds = work.process_s + self._monotonic() - started
