@@ -189,6 +189,21 @@ def test_a_broken_model_is_found(place: Path, capsys: pytest.CaptureFixture[str]
     assert verdicts(capsys)["model store"][1] == "FAILED"
 
 
+def test_a_shadow_that_is_not_in_the_store_is_found(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = a_model(place)
+    second = a_model(place, seed=1)
+    monkeypatch.setenv("WORKER_MODEL_SHADOW", first)
+    sound = verdicts(capsys)["model store"]
+    monkeypatch.setenv("WORKER_MODEL_SHADOW", "abcabcabcabc")
+    missing = verdicts(capsys)["model store"]
+
+    assert sound[1:] == ("ok", f"models: version {second} and the shadow {first} are sound and fit the schema")
+    assert missing[1] == "FAILED"
+    assert "no model version 'abcabcabcabc'" in missing[2]
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can write anywhere")
 def test_a_store_that_can_not_be_written_is_found(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a_model(place)

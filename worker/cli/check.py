@@ -116,6 +116,10 @@ class Checks:
             return f"{root}: version {version} is sound; the schema to compare it with is not"
         bundle.require_schema(self.known_schema)
         self.bundle = bundle
+        shadow = self.settings.model_shadow
+        if shadow is not None and shadow != version:
+            store.load(shadow).require_schema(self.known_schema)
+            return f"{root}: version {version} and the shadow {shadow} are sound and fit the schema"
         return f"{root}: version {version} is sound and fits the schema"
 
     def scoring(self) -> str:
