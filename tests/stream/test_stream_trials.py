@@ -32,6 +32,7 @@ class Told(ModelEvents):
     def __init__(self) -> None:
         self.verdicts: list[Verdict] = []
         self.probations: list[tuple[str, str]] = []
+        self.dropped: list[str] = []
         self.shadowed_records = 0
         self.differences: list[Difference] = []
 
@@ -40,6 +41,9 @@ class Told(ModelEvents):
 
     def probation_ended(self, verdict: Verdict) -> None:
         self.verdicts.append(verdict)
+
+    def probation_dropped(self, version: str) -> None:
+        self.dropped.append(version)
 
     def shadowed(self, tally: Tally) -> None:
         self.shadowed_records += tally.sampled
@@ -243,6 +247,7 @@ def test_a_rollback_by_somebody_else_is_followed_without_a_probation_and_without
     assert worker.pipeline.model is held
     assert site.told.probations == [(GOOD.version, OLD.version)]
     assert site.told.verdicts == []
+    assert site.told.dropped == [GOOD.version]
 
 
 def test_without_a_probation_a_bad_version_stays(site: Site) -> None:

@@ -48,6 +48,11 @@ class ModelObserver(ModelEvents):
         else:
             self._log.error("model rolled back: worse than the one before it", why=verdict.why, **facts)
 
+    def probation_dropped(self, version: str) -> None:
+        """See ModelEvents."""
+        self._metrics.model_on_probation.set(0)
+        self._log.info("probation over: another version was made current", model=version)
+
     def shadow_began(self, candidate: str, beside: str | None) -> None:
         """See ModelEvents."""
         if beside is None:

@@ -61,6 +61,9 @@ class ModelEvents:
     def probation_ended(self, verdict: Verdict) -> None:
         """It stays, or the one before it takes over again."""
 
+    def probation_dropped(self, version: str) -> None:
+        """Another version has taken over that has nothing to prove."""
+
     def shadow_began(self, candidate: str, beside: str | None) -> None:
         """A candidate is compared with the version in force; with none (None) once it is that version itself."""
 

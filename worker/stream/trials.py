@@ -109,6 +109,8 @@ class TriedModels(Models):
             self._begin(trial.old, trial.thresholds or {})  # old has not proved itself yet
         elif taken.on_probation:
             self._begin(old, thresholds)
+        elif trial is not None:
+            self._events.probation_dropped(trial.new.bundle.version)
         self._stand_beside()
 
     def _begin(self, before: Model, thresholds: Thresholds) -> None:
