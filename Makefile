@@ -1,7 +1,7 @@
 # Every target does its own set-up: `make demo` or `make test` can be the first command on a fresh machine.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-kafka chaos check fmt replay bench up down
+.PHONY: help setup demo test test-kafka chaos check fmt replay bench bench-presets up down
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -72,6 +72,9 @@ $(SAMPLE): $(READY)
 
 bench: $(READY)  ## measure the record path
 	@for part in features scorer thresholds replay record_path; do echo "== $$part"; $(BIN)/python -m benchmarks.$$part || exit 1; done
+
+bench-presets: $(READY)  ## every preset on real network connections, five seeds (WORKER_TEST_DATA=…)
+	@$(BIN)/python -m benchmarks.presets $(if $(SEEDS),--seeds $(SEEDS))
 
 up:  ## Kafka, worker and trainer in containers
 	docker compose --file deploy/compose.yaml up --build --detach
