@@ -135,6 +135,14 @@ class WorkerProcess:
         """Whether the log has this text."""
         return text in self.log.read_text(errors="replace")
 
+    def count(self, text: str) -> int:
+        """How often the log has this text."""
+        return self.log.read_text(errors="replace").count(text)
+
+    def wait_for_count(self, text: str, times: int, timeout_s: float = START_S) -> None:
+        """Until the log has this text so many times."""
+        eventually(lambda: self.count(text) >= times, timeout_s, f"{times} times {text!r} in {self.log.read_text()}")
+
     def wait_for(self, text: str, timeout_s: float = START_S) -> None:
         """Until the log has this text; fails at once when the process ends without it."""
         eventually(
