@@ -78,6 +78,15 @@ def test_csv_and_parquet_give_the_same_scores() -> None:
     assert scores[0] == scores[1] == scores[2]
 
 
+def test_a_sweep_over_the_number_of_a_rule_takes_that_rule() -> None:
+    assert main(["replay", "march.jsonl", "--sweep", "threshold.contamination=0.05,0.2"]) == 0
+    few, many = (entry["alerts"] for entry in metrics()["sweep"])
+    assert main(["replay", "march.jsonl", "--sweep", "threshold.fixed=0,1e9"]) == 0
+
+    assert 0 < few < many
+    assert [entry["alerts"] for entry in metrics()["sweep"]] == [2000, 0]
+
+
 def test_a_label_never_reaches_a_model_fitted_here(capsys: pytest.CaptureFixture[str]) -> None:
     Path("labelled.toml").write_text(traffic.SCHEMA_TEXT + '[fields.fraud]\nkind = "numeric"\n')
     arguments = ["replay", "march.jsonl", "--label", "fraud", "--fit-first", "500"]

@@ -133,6 +133,43 @@ def test_a_value_out_of_range_is_refused_with_its_name_value_and_range(name: str
     assert refusal(**{name: value}) == message
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("PRESET", "autoencoder", "allowed is denoising, pyod, pyramid, digits"),
+        ("HIDDEN", "64,0", "allowed is 1 to 32 numbers separated by commas, each 1 to 65536"),
+        ("HIDDEN", "[]", "allowed is 1 to 32 numbers"),
+        ("CODE", "0", "allowed is 1 to 65536"),
+        ("DROPOUT", "1", "allowed is up to 63 numbers separated by commas, each from 0 and below 1"),
+        ("BATCH_NORM", "perhaps", "allowed is true or false"),
+        ("OUTPUT", "tanh", "allowed is linear or sigmoid"),
+        ("HOLDOUT", "0.6", "allowed is 0 to 0.5"),
+        ("LEARNING_RATE", "0", "allowed is above 0 to 1"),
+        ("FIELD_WEIGHTS", '{"amount": -1}', "allowed is JSON object of numbers from 0 to 1000000"),
+        ("FIELD_WEIGHTS", "amount=2", "is not valid JSON"),
+        ("FIELD_WEIGHTS", "[1]", "must be a JSON object"),
+    ],
+)
+def test_a_value_of_a_model_that_can_not_be_is_refused_with_its_range(name: str, value: str, reason: str) -> None:
+    message = refusal(**{f"WORKER_MODEL__{name}": value})
+
+    assert message.startswith(f"WORKER_MODEL__{name} = ")
+    assert reason in message
+
+
+def test_one_number_is_a_list_of_one() -> None:
+    model = load(WORKER_MODEL__HIDDEN="30", WORKER_MODEL__DROPOUT="0.5").model
+
+    assert (model.hidden, model.dropout) == ((30,), (0.5,))
+
+
+def test_a_fixed_threshold_has_to_be_given() -> None:
+    assert refusal(WORKER_THRESHOLD__RULE="fixed") == (
+        "WORKER_THRESHOLD__RULE = 'fixed': needs WORKER_THRESHOLD__FIXED, allowed is 0 to 1e+30"
+    )
+    assert load(WORKER_THRESHOLD__RULE="fixed", WORKER_THRESHOLD__FIXED="0").threshold.fixed == 0
+
+
 def test_each_problem_has_its_own_line() -> None:
     lines = refusal(WORKER_SEED="x", WORKER_BATCH__SIZE="0").splitlines()
 

@@ -1,0 +1,214 @@
+"""How a fit goes: what is refused, what is done instead and said, and what each building block does."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests import traffic
+from worker.errors import DataError, SettingsError
+from worker.features.schema import parse_schema
+from worker.model import fit
+from worker.model.autoencoder import Autoencoder, Layout
+from worker.model.bundle import Bundle
+from worker.model.corrupt import Rows, corrupt
+from worker.model.learn import fit_bundle
+from worker.model.loss import training_loss
+from worker.model.options import REDUCTIONS
+from worker.model.presets import PRESETS, preset_options
+from worker.pipeline import Model, Pipeline
+
+PIXEL = parse_schema('[fields.p]\nkind = "numeric"\nrange = [0, 16]\n[fields.q]\nkind = "numeric"')
+
+
+def quick(name: str, **values: Any) -> dict[str, Any]:
+    """Few passes, and a code that fits a narrow input."""
+    length: dict[str, Any] = {"steps": 40} if name == "denoising" else {"epochs": 2}
+    return {**length, **({"code": 2} if "code" in PRESETS[name].values else {}), **values}
+
+
+def fitted(rows: list[dict[str, Any]], name: str = "digits", **values: Any) -> Bundle:
+    return fit_bundle(PIXEL, rows, preset_options(name, **quick(name, **values)), created_at=traffic.CREATED)
+
+
+def pixels(count: int = 100, outside: int = 0) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(0)
+    rows = [{"p": float(rng.uniform(0, 16)), "q": float(rng.normal())} for _ in range(count)]
+    return [{**row, "p": 40.0} for row in rows[:outside]] + rows[outside:]
+
+
+# --- bad input
+
+
+def test_values_outside_a_known_range_are_an_error_that_names_field_share_and_range() -> None:
+    with pytest.raises(DataError, match=r"field 'p': 10% of the records lie outside its range \[0, 16\].*at most 5%"):
+        fitted(pixels(outside=10))
+
+
+def test_a_few_values_outside_a_known_range_are_set_to_its_ends_and_that_is_said() -> None:
+    bundle = fitted(pixels(outside=3))
+
+    assert bundle.report["notes"][0] == "field 'p': 3.00% of the records lie outside its range; fitted at its ends"
+    assert np.isfinite(bundle.training).all()
+    assert sorted(bundle.training.tolist(), reverse=True)[:3] == pytest.approx(
+        [float(bundle.training[-1])] * 3, rel=0.2
+    )
+
+
+def test_outputs_without_a_bound_take_values_outside_a_range_as_they_are() -> None:
+    assert fitted(pixels(outside=10), "pyod", hidden=(8, 2)).report["notes"] == []
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name != "denoising"])
+def test_fewer_rows_than_a_batch_are_one_batch_and_that_is_said(name: str) -> None:
+    bundle = fitted(pixels(40), name, batch=1000)
+    rows = bundle.report["rows"]
+
+    assert (
+        f"WORKER_MODEL__BATCH = 1000: there are {rows} rows to fit, so a batch is all of them" in bundle.report["notes"]
+    )
+    assert bundle.report["steps"] == 2
+
+
+def test_a_batch_of_one_row_is_left_out_where_its_variance_is_needed() -> None:
+    assert fitted(pixels(33), "pyod", batch=16, drop_last=False).report["steps"] == 4
+    assert fitted(pixels(33), "digits", batch=16).report["steps"] == 6
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_constant_column_is_no_obstacle_and_another_value_in_it_stands_out(name: str) -> None:
+    rows = [{**row, "q": 7.0} for row in pixels()]
+    bundle = fitted(rows, name)
+    scorer = Pipeline(Model(bundle), make_threshold=traffic.plain_threshold())
+
+    def score(row: dict[str, Any]) -> float:
+        import orjson
+
+        from worker.records import Message
+
+        return float(scorer.process([Message("in", 0, 0, 0, None, orjson.dumps(row))]).scores.score[0])
+
+    assert np.isfinite(bundle.training).all()
+    assert score({"p": 8.0, "q": 70.0}) > 2 * score({"p": 8.0, "q": 7.0})
+
+
+def test_a_loss_that_is_not_finite_is_an_error_that_names_the_setting_to_lower() -> None:
+    with pytest.raises(DataError, match=r"not finite.*WORKER_MODEL__LEARNING_RATE \(1.0; allowed is above 0 to 1\)"):
+        fitted(pixels(), "pyramid", optimizer="sgd", learning_rate=1.0, epochs=60, batch=10)
+
+
+def test_a_code_that_could_copy_its_input_is_said() -> None:
+    assert "is not narrower than the 4 input columns" in fitted(pixels(), "pyod", hidden=(8, 6)).report["notes"][0]
+    assert fitted(pixels(), "pyod", hidden=(8, 2)).report["notes"] == []
+
+
+def test_weights_of_a_field_that_is_not_there_are_refused_with_the_known_ones() -> None:
+    with pytest.raises(SettingsError, match=r"WORKER_MODEL__FIELD_WEIGHTS names 'r': allowed are .*p, q"):
+        fitted(pixels(), field_weights=(("r", 2.0),))
+
+
+def test_the_heavier_field_explains_more() -> None:
+    rows = pixels()
+    rows[0] = {"p": 0.0, "q": -3.0}
+    light, heavy = (fitted(rows, "digits", field_weights=(("q", weight),)) for weight in (0.01, 100.0))
+
+    def named_first(bundle: Bundle) -> str:
+        model = Model(bundle)
+        blank = np.array([[16.0, 30.0]], np.float32)
+        return model.explainer.explain(blank, np.array([[1]], np.int32), [{"p": 256.0, "q": 60.0}])[0][0].field
+
+    assert (named_first(light), named_first(heavy)) == ("p", "q")
+
+
+# --- building blocks
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("kind", ["squared", "absolute", "cross-entropy"])
+@pytest.mark.parametrize("widths", [(), (4, 3)])
+def test_a_loss_is_what_its_name_and_its_reduction_say(reduction: str, kind: str, widths: tuple[int, ...]) -> None:
+    layout = Layout(3, widths)
+    options = preset_options("digits", code=2, hidden=(3,), loss=kind, reduction=reduction)
+    torch.manual_seed(0)
+    network = Autoencoder(layout, options.architecture(layout.columns)).eval()
+    codes = torch.stack([torch.randint(width, (7,)) for width in widths], 1) if widths else torch.zeros(7, 0).long()
+    rows = Rows(torch.rand(7, 3), codes)
+    x = torch.cat([rows.numeric, *(torch.eye(width)[codes[:, j]] for j, width in enumerate(widths))], 1)
+    with torch.no_grad():
+        answer = torch.cat(network.outputs(network.encode(rows.numeric, rows.codes)), 1)
+        errors = {
+            "squared": (answer - x) ** 2,
+            "absolute": (answer - x).abs(),
+            "cross-entropy": -(x * answer.log() + (1 - x) * (1 - answer).log()),
+        }[kind]
+        expected = {"mean": errors.mean(), "fields": errors.sum(1).mean(), "sum": errors.sum()}[reduction]
+
+        assert training_loss(network, rows, options).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "inside"),
+    [
+        ("gaussian", lambda change, _: 0.3 < change.std() < 0.8),
+        ("uniform", lambda change, _: 0 < change.abs().max() <= 1),
+        ("mask", lambda _, noisy: 0.2 < (noisy == 0).float().mean() < 0.3),
+    ],
+)
+def test_numbers_are_corrupted_by_the_kind_and_level_that_is_set(
+    kind: str, inside: Callable[[torch.Tensor, torch.Tensor], bool]
+) -> None:
+    options = preset_options("denoising", noise_kind=kind, noise=0.5 if kind == "mask" else 1.0, swap=0.0)
+    rows = Rows(torch.randn(4000, 5) + 9, torch.zeros(4000, 1).long())
+
+    noisy, codes = corrupt(rows, rows, options, torch.Generator().manual_seed(0))
+
+    assert inside(noisy - rows.numeric, noisy)
+    assert (codes == rows.codes).all()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_same_seed_gives_the_same_version_and_another_one_another(name: str) -> None:
+    first, again, other = (fitted(pixels(), name, seed=seed) for seed in (1, 1, 2))
+
+    assert first.version == again.version != other.version
+
+
+def test_epochs_go_through_every_row_and_steps_bound_them() -> None:
+    options = preset_options("digits", epochs=3, batch=10)
+    batches = list(fit._batches(25, options, torch.Generator().manual_seed(0)))
+
+    assert [len(batch.chosen) for batch in batches] == [10, 10, 5] * 3
+    assert [batch.measure for batch in batches] == [False, False, True] * 3
+    for epoch in range(3):
+        rows = torch.cat([batch.chosen for batch in batches[3 * epoch : 3 * epoch + 3]])
+        assert sorted(rows.tolist()) == list(range(25))
+    bounded = list(fit._batches(25, preset_options("digits", epochs=3, batch=10, steps=4), torch.Generator()))
+    assert (len(bounded), bounded[-1].measure) == (4, True)
+    dropped = list(fit._batches(25, preset_options("digits", epochs=2, batch=10, drop_last=True), torch.Generator()))
+    assert [len(batch.chosen) for batch in dropped] == [10] * 4
+
+
+def test_patience_keeps_the_best_weights_and_ends_early_without_it_the_last_stay() -> None:
+    patient = fitted(pixels(), "halfway", epochs=200, learning_rate=0.3, patience=5).report
+    stubborn = fitted(pixels(), "halfway", epochs=40, learning_rate=0.3).report
+
+    assert patient["held_out_loss"] == min(loss for _, loss in patient["losses"])
+    assert len(patient["losses"]) < 200
+    assert stubborn["held_out_loss"] == stubborn["losses"][-1][1]
+    assert len(stubborn["losses"]) == 40
+
+
+def test_a_fit_can_be_compiled_and_where_that_fails_the_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("no compiler found")
+
+    plain = fitted(pixels(), "digits")
+    monkeypatch.setattr(torch, "compile", lambda function: function)
+    assert fitted(pixels(), "digits", compile=True).version == plain.version
+    monkeypatch.setattr(torch, "compile", lambda _: broken)
+    with pytest.raises(
+        SettingsError, match=r"WORKER_MODEL__COMPILE = True.*no compiler found.*allowed is true or false"
+    ):
+        fitted(pixels(), "digits", compile=True)
