@@ -370,5 +370,31 @@ def test_what_scoring_costs_at_this_vocabulary_and_where_thresholds_come_from_ar
     assert threshold in found["threshold"][2]
 
 
+@pytest.mark.parametrize(
+    ("environment", "verdict", "says"),
+    [
+        ({}, "ok", "preset denoising, robust scaling.*7-128-64-128-7"),
+        ({"PRESET": "digits", "CODE": "2"}, "ok", "preset digits, minmax scaling.*7-32-2-32-7"),
+        ({"PRESET": "digits"}, "FAILED", "WORKER_MODEL__CODE = 8: allowed is 1 to 6"),
+        ({"PRESET": "digits", "PREPROCESSING": "robust"}, "FAILED", "WORKER_MODEL__PREPROCESSING = 'robust'"),
+    ],
+)
+def test_the_recipe_of_the_next_fit_is_checked_against_the_model_in_force(
+    place: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    environment: dict[str, str],
+    verdict: str,
+    says: str,
+) -> None:
+    a_model(place)
+    for name, value in environment.items():
+        monkeypatch.setenv(f"WORKER_MODEL__{name}", value)
+
+    _, found, text = verdicts(capsys)["recipe"]
+    assert found == verdict
+    assert re.search(says, text)
+
+
 def test_without_a_model_nothing_is_said_about_scoring(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert verdicts(capsys)["scoring"][1] == verdicts(capsys)["threshold"][1] == "skipped"

@@ -5,6 +5,8 @@ import pytest
 from tests import traffic
 from tests.stream.stage import Guarantee, Killed, Stage, Worker, assert_as_undisturbed
 from worker.broker.memory import Action
+from worker.detect.fixed import FixedThreshold
+from worker.detect.threshold import PartitionThreshold
 from worker.errors import BrokerUnavailable, CommitRefused, DeliveryError
 from worker.records import Partition
 
@@ -198,3 +200,22 @@ def test_a_position_beyond_the_saved_offset_leaves_no_record_out() -> None:
     second.drain()
 
     assert_as_undisturbed(stage)
+
+
+def test_a_fixed_threshold_goes_on_after_a_restart_and_starts_anew_where_it_was_changed() -> None:
+    stage = Stage().feed(traffic.messages(300))
+
+    def worker(theta: float, steps: int) -> Worker:
+        found = stage.worker()
+        found.pipeline._make_threshold = lambda bundle: PartitionThreshold(FixedThreshold(theta, bundle.training), 64)
+        for _ in range(steps):
+            found.loop.step()
+        found.die()
+        return found
+
+    worker(0.5, 3)
+    again, changed = worker(0.5, 3), worker(0.6, 3)
+
+    assert (len(again.seen.restored), again.seen.rebuilt) == (1, {})
+    assert "saved state is of the threshold 0.5" in next(iter(changed.seen.rebuilt.values()))
+    assert {threshold for scored in stage.scored().values() for _, threshold, _ in scored} <= {0.5, 0.6}

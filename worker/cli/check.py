@@ -35,7 +35,17 @@ def run(_: argparse.Namespace) -> int:
     except SettingsError as error:
         for line in str(error).splitlines():
             _say("FAILED", "settings", line)
-        for name in ("device", "schema", "model store", "scoring", "threshold", "suppression", "broker", "topics"):
+        for name in (
+            "device",
+            "schema",
+            "model store",
+            "recipe",
+            "scoring",
+            "threshold",
+            "suppression",
+            "broker",
+            "topics",
+        ):
             _say("skipped", name, "the settings come first")
         return 1
     _say("ok", "settings", "all values are valid")
@@ -44,6 +54,7 @@ def run(_: argparse.Namespace) -> int:
         ("device", checks.device),
         ("schema", checks.schema),
         ("model store", checks.model_store),
+        ("recipe", checks.recipe),
         ("scoring", checks.scoring),
         ("threshold", checks.threshold),
         ("suppression", checks.suppression),
@@ -121,6 +132,12 @@ class Checks:
             store.load(shadow).require_schema(self.known_schema)
             return f"{root}: version {version} and the shadow {shadow} are sound and fit the schema"
         return f"{root}: version {version} is sound and fits the schema"
+
+    def recipe(self) -> str:
+        """What the next fit will be."""
+        from worker.cli.check_scoring import recipe
+
+        return recipe(self.bundle, self.settings)
 
     def scoring(self) -> str:
         """What a score is, and what it costs here."""

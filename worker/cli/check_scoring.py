@@ -1,4 +1,4 @@
-"""What scoring costs with the model in force, and where its thresholds come from: two lines of `worker check`."""
+"""Lines of `worker check` about models: the recipe for the next one, what the one in force costs, its thresholds."""
 
 import time
 from dataclasses import replace
@@ -7,10 +7,26 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from worker.model.bundle import Bundle
     from worker.model.scorer import Scorer
-    from worker.settings import ThresholdSettings
+    from worker.settings import Settings, ThresholdSettings
 
 ROWS = 4096
 ROUNDS = 3
+
+
+def recipe(bundle: "Bundle | None", settings: "Settings") -> str:
+    """What the next fit will be, with its layers where a model tells the input width.
+
+    SettingsError where values do not go together, or do not fit that width.
+    """
+    from worker.cli.wiring import fit_options
+
+    options = fit_options(settings.model, settings.seed)
+    name = f"preset {options.preset}, {options.preprocessing} scaling, {options.loss} loss, {options.score} score"
+    if bundle is None:
+        return name
+    columns = bundle.network.layout.columns
+    layers = options.architecture(columns).written(columns)
+    return f"{name}; layers for the {columns} columns of the model in force: {layers}"
 
 
 def scoring(bundle: "Bundle", device: str) -> str:

@@ -126,7 +126,7 @@ class CudaEngine:
     """The network on a GPU: one copy in from pinned memory, a replayed CUDA graph, one copy out."""
 
     def __init__(self, network: Autoencoder, device: torch.device, score: Score, weights: FloatArray | None) -> None:
-        network = network.to(device)
+        network = copy.deepcopy(network).to(device)  # explanations go on with the one on the CPU
         quick = score.without_onehot(network)
         self.rows = CUDA_TILE_ROWS if quick else dense_rows(CUDA_TILE_ROWS, network.layout.columns)
         self._numeric_columns = network.layout.numeric
