@@ -82,6 +82,7 @@ def test_every_preset_names_its_source_and_is_whole() -> None:
         ("denoising", {"code": 3}, "WORKER_MODEL__CODE = 3: not with WORKER_MODEL__LAYERS = 'listed'"),
         ("vae", {"hidden": ()}, "WORKER_MODEL__VARIATIONAL = True: needs at least one hidden layer"),
         ("denoising", {"hidden": ()}, "WORKER_MODEL__HIDDEN"),
+        ("denoising", {"hidden": (65_536, 65_536)}, "4,300 million weights, allowed are 500 million.*max_values"),
     ],
 )
 def test_sizes_that_can_not_be_are_refused_by_their_setting(name: str, values: dict[str, object], message: str) -> None:

@@ -22,6 +22,7 @@ from worker.model.learn import fit_bundle
 from worker.model.presets import preset_options
 from worker.model.store import ModelStore
 from worker.records import FloatArray, Message
+from worker.replay.pictures import Pictures
 
 PIXELS = [f"p{place}" for place in range(64)]
 SCHEMA = (
@@ -121,6 +122,17 @@ def test_the_ranked_list_shows_each_item_beside_its_reconstruction(folder: Path,
         for x_at, y_at, share in re.findall(r'<rect x="(\d)" y="(\d)"[^>]*fill-opacity="([^"]+)"', drawn):
             found[int(y_at) * 8 + int(x_at)] = float(share)
         np.testing.assert_allclose(found, np.where(ink > 0.02, ink, 0), atol=0.07)  # shown in whole units of a pixel
+
+
+def test_a_record_with_a_redacted_pixel_has_no_picture(bundle: Bundle) -> None:
+    image = parse_schema(SCHEMA).image
+    assert image is not None
+    pictures = Pictures(bundle, image)
+    rows, _ = items()
+
+    assert pictures.pair(rows[0]).count("<svg") == 2
+    assert pictures.pair({**rows[0], "p5": "[redacted]"}) == ""
+    assert pictures.pair({**rows[0], "p5": None}).count("<svg") == 2
 
 
 def test_latent_codes_are_those_of_plain_numpy(folder: Path, bundle: Bundle) -> None:

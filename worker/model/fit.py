@@ -19,7 +19,9 @@ __all__ = ["MINIMUM_ROWS", "Fit", "FitOptions", "FitReport", "Progress", "fit_ne
 
 MINIMUM_ROWS = 32
 EVALUATE_EVERY_STEPS = 100
-MEASURED_ROWS = 4096
+MEASURED_CELLS = 1 << 22
+"""Most cells of one-hot output that are in memory while a loss is measured."""
+
 
 Progress = Callable[[int, int, float], None]
 """Called with (step, steps, held-out loss) each time that the loss was measured."""
@@ -255,9 +257,9 @@ def _measured(network: Autoencoder, held: Rows, noisy: tuple[Tensor, Tensor] | N
     """Mean squared error per row."""
     if network.linear:
         return network.errors(held.numeric, held.codes, noisy).mean().item()
-    total = 0.0
-    for start in range(0, len(held), MEASURED_ROWS):  # every one-hot column is computed: a few rows at a time
-        part = slice(start, start + MEASURED_ROWS)
+    total, size = 0.0, max(1, MEASURED_CELLS // network.layout.columns)
+    for start in range(0, len(held), size):  # every one-hot column is computed: a few rows at a time
+        part = slice(start, start + size)
         seen = None if noisy is None else (noisy[0][part], noisy[1][part])
         total += network.errors(held.numeric[part], held.codes[part], seen).sum().item()
     return total / len(held)

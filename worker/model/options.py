@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from worker.errors import SettingsError
 from worker.model.autoencoder import Architecture
 from worker.model.rule import ThresholdRule
-from worker.model.sizes import hidden_layers
+from worker.model.sizes import hidden_layers, require_small
 
 NOISE_KINDS = ("gaussian", "uniform", "mask")
 OPTIMIZERS = ("adamw", "adam", "sgd")
@@ -94,6 +94,7 @@ class FitOptions:
         hidden, code_at = hidden_layers(
             self.layers, columns, self.hidden, self.code, keep_innermost=self.keep_innermost
         )
+        require_small(columns, hidden)
         return Architecture(
             hidden=hidden,
             activation=self.activation,

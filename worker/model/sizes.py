@@ -14,6 +14,8 @@ import numpy as np
 from worker.errors import SettingsError
 
 RULES = ("listed", "mirrored", "pyramid", "halfway")
+MOST_WEIGHTS = 500_000_000
+"""Of a network: 2 GB, four times that while it is fitted."""
 
 
 def hidden_layers(
@@ -63,3 +65,15 @@ def _encoder(
             f"{columns} input columns, so no layer would be left; allowed is True"
         )
     return (*powers, code) if keep_innermost else powers
+
+
+def require_small(columns: int, hidden: Sequence[int]) -> None:
+    """SettingsError where a network of these sizes would not fit into memory: some layers grow with the input."""
+    sizes = (columns, *hidden, columns)
+    weights = sum(wide * narrow for wide, narrow in pairwise(sizes))
+    if weights > MOST_WEIGHTS:
+        raise SettingsError(
+            f"WORKER_MODEL__HIDDEN, WORKER_MODEL__LAYERS: {'-'.join(map(str, sizes))} has {weights / 1e6:,.0f} million "
+            f"weights, allowed are {MOST_WEIGHTS / 1e6:,.0f} million: fewer units, or a smaller vocabulary "
+            "(max_values in the schema)"
+        )
