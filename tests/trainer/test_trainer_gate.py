@@ -1,15 +1,19 @@
 """A challenger that is worse in anything that can be measured without labels does not pass."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks.refit_streams import Traffic, planted
 from tests.trainer.common import broken_scale_bundle, bundle, noise_bundle
-from worker.model.bundle import Bundle
+from worker.detect.ordinary import calibrated_floor
+from worker.model.bundle import Bundle, with_report
+from worker.model.rule import ThresholdRule
+from worker.model.store import ModelStore
 from worker.pipeline import Model
-from worker.trainer.challenger import Window, calibration_of, look_at, scores_of, tail_back
+from worker.trainer.challenger import Window, calibration_of, in_units_of, look_at, scores_of, tail_back
 from worker.trainer.gate import Judged, judge, roc_auc
 from worker.trainer.need import weigh
 
@@ -106,6 +110,26 @@ def test_the_tail_that_the_champion_flagged_comes_back_into_the_calibration() ->
     assert 0 < len(tail) <= round(ordinary * 0.01 / 0.99)
     flagged = np.sort(scores_of(challenger, seen.pick(held & seen.flagged & ~seen.apart)))
     assert tail.tolist() == flagged[: len(tail)].tolist()
+
+
+def test_a_challenger_scores_in_the_unit_of_the_champion(tmp_path: Path) -> None:
+    champion, other = bundle(7, few=True), bundle(7)
+
+    challenger = with_report(in_units_of(champion, other, QUANTILE), verdict={})
+
+    line = calibrated_floor(champion.calibration, QUANTILE)
+    assert calibrated_floor(challenger.calibration, QUANTILE) == pytest.approx(line, rel=1e-4)
+    factor = line / calibrated_floor(other.calibration, QUANTILE)
+    assert scores_of(Model(challenger), ROWS) == pytest.approx(scores_of(Model(other), ROWS) * factor, rel=1e-5)
+    store = ModelStore(tmp_path)
+    store.save(challenger)
+    assert store.load(challenger.version).score == challenger.score  # its golden rows still hold
+
+
+def test_the_unit_of_a_model_with_a_fixed_threshold_stays() -> None:
+    fixed = replace(bundle(7), rule=ThresholdRule("fixed", 0.5))
+
+    assert in_units_of(bundle(7, few=True), fixed, QUANTILE) is fixed
 
 
 def test_roc_auc_is_the_chance_that_an_odd_score_is_higher() -> None:

@@ -18,6 +18,7 @@ from worker.model.golden import golden_of
 from worker.model.reconstruct import Reconstructor
 from worker.model.rehearsal import KEEP_ROWS, drawn, reduced
 from worker.model.score import Score
+from worker.model.scorer import round_significant
 from worker.records import FloatArray, Message
 
 OUTSIDE_SHARE = 0.05
@@ -79,6 +80,21 @@ def fit_bundle(
         training=training,
         golden=golden_of(scorer, held_numeric, held_codes),
         rehearsal=[reduced(schema, vectors.rows[index]) for index in chosen],
+    )
+
+
+def rescaled(bundle: Bundle, factor: float) -> Bundle:
+    """The same model with every score multiplied by `factor`, above 0; to be given a version by `with_report`."""
+    score = bundle.score.times(factor)
+    golden = bundle.golden
+    if golden is not None:
+        golden = replace(golden, scores=round_significant(golden.scores * factor))
+    return replace(
+        bundle,
+        score=score,
+        calibration=round_significant(bundle.calibration * factor),
+        training=round_significant(bundle.training * factor),
+        golden=golden,
     )
 
 

@@ -9,11 +9,11 @@
     kl         divergence of a variational code from the standard normal
 
 With `low` and `high`, the scores of the training records, smallest and largest, become 0 and 1: what is beyond 1 stays,
-what is below 0 is 0.
+what is below 0 is 0. A refit brings its scores to the unit of the version before it in the same way.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,12 @@ class Score:
     def without_onehot(self, network: Autoencoder) -> bool:
         """Whether the score of this network needs no one-hot column, so that the vocabulary's width costs nothing."""
         return self.kind == "kl" or (self.kind in SQUARED and network.linear and not self.weights)
+
+    def times(self, factor: float) -> "Score":
+        """The same error with scores `factor` times as high, above 0."""
+        low, high = (0.0, 1.0) if self.low is None or self.high is None else (self.low, self.high)
+        span = high - low if high > low else 1.0
+        return replace(self, low=low, high=low + span / factor)
 
     def finish(self, raw: FloatArray, fields: int) -> FloatArray:
         """Scores (B,) from what `raw_scores` found, (B,)."""

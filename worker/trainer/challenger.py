@@ -4,6 +4,8 @@ What must not be learned is left out: records beyond the valley, and records abo
 ordinary records, too, so leaving all of them out would cut the tail off a little more with every refit. So of the
 flagged records those that the challenger itself finds least odd come back into its calibration, as many as the quantile
 flags of ordinary traffic.
+
+The challenger's scores come in the champion's unit, so that numbers in alerts do not jump with a swap.
 """
 
 from collections.abc import Sequence
@@ -12,11 +14,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.detect.ordinary import calibrated_floor
 from worker.features.decode import Decoded, Row
 from worker.features.vectorize import Vectors
 from worker.model.bundle import Bundle
 from worker.model.fit import FitOptions, Progress
-from worker.model.learn import fit_bundle
+from worker.model.learn import fit_bundle, rescaled
 from worker.pipeline import Model
 from worker.records import BoolArray, FloatArray, Message
 from worker.trainer.need import Evidence
@@ -95,8 +98,19 @@ def fit_challenger(
     rehearsed = spread(champion.rehearsal, most)
     rows = [*rehearsed, *recent]
     bundle = fit_bundle(champion.schema, rows, options, created_at=created_at, progress=progress)
-    scores = calibration_of(Model(bundle), window, quantile)
-    return replace(bundle, calibration=np.sort(scores))
+    bundle = replace(bundle, calibration=np.sort(calibration_of(Model(bundle), window, quantile)))
+    return in_units_of(champion, bundle, quantile)
+
+
+def in_units_of(champion: Bundle, challenger: Bundle, quantile: float) -> Bundle:
+    """The challenger with scores multiplied so that its calibrated quantile is the champion's.
+
+    A score then means the same before and after a swap. Not where the model's own threshold is a number.
+    """
+    before, after = (calibrated_floor(side.calibration, quantile) for side in (champion, challenger))
+    if challenger.rule.name != "rolling" or before <= 0 or after <= 0:
+        return challenger
+    return rescaled(challenger, before / after)
 
 
 def calibration_of(challenger: Model, window: Window, quantile: float) -> FloatArray:
