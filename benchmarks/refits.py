@@ -60,7 +60,8 @@ def run(
 ) -> Course:
     """The stream through the pipeline; a look every so many records where there is a trainer."""
     pipeline = Pipeline(
-        model, make_threshold=lambda scores: PartitionThreshold(OrdinaryQuantile(scores, QUANTILE, 20_000))
+        model,
+        make_threshold=lambda bundle: PartitionThreshold(OrdinaryQuantile(bundle.calibration, QUANTILE, 20_000)),
     )
     watching = trainer(model) if trainer is not None else None
     messages = list(stream.messages())
