@@ -22,7 +22,7 @@ from worker.model.fit import FitOptions, Progress
 from worker.model.learn import fit_bundle, rescaled
 from worker.pipeline import Model
 from worker.records import BoolArray, FloatArray, Message
-from worker.trainer.need import Evidence
+from worker.trainer.need import Evidence, weigh
 
 FIT, CALIBRATE = 0.7, 0.85
 """Folds: below FIT a record is fitted on, below CALIBRATE it calibrates, above it the gate judges by it."""
@@ -91,15 +91,23 @@ def fit_challenger(
 ) -> Bundle:
     """Fit on the window's ordinary rows and the champion's rehearsal, calibrate on rows that were not fitted on.
 
-    DataError where too few rows are left.
+    Two fits: where traffic has moved, the champion is a poor judge of what is ordinary in it, so the first fit picks
+    the rows of the second. DataError where too few rows are left.
     """
+    first = _fit(champion, window, options, quantile, created_at, progress)
+    judge = Model(first)
+    chosen = look_at(judge, window.rows, window.fold, weigh(scores_of(judge, window.rows), first.calibration, quantile))
+    second = _fit(champion, chosen, options, quantile, created_at, progress)
+    return in_units_of(champion, second, quantile)
+
+
+def _fit(
+    champion: Bundle, window: Window, options: FitOptions, quantile: float, created_at: str, progress: Progress | None
+) -> Bundle:
     recent = window.pick(window.ordinary & (window.fold < FIT))
-    most = round(len(recent) * REHEARSED / (1 - REHEARSED))
-    rehearsed = spread(champion.rehearsal, most)
-    rows = [*rehearsed, *recent]
-    bundle = fit_bundle(champion.schema, rows, options, created_at=created_at, progress=progress)
-    bundle = replace(bundle, calibration=np.sort(calibration_of(Model(bundle), window, quantile)))
-    return in_units_of(champion, bundle, quantile)
+    rehearsed = spread(champion.rehearsal, round(len(recent) * REHEARSED / (1 - REHEARSED)))
+    bundle = fit_bundle(champion.schema, [*rehearsed, *recent], options, created_at=created_at, progress=progress)
+    return replace(bundle, calibration=np.sort(calibration_of(Model(bundle), window, quantile)))
 
 
 def in_units_of(champion: Bundle, challenger: Bundle, quantile: float) -> Bundle:
