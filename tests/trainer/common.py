@@ -19,7 +19,7 @@ from worker.trainer.sidecar import scored
 from worker.trainer.trainer import Patience, Trainer
 
 CREATED = "2026-01-01T00:00:00.000Z"
-OPTIONS = FitOptions(hidden=(48, 24, 48), steps=600)
+OPTIONS = FitOptions(hidden=(48, 24, 48), steps=350)
 FEW = [1.0, 1.0, 1.0, 1.0, 0.06, 0.06, 0.06, 0.06]
 
 

@@ -56,18 +56,10 @@ def test_every_damage_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "state.npz"
     save(path, watching_some(1_000), Memory(OFFSETS))
     content = path.read_bytes()
-    noticed = 0
     for place in range(0, len(content), len(content) // 60):
         path.write_bytes(content[:place] + bytes([content[place] ^ 0x10]) + content[place + 1 :])
-        after = trainer(bundle(few=True), moved=3, size=2_000)
-        try:
-            memory = restore(path, after)
-        except ValueError:
-            noticed += 1
-        else:  # a flipped bit in the archive's own bookkeeping, which nothing reads
-            assert memory == Memory(OFFSETS)
-            assert len(after.window) == 1_700
-    assert noticed > 50
+        with pytest.raises(ValueError, match="damaged"):
+            restore(path, trainer(bundle(few=True)))
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"nothing of the kind", b"\x93NUMPY\x01\x00"])
