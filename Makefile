@@ -70,8 +70,8 @@ replay: $(READY) $(if $(FILE),,$(SAMPLE))  ## try settings on recorded traffic (
 $(SAMPLE): $(READY)
 	@$(BIN)/python -m worker.demo.sample $@
 
-bench: $(READY)  ## measure the record path
-	@for part in features scorer thresholds replay record_path; do echo "== $$part"; $(BIN)/python -m benchmarks.$$part || exit 1; done
+bench: $(READY)  ## measure the record path, the thresholds, the trainer and swaps
+	@for part in features scorer thresholds replay record_path refits swaps; do echo "== $$part"; $(BIN)/python -m benchmarks.$$part || exit 1; done
 
 bench-presets: $(READY)  ## every preset on real network connections, five seeds (WORKER_TEST_DATA=…)
 	@$(BIN)/python -m benchmarks.presets $(if $(SEEDS),--seeds $(SEEDS))

@@ -53,7 +53,7 @@ def run_timed(file: str) -> int:
             last = now, version
             super().batch(outcome, process_s=process_s, deliver_s=deliver_s)
 
-    worker_process.Observer = Timed  # the one place that sees every batch
+    worker_process.Observer = Timed  # type: ignore[attr-defined]  # the one place that sees every batch
     stop = Stop()
     stop.install()
     code = worker_process.WorkerProcess(load_settings(), stop).run()
