@@ -20,7 +20,7 @@ from worker.pipeline import Model
 from worker.settings import Settings
 from worker.trainer.sidecar import Plan, Sidecar
 
-POLL_S = 5.0
+POLL_S = 2.0
 RETRY_S = 5.0
 CLOSE_S = 5.0
 STEP_WINDOWS = 4

@@ -10,6 +10,7 @@ The challenger's scores come in the champion's unit, so that numbers in alerts d
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from worker.pipeline import Model
 from worker.records import BoolArray, FloatArray, Message
 from worker.trainer.need import Evidence, weigh
 
+T = TypeVar("T")
 FIT, CALIBRATE = 0.7, 0.85
 """Folds: below FIT a record is fitted on, below CALIBRATE it calibrates, above it the gate judges by it."""
 
@@ -134,7 +136,7 @@ def tail_back(challenger: Model, window: Window, held: BoolArray, quantile: floa
     return flagged[: round(ordinary * (1 - quantile) / quantile)]
 
 
-def spread(rows: Sequence[Row], count: int) -> list[Row]:
-    """At most `count` rows, evenly from all of them."""
+def spread(rows: Sequence[T], count: int) -> list[T]:
+    """At most `count` of them, evenly from all."""
     places: NDArray[np.int64] = np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(np.int64)
     return [rows[place] for place in places.tolist()]

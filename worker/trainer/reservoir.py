@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.records import FloatArray, RawMessage
+from worker.trial.sample import hashes, mixed_up
 
+_PER_PARTITION = np.uint64(0x632BE59BD9B4E019)  # odd, so that no two partitions share their numbers
 _SLACK = 2  # it grows to this many times its size before it is cut back
 
 
@@ -112,13 +114,7 @@ class Reservoir:
 
 
 def uniform_of(messages: Sequence[RawMessage], seed: int) -> FloatArray:
-    """A number in (0, 1) for each record, float64 (B,), from its partition and offset (splitmix64)."""
-    offset = np.fromiter((message.offset for message in messages), np.uint64, len(messages))
+    """A number in (0, 1) for each record, float64 (B,), from its partition and offset."""
     partition = np.fromiter((message.partition for message in messages), np.uint64, len(messages))
-    with np.errstate(over="ignore"):
-        mixed = offset + partition * np.uint64(0x632BE59BD9B4E019) + np.uint64(seed) * np.uint64(0xD1B54A32D192ED03)
-        mixed = (mixed + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        mixed ^= mixed >> np.uint64(31)
+    mixed = mixed_up(hashes(messages) + partition * _PER_PARTITION + np.uint64(seed))
     return ((mixed >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53

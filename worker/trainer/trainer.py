@@ -170,10 +170,11 @@ class Trainer:
         evidence = weigh(stretch.scores(), self.champion.bundle.calibration, self._quantile)
         self._follow(evidence.condition, began=self.window.seen - stretch.seen)
         self.stretch.clear()
-        window = look_at(self.champion, *self._rows(evidence.condition), evidence)
+        why = None if asked else self._why_not(evidence.condition)
+        rows = self._rows(evidence.condition, most=DRIFT_ROWS if why else self.window.size)
+        window = look_at(self.champion, *rows, evidence)
         figures = {"need": evidence.figures(), "drift": self._drift(window)}
-        why = self._why_not(evidence.condition)
-        if why and not asked:
+        if why is not None:
             return self._without(Decision.NOT_NEEDED, why, figures)
         try:
             bundle = self._fit(window, evidence, created_at, progress)
@@ -206,12 +207,11 @@ class Trainer:
             return f"all traffic was replaced, for {looks} looks of {patience.gone} that it takes"
         return None
 
-    def _rows(self, condition: Condition) -> tuple[list[dict[str, Any]], FloatArray]:
-        """Rows of the window and their folds; where all traffic was replaced, those since then."""
+    def _rows(self, condition: Condition, *, most: int) -> tuple[list[dict[str, Any]], FloatArray]:
+        """At most so many rows of the window and their folds; where all traffic was replaced, those since then."""
         sample = self.window.sample()
-        if condition is Condition.GONE:
-            sample = sample.take(np.flatnonzero(sample.number >= self.streak[2]))
-        return _decoded(sample)
+        since = self.streak[2] if condition is Condition.GONE else 0
+        return _decoded(sample.take(np.array(spread(np.flatnonzero(sample.number >= since).tolist(), most), np.int64)))
 
     def _fit(self, window: Window, evidence: Evidence, created_at: str, progress: Progress | None) -> Bundle:
         learn_apart = evidence.condition is Condition.APART

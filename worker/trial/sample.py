@@ -22,12 +22,13 @@ _START = np.uint64(0x9E3779B97F4A7C15)
 
 
 def hashes(messages: Sequence[RawMessage]) -> NDArray[np.uint64]:
-    """A well-mixed number for each offset, uint64 (B,) (the finaliser of splitmix64, Steele et al. 2014).
+    """A well-mixed number for each offset, uint64 (B,). Offsets themselves would do for no producer with a rhythm."""
+    return mixed_up(np.fromiter((message.offset for message in messages), np.uint64, len(messages)))
 
-    Offsets themselves would do for no producer that writes in a rhythm.
-    """
-    mixed = np.fromiter((message.offset for message in messages), np.uint64, len(messages))
-    mixed = mixed * _START + _START  # wraps around, as it should
+
+def mixed_up(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Numbers (B,) to well-mixed ones, uint64 (B,) (the finaliser of splitmix64, Steele et al. 2014)."""
+    mixed = numbers * _START + _START  # wraps around, as it should
     for shift, multiplier in zip((30, 27), _MULTIPLIERS, strict=True):
         mixed = (mixed ^ (mixed >> np.uint64(shift))) * multiplier
     return mixed ^ (mixed >> np.uint64(31))
