@@ -107,7 +107,18 @@ def test_everything_in_order_exits_0(
     found = verdicts(capsys)
 
     assert {(code, verdict) for code, verdict, _ in found.values()} == {(0, "ok")}
-    names = ["settings", "device", "schema", "model store", "scoring", "threshold", "suppression", "broker", "topics"]
+    names = [
+        "settings",
+        "device",
+        "schema",
+        "model store",
+        "recipe",
+        "scoring",
+        "threshold",
+        "suppression",
+        "broker",
+        "topics",
+    ]
     assert list(found) == names
     assert found["model store"][2] == f"models: version {version} is sound and fits the schema"
     assert f"{topic} (3 partitions)" in found["topics"][2]
