@@ -7,6 +7,7 @@ import pytest
 
 from tests import traffic
 from tests.stream.stage import GROUP, Guarantee, Killed, Stage, assert_as_undisturbed, make_model, undisturbed
+from worker.broker.base import Polled
 from worker.broker.memory import Action
 from worker.errors import BreakerTripped, BrokerUnavailable, DeliveryError, Fenced, SettingsError, TransientError
 from worker.pipeline import Model
@@ -228,3 +229,35 @@ def test_a_stop_gives_up_what_can_not_be_delivered_in_time() -> None:
 
     assert "0 s" in worker.seen.lost[0]
     assert stage.broker.offsets(GROUP) == {}
+
+
+class Clock:
+    """Monotonic seconds, moved by hand."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(("busy_s", "waits_ms"), [(0.0, 50), (0.02, 30), (0.2, None)])
+def test_the_time_that_a_batch_takes_counts_as_waiting_time_of_the_next(busy_s: float, waits_ms: int | None) -> None:
+    stage, clock = Stage().feed(traffic.messages(300)), Clock()
+    worker = stage.worker(batch_size=200, monotonic=clock)
+    worker.loop._max_wait_s = 0.05
+    worker.loop.step()
+    clock.now += busy_s
+    asked: list[int] = []
+    poll = worker.consumer.poll
+
+    def note(timeout_ms: int, max_records: int) -> Polled:
+        asked.append(timeout_ms)
+        clock.now += timeout_ms / 1000 if len(asked) > 1 else 0.0
+        return poll(0, max_records)
+
+    worker.consumer.poll = note  # type: ignore[method-assign]
+
+    worker.loop.step()
+
+    assert asked[1:2] == ([] if waits_ms is None else [waits_ms])
+    assert stage.broker.offsets(GROUP) == {IN_0: 300}

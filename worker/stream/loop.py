@@ -27,6 +27,7 @@ from worker.stream.states import States
 from worker.stream.trials import Models
 
 IDLE_POLL_MS = 200
+AT_ONCE_S = 0.01
 FIRST_BACKOFF_MS = 100
 LONGEST_BACKOFF_MS = 5_000
 ATTEMPTS = 5  # to deliver a batch; then it is read again in smaller ones
@@ -74,6 +75,7 @@ class Loop:
         self._open: _Open | None = None  # processed, not delivered
         self._fresh: set[Partition] = set()  # assigned, threshold not restored
         self._attempt = 0
+        self._collected = monotonic()  # the last time
 
     def run(self, should_stop: Callable[[], bool], *, drain_s: float = 20.0) -> None:
         """Step until told to stop, then deliver what is open for at most `drain_s` seconds.
@@ -107,7 +109,8 @@ class Loop:
             self._events.swapped(old.bundle.version, change.model.bundle.version)
 
     def _collect(self) -> None:
-        deadline: float | None = None if not self._batch else self._monotonic()
+        started = self._monotonic()
+        deadline = started if self._batch else None
         while (room := self._pace.size - _count(self._batch)) > 0:
             wait_s = IDLE_POLL_MS / 1000 if deadline is None else deadline - self._monotonic()
             if wait_s <= 0 and deadline is not None:
@@ -115,7 +118,10 @@ class Loop:
             if not self._poll(int(wait_s * 1000), room) and deadline is None:
                 break
             if deadline is None and self._batch:
-                deadline = self._monotonic() + self._max_wait_s
+                now = self._monotonic()
+                # What is there at once has waited while the last batch was worked off.
+                deadline = self._max_wait_s + (self._collected if now - started < AT_ONCE_S else now)
+        self._collected = self._monotonic()
 
     def _poll(self, timeout_ms: int, room: int) -> bool:
         """Whether records came. Applies what the poll changed before it takes them."""
