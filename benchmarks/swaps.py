@@ -30,9 +30,9 @@ from worker.records import Outcome, Outgoing
 WARM_UP_S = 5.0
 VERSIONS = 3
 FIT_RECORDS = 8_000
-Timing = tuple[float, float, float, float, bool]
-"""End (seconds since the epoch), then seconds: process, deliver, processor time of the loop since the batch before; and
-whether it is the first one of its model version."""
+Timing = tuple[float, float, float, float, bool, int]
+"""End (seconds since the epoch), then seconds: process, deliver, processor time of the loop since the batch before;
+whether it is the first one of its model version; and its records."""
 
 
 def run_timed(file: str) -> int:
@@ -49,7 +49,8 @@ def run_timed(file: str) -> int:
         def batch(self, outcome: Outcome, *, process_s: float, deliver_s: float) -> None:
             nonlocal last
             now, version = time.thread_time(), outcome.scores.model_version
-            timings.append((time.time(), process_s, deliver_s, now - last[0], version != last[1]))
+            records = len(outcome.scores.messages)
+            timings.append((time.time(), process_s, deliver_s, now - last[0], version != last[1], records))
             last = now, version
             super().batch(outcome, process_s=process_s, deliver_s=deliver_s)
 
@@ -116,7 +117,16 @@ def swap(store: ModelStore, worker: WorkerProcess, versions: list[str], swaps: i
 
 def report(name: str, timings: list[Timing], medians: list[float] | None = None) -> list[float]:
     """Slowest batch in medians (by default its own), whole and processor time; returns the medians."""
-    columns = {"whole batch": [t[1] + t[2] for t in timings], "processor time": [t[3] for t in timings]}
+    usual_records = statistics.median(t[5] for t in timings)
+    # After a pause of the broker or of its neighbours a batch is larger; that is not the swap's doing.
+    sizes = [max(1.0, t[5] / usual_records) for t in timings]
+    columns = {
+        "whole batch": [t[1] + t[2] for t in timings],
+        "the same, for as many records as usual": [
+            (t[1] + t[2]) / size for t, size in zip(timings, sizes, strict=True)
+        ],
+        "processor time, for as many records as usual": [t[3] / size for t, size in zip(timings, sizes, strict=True)],
+    }
     medians = medians or [statistics.median(seconds) for seconds in columns.values()]
     for (stage, seconds), usual in zip(columns.items(), medians, strict=True):
         ordered = sorted(seconds)
