@@ -1,7 +1,6 @@
 """Wires one replay: schema, model, pipeline, what-if questions, results."""
 
 import argparse
-import gc
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -189,16 +188,6 @@ class Job:
             warn(f"time runs backwards: {metrics['backward_times']} records are older than one before them")
         if source.labels is not None and metrics["labelled"] < metrics["scored"]:
             warn(f"{metrics['scored'] - metrics['labelled']} records have no {source.labels.field!r}: not evaluated")
-
-
-def calm_garbage_collector() -> None:
-    """Leave what was loaded so far out of every collection, and collect less often: a tenth of the time of a replay.
-
-    A batch makes tens of thousands of small objects that live as long as the batch, and none in cycles.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 20)
 
 
 def require_unseen(bundle: Bundle, hidden: Iterable[str]) -> None:

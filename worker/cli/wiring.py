@@ -47,6 +47,16 @@ def tune_process(settings: Settings) -> None:
     import torch
 
     torch.set_num_threads(settings.cpu_threads)
+    calm_garbage_collector()
+
+
+def calm_garbage_collector() -> None:
+    """Leave what was loaded so far out of every collection, and collect less often.
+
+    A batch makes tens of thousands of small objects that live as long as the batch, and none in cycles. A full
+    collection over all that a process has imported takes 0.15 s, in the middle of a batch.
+    """
+    gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, 20, 20)
 

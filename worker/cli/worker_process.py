@@ -17,7 +17,7 @@ from worker.broker.producer import AcknowledgedProducer, TransactionalKafkaProdu
 from worker.broker.ranges import TopicReader
 from worker.cli.model_source import ModelSource, StopSignal
 from worker.cli.observe import Observer
-from worker.cli.wiring import connection, longest_batch_s, make_pipeline, tune_process, utc_now
+from worker.cli.wiring import calm_garbage_collector, connection, longest_batch_s, make_pipeline, tune_process, utc_now
 from worker.errors import TransientError
 from worker.ops.health import Health, Watchdog
 from worker.ops.logs import configure_logs
@@ -103,6 +103,7 @@ class WorkerProcess:
             max_wait_ms=settings.batch.max_wait_ms,
             longest_s=longest_batch_s(settings),
         )
+        calm_garbage_collector()  # the model and the clients are here to stay, too
         self._health.ready()
         self._log.info(
             "started", topic=settings.kafka.input_topic, model=model.bundle.version, delivery=settings.delivery
