@@ -1,5 +1,7 @@
 """What metrics and health say of the loop's events."""
 
+import gc
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -8,7 +10,7 @@ import pytest
 from tests import traffic
 from worker.broker.memory import MemoryBroker
 from worker.broker.memory_clients import MemoryConsumer
-from worker.cli.observe import Observer
+from worker.cli.observe import GARBAGE_OBJECTS, Observer
 from worker.ops.health import Health
 from worker.ops.metrics import Metrics
 from worker.pipeline import Model, Pipeline
@@ -58,3 +60,30 @@ def test_it_is_ready_only_while_it_is_a_member_of_its_group(consumer: MemoryCons
         found.append(list(health.reasons()))
 
     assert found == [["group"], [], ["group"], []]
+
+
+class Knot:
+    """Garbage that only the collector can free."""
+
+    def __init__(self) -> None:
+        self.own = [self]
+
+
+def test_garbage_is_collected_between_two_batches_where_there_is_enough_of_it(consumer: MemoryConsumer) -> None:
+    pipeline = Pipeline(Model(traffic.bundle()), make_threshold=traffic.plain_threshold())
+    observer = Observer(consumer, pipeline, Metrics(), Health())
+    threshold = gc.get_threshold()
+    gc.set_threshold(10 * GARBAGE_OBJECTS)
+    try:
+        gc.collect()
+        knot = weakref.ref(Knot())
+
+        observer.tidy()
+        assert knot() is not None
+
+        knots = [Knot() for _ in range(GARBAGE_OBJECTS)]
+        observer.tidy()
+    finally:
+        gc.set_threshold(*threshold)
+    assert knot() is None
+    assert len(knots) == GARBAGE_OBJECTS
