@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 from benchmarks.refit_streams import Traffic, planted
-from tests.trainer.common import CREATED, bundle, observe, trainer
+from tests.trainer.common import CREATED, OPTIONS, bundle, observe, trainer
+from worker.cli.wiring import make_trainer
 from worker.features.inject import Row
+from worker.pipeline import Model
+from worker.settings import Settings, TrainSettings
 from worker.trainer.need import Condition
 from worker.trainer.trainer import Look, Trainer
 
@@ -181,3 +184,14 @@ def test_another_champion_starts_with_a_clean_slate(condition: Condition) -> Non
     assert len(watching.stretch) == 0
     assert len(watching.window) == 1_000
     assert np.isfinite(watching.window.keys()).all()
+
+
+def test_a_candidate_keeps_no_records_where_none_are_wanted() -> None:
+    settings = Settings(train=TrainSettings(rehearsal_records=0, moved_looks=1, min_records=500))
+    watching = make_trainer(settings, Model(bundle(few=True)), Model)
+    watching._options = OPTIONS
+
+    (found,) = looks(watching, [ordinary(Traffic(0))])
+
+    assert found.candidate is not None
+    assert found.candidate.bundle.rehearsal == ()

@@ -202,6 +202,7 @@ def make_trainer(settings: Settings, champion: Model, build: Callable[[Bundle], 
         options=fit_options(settings.model, settings.seed),
         window=Reservoir(train.window_records, half_life_s=train.half_life_s, seed=settings.seed),
         least=train.min_records,
+        keep_rows=train.rehearsal_records,
         patience=Patience(train.moved_looks, train.replaced_looks),
     )
 

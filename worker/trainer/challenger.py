@@ -88,27 +88,41 @@ def fit_challenger(
     options: FitOptions,
     *,
     quantile: float,
+    keep_rows: int,
     created_at: str,
     progress: Progress | None = None,
 ) -> Bundle:
     """Fit on the window's ordinary rows and the champion's rehearsal, calibrate on rows that were not fitted on.
 
     Two fits: where traffic has moved, the champion is a poor judge of what is ordinary in it, so the first fit picks
-    the rows of the second. DataError where too few rows are left.
+    the rows of the second. keep_rows: of those it was fitted on, for later fits. DataError where too few rows are left.
     """
-    first = _fit(champion, window, options, quantile, created_at, progress)
+    first = _fit(champion, window, options, quantile, 0, created_at, progress)
     judge = Model(first)
     chosen = look_at(judge, window.rows, window.fold, weigh(scores_of(judge, window.rows), first.calibration, quantile))
-    second = _fit(champion, chosen, options, quantile, created_at, progress)
+    second = _fit(champion, chosen, options, quantile, keep_rows, created_at, progress)
     return in_units_of(champion, second, quantile)
 
 
 def _fit(
-    champion: Bundle, window: Window, options: FitOptions, quantile: float, created_at: str, progress: Progress | None
+    champion: Bundle,
+    window: Window,
+    options: FitOptions,
+    quantile: float,
+    keep_rows: int,
+    created_at: str,
+    progress: Progress | None,
 ) -> Bundle:
     recent = window.pick(window.ordinary & (window.fold < FIT))
     rehearsed = spread(champion.rehearsal, round(len(recent) * REHEARSED / (1 - REHEARSED)))
-    bundle = fit_bundle(champion.schema, [*rehearsed, *recent], options, created_at=created_at, progress=progress)
+    bundle = fit_bundle(
+        champion.schema,
+        [*rehearsed, *recent],
+        options,
+        created_at=created_at,
+        progress=progress,
+        keep_rows=keep_rows,
+    )
     return replace(bundle, calibration=np.sort(calibration_of(Model(bundle), window, quantile)))
 
 

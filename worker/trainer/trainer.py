@@ -22,6 +22,7 @@ from worker.errors import DataError
 from worker.features.decode import decode
 from worker.model.bundle import Bundle, with_report
 from worker.model.fit import FitOptions, Progress
+from worker.model.rehearsal import KEEP_ROWS
 from worker.pipeline import Model
 from worker.records import FloatArray, Message, Scores
 from worker.trainer.challenger import Window, fit_challenger, look_at, spread
@@ -98,7 +99,8 @@ class Trainer:
     """Watches scored traffic and decides at each look.
 
     champion: the model that scores. build: a ready Model from a bundle. quantile: share of ordinary scores below the
-    threshold, for all judgements. least: records without which a look waits for more.
+    threshold, for all judgements. least: records without which a look waits for more. keep_rows: records that a
+    candidate keeps of those that it was fitted on.
     """
 
     def __init__(
@@ -110,6 +112,7 @@ class Trainer:
         window: Reservoir,
         quantile: float = 0.99,
         least: int = 1_000,
+        keep_rows: int = KEEP_ROWS,
         patience: Patience = Patience(),  # frozen
     ) -> None:
         self.champion = champion
@@ -123,6 +126,7 @@ class Trainer:
         self._options = options
         self._quantile = quantile
         self._least = least
+        self._keep_rows = keep_rows
         self._patience = patience
 
     def observe(self, scores: Scores) -> None:
@@ -220,6 +224,7 @@ class Trainer:
             window.with_apart() if learn_apart else window,
             self._options,
             quantile=self._quantile,
+            keep_rows=self._keep_rows,
             created_at=created_at,
             progress=progress,
         )
