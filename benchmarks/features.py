@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import orjson
 
-from worker.features.decode import decode
 from worker.features.schema import parse_schema
 from worker.features.vectorize import Vectorizer, fit_vectorizer
+from worker.formats.json_objects import decode
 from worker.records import Message
 
 BATCH = 8192

@@ -17,14 +17,14 @@ from typing import Any, NamedTuple
 import orjson
 import torch
 
-from worker.cli.wiring import make_pipeline, model_builder
 from worker.features.infer import infer_schema
 from worker.features.schema import Schema
 from worker.model.learn import fit_bundle
-from worker.model.presets import PRESETS, preset_options
-from worker.replay.labels import FieldLabels
-from worker.replay.read import Reader
-from worker.replay.run import replay
+from worker.model.network.presets import PRESETS, preset_options
+from worker.processes.wiring import make_pipeline, model_builder
+from worker.replay.run.labels import FieldLabels
+from worker.replay.run.lines import Reader
+from worker.replay.run.loop import replay
 from worker.settings import load_settings
 
 FILE = Path(os.environ.get("WORKER_TEST_DATA", "")) / "nsl_kdd_train20.jsonl.gz"

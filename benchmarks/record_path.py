@@ -17,15 +17,15 @@ import numpy as np
 import orjson
 
 from benchmarks.features import SCHEMA, make_messages
-from tests.brokers import Broker, eventually, start_broker
-from tests.e2e.processes import Site
+from devtools.brokers import Broker, eventually, start_broker
+from devtools.sites import Site
 from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection, build_consumer, build_producer
 from worker.broker.producer import AcknowledgedProducer
 from worker.features.schema import parse_schema
-from worker.model.fit import FitOptions
 from worker.model.learn import fit_bundle
-from worker.model.store import ModelStore
+from worker.model.network.fit import FitOptions
+from worker.model.store.model_store import ModelStore
 from worker.records import Outgoing
 
 PARTITIONS = 4

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from benchmarks.refit_streams import SCHEMA, STREAMS, Stream
-from worker.detect.ordinary import OrdinaryQuantile
-from worker.detect.threshold import PartitionThreshold
-from worker.model.fit import FitOptions
+from devtools.refit_streams import SCHEMA, STREAMS, Stream
 from worker.model.learn import fit_bundle
+from worker.model.network.fit import FitOptions
 from worker.pipeline import Model, Pipeline
 from worker.records import BoolArray, FloatArray
+from worker.thresholds.inlier import InlierQuantile
+from worker.thresholds.partition import PartitionThreshold
 from worker.trainer.gate import roc_auc
 from worker.trainer.reservoir import Reservoir
 from worker.trainer.trainer import Decision, Trainer, Verdict
@@ -61,7 +61,7 @@ def run(
     """The stream through the pipeline; a look every so many records where there is a trainer."""
     pipeline = Pipeline(
         model,
-        make_threshold=lambda bundle: PartitionThreshold(OrdinaryQuantile(bundle.calibration, QUANTILE, 20_000)),
+        make_threshold=lambda bundle: PartitionThreshold(InlierQuantile(bundle.calibration, QUANTILE, 20_000)),
     )
     watching = trainer(model) if trainer is not None else None
     messages = list(stream.messages())

@@ -7,8 +7,8 @@ import time
 import numpy as np
 import torch
 
-from worker.model.autoencoder import Architecture, Autoencoder, Layout
-from worker.model.scorer import Scorer
+from worker.model.network.autoencoder import Architecture, Autoencoder, Layout
+from worker.model.scoring.scorer import Scorer
 
 ROWS = 8192
 NARROW, WIDE = Layout(8, (25,) * 4), Layout(8, (8_000,) * 4)
@@ -19,12 +19,12 @@ def seconds(layout: Layout, device: str) -> float:
     torch.manual_seed(0)
     draw = np.random.default_rng(0)
     numeric = draw.normal(size=(ROWS, layout.numeric)).astype(np.float32)
-    codes = np.stack([draw.integers(0, width, ROWS) for width in layout.widths], 1).astype(np.int32)
+    category_ids = np.stack([draw.integers(0, width, ROWS) for width in layout.widths], 1).astype(np.int32)
     scorer = Scorer(Autoencoder(layout, Architecture()).eval(), 12, device)
-    scorer.score(numeric, codes)
+    scorer.score(numeric, category_ids)
     started = time.perf_counter()
     for _ in range(5):
-        scorer.score(numeric, codes)
+        scorer.score(numeric, category_ids)
     return (time.perf_counter() - started) / 5
 
 

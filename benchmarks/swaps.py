@@ -16,15 +16,15 @@ from pathlib import Path
 import orjson
 
 from benchmarks.features import SCHEMA, make_messages
-from tests.brokers import eventually, read_all, start_broker
-from tests.e2e.processes import Site, WorkerProcess
+from devtools.brokers import eventually, read_all, start_broker
+from devtools.sites import Site, WorkerProcess
 from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
 from worker.broker.producer import AcknowledgedProducer
 from worker.features.schema import parse_schema
-from worker.model.fit import FitOptions
 from worker.model.learn import fit_bundle
-from worker.model.store import ModelStore
+from worker.model.network.fit import FitOptions
+from worker.model.store.model_store import ModelStore
 from worker.records import Outcome, Outgoing
 
 WARM_UP_S = 5.0
@@ -37,9 +37,9 @@ whether it is the first one of its model version; and its records."""
 
 def run_timed(file: str) -> int:
     """`worker run`, and the time of each of its batches to a file in the end."""
-    from worker.cli import worker_process
-    from worker.cli.observe import Observer
     from worker.cli.run import Stop
+    from worker.processes import worker_process
+    from worker.processes.loop_signals import Observer
     from worker.settings import load_settings
 
     timings: list[Timing] = []
@@ -140,7 +140,7 @@ def report(name: str, timings: list[Timing], medians: list[float] | None = None)
 
 def measure(connection: Connection, folder: Path, args: argparse.Namespace) -> None:
     site = Site(folder, connection, "swaps", WORKER_BATCH__SIZE=str(args.batch))
-    site.environment["WORKER_MODEL_PROBATION_RECORDS"] = str(args.probation)
+    site.environment["WORKER_MODEL_CANARY_RECORDS"] = str(args.canary)
     ensure_topics(connection, {"swaps": args.partitions, site.alerts: 1, site.dead_letters: 1, site.scores: 4})
     (folder / "schema.toml").write_text(SCHEMA)
     store = ModelStore(folder / "models")
@@ -172,7 +172,7 @@ def measure(connection: Connection, folder: Path, args: argparse.Namespace) -> N
         + ", ".join(f"{memory[min(len(memory), at) - 1]:.0f} after {min(len(memory), at)}" for at in (20, 50, 100, 200))
     )
     log = worker.log.read_text()
-    print(f"  probations passed {log.count('has passed its probation')}, rolled back {log.count('model rolled back:')}")
+    print(f"  canaries passed {log.count('has passed its canary')}, rolled back {log.count('model rolled back:')}")
     sources = (
         orjson.loads(record.value or b"")["source"] for record in read_all(connection, site.scores, timeout_s=120)
     )
@@ -190,7 +190,7 @@ def main() -> None:
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--batch", type=int, default=8192, help="WORKER_BATCH__SIZE")
     parser.add_argument(
-        "--probation", type=int, default=3_000, help="records, so that most of them end before the next swap"
+        "--canary", type=int, default=3_000, help="records, so that most of them end before the next swap"
     )
     parser.add_argument("--worker", metavar="FILE", help=argparse.SUPPRESS)
     args = parser.parse_args()

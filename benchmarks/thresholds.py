@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from benchmarks.streams import ACCEPTANCE, BEYOND, WINDOW, ScoreStream
-from worker.detect.budget import DAY_MS, HOUR_MS, PERIODS, AlertBudget, TimeArray
-from worker.detect.ordinary import OrdinaryQuantile
-from worker.detect.quantile import SlidingQuantile
-from worker.detect.threshold import PartitionThreshold, ThresholdPolicy
+from devtools.score_streams import ACCEPTANCE, BEYOND, WINDOW, ScoreStream
 from worker.records import FloatArray
+from worker.thresholds.budget import DAY_MS, HOUR_MS, PERIODS, AlertBudget, TimeArray
+from worker.thresholds.inlier import InlierQuantile
+from worker.thresholds.partition import PartitionThreshold, ThresholdPolicy
+from worker.thresholds.quantile import SlidingQuantile
 
 QUANTILE = 0.99
 BUDGET = 50
@@ -48,7 +48,7 @@ POLICIES: dict[str, Make] = {
     "plain": SlidingQuantile,
     "flagged excluded": Excluded,
     "flagged capped": Capped,
-    "ordinary (default)": OrdinaryQuantile,
+    "ordinary (default)": InlierQuantile,
 }
 
 DISTRIBUTIONS: dict[str, Callable[[np.random.Generator, int], FloatArray]] = {
@@ -95,7 +95,7 @@ def tail_table() -> Iterable[str]:
     yield "|---|---|---|"
     for name, draw in DISTRIBUTIONS.items():
         random = np.random.default_rng(0)
-        policy = OrdinaryQuantile(draw(random, 500), QUANTILE)
+        policy = InlierQuantile(draw(random, 500), QUANTILE)
         PartitionThreshold(policy).compare(draw(random, 25_600))
         predicted = policy.tail_probability(draw(random, 400_000))
         yield f"| {name} | {(predicted <= 0.01).mean():.4f} | {(predicted <= 0.001).mean():.5f} |"

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from tests.brokers import JOIN_FAST, KAFKA_HOME, Broker, start_broker
+from devtools.brokers import JOIN_FAST, KAFKA_HOME, Broker, start_broker
 from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
 
 if TYPE_CHECKING:
-    from tests.objects import ObjectServer
+    from devtools.objects import ObjectServer
 
 _numbers = itertools.count()
 torch.set_num_threads(1)  # as the worker does; more threads only spin on networks of this size
@@ -47,7 +47,7 @@ def own_broker() -> Iterator[Broker]:
 @pytest.fixture(scope="session")
 def object_server() -> "Iterator[ObjectServer]":
     """An object store that all tests share: never stop this one."""
-    from tests.objects import ObjectServer
+    from devtools.objects import ObjectServer
 
     server = ObjectServer()
     yield server

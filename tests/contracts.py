@@ -2,7 +2,7 @@
 
 from jsonschema import Draft202012Validator
 
-from worker.detect.contract import AlertDocument, ScoreDocument, json_schema
+from devtools.contracts import AlertDocument, ScoreDocument, json_schema
 
 VALID_ALERT = Draft202012Validator(json_schema(AlertDocument))
 VALID_SCORE = Draft202012Validator(json_schema(ScoreDocument))

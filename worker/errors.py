@@ -29,7 +29,7 @@ from typing import Any
 
 
 class ErrorCode(StrEnum):
-    """Why a record became a dead letter: the closed list of `error.code`."""
+    """Why a record became a dead letter: the closed list of `error.error_code`."""
 
     INVALID_JSON = "invalid_json"
     NOT_AN_OBJECT = "not_an_object"
@@ -40,18 +40,39 @@ class ErrorCode(StrEnum):
     TOO_LARGE = "too_large"
 
 
+class Hint(StrEnum):
+    """What a person can do about an error. The command line has the words, for only it knows its commands."""
+
+    FIT_A_MODEL = "fit_a_model"
+    PROMOTE_A_VERSION = "promote_a_version"
+    FORCE_THE_PROMOTION = "force_the_promotion"
+    LIST_THE_VERSIONS = "list_the_versions"
+    PROPOSE_A_SCHEMA = "propose_a_schema"
+    INSTALL_REPLAY = "install_replay"
+    INSTALL_STORE = "install_store"
+    INSTALL_COMPRESSION = "install_compression"
+
+
 class WorkerError(Exception):
-    """The root: everything that the worker raises on purpose."""
+    """The root: everything that the worker raises on purpose.
+
+    message   what is wrong, for people; a setting stands in it by its path in brackets, such as [model.hidden]
+    hint      what can be done about it, where the message alone does not say
+    """
 
     exit_code = 1
 
+    def __init__(self, message: str = "", *, hint: Hint | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
 
 class RecordError(WorkerError):
-    """One record that can't be scored; `code` and `detail` go into its dead letter's headers."""
+    """One record that can't be scored; `error_code` and `detail` go into its dead letter's headers."""
 
-    def __init__(self, code: ErrorCode, detail: str) -> None:
-        super().__init__(f"{code}: {detail}")
-        self.code = code
+    def __init__(self, error_code: ErrorCode, detail: str) -> None:
+        super().__init__(f"{error_code}: {detail}")
+        self.error_code = error_code
         self.detail = detail
 
 
@@ -78,7 +99,7 @@ class CommitRefused(TransientError):
 class RecordTooLarge(WorkerError):
     """Records are larger than the client or the broker accepts; `records` are the very objects that were sent."""
 
-    def __init__(self, message: str, records: Sequence[Any] = ()) -> None:
+    def __init__(self, message: str = "", records: Sequence[Any] = ()) -> None:
         super().__init__(message)
         self.records = tuple(records)
 

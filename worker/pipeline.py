@@ -11,20 +11,20 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from worker.detect.desk import Above, AlertDesk, Groups, Wording
-from worker.detect.explain import Explainer
-from worker.detect.hygiene import HygieneOptions
-from worker.detect.suppress import Suppression
-from worker.detect.tail import severity as severity_of
-from worker.detect.threshold import Judgement, PartitionThreshold, ThresholdState
+from worker.alerts.builder import Above, AlertDesk, Groups, Wording
+from worker.alerts.explain import Explainer
+from worker.alerts.grouping import GroupingOptions
+from worker.alerts.silences import Silences
 from worker.errors import BundleError
-from worker.features.decode import decode
 from worker.features.scaling import Scaling, apply_scaling
 from worker.features.vectorize import Vectorizer, Vectors
-from worker.model.bundle import Bundle, field_weights
-from worker.model.latent import Coder
-from worker.model.reconstruct import Reconstructor
+from worker.formats.json_objects import decode
+from worker.model.network.reconstruct import Reconstructor
+from worker.model.scoring.latent import LatentEncoder
+from worker.model.store.bundle import Bundle, field_weights
 from worker.records import FloatArray, Outcome, Partition, RawMessage, Scores
+from worker.thresholds.partition import Judgement, PartitionThreshold, ThresholdState
+from worker.thresholds.tail import severity as severity_of
 
 MakeThreshold = Callable[[Bundle], PartitionThreshold]
 """A new partition's threshold, from a model's calibration scores, its training scores and its rule."""
@@ -38,7 +38,7 @@ _place = attrgetter("topic", "partition")
 class Model:
     """A bundle made ready to score on one device. Built on any thread, used by one at a time: a scorer has buffers.
 
-    latent: whether outcomes hold the records' codes, too.
+    latent: whether outcomes hold the records' category_ids, too.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Model:
         )
         self.wording = Wording(self.explainer, self.redacted, bundle.schema.ids)
         self.scorer = bundle.scorer(device)
-        self.coder = Coder(bundle.network) if latent else None
+        self.latent_encoder = LatentEncoder(bundle.network) if latent else None
 
     def warm_up(self) -> None:
         """Score and explain made-up rows, so that the first batch finds everything in place.
@@ -75,17 +75,17 @@ class Model:
         size = np.array([0.0, 1.0, -1.0, LARGEST, -LARGEST], np.float32)
         count = max(WARM_ROWS, len(size))
         numeric = np.resize(size, (count, 1)).repeat(len(self.bundle.fitted.numeric), axis=1)
-        codes = (np.arange(count, dtype=np.int32)[:, np.newaxis] % widths).astype(np.int32)
-        if not np.isfinite(self.scorer.score(numeric, codes)).all():
+        category_ids = (np.arange(count, dtype=np.int32)[:, np.newaxis] % widths).astype(np.int32)
+        if not np.isfinite(self.scorer.score(numeric, category_ids)).all():
             raise BundleError(f"model {self.bundle.version}: its scores are not finite")
-        self.explainer.explain(numeric[:1], codes[:1], [{}])
+        self.explainer.explain(numeric[:1], category_ids[:1], [{}])
 
 
 class Pipeline:
     """Messages in, outcomes out; keeps each partition's threshold and open alert episodes, and nothing else.
 
     severity: a label from (score, threshold); None = by the tail probability. max_record_bytes: a larger value is
-    rejected unread. hygiene, suppression: which alerts are published; by default each of them.
+    rejected unread. grouping, silences: which alerts are published; by default each of them.
     """
 
     def __init__(
@@ -95,8 +95,8 @@ class Pipeline:
         make_threshold: MakeThreshold,
         severity: Callable[[float, float], str] | None = None,
         max_record_bytes: int = 1 << 20,
-        hygiene: HygieneOptions = HygieneOptions(),  # noqa: B008  # frozen
-        suppression: Suppression = Suppression(),  # noqa: B008  # immutable
+        grouping: GroupingOptions = GroupingOptions(),  # noqa: B008  # frozen
+        silences: Silences = Silences(),  # noqa: B008  # immutable
     ) -> None:
         self._model = model
         self._make_threshold = make_threshold
@@ -105,8 +105,8 @@ class Pipeline:
         self._seeded: PartitionThreshold | None = None  # one that has learned nothing yet
         self._desk = AlertDesk(
             severity=lambda score, threshold, tail: severity(score, threshold) if severity else severity_of(tail),
-            options=hygiene,
-            suppression=suppression,
+            options=grouping,
+            silences=silences,
         )
 
     @property
@@ -135,10 +135,10 @@ class Pipeline:
 
     def head(self, partition: Partition) -> bytes:
         """All of a partition's state but the threshold's slots, as JSON: what `restore` takes as the state's head."""
-        threshold, hygiene = self.threshold(partition).head(), self._desk.state(partition)
-        if hygiene is None:
+        threshold, grouping = self.threshold(partition).head(), self._desk.state(partition)
+        if grouping is None:
             return threshold
-        return orjson.dumps({"threshold": orjson.Fragment(threshold), "hygiene": hygiene})
+        return orjson.dumps({"threshold": orjson.Fragment(threshold), "grouping": grouping})
 
     def restore(self, partition: Partition, state: ThresholdState) -> None:
         """Continue a partition from its head and slots; ValueError where they don't fit the settings.
@@ -146,13 +146,13 @@ class Pipeline:
         A head of the threshold alone is fine: then there are no open episodes.
         """
         saved = orjson.loads(state.head)
-        hygiene = None
-        if isinstance(saved, dict) and "hygiene" in saved:
-            hygiene = saved["hygiene"]
+        grouping = None
+        if isinstance(saved, dict) and "grouping" in saved:
+            grouping = saved["grouping"]
             state = state._replace(head=orjson.dumps(saved.get("threshold")))
         threshold = self._new_threshold()
         threshold.restore(state)
-        self._desk.restore(partition, hygiene)
+        self._desk.restore(partition, grouping)
         self._thresholds[partition] = threshold
 
     def threshold(self, partition: Partition) -> PartitionThreshold:
@@ -176,13 +176,15 @@ class Pipeline:
         """
         decoded = decode(messages, max_bytes=self._max_record_bytes)
         vectors = self._model.vectorizer.transform(decoded)
-        score = self._model.scorer.score(vectors.numeric, vectors.codes)
+        score = self._model.scorer.score(vectors.numeric, vectors.category_ids)
         groups = by_partition(vectors.messages)
         threshold, tail = self._judge(vectors, score, groups)
         with np.errstate(invalid="ignore"):
             alert = score > threshold  # never for NaN: there is no threshold yet
-        coder, version = self._model.coder, self._model.bundle.version
-        latent = coder.codes(vectors.numeric, vectors.codes) if coder is not None else None
+        latent_encoder, version = self._model.latent_encoder, self._model.bundle.version
+        latent = (
+            latent_encoder.category_ids(vectors.numeric, vectors.category_ids) if latent_encoder is not None else None
+        )
         scores = Scores(vectors.messages, score, threshold, alert, vectors.event_time_ms, version, latent)
         published = self._desk.alerts(Above(vectors, scores, tail, groups, self._model.wording), detected_at)
         return Outcome(
@@ -191,9 +193,9 @@ class Pipeline:
             dead_letters=sorted([*decoded.rejects, *vectors.rejects], key=lambda dead: dead.message.offset),
             skipped=decoded.skipped,
             next_offsets={key: messages[index[-1]].offset + 1 for key, index in by_partition(messages)},
-            suppressed=published.suppressed,
-            collapsed=published.collapsed,
-            withheld=published.withheld,
+            silenced=published.silenced,
+            grouped=published.grouped,
+            rate_limited=published.rate_limited,
         )
 
     def _judge(self, vectors: Vectors, score: FloatArray, groups: Groups) -> Judgement:

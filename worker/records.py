@@ -82,7 +82,7 @@ class DeadLetter:
     """A record that can't be scored, and why."""
 
     message: RawMessage
-    code: ErrorCode
+    error_code: ErrorCode
     detail: str
 
 
@@ -121,15 +121,15 @@ class Episode:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Alerts that the rate cap withheld in one minute of event time. minute: its start, RFC 3339, UTC."""
+    """Alerts that the rate cap rate_limited in one minute of event time. minute: its start, RFC 3339, UTC."""
 
     minute: str | None
-    withheld: int
+    rate_limited: int
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """A record above its threshold, ready to publish; `worker.detect.alert` encodes it.
+    """A record above its threshold, ready to publish; `worker.alerts.encode` encodes it.
 
     A closing alert (`episode`) and a `summary` speak of several records and name the strongest one, without its content
     and explanation.
@@ -178,8 +178,8 @@ class Scores:
 class Outcome:
     """All that a batch leads to. Every input message is scored, dead-lettered or skipped (a tombstone), exactly once.
 
-    Every record above its threshold has an alert of its own, or is counted once: suppressed (by rule name), collapsed
-    into an episode, or withheld by the rate cap. `next_offsets` are those to commit once all of it is acknowledged.
+    Every record above its threshold has an alert of its own, or is counted once: silenced (by rule name), grouped
+    into an episode, or rate_limited by the rate cap. `next_offsets` are those to commit once all of it is acknowledged.
     """
 
     scores: Scores
@@ -187,6 +187,6 @@ class Outcome:
     dead_letters: Sequence[DeadLetter]
     skipped: int
     next_offsets: Mapping[Partition, int] = field(default_factory=dict)
-    suppressed: Mapping[str, int] = field(default_factory=dict)
-    collapsed: int = 0
-    withheld: int = 0
+    silenced: Mapping[str, int] = field(default_factory=dict)
+    grouped: int = 0
+    rate_limited: int = 0

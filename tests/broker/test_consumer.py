@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 from kafka.admin import NewPartitions
 
-from tests.brokers import Broker, eventually, produce, produce_values, values_of
-from tests.worlds import numbered, settle, take
+from devtools.brokers import Broker, eventually, produce, produce_values, values_of
+from devtools.worlds import numbered, settle, take
 from worker.broker.admin import close_admin
 from worker.broker.client import Connection, build_admin
 from worker.broker.consumer import GroupConsumer

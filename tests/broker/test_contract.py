@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.brokers import Broker, eventually, values_of
-from tests.worlds import (
+from devtools.brokers import Broker, eventually, values_of
+from devtools.worlds import (
     LIMIT_BYTES,
     Guarantee,
     KafkaWorld,

@@ -2,12 +2,12 @@
 
 import pytest
 
-from tests.brokers import values_of
-from tests.worlds import next_offsets, numbered, take
+from devtools.brokers import values_of
+from devtools.memory_broker import Action, MemoryBroker
+from devtools.memory_clients import MemoryConsumer, MemoryProducer, MemoryTransactionalProducer
+from devtools.worlds import next_offsets, numbered, take
 from worker.broker.base import Delivery
 from worker.broker.delivery import AtLeastOnce, ExactlyOnce
-from worker.broker.memory import Action, MemoryBroker
-from worker.broker.memory_clients import MemoryConsumer, MemoryProducer, MemoryTransactionalProducer
 from worker.errors import BrokerUnavailable, CommitRefused, DeliveryError, FatalError, Fenced
 from worker.records import Outgoing, Partition
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from tests.brokers import JOIN_FAST, BlackHole, Broker, eventually, frozen, produce_values, read_all, values_of
-from tests.worlds import next_offsets, take
+from devtools.brokers import JOIN_FAST, BlackHole, Broker, eventually, frozen, produce_values, read_all, values_of
+from devtools.worlds import next_offsets, take
 from worker.broker.admin import ensure_topics, topic_partitions
 from worker.broker.client import Connection
 from worker.broker.consumer import GroupConsumer
@@ -224,7 +224,7 @@ def test_at_least_once_loses_nothing_when_the_broker_is_killed(own_broker: Broke
 @pytest.mark.kafka
 def test_exactly_once_repeats_nothing_when_the_broker_freezes_or_dies(own_broker: Broker, reach: Connection) -> None:
     # The broker is not killed inside a commit: a single node that is killed between a commit and its markers forgets
-    # to write them, and the transaction hangs for ever. That is Kafka's, not ours, and no client can mend it.
+    # to write them, and the transaction hangs for ever. That is Kafka's, not ours, and no client can repair it.
     values = prepare(reach, 60)
     consumer = GroupConsumer(reach, ["in"], "group", read_committed=True)
     delivery = ExactlyOnce(consumer, lambda: TransactionalKafkaProducer(reach, "id", timeout_s=2))

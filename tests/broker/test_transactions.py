@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from tests.brokers import produce_values, read_all, values_of
-from tests.worlds import next_offsets, take
+from devtools.brokers import produce_values, read_all, values_of
+from devtools.worlds import next_offsets, take
 from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
 from worker.broker.consumer import GroupConsumer

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from random import Random
 
-from tests.brokers import frozen
+from devtools.brokers import frozen
 from tests.chaos.crowd import SESSION, Crowd, Member, wait_until
 from tests.chaos.witness import Witness
 from worker.broker.consumer import GroupConsumer

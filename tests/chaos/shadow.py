@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from tests import traffic
+from devtools import traffic
 from tests.chaos.oracle import Place
-from worker.cli.wiring import threshold_maker
 from worker.pipeline import Model, Pipeline
+from worker.processes.wiring import threshold_maker
 from worker.records import RawMessage
 from worker.settings.tree import ThresholdSettings
 

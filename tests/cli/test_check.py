@@ -15,18 +15,18 @@ from typing import Any
 
 import pytest
 
-from tests.brokers import KAFKA_HOME, ApacheBroker
-from tests.objects import ObjectServer
+from devtools.brokers import KAFKA_HOME, ApacheBroker
+from devtools.objects import ObjectServer
 from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
+from worker.broker.probe import probe
 from worker.cli import check, main
-from worker.cli.probe import probe
 from worker.demo.embedded import free_port
 from worker.errors import BrokerUnavailable
 from worker.features.schema import parse_schema
-from worker.model.fit import FitOptions
 from worker.model.learn import fit_bundle
-from worker.model.store import ModelStore
+from worker.model.network.fit import FitOptions
+from worker.model.store.model_store import ModelStore
 
 SCHEMA = '[fields.amount]\nkind = "numeric"\n[fields.country]\nkind = "categorical"\n'
 ANSWER = b"\x00\x00\x00\x0a\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00"  # ApiVersions, version 0, correlation id 1
@@ -115,7 +115,7 @@ def test_everything_in_order_exits_0(
         "recipe",
         "scoring",
         "threshold",
-        "suppression",
+        "silences",
         "broker",
         "topics",
     ]
@@ -179,11 +179,11 @@ def test_suppression_rules_are_read(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a_model(place)
-    monkeypatch.setenv("WORKER_ALERTS__SUPPRESSION_FILE", "rules.toml")
+    monkeypatch.setenv("WORKER_ALERTS__SILENCES_FILE", "rules.toml")
     (place / "rules.toml").write_text('[rules.tests]\nfield = "country"\nvalues = ["XX"]\n')
-    good = verdicts(capsys)["suppression"]
+    good = verdicts(capsys)["silences"]
     (place / "rules.toml").write_text('[rules.tests]\nfeild = "country"\n')
-    broken = verdicts(capsys)["suppression"]
+    broken = verdicts(capsys)["silences"]
 
     assert good[1:] == ("ok", "rules.toml: 1 rules")
     assert broken[:2] == (1, "FAILED")
@@ -385,8 +385,8 @@ def test_what_scoring_costs_at_this_vocabulary_and_where_thresholds_come_from_ar
     ("environment", "verdict", "says"),
     [
         ({}, "ok", "preset denoising, robust scaling.*7-128-64-128-7"),
-        ({"PRESET": "digits", "CODE": "2"}, "ok", "preset digits, minmax scaling.*7-32-2-32-7"),
-        ({"PRESET": "digits"}, "FAILED", "WORKER_MODEL__CODE = 8: allowed is 1 to 6"),
+        ({"PRESET": "digits", "LATENT": "2"}, "ok", "preset digits, minmax scaling.*7-32-2-32-7"),
+        ({"PRESET": "digits"}, "FAILED", "WORKER_MODEL__LATENT = 8: allowed is 1 to 6"),
         ({"PRESET": "digits", "PREPROCESSING": "robust"}, "FAILED", "WORKER_MODEL__PREPROCESSING = 'robust'"),
     ],
 )

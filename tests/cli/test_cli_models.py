@@ -5,11 +5,11 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests import traffic
-from tests.objects import ObjectServer
+from devtools import traffic
+from devtools.objects import ObjectServer
 from worker.cli import main
-from worker.model.bundle import with_report
-from worker.model.store import Mark, ModelStore, Status
+from worker.model.store.bundle import with_report
+from worker.model.store.model_store import Mark, ModelStore, Status
 
 FIRST = traffic.bundle()
 SECOND, THIRD = (with_report(FIRST, source=f"topic records-{number}", gate={"auc": 0.9875}) for number in (2, 3))

@@ -5,10 +5,10 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests import traffic
+from devtools import traffic
 from worker.cli import main
-from worker.model.bundle import MANIFEST, WEIGHTS
-from worker.model.store import ModelStore
+from worker.model.store.bundle import MANIFEST, WEIGHTS
+from worker.model.store.model_store import ModelStore
 
 
 @pytest.mark.parametrize("keep", [0, 7])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers import produce_values
+from devtools.brokers import produce_values
 from worker.broker.client import Connection
 from worker.cli import main
 from worker.features.schema import parse_schema

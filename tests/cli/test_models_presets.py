@@ -3,7 +3,7 @@
 import pytest
 
 from worker.cli import main
-from worker.model.presets import PRESETS
+from worker.model.network.presets import PRESETS
 
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -32,7 +32,7 @@ def test_one_preset_is_printed_with_every_value(capsys: pytest.CaptureFixture[st
 
 
 def test_a_width_that_a_preset_can_not_serve_is_said_in_its_place(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "none for 20 input columns: WORKER_MODEL__CODE = 32: allowed is 1 to 19" in said(
+    assert "none for 20 input columns: WORKER_MODEL__LATENT = 32: allowed is 1 to 19" in said(
         capsys, "deep", "--width", "20"
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers import answers, eventually
+from devtools.brokers import answers, eventually
 from worker.demo import embedded
 from worker.demo.embedded import EmbeddedBroker, find_binary
 from worker.errors import BrokerUnavailable, FatalError

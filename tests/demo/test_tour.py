@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers import eventually
+from devtools.brokers import eventually
 
 pytestmark = pytest.mark.broker
 

@@ -8,9 +8,9 @@ import orjson
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from tests.brokers import produce, read_all
+from devtools.brokers import produce, read_all
+from devtools.sites import Site
 from tests.contracts import VALID_ALERT
-from tests.e2e.processes import Site
 from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
 from worker.records import Outgoing

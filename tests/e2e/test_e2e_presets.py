@@ -8,21 +8,21 @@ import orjson
 import pytest
 import structlog
 
-from tests import traffic
-from tests.brokers import JOIN_FAST, Broker, produce, read_all
+from devtools import traffic
+from devtools.brokers import JOIN_FAST, Broker, produce, read_all
+from devtools.sites import Site, WorkerProcess
 from tests.contracts import VALID_ALERT, VALID_SCORE
-from tests.e2e.processes import Site, WorkerProcess
 from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
 from worker.cli import main
-from worker.model.presets import PRESETS
-from worker.model.store import ModelStore
+from worker.model.network.presets import PRESETS
+from worker.model.store.model_store import ModelStore
 from worker.records import Outgoing
 
 pytestmark = pytest.mark.broker
 
 HISTORY, SENT = 600, 400
-NARROW = {name: preset for name, preset in PRESETS.items() if "code" in preset.values}
+NARROW = {name: preset for name, preset in PRESETS.items() if "latent" in preset.values}
 
 
 class Running:
@@ -55,7 +55,7 @@ class Running:
 @pytest.fixture(scope="module")
 def running(kafka_broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     connection = Connection(kafka_broker.bootstrap_servers, options=JOIN_FAST)
-    settings = {"WORKER_MODEL_PROBATION_RECORDS": "0", "WORKER_DEVICE": "cpu"}
+    settings = {"WORKER_MODEL_CANARY_RECORDS": "0", "WORKER_DEVICE": "cpu"}
     with closing(Site(tmp_path_factory.mktemp("presets"), connection, "in-presets", **settings)) as site:
         ensure_topics(connection, {site.input_topic: 1, site.alerts: 1, site.dead_letters: 1, site.scores: 1})
         site.put_model()
@@ -70,7 +70,7 @@ def quickly(name: str) -> dict[str, str]:
     """Settings that fit a preset in a moment: few passes, and a code that fits this narrow input."""
     length = {"WORKER_MODEL__STEPS": "60"} if name == "denoising" else {"WORKER_MODEL__EPOCHS": "4"}
     return {"WORKER_MODEL__PRESET": name, "WORKER_TRAIN__MIN_RECORDS": "100", **length} | (
-        {"WORKER_MODEL__CODE": "5"} if name in NARROW else {}
+        {"WORKER_MODEL__LATENT": "5"} if name in NARROW else {}
     )
 
 

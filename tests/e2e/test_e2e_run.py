@@ -8,14 +8,14 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests import traffic
-from tests.brokers import produce, read_all
+from devtools import traffic
+from devtools.brokers import produce, read_all
+from devtools.sites import Site, WorkerProcess
 from tests.contracts import VALID_ALERT, VALID_SCORE
-from tests.e2e.processes import Site, WorkerProcess
-from tests.trial.challengers import broken_scale
+from tests.rollout.candidates import broken_scale
 from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
-from worker.model.store import ModelStore
+from worker.model.store.model_store import ModelStore
 from worker.records import Outgoing
 
 pytestmark = pytest.mark.broker
@@ -97,7 +97,7 @@ def test_bad_input_of_every_kind_is_dead_lettered_and_its_neighbours_are_scored(
         offset = int(headers["source.offset"] or b"")
         assert (record.value, record.key) == (values[offset], b"key")
         assert headers["trace"] == b"1"
-        assert headers["error.code"]
+        assert headers["error.error_code"]
         assert headers["error.detail"]
         assert (0, offset) not in scored
 
@@ -150,7 +150,7 @@ def test_killed_in_mid_stream_it_loses_nothing_and_repeats_only_the_same_alert_i
 def test_a_bad_version_that_was_forced_in_is_rolled_back_in_the_store_and_nothing_is_lost(
     make_site: Callable[..., Site],
 ) -> None:
-    site = make_site(WORKER_MODEL_PROBATION_RECORDS="5000", WORKER_MODEL_SHADOW=traffic.bundle(1).version)
+    site = make_site(WORKER_MODEL_CANARY_RECORDS="5000", WORKER_MODEL_SHADOW=traffic.bundle(1).version)
     site.put_model()
     bad, store = broken_scale(traffic.bundle(1), 0.1), ModelStore(site.folder / "models")
     store.save(traffic.bundle(1))
@@ -159,7 +159,7 @@ def test_a_bad_version_that_was_forced_in_is_rolled_back_in_the_store_and_nothin
 
     store.save(bad)
     store.promote(bad.version)
-    worker.wait_for("model on probation")
+    worker.wait_for("model on canary")
     produce(site.connection, [Outgoing(site.input_topic, m.key, m.value) for m in traffic.messages(6000)])
     worker.wait_for("model rolled back in the store")
     site.wait_until_drained()
@@ -182,7 +182,7 @@ def test_a_worker_that_starts_soon_after_a_promotion_puts_the_version_on_probati
     site.put_model(1)
     worker = site.start()
 
-    worker.wait_for("model on probation")
+    worker.wait_for("model on canary")
 
     assert worker.said(traffic.bundle(0).version)
     assert worker.stop() == 0

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import traffic
-from tests.brokers import Broker, eventually, free_ports, frozen, produce
-from tests.e2e.processes import Site
+from devtools import traffic
+from devtools.brokers import Broker, eventually, free_ports, frozen, produce
+from devtools.sites import Site
 from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
 from worker.records import Outgoing

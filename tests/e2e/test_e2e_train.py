@@ -7,13 +7,13 @@ from pathlib import Path
 import orjson
 import pytest
 
-from benchmarks.refit_streams import SCHEMA, Traffic
-from tests.brokers import eventually, produce_values, read_all
-from tests.e2e.processes import Site
+from devtools.brokers import eventually, produce_values, read_all
+from devtools.refit_streams import SCHEMA, Traffic
+from devtools.sites import Site
 from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
 from worker.features.inject import Row
-from worker.model.store import ModelStore, Status
+from worker.model.store.model_store import ModelStore, Status
 
 pytestmark = pytest.mark.broker
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from kafka import errors as kafka_errors
 from kafka.protocol.metadata import CoordinatorType
 
-from tests.brokers import ApacheBroker, eventually
+from devtools.brokers import ApacheBroker, eventually
 from worker.broker.admin import close_admin
 from worker.broker.client import Connection, build_admin
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
 
-from tests.brokers import ApacheBroker, free_ports
+from devtools.brokers import ApacheBroker, free_ports
 from worker.broker.admin import close_admin
 from worker.broker.client import Connection, build_admin
 

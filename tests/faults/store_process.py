@@ -17,9 +17,9 @@ import torch
 from aiobotocore.client import AioBaseClient
 from aiobotocore.session import AioSession
 
-from tests import traffic
+from devtools import traffic
 from worker.errors import StoreConflict
-from worker.model.store import Mark, ModelStore, Status
+from worker.model.store.model_store import Mark, ModelStore, Status
 
 HOUR_S = 3600.0
 MARKS = 6

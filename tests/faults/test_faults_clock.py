@@ -5,11 +5,11 @@ from random import Random
 
 import pytest
 
-from tests import traffic
+from devtools import traffic
 from tests.stream.stage import GROUP, Guarantee, Stage, assert_as_undisturbed
-from worker.cli.observe import Observer
 from worker.ops.health import Health
 from worker.ops.metrics import Metrics
+from worker.processes.loop_signals import Observer
 from worker.records import Message
 
 HOUR_S = 3600

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests import traffic
+from devtools import traffic
+from devtools.memory_broker import Action, MemoryBroker
+from devtools.memory_clients import MemoryConsumer, MemoryTransactionalProducer
+from devtools.worlds import numbered
 from tests.chaos.oracle import Place, Result, Seen, Verdict, judge
 from tests.stream.stage import GROUP, Guarantee, Killed, Stage
-from tests.worlds import numbered
 from worker.broker.delivery import ExactlyOnce
-from worker.broker.memory import Action, MemoryBroker
-from worker.broker.memory_clients import MemoryConsumer, MemoryTransactionalProducer
 from worker.errors import BrokerUnavailable, CommitRefused, DeliveryError, FatalError, OffsetOutOfRange, WorkerError
 from worker.records import Message, Partition
 

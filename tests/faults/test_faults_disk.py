@@ -10,9 +10,9 @@ from typing import Literal, Protocol
 
 import pytest
 
-from tests import traffic
+from devtools import traffic
 from worker.errors import StoreError, StoreUnavailable
-from worker.model.store import Mark, ModelStore, Status
+from worker.model.store.model_store import Mark, ModelStore, Status
 
 DISK_BYTES, FILE_BYTES = 64 << 10, 4096
 FULL = r"can't be written .*(No space left on device|File too large)"

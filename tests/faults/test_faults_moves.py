@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from kafka.protocol.metadata import CoordinatorType
 
-from tests import traffic
-from tests.brokers import JOIN_FAST, KAFKA_HOME
+from devtools import traffic
+from devtools.brokers import JOIN_FAST, KAFKA_HOME
 from tests.faults.cluster import Cluster
 from tests.stream.kafka_stage import KafkaStage, step_until
 from tests.stream.stage import Guarantee, Worker, assert_as_undisturbed

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers import KAFKA_HOME
+from devtools.brokers import KAFKA_HOME
 from tests.chaos import faults
 from tests.chaos.crowd import Crowd
 from tests.chaos.run import Run, outage

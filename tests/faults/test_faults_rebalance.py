@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.brokers import eventually, produce
-from tests.worlds import Guarantee, KafkaWorld, next_offsets, numbered, take
+from devtools.brokers import eventually, produce
+from devtools.worlds import Guarantee, KafkaWorld, next_offsets, numbered, take
 from worker.broker.assignors import ASSIGNORS, Assignor
 from worker.broker.client import Connection
 from worker.broker.consumer import GroupConsumer

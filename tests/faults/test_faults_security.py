@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import traffic
-from tests.brokers import KAFKA_HOME, produce, read_all
-from tests.e2e.processes import Site
+from devtools import traffic
+from devtools.brokers import KAFKA_HOME, produce, read_all
+from devtools.sites import Site
 from tests.faults.secure import KEY_PASSWORD, PASSWORD, Certificates, SecureBroker
 from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection

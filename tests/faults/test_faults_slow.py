@@ -6,7 +6,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from tests import traffic
+from devtools import traffic
 from tests.stream.kafka_stage import KafkaStage, step_until
 from tests.stream.stage import Worker, assert_as_undisturbed
 from worker.broker.client import Connection

@@ -13,20 +13,20 @@ import numpy as np
 import orjson
 import pytest
 
-from tests import traffic
-from tests.brokers import eventually, produce, read_all
-from tests.e2e.processes import Site
+from devtools import traffic
+from devtools.brokers import eventually, produce, read_all
+from devtools.objects import ObjectServer
+from devtools.sites import Site
 from tests.faults.store_process import MARKS
 from tests.model.places import files, put
-from tests.objects import ObjectServer
 from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
 from worker.errors import BundleError, StoreError, StoreUnavailable, WorkerError
-from worker.model.store import ModelStore
+from worker.model.store.model_store import ModelStore
 from worker.pipeline import Model
 from worker.records import Outgoing
-from worker.stream.events import ModelEvents
-from worker.stream.models import ModelWatcher
+from worker.rollout.events import ModelEvents
+from worker.rollout.watcher import ModelWatcher
 
 OLD, NEW = traffic.bundle(0), traffic.bundle(1)
 RECORDS = 300
@@ -228,7 +228,7 @@ def test_while_the_store_is_away_the_model_in_force_stays_and_afterwards_the_nex
         store.save(bundle)
     store.promote(OLD.version)
     told = Outages()
-    watcher = ModelWatcher(store, Model, in_force=OLD.version, events=told, look_every_s=0.01)
+    watcher = ModelWatcher(store, Model, current=OLD.version, events=told, look_every_s=0.01)
     watcher.start()
 
     own_server.stop()
@@ -256,7 +256,7 @@ def test_a_worker_serves_on_while_the_store_is_away_and_follows_it_afterwards(
     place = {
         "WORKER_MODEL_STORE": store.name,
         "WORKER_MODEL_STORE_OPTIONS": orjson.dumps(own_server.options).decode(),
-        "WORKER_MODEL_PROBATION_RECORDS": "0",
+        "WORKER_MODEL_CANARY_RECORDS": "0",
     }
     with closing(Site(tmp_path, connection, f"in-{group}", **place)) as site:
         ensure_topics(connection, {site.input_topic: 1, site.alerts: 1, site.dead_letters: 1, site.scores: 1})

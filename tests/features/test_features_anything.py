@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.features.common import STEADY, raw
-from worker.features.decode import decode
 from worker.features.schema import Field, Schema
 from worker.features.vectorize import Vectorizer, fit_vectorizer
+from worker.formats.json_objects import decode
 
 SCHEMA = Schema(
     (
@@ -74,10 +74,16 @@ def test_every_message_ends_exactly_once(values: Sequence[bytes | None]) -> None
     assert sorted([*scored, *rejected, *tombstones]) == list(range(len(messages)))
     assert decoded.skipped == len(tombstones)
     assert scored == sorted(scored)
-    assert len(vectors.rows) == len(vectors.numeric) == len(vectors.codes) == len(vectors.event_time_ms) == len(scored)
+    assert (
+        len(vectors.rows)
+        == len(vectors.numeric)
+        == len(vectors.category_ids)
+        == len(vectors.event_time_ms)
+        == len(scored)
+    )
     assert np.isfinite(vectors.numeric).all()
-    assert (vectors.codes >= 0).all()
-    assert (vectors.codes < np.array(FITTED.widths)).all()
+    assert (vectors.category_ids >= 0).all()
+    assert (vectors.category_ids < np.array(FITTED.widths)).all()
 
 
 @STEADY
@@ -93,10 +99,10 @@ def test_bad_neighbours_leave_no_trace(noise: Sequence[bytes | None], places: Se
     vectors = vectorizer.transform(decode(raw(mixed), max_bytes=100))
 
     kept = [index for index, message in enumerate(vectors.messages) if message.value in good]
-    seen = [(vectors.messages[i].value, vectors.numeric[i].tobytes(), vectors.codes[i].tobytes()) for i in kept]
+    seen = [(vectors.messages[i].value, vectors.numeric[i].tobytes(), vectors.category_ids[i].tobytes()) for i in kept]
     wanted = {
-        message.value: (numeric.tobytes(), codes.tobytes())
-        for message, numeric, codes in zip(clean.messages, clean.numeric, clean.codes, strict=True)
+        message.value: (numeric.tobytes(), category_ids.tobytes())
+        for message, numeric, category_ids in zip(clean.messages, clean.numeric, clean.category_ids, strict=True)
     }
     assert {value for value, _, _ in seen} == set(good)
-    assert all(wanted[value] == (numeric, codes) for value, numeric, codes in seen)
+    assert all(wanted[value] == (numeric, category_ids) for value, numeric, category_ids in seen)

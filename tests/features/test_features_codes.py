@@ -1,8 +1,8 @@
 from tests.features.common import decoded, encode, one_field
-from worker.features.decode import Row
-from worker.features.fitted import PRESENCE
+from worker.features.fitted import MISSING_PATTERN
 from worker.features.schema import Field, Schema
 from worker.features.vectorize import Vectorizer, fit_vectorizer
+from worker.formats.json_objects import Row
 
 
 def test_missing_is_not_zero() -> None:
@@ -12,14 +12,14 @@ def test_missing_is_not_zero() -> None:
 
     assert vectors.numeric[0, 0] < 0
     assert vectors.numeric[1:, 0].tolist() == [0, 0, 0]
-    assert vectors.codes[:, -1].tolist() == [1, 2, 2, 1]
+    assert vectors.category_ids[:, -1].tolist() == [1, 2, 2, 1]
 
 
 def test_an_unseen_pattern_of_missing_fields_is_code_0() -> None:
     schema, fitted = one_field("numeric", [1, 2, 3])
 
-    assert encode(schema, fitted, [1, None]).codes[:, -1].tolist() == [1, 0]
-    assert fitted.code_fields == (PRESENCE,)
+    assert encode(schema, fitted, [1, None]).category_ids[:, -1].tolist() == [1, 0]
+    assert fitted.category_fields == (MISSING_PATTERN,)
     assert fitted.widths == (2,)
 
 
@@ -30,53 +30,53 @@ def test_at_most_64_patterns_are_kept_and_the_most_frequent_come_first() -> None
 
     fitted = fit_vectorizer(schema, [*rows, rows[70], rows[70]])
 
-    assert len(fitted.codes[-1].values) == 64
-    assert fitted.codes[-1].values[0] == ("f70",)
-    assert Vectorizer(schema, fitted).transform(decoded([rows[70]])).codes[0, -1] == 1
+    assert len(fitted.categorical[-1].values) == 64
+    assert fitted.categorical[-1].values[0] == ("f70",)
+    assert Vectorizer(schema, fitted).transform(decoded([rows[70]])).category_ids[0, -1] == 1
 
 
 def test_codes_are_unknown_missing_then_values_by_frequency() -> None:
     schema, fitted = one_field("categorical", ["b", "a", "a", "c", "c", None])
 
-    codes = encode(schema, fitted, ["never", None, "a", "c", "b"]).codes[:, 0]
+    category_ids = encode(schema, fitted, ["never", None, "a", "c", "b"]).category_ids[:, 0]
 
-    assert codes.tolist() == [0, 1, 2, 3, 4]
+    assert category_ids.tolist() == [0, 1, 2, 3, 4]
     assert fitted.widths[0] == 5
 
 
 def test_values_beyond_the_limit_share_one_code() -> None:
     schema, fitted = one_field("categorical", ["a", "a", "b"], max_values=1)
 
-    assert encode(schema, fitted, ["a", "b", "never", None]).codes[:, 0].tolist() == [3, 2, 2, 1]
+    assert encode(schema, fitted, ["a", "b", "never", None]).category_ids[:, 0].tolist() == [3, 2, 2, 1]
 
 
 def test_values_beyond_the_limit_spread_over_hash_buckets_and_stay_there() -> None:
     schema, fitted = one_field("categorical", list(range(100)), max_values=1, hash_buckets=8)
 
-    codes = encode(schema, fitted, list(range(1, 100))).codes[:, 0]
+    category_ids = encode(schema, fitted, list(range(1, 100))).category_ids[:, 0]
 
-    assert set(codes.tolist()) == set(range(2, 10))
-    assert codes[:5].tolist() == [6, 9, 3, 3, 4]
+    assert set(category_ids.tolist()) == set(range(2, 10))
+    assert category_ids[:5].tolist() == [6, 9, 3, 3, 4]
 
 
 def test_buckets_are_not_used_where_the_vocabulary_holds_everything() -> None:
     schema, fitted = one_field("categorical", ["a"], hash_buckets=8)
 
-    assert encode(schema, fitted, ["never"]).codes[0, 0] == 0
+    assert encode(schema, fitted, ["never"]).category_ids[0, 0] == 0
     assert fitted.widths[0] == 3
 
 
 def test_1_true_and_the_string_1_are_three_categories() -> None:
     schema, fitted = one_field("categorical", [1, "1", True, 1, 1, "1"])
 
-    together = encode(schema, fitted, [1, "1", True, None]).codes[:, 0].tolist()
-    apart = [int(encode(schema, fitted, [value]).codes[0, 0]) for value in (1, "1", True, None)]
+    together = encode(schema, fitted, [1, "1", True, None]).category_ids[:, 0].tolist()
+    apart = [int(encode(schema, fitted, [value]).category_ids[0, 0]) for value in (1, "1", True, None)]
 
     assert together == apart == [2, 3, 4, 1]
-    assert encode(schema, fitted, [False]).codes[0, 0] == 0
+    assert encode(schema, fitted, [False]).category_ids[0, 0] == 0
 
 
 def test_a_boolean_that_was_never_seen_is_unknown() -> None:
     schema, fitted = one_field("boolean", [True, True])
 
-    assert encode(schema, fitted, [True, False, None]).codes[:, 0].tolist() == [2, 0, 1]
+    assert encode(schema, fitted, [True, False, None]).category_ids[:, 0].tolist() == [2, 0, 1]

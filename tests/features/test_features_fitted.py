@@ -28,7 +28,7 @@ def test_a_fit_survives_json(kind: Kind, data: st.DataObject) -> None:
     again = Fitted.from_json(orjson.loads(orjson.dumps(fitted.to_json())))
 
     assert again == fitted
-    assert list(map(type, again.codes[0].values)) == list(map(type, fitted.codes[0].values))
+    assert list(map(type, again.categorical[0].values)) == list(map(type, fitted.categorical[0].values))
 
 
 @pytest.mark.parametrize("data", [{}, {"schema_fingerprint": "x", "rows": 1, "numeric": [{"a": 1}]}])

@@ -105,7 +105,7 @@ def test_formats(time_format: str, value: object, expected: int) -> None:
 def test_what_is_no_time_is_rejected(time_format: str, value: object, code: ErrorCode) -> None:
     schema, fitted = one_field("timestamp", [None], format=time_format)
 
-    assert [reject.code for reject in encode(schema, fitted, [value]).rejects] == [code]
+    assert [reject.error_code for reject in encode(schema, fitted, [value]).rejects] == [code]
 
 
 @STEADY

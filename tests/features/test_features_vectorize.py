@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from tests.features.common import STEADY, decoded, encode, one_field
 from worker.errors import BundleError, DataError, ErrorCode
 from worker.features.columns import value_of
-from worker.features.decode import Row
 from worker.features.fitted import Fitted
 from worker.features.schema import Field, Schema
 from worker.features.text import template
 from worker.features.vectorize import Vectorizer, Vectors, fit_vectorizer
+from worker.formats.json_objects import Row
 
 SCHEMA = Schema(
     (
@@ -50,11 +50,11 @@ def reference(schema: Schema, fitted: Fitted, record: Row) -> tuple[list[float],
     """The vector of one record, the plain way."""
     values = {field.name: value_of(record, field.name) for field in schema.encoded}
     numeric = [reference_number(column, values[column.field]) for column in fitted.numeric]
-    codes = [reference_code(column, values[column.field]) for column in fitted.codes[:-1]]
+    category_ids = [reference_code(column, values[column.field]) for column in fitted.categorical[:-1]]
     absent = tuple(sorted(name for name, value in values.items() if value is None))
-    patterns = list(fitted.codes[-1].values)
-    codes.append(patterns.index(absent) + 1 if absent in patterns else 0)
-    return numeric, codes
+    patterns = list(fitted.categorical[-1].values)
+    category_ids.append(patterns.index(absent) + 1 if absent in patterns else 0)
+    return numeric, category_ids
 
 
 def reference_number(column: Any, value: Any) -> float:
@@ -115,13 +115,13 @@ def test_every_record_is_encoded_as_the_plain_reference_does(records: list[Row],
 
     assert vectors.rejects == []
     assert vectors.numeric.dtype == np.float32
-    assert vectors.codes.dtype == np.int32
+    assert vectors.category_ids.dtype == np.int32
     assert vectors.numeric.shape == (len(records), len(fitted.numeric))
-    assert vectors.codes.shape == (len(records), len(fitted.widths))
+    assert vectors.category_ids.shape == (len(records), len(fitted.widths))
     for index, record in enumerate(records):
-        numeric, codes = reference(SCHEMA, fitted, record)
+        numeric, category_ids = reference(SCHEMA, fitted, record)
         np.testing.assert_allclose(vectors.numeric[index], numeric, rtol=1e-5, atol=1e-6)
-        assert vectors.codes[index].tolist() == codes
+        assert vectors.category_ids[index].tolist() == category_ids
 
 
 @STEADY
@@ -134,7 +134,7 @@ def test_a_records_vector_does_not_depend_on_its_batch(records: list[Row], data:
     alone = vectorizer.transform(decoded([records[index]]))
 
     assert together.numeric[index].tobytes() == alone.numeric[0].tobytes()
-    assert together.codes[index].tobytes() == alone.codes[0].tobytes()
+    assert together.category_ids[index].tobytes() == alone.category_ids[0].tobytes()
 
 
 BROKEN: list[tuple[Row, ErrorCode, str]] = [
@@ -165,11 +165,11 @@ def test_an_impossible_value_costs_its_own_record_and_nothing_else(change: Row, 
 
     vectors = vectorizer.transform(decoded([*ROWS[:30], ROWS[0] | change, *ROWS[30:]]))
 
-    assert [(reject.message.offset, reject.code) for reject in vectors.rejects] == [(30, code)]
+    assert [(reject.message.offset, reject.error_code) for reject in vectors.rejects] == [(30, code)]
     assert detail in vectors.rejects[0].detail
     assert vectors.rows == ROWS
     assert vectors.numeric.tobytes() == clean.numeric.tobytes()
-    assert vectors.codes.tobytes() == clean.codes.tobytes()
+    assert vectors.category_ids.tobytes() == clean.category_ids.tobytes()
 
 
 def test_the_first_wrong_field_in_schema_order_is_named() -> None:
@@ -184,11 +184,11 @@ def test_a_required_field_that_is_absent_or_null_is_a_missing_field(value: Any) 
     for kind in ("numeric", "categorical", "boolean", "timestamp", "text"):
         schema = Schema((Field("x", kind, required=True), Field("y", "numeric")))
         fitted = fit_vectorizer(Schema((Field("x", kind), Field("y", "numeric"))), [{"y": 1}])
-        fitted = Fitted(schema.fingerprint, 1, fitted.numeric, fitted.codes, fitted.stats)
+        fitted = Fitted(schema.fingerprint, 1, fitted.numeric, fitted.categorical, fitted.stats)
 
         vectors = encode(schema, fitted, [value])
 
-        assert [reject.code for reject in vectors.rejects] == [ErrorCode.MISSING_FIELD]
+        assert [reject.error_code for reject in vectors.rejects] == [ErrorCode.MISSING_FIELD]
         assert vectors.rejects[0].detail.startswith("x: ")
 
 
@@ -208,7 +208,7 @@ def test_the_literal_key_wins_over_the_nested_path() -> None:
     rows: list[Row] = [{"a": {"b": "nested"}}, {"a.b": "literal", "a": {"b": "nested"}}, {"a": None}, {"a": {}}, {}]
     vectors = Vectorizer(schema, fitted).transform(decoded(rows))
 
-    assert [fitted.category(0, code) for code in vectors.codes[:, 0].tolist()] == [
+    assert [fitted.category(0, code) for code in vectors.category_ids[:, 0].tolist()] == [
         "nested",
         "literal",
         "missing",
@@ -238,7 +238,7 @@ def test_a_timestamp_without_cycles_gives_the_event_time_and_is_not_encoded() ->
 
     assert fitted.numeric_fields == ("x",)
     assert vectors.event_time_ms.tolist() == [5000, 1001]
-    assert vectors.codes[:, -1].tolist() == [1, 1]
+    assert vectors.category_ids[:, -1].tolist() == [1, 1]
 
 
 def test_one_timestamp_weighs_no_more_than_one_numeric_field() -> None:
@@ -255,7 +255,7 @@ def test_an_empty_batch_gives_empty_arrays() -> None:
     vectors: Vectors = Vectorizer(SCHEMA, FITTED).transform(decoded([]))
 
     assert vectors.numeric.shape == (0, len(FITTED.numeric))
-    assert vectors.codes.shape == (0, len(FITTED.codes))
+    assert vectors.category_ids.shape == (0, len(FITTED.categorical))
     assert vectors.event_time_ms.shape == (0,)
 
 

@@ -1,8 +1,8 @@
 """Files of a store behind its back, whatever kind of store it is."""
 
-from worker.model.objects import ObjectVolume
-from worker.model.store import ModelStore
-from worker.model.volume import LocalVolume
+from worker.model.store.model_store import ModelStore
+from worker.model.store.objects import ObjectVolume
+from worker.model.store.volume import LocalVolume
 
 
 def put(store: ModelStore, path: str, content: bytes) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from worker.model.autoencoder import Architecture, Autoencoder
+from worker.model.network.autoencoder import Architecture, Autoencoder
 from worker.records import FloatArray
 
 ACTIVATIONS: dict[str, Callable[[FloatArray], FloatArray]] = {
@@ -15,33 +15,35 @@ ACTIVATIONS: dict[str, Callable[[FloatArray], FloatArray]] = {
 }
 
 
-def one_hot_rows(network: Autoencoder, numeric: FloatArray, codes: FloatArray) -> FloatArray:
+def one_hot_rows(network: Autoencoder, numeric: FloatArray, category_ids: FloatArray) -> FloatArray:
     """[numeric | one-hot], float64 (B, N + K)."""
     layout = network.layout
-    blocks = [np.eye(width)[codes[:, j].astype(int)] for j, width in enumerate(layout.widths)]
+    blocks = [np.eye(width)[category_ids[:, j].astype(int)] for j, width in enumerate(layout.widths)]
     return np.concatenate([numeric.astype(np.float64), *blocks], 1)
 
 
-def forward(network: Autoencoder, numeric: FloatArray, codes: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Rows (B, N + K), what the network makes of them (B, N + K), and their code (B, L), of a drawn one its mean."""
+def forward(
+    network: Autoencoder, numeric: FloatArray, category_ids: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Rows (B, N + K), what the network makes of them (B, N + K), and their latent (B, L), of a drawn one its mean."""
     weights = {name: value.double().numpy() for name, value in network.state_dict().items()}
     kind, columns = network.architecture, sum(network.layout.widths)
-    x = one_hot_rows(network, numeric, codes)
+    x = one_hot_rows(network, numeric, category_ids)
     found = x @ np.concatenate([weights["first.weight"], weights["table"].T[:, :columns]], 1).T + weights["first.bias"]
-    place, code = 0, np.empty((len(x), 0))
+    place, latent = 0, np.empty((len(x), 0))
     for layer in range(len(kind.hidden)):
         if layer:
             found = found @ weights[f"hidden.{place}.weight"].T + weights[f"hidden.{place}.bias"]
             place += 1
-        is_code = layer == kind.code_index
-        if is_code and kind.variational:
-            found = found[:, : kind.code]
+        is_latent = layer == kind.latent_index
+        if is_latent and kind.variational:
+            found = found[:, : kind.latent]
         else:
             found, place = _after(kind, layer, found, weights, place)
-        code = found if is_code else code
-    out = [found @ weights[f"{part}.weight"].T + weights[f"{part}.bias"] for part in ("out_numeric", "out_codes")]
+        latent = found if is_latent else latent
+    out = [found @ weights[f"{part}.weight"].T + weights[f"{part}.bias"] for part in ("out_numeric", "out_categories")]
     answer = np.concatenate([out[0], out[1][:, :columns]], 1)
-    return x, ACTIVATIONS[kind.output](answer) if kind.output == "sigmoid" else answer, code
+    return x, ACTIVATIONS[kind.output](answer) if kind.output == "sigmoid" else answer, latent
 
 
 def _after(
@@ -52,7 +54,7 @@ def _after(
         found = (found - mean) / np.sqrt(variance + 1e-5)
         found = found * weights[f"hidden.{place}.weight"] + weights[f"hidden.{place}.bias"]
         place += 1
-    name = (kind.code_activation if layer == kind.code_index else None) or kind.activation
+    name = (kind.latent_activation if layer == kind.latent_index else None) or kind.activation
     dropped = kind.dropout[0] if len(kind.dropout) == 1 else (*kind.dropout, *[0.0] * 99)[layer]
     return ACTIVATIONS[name](found), place + 1 + (dropped > 0)
 

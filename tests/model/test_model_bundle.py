@@ -11,21 +11,21 @@ import pytest
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from tests import traffic
+from devtools import traffic
 from worker.errors import BundleError, StoreError
-from worker.features.decode import Decoded
 from worker.features.schema import parse_schema
 from worker.features.vectorize import Vectorizer
-from worker.model.bundle import MANIFEST, WEIGHTS, Bundle, _digest, load_bundle, pack, to_files, with_report
-from worker.model.fit import FitOptions
-from worker.model.golden import Golden
+from worker.formats.json_objects import Decoded
 from worker.model.learn import fit_bundle
-from worker.model.rehearsal import LEFT_OUT, ROWS
-from worker.model.rule import ThresholdRule
-from worker.model.score import Score
-from worker.model.store import ModelStore
+from worker.model.network.fit import FitOptions
+from worker.model.scoring.golden import Golden
+from worker.model.scoring.score import Score
+from worker.model.store.bundle import MANIFEST, WEIGHTS, Bundle, _digest, load_bundle, pack, to_files, with_report
+from worker.model.store.model_store import ModelStore
+from worker.model.store.rehearsal import LEFT_OUT, ROWS
 from worker.pipeline import Model, Pipeline
 from worker.records import Message
+from worker.thresholds.rule import ThresholdRule
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ def in_format_1(bundle: Bundle, folder: Path) -> Path:
     tensors = load_tensors(to_files(bundle)[WEIGHTS])
     weights = save_tensors({name: value for name, value in tensors.items() if name != "training"})
     for column in manifest["fitted"]["numeric"]:
-        del column["knee"], column["blank"]
+        del column["knee"], column["imputed"]
     del manifest["threshold"]
     manifest |= {
         "format": 1,
@@ -322,4 +322,4 @@ def test_rehearsal_rows_hold_what_the_model_sees_and_mean_the_same_to_it() -> No
     ]
     assert vectors[0].rejects == []
     assert np.array_equal(vectors[0].numeric, vectors[1].numeric)
-    assert np.array_equal(vectors[0].codes, vectors[1].codes)
+    assert np.array_equal(vectors[0].category_ids, vectors[1].category_ids)

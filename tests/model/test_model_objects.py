@@ -4,13 +4,13 @@ import sys
 
 import pytest
 
-from tests import traffic
+from devtools import traffic
+from devtools.objects import ObjectServer
 from tests.model.places import files, put
-from tests.objects import ObjectServer
 from worker.errors import StoreError, StoreUnavailable
-from worker.model.conditional import S3
-from worker.model.objects import ObjectVolume
-from worker.model.store import ModelStore
+from worker.model.store.conditional import S3
+from worker.model.store.model_store import ModelStore
+from worker.model.store.objects import ObjectVolume
 
 
 def test_without_the_extra_the_command_to_install_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,19 +13,19 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tests import traffic
+from devtools import traffic
 from tests.model import reference
-from worker.cli.wiring import threshold_maker
-from worker.features.decode import Decoded
 from worker.features.schema import parse_schema
 from worker.features.vectorize import Vectorizer
-from worker.model.autoencoder import Autoencoder
-from worker.model.bundle import Bundle
-from worker.model.corrupt import Rows
+from worker.formats.json_objects import Decoded
 from worker.model.learn import fit_bundle
-from worker.model.loss import training_loss
-from worker.model.presets import PRESETS, preset_options
+from worker.model.network.autoencoder import Autoencoder
+from worker.model.network.corruption import Rows
+from worker.model.network.loss import training_loss
+from worker.model.network.presets import PRESETS, preset_options
+from worker.model.store.bundle import Bundle
 from worker.pipeline import Model, Pipeline
+from worker.processes.wiring import threshold_maker
 from worker.records import FloatArray, Message
 from worker.settings import ThresholdSettings
 
@@ -58,15 +58,15 @@ def pipeline(bundle: Bundle) -> Pipeline:
 def mixed(name: str, **_: Any) -> Bundle:
     """A preset fitted briefly on the tests' mixed traffic."""
     values: dict[str, Any] = {"steps": 60} if name == "denoising" else {"epochs": 3}
-    if PRESETS[name].values.get("code"):
-        values["code"] = 5
+    if PRESETS[name].values.get("latent"):
+        values["latent"] = 5
     return fit_bundle(traffic.schema(), traffic.rows(500), preset_options(name, **values), created_at=traffic.CREATED)
 
 
 def encoded(bundle: Bundle, rows: list[dict[str, Any]]) -> tuple[Any, Any]:
-    blank: list[Any] = [Message("", 0, index, -1, None, b"") for index in range(len(rows))]
-    vectors = Vectorizer(bundle.schema, bundle.fitted).transform(Decoded(blank, rows, [], 0))
-    return vectors.numeric, vectors.codes
+    imputed: list[Any] = [Message("", 0, index, -1, None, b"") for index in range(len(rows))]
+    vectors = Vectorizer(bundle.schema, bundle.fitted).transform(Decoded(imputed, rows, [], 0))
+    return vectors.numeric, vectors.category_ids
 
 
 # --- PyOD
@@ -76,7 +76,7 @@ def encoded(bundle: Bundle, rows: list[dict[str, Any]]) -> tuple[Any, Any]:
 def pyod() -> Iterator[Any]:
     """PyOD's own autoencoder, fitted by itself."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its imports are not ours to mend
+        warnings.simplefilter("ignore")  # its imports are not ours to repair
         from pyod.models.auto_encoder import AutoEncoder
 
         model = AutoEncoder(contamination=0.07, epoch_num=3, verbose=0, random_state=3, device="cpu")
@@ -96,8 +96,8 @@ def copy_weights(theirs: Any, ours: Autoencoder) -> None:
     ours.out_numeric.load_state_dict(theirs.decoder[-1].state_dict())
     with torch.no_grad():
         ours.table.zero_()
-        ours.out_codes.weight.zero_()
-        ours.out_codes.bias.copy_(torch.tensor([0.0, 1.0]))
+        ours.out_categories.weight.zero_()
+        ours.out_categories.bias.copy_(torch.tensor([0.0, 1.0]))
 
 
 @pytest.fixture(scope="module")
@@ -144,9 +144,9 @@ def test_pyods_scaling_is_the_standard_one(pyod: Any, ours: Bundle) -> None:
 def test_the_scores_of_a_preset_equal_its_formula_over_real_one_hot_rows(name: str) -> None:
     bundle = mixed(name)
     rows = traffic.rows(300, seed=5)
-    numeric, codes = encoded(bundle, rows)
+    numeric, category_ids = encoded(bundle, rows)
 
-    x, answer, _ = reference.forward(bundle.network, numeric, codes)
+    x, answer, _ = reference.forward(bundle.network, numeric, category_ids)
     expected = reference.raw_score(bundle.score.kind, x, answer, len(bundle.fields))
     if bundle.score.low is not None and bundle.score.high is not None:
         expected = np.maximum(expected - bundle.score.low, 0) / (bundle.score.high - bundle.score.low)
@@ -161,16 +161,16 @@ def test_every_kind_of_score_equals_its_definition(name: str, kind: str, weighte
     bundle = mixed(name)
     weights = (("amount", 3.0), ("channel", 0.25)) if weighted else ()
     bundle = replace(bundle, score=replace(bundle.score, kind=kind, weights=weights))
-    numeric, codes = encoded(bundle, traffic.rows(200, seed=5))
+    numeric, category_ids = encoded(bundle, traffic.rows(200, seed=5))
     of_field = {name: dict(weights).get(name, 1.0) for name in bundle.fields}
     columns = [of_field[name] for name in bundle.fitted.numeric_fields]
-    for name_of_block, width in zip(bundle.fitted.code_fields, bundle.fitted.widths, strict=True):
+    for name_of_block, width in zip(bundle.fitted.category_fields, bundle.fitted.widths, strict=True):
         columns += [of_field[name_of_block]] * width
 
-    x, answer, _ = reference.forward(bundle.network, numeric, codes)
+    x, answer, _ = reference.forward(bundle.network, numeric, category_ids)
     expected = reference.raw_score(kind, x, answer, len(bundle.fields), np.array(columns))
 
-    np.testing.assert_allclose(bundle.scorer().score(numeric, codes), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(bundle.scorer().score(numeric, category_ids), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -203,7 +203,7 @@ def test_an_explanation_speaks_the_records_own_units_whatever_the_preset(name: s
 
 
 def test_the_score_of_a_pyramid_goes_from_0_to_1_over_its_training_records_and_beyond_1_for_worse_ones() -> None:
-    options = preset_options("pyramid", code=2, epochs=4)
+    options = preset_options("pyramid", latent=2, epochs=4)
     bundle = fit_bundle(parse_schema(SCHEMA), records(table(200, 1)), options, created_at=traffic.CREATED)
     x, answer, _ = reference.forward(bundle.network, *encoded(bundle, records(table(200, 1))))
     errors = np.abs(x - answer).sum(1)
@@ -222,7 +222,7 @@ def test_the_score_of_a_pyramid_goes_from_0_to_1_over_its_training_records_and_b
 
 def test_a_pyramid_fits_whole_batches_only() -> None:
     bundle = fit_bundle(
-        parse_schema(SCHEMA), records(table(200, 1)), preset_options("pyramid", code=2, epochs=4), created_at=""
+        parse_schema(SCHEMA), records(table(200, 1)), preset_options("pyramid", latent=2, epochs=4), created_at=""
     )
 
     assert bundle.report["steps"] == 4 * (200 // 64)
@@ -232,7 +232,7 @@ def test_a_pyramid_fits_whole_batches_only() -> None:
 
 
 def test_halfway_measures_its_held_out_loss_after_every_epoch() -> None:
-    options = preset_options("halfway", code=3, epochs=5)
+    options = preset_options("halfway", latent=3, epochs=5)
     bundle = fit_bundle(traffic.schema(), traffic.rows(400), options, created_at=traffic.CREATED)
     report, kind = bundle.report, bundle.network.architecture
     columns = bundle.network.layout.columns
@@ -240,9 +240,9 @@ def test_halfway_measures_its_held_out_loss_after_every_epoch() -> None:
     assert kind.hidden == ((columns + 3) // 2, 3, (columns + 3) // 2)
     assert report["held_out_rows"] == 80
     assert [step for step, _ in report["losses"]] == [epoch * 7 for epoch in range(1, 6)]  # 320 rows, 50 a batch
-    numeric, codes = encoded(bundle, traffic.rows(400))
+    numeric, category_ids = encoded(bundle, traffic.rows(400))
     held = np.sort(np.random.default_rng(0).permutation(400)[:80])
-    x, answer, _ = reference.forward(bundle.network, numeric[held], codes[held])
+    x, answer, _ = reference.forward(bundle.network, numeric[held], category_ids[held])
     assert report["held_out_loss"] == pytest.approx(((x - answer) ** 2).sum(1).mean(), rel=1e-5)
     assert report["losses"][-1][1] == report["held_out_loss"]
 
@@ -265,7 +265,7 @@ def test_deep_alerts_above_the_95_percent_quantile_of_its_training_errors() -> N
 
 def plain_vae_loss(network: Autoencoder, rows: Rows, draw: torch.Tensor, beta: float, loss: str) -> torch.Tensor:
     """Kingma & Welling's loss over one-hot rows, each layer written out, in float64."""
-    blocks = [functional.one_hot(rows.codes[:, j], width) for j, width in enumerate(network.layout.widths)]
+    blocks = [functional.one_hot(rows.category_ids[:, j], width) for j, width in enumerate(network.layout.widths)]
     x = torch.cat([rows.numeric.double(), *blocks], 1)
     first = torch.cat([network.first.weight, network.table.T], 1).double()
     hidden = functional.relu(x @ first.T + network.first.bias)
@@ -273,7 +273,7 @@ def plain_vae_loss(network: Autoencoder, rows: Rows, draw: torch.Tensor, beta: f
     mean, log_variance = heads[:, :5], heads[:, 5:]
     code = mean + torch.exp(log_variance / 2) * draw
     inner = functional.relu(network.hidden[2](code))
-    answer = torch.sigmoid(torch.cat([network.out_numeric(inner), network.out_codes(inner)], 1))
+    answer = torch.sigmoid(torch.cat([network.out_numeric(inner), network.out_categories(inner)], 1))
     if loss == "cross-entropy":
         error = functional.binary_cross_entropy(answer, x, reduction="none").sum(1)
     else:
@@ -287,9 +287,9 @@ def plain_vae_loss(network: Autoencoder, rows: Rows, draw: torch.Tensor, beta: f
 @pytest.mark.parametrize("beta", [1.0, 0.3])
 def test_loss_and_gradients_of_a_vae_equal_the_plain_ones_at_the_same_noise(loss: str, beta: float) -> None:
     bundle = mixed("vae")
-    options = preset_options("vae", code=5, loss=loss, beta=beta)
-    numeric, codes = encoded(bundle, traffic.rows(64, seed=7))
-    rows = Rows(torch.from_numpy(numeric).double().clamp(0, 1), torch.from_numpy(codes.astype(np.int64)))
+    options = preset_options("vae", latent=5, loss=loss, beta=beta)
+    numeric, category_ids = encoded(bundle, traffic.rows(64, seed=7))
+    rows = Rows(torch.from_numpy(numeric).double().clamp(0, 1), torch.from_numpy(category_ids.astype(np.int64)))
     draw = torch.randn(64, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     network = Autoencoder(bundle.network.layout, bundle.network.architecture)
     network.load_state_dict(bundle.network.state_dict())
@@ -307,22 +307,22 @@ def test_loss_and_gradients_of_a_vae_equal_the_plain_ones_at_the_same_noise(loss
 
 def test_scores_of_a_vae_do_not_depend_on_what_is_drawn() -> None:
     bundle = mixed("vae")
-    numeric, codes = encoded(bundle, traffic.rows(100, seed=7))
+    numeric, category_ids = encoded(bundle, traffic.rows(100, seed=7))
     found = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        found.append(bundle.scorer().score(numeric, codes).tolist())
+        found.append(bundle.scorer().score(numeric, category_ids).tolist())
 
     assert found[0] == found[1]
 
 
 def test_the_divergence_of_a_vae_is_a_score_of_its_own() -> None:
     bundle = replace(mixed("vae"), score=replace(mixed("vae").score, kind="kl"))
-    numeric, codes = encoded(bundle, traffic.rows(100, seed=7))
+    numeric, category_ids = encoded(bundle, traffic.rows(100, seed=7))
     heads = [
         part.detach().double().numpy()
-        for part in bundle.network.heads(torch.from_numpy(numeric), torch.from_numpy(codes))
+        for part in bundle.network.heads(torch.from_numpy(numeric), torch.from_numpy(category_ids))
     ]
     expected = 0.5 * (heads[0] ** 2 + np.exp(heads[1]) - 1 - heads[1]).sum(1)
 
-    np.testing.assert_allclose(bundle.scorer().score(numeric, codes), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(bundle.scorer().score(numeric, category_ids), expected, rtol=1e-4, atol=1e-6)

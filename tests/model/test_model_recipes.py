@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from tests import traffic
+from devtools import traffic
 from worker.errors import DataError, SettingsError
 from worker.features.schema import parse_schema
-from worker.model import fit
-from worker.model.autoencoder import Autoencoder, Layout
-from worker.model.bundle import Bundle
-from worker.model.corrupt import Rows, corrupt
 from worker.model.learn import fit_bundle
-from worker.model.loss import training_loss
-from worker.model.options import REDUCTIONS
-from worker.model.presets import PRESETS, preset_options
+from worker.model.network import fit
+from worker.model.network.autoencoder import Autoencoder, Layout
+from worker.model.network.corruption import Rows, corrupt
+from worker.model.network.loss import training_loss
+from worker.model.network.options import REDUCTIONS
+from worker.model.network.presets import PRESETS, preset_options
+from worker.model.store.bundle import Bundle
 from worker.pipeline import Model, Pipeline
 
 PIXEL = parse_schema('[fields.p]\nkind = "numeric"\nrange = [0, 16]\n[fields.q]\nkind = "numeric"')
@@ -26,7 +26,7 @@ PIXEL = parse_schema('[fields.p]\nkind = "numeric"\nrange = [0, 16]\n[fields.q]\
 def quick(name: str, **values: Any) -> dict[str, Any]:
     """Few passes, and a code that fits a narrow input."""
     length: dict[str, Any] = {"steps": 40} if name == "denoising" else {"epochs": 2}
-    return {**length, **({"code": 2} if "code" in PRESETS[name].values else {}), **values}
+    return {**length, **({"latent": 2} if "latent" in PRESETS[name].values else {}), **values}
 
 
 def fitted(rows: list[dict[str, Any]], name: str = "digits", **values: Any) -> Bundle:
@@ -116,8 +116,8 @@ def test_the_heavier_field_explains_more() -> None:
 
     def named_first(bundle: Bundle) -> str:
         model = Model(bundle)
-        blank = np.array([[16.0, 30.0]], np.float32)
-        return model.explainer.explain(blank, np.array([[1]], np.int32), [{"p": 256.0, "q": 60.0}])[0][0].field
+        imputed = np.array([[16.0, 30.0]], np.float32)
+        return model.explainer.explain(imputed, np.array([[1]], np.int32), [{"p": 256.0, "q": 60.0}])[0][0].field
 
     assert (named_first(light), named_first(heavy)) == ("p", "q")
 
@@ -130,14 +130,16 @@ def test_the_heavier_field_explains_more() -> None:
 @pytest.mark.parametrize("widths", [(), (4, 3)])
 def test_a_loss_is_what_its_name_and_its_reduction_say(reduction: str, kind: str, widths: tuple[int, ...]) -> None:
     layout = Layout(3, widths)
-    options = preset_options("digits", code=2, hidden=(3,), loss=kind, reduction=reduction)
+    options = preset_options("digits", latent=2, hidden=(3,), loss=kind, reduction=reduction)
     torch.manual_seed(0)
     network = Autoencoder(layout, options.architecture(layout.columns)).eval()
-    codes = torch.stack([torch.randint(width, (7,)) for width in widths], 1) if widths else torch.zeros(7, 0).long()
-    rows = Rows(torch.rand(7, 3), codes)
-    x = torch.cat([rows.numeric, *(torch.eye(width)[codes[:, j]] for j, width in enumerate(widths))], 1)
+    category_ids = (
+        torch.stack([torch.randint(width, (7,)) for width in widths], 1) if widths else torch.zeros(7, 0).long()
+    )
+    rows = Rows(torch.rand(7, 3), category_ids)
+    x = torch.cat([rows.numeric, *(torch.eye(width)[category_ids[:, j]] for j, width in enumerate(widths))], 1)
     with torch.no_grad():
-        answer = torch.cat(network.outputs(network.encode(rows.numeric, rows.codes)), 1)
+        answer = torch.cat(network.outputs(network.encode(rows.numeric, rows.category_ids)), 1)
         errors = {
             "squared": (answer - x) ** 2,
             "absolute": (answer - x).abs(),
@@ -162,10 +164,10 @@ def test_numbers_are_corrupted_by_the_kind_and_level_that_is_set(
     options = preset_options("denoising", noise_kind=kind, noise=0.5 if kind == "mask" else 1.0, swap=0.0)
     rows = Rows(torch.randn(4000, 5) + 9, torch.zeros(4000, 1).long())
 
-    noisy, codes = corrupt(rows, rows, options, torch.Generator().manual_seed(0))
+    noisy, category_ids = corrupt(rows, rows, options, torch.Generator().manual_seed(0))
 
     assert inside(noisy - rows.numeric, noisy)
-    assert (codes == rows.codes).all()
+    assert (category_ids == rows.category_ids).all()
 
 
 @pytest.mark.parametrize("name", PRESETS)

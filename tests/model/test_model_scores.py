@@ -6,25 +6,25 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.model.autoencoder import Architecture, Autoencoder, Layout
-from worker.model.scorer import CPU_TILE_ROWS, Scorer, resolve_device, round_significant
+from worker.model.network.autoencoder import Architecture, Autoencoder, Layout
+from worker.model.scoring.scorer import CPU_TILE_ROWS, Scorer, resolve_device, round_significant
 from worker.records import FloatArray
 
 
 def random_rows(layout: Layout, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     numeric = rng.normal(0, 3, (count, layout.numeric)).astype(np.float32)
-    codes = np.array([rng.integers(0, width, count) for width in layout.widths], np.int32)  # (C, count)
-    return numeric, codes.reshape(len(layout.widths), count).T.copy()
+    category_ids = np.array([rng.integers(0, width, count) for width in layout.widths], np.int32)  # (C, count)
+    return numeric, category_ids.reshape(len(layout.widths), count).T.copy()
 
 
-def one_hot_reference(network: Autoencoder, numeric: np.ndarray, codes: np.ndarray) -> FloatArray:
+def one_hot_reference(network: Autoencoder, numeric: np.ndarray, category_ids: np.ndarray) -> FloatArray:
     """The whole network in float64 numpy over real one-hot rows."""
     layout = network.layout
     weights = {name: value.double().numpy() for name, value in network.state_dict().items()}
-    one_hot = np.zeros((len(codes), sum(layout.widths)))
+    one_hot = np.zeros((len(category_ids), sum(layout.widths)))
     for column, offset in enumerate(layout.offsets):
-        one_hot[np.arange(len(codes)), offset + codes[:, column]] = 1.0
+        one_hot[np.arange(len(category_ids)), offset + category_ids[:, column]] = 1.0
     x = np.concatenate([numeric.astype(np.float64), one_hot], 1)
     first = np.concatenate([weights["first.weight"], weights["table"].T[:, : one_hot.shape[1]]], 1)
     hidden = np.maximum(x @ first.T + weights["first.bias"], 0)
@@ -33,7 +33,7 @@ def one_hot_reference(network: Autoencoder, numeric: np.ndarray, codes: np.ndarr
     out = np.concatenate(
         [
             hidden @ weights["out_numeric.weight"].T + weights["out_numeric.bias"],
-            (hidden @ weights["out_codes.weight"].T + weights["out_codes.bias"])[:, : one_hot.shape[1]],
+            (hidden @ weights["out_categories.weight"].T + weights["out_categories.bias"])[:, : one_hot.shape[1]],
         ],
         1,
     )
@@ -79,11 +79,11 @@ def test_a_rows_score_is_the_same_to_the_bit_in_a_batch_of_any_size(size: int) -
     layout = Layout(9, (40, 7))
     torch.manual_seed(0)
     scorer = Scorer(Autoencoder(layout, Architecture()).eval(), 11)
-    numeric, codes = random_rows(layout, 2 * CPU_TILE_ROWS + 77, 0)
-    whole = scorer.score(numeric, codes)
+    numeric, category_ids = random_rows(layout, 2 * CPU_TILE_ROWS + 77, 0)
+    whole = scorer.score(numeric, category_ids)
 
     count = min(len(numeric), 300) if size == 1 else len(numeric)
-    parts = [scorer.score(numeric[i : i + size], codes[i : i + size]) for i in range(0, count, size)]
+    parts = [scorer.score(numeric[i : i + size], category_ids[i : i + size]) for i in range(0, count, size)]
 
     assert np.concatenate(parts).tolist()[:count] == whole.tolist()[:count]
 

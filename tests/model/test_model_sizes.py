@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from worker.errors import SettingsError
-from worker.model.presets import PRESETS, preset_options
-from worker.model.sizes import hidden_layers
+from worker.model.network.presets import PRESETS, preset_options
+from worker.model.network.sizes import hidden_layers
 
 
 def written(name: str, columns: int, **values: object) -> str:
@@ -13,7 +13,7 @@ def written(name: str, columns: int, **values: object) -> str:
 
 
 @pytest.mark.parametrize(
-    ("columns", "code", "intended", "literal"),
+    ("columns", "latent", "intended", "literal"),
     [
         (100, 8, "100-64-32-16-8-8", "100-64-32-16-8"),
         (41, 5, "41-32-16-8-5", "41-32-16-8"),
@@ -22,13 +22,13 @@ def written(name: str, columns: int, **values: object) -> str:
     ],
 )
 def test_a_pyramid_has_the_powers_of_two_of_its_source_with_and_without_the_code(
-    columns: int, code: int, intended: str, literal: str
+    columns: int, latent: int, intended: str, literal: str
 ) -> None:
     for keep, wanted in ((True, intended), (False, literal)):
         encoder = wanted.split("-")
         whole = "-".join([*encoder, *encoder[-2::-1]])
 
-        assert written("pyramid", columns, code=code, keep_innermost=keep) == whole
+        assert written("pyramid", columns, latent=latent, keep_innermost=keep) == whole
 
 
 def test_a_pyramid_equals_its_formula_for_every_width() -> None:
@@ -39,10 +39,10 @@ def test_a_pyramid_equals_its_formula_for_every_width() -> None:
             powers = 2 ** np.arange(max(np.ceil(np.log2(code)), 2), np.log2(columns))
             encoder = [code, *powers.astype(int).tolist()][::-1]
 
-            hidden, code_at = hidden_layers("pyramid", columns, (), code)
+            hidden, latent_at = hidden_layers("pyramid", columns, (), code)
 
             assert hidden == (*encoder, *encoder[-2::-1])
-            assert code_at == len(encoder) - 1
+            assert latent_at == len(encoder) - 1
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_every_preset_names_its_source_and_is_whole() -> None:
     for name, preset in PRESETS.items():
         assert preset.source
         assert preset_options(name).preset == name
-        assert preset_options(name).architecture(100).code < 100
+        assert preset_options(name).architecture(100).latent < 100
 
 
 @pytest.mark.parametrize(
@@ -74,12 +74,12 @@ def test_every_preset_names_its_source_and_is_whole() -> None:
     [
         ("pyod", {"hidden": (32, 64)}, r"WORKER_MODEL__HIDDEN = \[32, 64\].*each layer must be narrower"),
         ("pyod", {"hidden": (32, 32)}, "WORKER_MODEL__HIDDEN"),
-        ("digits", {"hidden": (8,)}, r"WORKER_MODEL__HIDDEN = \[8\] with WORKER_MODEL__CODE = 8"),
-        ("deep", {"code": 41}, "WORKER_MODEL__CODE = 41: allowed is 1 to 40"),
-        ("halfway", {"code": 50}, "WORKER_MODEL__CODE = 50: allowed is 1 to 40"),
-        ("pyramid", {"code": None}, "needs WORKER_MODEL__CODE, allowed is 1 to 40"),
-        ("pyramid", {"code": 33, "keep_innermost": False}, "WORKER_MODEL__KEEP_INNERMOST = False.*allowed is True"),
-        ("denoising", {"code": 3}, "WORKER_MODEL__CODE = 3: not with WORKER_MODEL__LAYERS = 'listed'"),
+        ("digits", {"hidden": (8,)}, r"WORKER_MODEL__HIDDEN = \[8\] and LATENT = 8"),
+        ("deep", {"latent": 41}, "WORKER_MODEL__LATENT = 41: allowed is 1 to 40"),
+        ("halfway", {"latent": 50}, "WORKER_MODEL__LATENT = 50: allowed is 1 to 40"),
+        ("pyramid", {"latent": None}, "needs WORKER_MODEL__LATENT, allowed is 1 to 40"),
+        ("pyramid", {"latent": 33, "keep_innermost": False}, "WORKER_MODEL__KEEP_INNERMOST = False.*allowed is True"),
+        ("denoising", {"latent": 3}, "WORKER_MODEL__LATENT = 3: not with WORKER_MODEL__LAYERS = 'listed'"),
         ("vae", {"hidden": ()}, "WORKER_MODEL__VARIATIONAL = True: needs at least one hidden layer"),
         ("denoising", {"hidden": ()}, "WORKER_MODEL__HIDDEN"),
         ("denoising", {"hidden": (65_536, 65_536)}, "4,300 million weights, allowed are 500 million.*max_values"),

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests import traffic
+from devtools import traffic
+from devtools.objects import ObjectServer
 from tests.model.places import put
-from tests.objects import ObjectServer
 from worker.errors import StoreConflict, StoreError
-from worker.model.bundle import Bundle, with_report
-from worker.model.store import Mark, ModelStore, Status
+from worker.model.store.bundle import Bundle, with_report
+from worker.model.store.model_store import Mark, ModelStore, Status
 
 HOUR_S = 3600.0
 

@@ -7,9 +7,9 @@ import orjson
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests import traffic
+from devtools import traffic
 from tests.contracts import VALID_ALERT, VALID_SCORE
-from worker.detect.alert import encode_alert, encode_scores
+from worker.alerts.encode import encode_alert, encode_scores
 from worker.errors import ErrorCode
 from worker.pipeline import Model, by_partition
 from worker.records import Message, Outcome, Partition
@@ -55,7 +55,7 @@ def test_dead_letters_of_a_partition_are_in_offset_order_whatever_rejected_them(
     (outcome,) = process_in(4096, mixed_traffic(partitions=1))
     offsets = [dead.message.offset for dead in outcome.dead_letters]
 
-    assert len({dead.code for dead in outcome.dead_letters}) > 3
+    assert len({dead.error_code for dead in outcome.dead_letters}) > 3
     assert offsets == sorted(offsets)
 
 
@@ -78,7 +78,7 @@ def test_the_offsets_to_commit_cover_records_that_were_not_scored() -> None:
 
     assert outcome.next_offsets == {Partition("in", 4): 12}
     assert outcome.skipped == 1
-    assert [dead.code for dead in outcome.dead_letters] == [ErrorCode.INVALID_JSON]
+    assert [dead.error_code for dead in outcome.dead_letters] == [ErrorCode.INVALID_JSON]
 
 
 def test_neighbours_of_broken_records_keep_their_scores_to_the_bit() -> None:
@@ -118,11 +118,11 @@ def test_a_category_never_seen_and_a_missing_field_are_said_so() -> None:
     unseen = {**traffic.rows(1)[0], "channel": "carrier pigeon"}
     missing = {key: value for key, value in traffic.rows(1)[0].items() if key != "amount"}
     model = Model(traffic.bundle())
-    from worker.features.decode import decode
+    from worker.formats.json_objects import decode
 
     values = [Message("in", 0, i, 0, None, orjson.dumps(r)) for i, r in enumerate((unseen, missing))]
     vectors = model.vectorizer.transform(decode(values, max_bytes=1000))
-    first, second = model.explainer.explain(vectors.numeric, vectors.codes, vectors.rows)
+    first, second = model.explainer.explain(vectors.numeric, vectors.category_ids, vectors.rows)
 
     assert (first[0].field, first[0].observed, first[0].note) == ("channel", "carrier pigeon", "never seen before")
     assert (second[0].field, second[0].observed) == ("(missing fields)", "without amount")

@@ -6,10 +6,10 @@ from typing import Any
 
 import orjson
 
-from tests import traffic
-from worker.replay.labels import FieldLabels
-from worker.replay.read import Line, Reader
-from worker.replay.run import Result, replay
+from devtools import traffic
+from worker.replay.run.labels import FieldLabels
+from worker.replay.run.lines import Line, Reader
+from worker.replay.run.loop import Result, replay
 
 LABEL = "fraud"
 

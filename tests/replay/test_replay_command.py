@@ -7,10 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests import traffic
+from devtools import traffic
 from tests.replay import recording
 from worker.cli import main
-from worker.model.store import ModelStore
+from worker.model.store.model_store import ModelStore
 
 VALUES = recording.values(2000)
 

@@ -14,15 +14,15 @@ from sklearn.datasets import load_digits
 from tests.model import reference
 from tests.replay.test_replay_report import CHROMIUM, browse
 from worker.cli import main
-from worker.features.decode import Decoded
 from worker.features.schema import parse_schema
 from worker.features.vectorize import Vectorizer
-from worker.model.bundle import Bundle
+from worker.formats.json_objects import Decoded
 from worker.model.learn import fit_bundle
-from worker.model.presets import preset_options
-from worker.model.store import ModelStore
+from worker.model.network.presets import preset_options
+from worker.model.store.bundle import Bundle
+from worker.model.store.model_store import ModelStore
 from worker.records import FloatArray, Message
-from worker.replay.pictures import Pictures
+from worker.replay.report.pictures import Pictures
 
 PIXELS = [f"p{place}" for place in range(64)]
 SCHEMA = (
@@ -66,9 +66,9 @@ def bundle(folder: Path) -> Bundle:
 
 def encoded(bundle: Bundle) -> tuple[Any, Any]:
     rows, _ = items()
-    blank: list[Any] = [Message("", 0, index, -1, None, b"") for index in range(len(rows))]
-    vectors = Vectorizer(bundle.schema, bundle.fitted).transform(Decoded(blank, rows, [], 0))
-    return vectors.numeric, vectors.codes
+    bare: list[Any] = [Message("", 0, index, -1, None, b"") for index in range(len(rows))]
+    vectors = Vectorizer(bundle.schema, bundle.fitted).transform(Decoded(bare, rows, [], 0))
+    return vectors.numeric, vectors.category_ids
 
 
 def test_known_ranges_bring_pixels_to_0_and_1(bundle: Bundle) -> None:

@@ -7,20 +7,20 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tests import traffic
+from devtools import traffic
 from tests.replay import recording
-from worker.model.bundle import Bundle
 from worker.model.learn import fit_bundle
-from worker.model.presets import preset_options
+from worker.model.network.presets import preset_options
+from worker.model.store.bundle import Bundle
 from worker.pipeline import Model, Pipeline
 from worker.records import FloatArray
-from worker.replay.latent import latent_figure
-from worker.replay.run import replay
+from worker.replay.report.latent import latent_figure
+from worker.replay.run.loop import replay
 
 
 @cache
 def bundle(code: int) -> Bundle:
-    options = preset_options("deep-small", hidden=(12,), code=code, epochs=2)
+    options = preset_options("deep-small", hidden=(12,), latent=code, epochs=2)
     return fit_bundle(traffic.schema(), traffic.rows(300), options, created_at=traffic.CREATED)
 
 

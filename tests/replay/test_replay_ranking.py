@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import auc, average_precision_score, roc_auc_score
 
 from worker.records import FloatArray
-from worker.replay.ranking import (
+from worker.replay.evaluate.ranking import (
     ANOMALOUS,
     NORMAL,
     ScoreTable,

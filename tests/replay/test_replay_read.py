@@ -8,9 +8,9 @@ from kafka.partitioner.default import murmur2 as kafka_murmur2
 
 from worker.errors import DataError
 from worker.records import Message
-from worker.replay.labels import FieldLabels, IdLabels, read_label
-from worker.replay.partition import murmur2, partition_of
-from worker.replay.read import Line, Reader
+from worker.replay.run.labels import FieldLabels, IdLabels, read_label
+from worker.replay.run.lines import Line, Reader
+from worker.sources.partitioner import murmur2, partition_of
 
 
 def value(**fields: object) -> bytes:

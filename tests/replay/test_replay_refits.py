@@ -5,12 +5,12 @@ from pathlib import Path
 import orjson
 import pytest
 
-from benchmarks.refit_streams import SCHEMA, Traffic
+from devtools.refit_streams import SCHEMA, Traffic
 from tests.trainer.common import broken_scale_bundle, bundle
 from worker.cli import main
-from worker.cli.replay_refits import ROLLED_BACK, Refits
-from worker.cli.wiring import make_pipeline, model_builder
-from worker.replay.read import Line
+from worker.processes.replay_refits import ROLLED_BACK, Refits
+from worker.processes.wiring import make_pipeline, model_builder
+from worker.replay.run.lines import Line
 from worker.settings import Settings, TrainSettings
 
 FIT, AFTER = 2_000, 3_000
@@ -74,7 +74,7 @@ def test_without_need_nothing_differs_from_a_replay_without_refits(
 
 
 def test_a_bad_model_that_was_forced_in_is_rolled_back_within_its_probation() -> None:
-    settings = Settings(model_probation_records=4_000, train=TrainSettings(min_records=500))
+    settings = Settings(model_canary_records=4_000, train=TrainSettings(min_records=500))
     build = model_builder(settings)
     good, bad = build(bundle()), build(broken_scale_bundle(bundle(), 10.0))
     pipeline = make_pipeline(settings, good)

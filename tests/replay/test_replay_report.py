@@ -9,14 +9,14 @@ from typing import Any
 import orjson
 import pytest
 
-from tests import traffic
+from devtools import traffic
 from tests.replay import recording
 from worker.errors import ErrorCode
 from worker.records import DeadLetter, Message
-from worker.replay.html import metric, text
-from worker.replay.report import Facts, render
-from worker.replay.run import Result
-from worker.replay.sections import compare_section, sweep_section
+from worker.replay.report.html import metric, text
+from worker.replay.report.report import Facts, render
+from worker.replay.report.sections import compare_section, sweep_section
+from worker.replay.run.loop import Result
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 CHARTS = ("scores", "days", "distribution", "roc", "precision_recall")
@@ -133,7 +133,7 @@ def test_numbers_keep_their_digits_and_large_ones_get_commas() -> None:
 def test_dead_letters_name_code_and_row(report: tuple[Path, Result]) -> None:
     result = report[1]
 
-    assert [dead.code for dead in result.tally.dead_examples] == [ErrorCode.INVALID_JSON, ErrorCode.WRONG_TYPE]
+    assert [dead.error_code for dead in result.tally.dead_examples] == [ErrorCode.INVALID_JSON, ErrorCode.WRONG_TYPE]
     assert isinstance(result.tally.dead_examples[0], DeadLetter)
     assert not isinstance(result.tally.dead_examples[0].message, Message)
     assert "<td>3000</td><td>invalid_json</td>" in report[0].read_text()

@@ -8,18 +8,18 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from tests import traffic
+from devtools import traffic
 from tests.replay import recording
-from worker.detect.alert import encode_alert
+from worker.alerts.encode import encode_alert
 from worker.errors import DataError, UsageError
-from worker.replay.compare import Comparison
-from worker.replay.gates import failed_gates, parse_gate
-from worker.replay.labels import NORMAL
-from worker.replay.outputs import read_scores
-from worker.replay.planted import plant_into
-from worker.replay.read import Line
-from worker.replay.run import replay, split_for_fit
-from worker.replay.sweep import Sweep
+from worker.replay.evaluate.compare import Comparison
+from worker.replay.evaluate.gates import failed_gates, parse_gate
+from worker.replay.evaluate.sweep import Sweep
+from worker.replay.run.labels import NORMAL
+from worker.replay.run.lines import Line
+from worker.replay.run.loop import replay, split_for_fit
+from worker.replay.run.outputs import read_scores
+from worker.replay.run.planted import plant_into
 
 VALUES = recording.values()
 

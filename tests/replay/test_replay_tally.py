@@ -8,12 +8,12 @@ from sklearn.metrics import average_precision_score, precision_score, recall_sco
 
 from worker.errors import ErrorCode
 from worker.records import DeadLetter, Outcome, Scores
-from worker.replay.days import DAY_MS
-from worker.replay.episodes import Episodes
-from worker.replay.labels import Label
-from worker.replay.metrics import METRICS, measure
-from worker.replay.read import Line
-from worker.replay.tally import Tally
+from worker.replay.evaluate.days import DAY_MS
+from worker.replay.evaluate.incidents import Incidents
+from worker.replay.evaluate.metrics import METRICS, measure
+from worker.replay.evaluate.tally import Tally
+from worker.replay.run.labels import Label
+from worker.replay.run.lines import Line
 
 THRESHOLD = 1.0
 
@@ -121,7 +121,7 @@ def test_without_labels_what_needs_them_is_null() -> None:
 
     assert metrics["alerts"] == 1
     assert metrics["alerts_per_day"] == 0.5
-    for name in ("roc_auc", "precision_at_k", "recall_at_threshold", "false_alert_rate", "episodes", "recall_by_kind"):
+    for name in ("roc_auc", "precision_at_k", "recall_at_threshold", "false_alert_rate", "incidents", "recall_by_kind"):
         assert metrics[name] is None
 
 
@@ -166,10 +166,10 @@ def test_every_record_is_counted_once() -> None:
 
 def test_episodes_are_told_apart_by_kind_key_and_gap() -> None:
     minute, hour = 60_000, 3_600_000
-    episodes = Episodes()
-    episodes.add([("a", b"1", 0, False), ("a", b"2", 0, False), ("b", b"1", minute, True)])
-    episodes.add([("a", b"1", 2 * minute, True), ("a", b"1", 3 * minute, True)])
-    episodes.add([("a", b"1", 3 * minute + hour + 1, True)])
+    incidents = Incidents()
+    incidents.add([("a", b"1", 0, False), ("a", b"2", 0, False), ("b", b"1", minute, True)])
+    incidents.add([("a", b"1", 2 * minute, True), ("a", b"1", 3 * minute, True)])
+    incidents.add([("a", b"1", 3 * minute + hour + 1, True)])
 
     # a/1: after 120 s; a/2: never; b/1: at once; a/1 again, later: at once
-    assert episodes.finish() == (4, 3, 0.0, 120.0)
+    assert incidents.finish() == (4, 3, 0.0, 120.0)

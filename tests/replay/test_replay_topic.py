@@ -8,22 +8,22 @@ from typing import Any
 import orjson
 import pytest
 
-from tests import traffic
-from tests.brokers import produce, read_all
-from tests.e2e.processes import Site
+from devtools import traffic
+from devtools.brokers import produce, read_all
+from devtools.memory_broker import MemoryBroker
+from devtools.memory_clients import MemoryReader
+from devtools.sites import Site
 from tests.replay import recording
 from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
-from worker.broker.memory import MemoryBroker
-from worker.broker.memory_clients import MemoryReader
 from worker.broker.ranges import TopicReader
-from worker.cli.wiring import make_pipeline, model_builder
 from worker.errors import UsageError
+from worker.processes.wiring import make_pipeline, model_builder
 from worker.records import Outgoing
-from worker.replay.read import Line, Reader
-from worker.replay.run import replay
-from worker.replay.topic import find_bounds, parse_time, read_range
+from worker.replay.run.lines import Line, Reader
+from worker.replay.run.loop import replay
 from worker.settings import BatchSettings, Settings, ThresholdSettings
+from worker.sources.topic import find_bounds, parse_time, read_range
 
 THRESHOLD = {"WORKER_THRESHOLD__QUANTILE": "0.99", "WORKER_THRESHOLD__WINDOW": "500", "WORKER_THRESHOLD__STRIDE": "64"}
 NOT_EQUAL_LIVE = ("detected_at",)
@@ -155,7 +155,7 @@ def test_a_text_that_is_no_time_is_wrong_usage() -> None:
 
 
 def test_partitions_are_merged_by_time_whatever_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.replay.topic._WINDOW", 3)
+    monkeypatch.setattr("worker.sources.topic._WINDOW", 3)
     times = {0: [5, 1, 9, 9, 12], 2: [2, 9, 11, 30]}
     reader = filled(3, [(partition, time) for partition, stamps in times.items() for time in stamps])
 

@@ -139,7 +139,7 @@ def test_a_value_out_of_range_is_refused_with_its_name_value_and_range(name: str
         ("PRESET", "autoencoder", "allowed is denoising, pyod, pyramid, digits"),
         ("HIDDEN", "64,0", "allowed is 1 to 32 numbers separated by commas, each 1 to 65536"),
         ("HIDDEN", "[]", "allowed is 1 to 32 numbers"),
-        ("CODE", "0", "allowed is 1 to 65536"),
+        ("LATENT", "0", "allowed is 1 to 65536"),
         ("DROPOUT", "1", "allowed is up to 63 numbers separated by commas, each from 0 and below 1"),
         ("BATCH_NORM", "perhaps", "allowed is true or false"),
         ("OUTPUT", "tanh", "allowed is linear or sigmoid"),

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 
-from tests.brokers import eventually, produce, read_all
+from devtools.brokers import eventually, produce, read_all
 from tests.stream.stage import Guarantee, Stage, Worker
 from worker.broker.admin import ensure_topics
 from worker.broker.assignors import Assignor
@@ -18,9 +18,9 @@ from worker.broker.delivery import AtLeastOnce, ExactlyOnce
 from worker.broker.producer import AcknowledgedProducer, TransactionalKafkaProducer
 from worker.broker.ranges import TopicReader
 from worker.records import Message, Outgoing, Partition, RawMessage
-from worker.stream.outgoing import Topics
-from worker.stream.state_log import StateLog
-from worker.stream.states import TopicStates
+from worker.stream.changelog import CheckpointChangelog
+from worker.stream.checkpoints import TopicCheckpoints
+from worker.stream.sinks.kafka import Topics
 
 PARTITIONS = 4
 DEADLINE_S = 90.0
@@ -78,10 +78,10 @@ class KafkaStage(Stage):
         self.open.callback(delivery.close, 1.0)
         return delivery
 
-    def states(self, worker: Worker) -> TopicStates:
+    def states(self, worker: Worker) -> TopicCheckpoints:
         transactional = self.guarantee == "exactly_once"
-        log = StateLog(self.reader, topic=self.state_topic, group_id=self.group, transactional=transactional)
-        return TopicStates(
+        log = CheckpointChangelog(self.reader, topic=self.state_topic, group_id=self.group, transactional=transactional)
+        return TopicCheckpoints(
             worker.consumer, worker.pipeline, log, settings={}, events=worker.seen, exactly_once=transactional
         )
 

@@ -6,24 +6,24 @@ from typing import Any, Literal
 
 import orjson
 
-from tests import traffic
+from devtools import traffic
+from devtools.memory_broker import MemoryBroker
+from devtools.memory_clients import MemoryConsumer, MemoryProducer, MemoryReader, MemoryTransactionalProducer
+from worker.alerts.encode import alert_id
 from worker.broker.base import Consumer, RangeReader
 from worker.broker.delivery import AtLeastOnce, ExactlyOnce
-from worker.broker.memory import MemoryBroker
-from worker.broker.memory_clients import MemoryConsumer, MemoryProducer, MemoryReader, MemoryTransactionalProducer
-from worker.detect.alert import alert_id
-from worker.detect.ordinary import OrdinaryQuantile
-from worker.detect.threshold import PartitionThreshold
 from worker.errors import TransientError
 from worker.pipeline import MakeThreshold, Model, Pipeline
 from worker.records import Message, Outcome, Outgoing, Partition, RawMessage
+from worker.rollout.rollout import Change, Models
 from worker.stream.breaker import Breaker
+from worker.stream.changelog import CheckpointChangelog
+from worker.stream.checkpoints import Checkpoints, TopicCheckpoints
 from worker.stream.events import Events
 from worker.stream.loop import Loop
-from worker.stream.outgoing import Topics
-from worker.stream.state_log import StateLog
-from worker.stream.states import States, TopicStates
-from worker.stream.trials import Change, Models
+from worker.stream.sinks.kafka import Topics
+from worker.thresholds.inlier import InlierQuantile
+from worker.thresholds.partition import PartitionThreshold
 
 Guarantee = Literal["at_least_once", "exactly_once"]
 GROUP = "group"
@@ -82,7 +82,7 @@ class Seen(Events):
 
 def make_threshold(window: int = WINDOW) -> MakeThreshold:
     """Twenty slots, an update every 64 records."""
-    return lambda bundle: PartitionThreshold(OrdinaryQuantile(bundle.calibration, 0.97, window), 64)
+    return lambda bundle: PartitionThreshold(InlierQuantile(bundle.calibration, 0.97, window), 64)
 
 
 def make_model(seed: int) -> Model:
@@ -128,7 +128,7 @@ class Worker:
             breaker=options.pop("breaker", Breaker(invalid_ratio=1.0, window=100, consecutive=0)),
             events=self.seen,
             wall_clock=lambda: "2026-01-01T00:00:00.000Z",
-            states=stage.states(self) if stateful else States(),
+            states=stage.states(self) if stateful else Checkpoints(),
             max_wait_ms=0,
             **options,
         )
@@ -179,10 +179,10 @@ class Stage:
             return AtLeastOnce(consumer, lambda: MemoryProducer(self.broker))
         return ExactlyOnce(consumer, lambda: MemoryTransactionalProducer(self.broker, name))
 
-    def states(self, worker: Worker) -> TopicStates:
+    def states(self, worker: Worker) -> TopicCheckpoints:
         transactional = self.guarantee == "exactly_once"
-        log = StateLog(self.reader, topic="state", group_id=GROUP, transactional=transactional)
-        return TopicStates(
+        log = CheckpointChangelog(self.reader, topic="state", group_id=GROUP, transactional=transactional)
+        return TopicCheckpoints(
             worker.consumer,
             worker.pipeline,
             log,

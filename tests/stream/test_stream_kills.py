@@ -8,13 +8,13 @@ from typing import Any
 import orjson
 import pytest
 
-from tests import traffic
-from tests.brokers import produce, read_all
-from tests.e2e.processes import Site
+from devtools import traffic
+from devtools.brokers import produce, read_all
+from devtools.sites import Site
 from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
-from worker.cli.wiring import make_pipeline
 from worker.pipeline import Model
+from worker.processes.wiring import make_pipeline
 from worker.records import Message, Outgoing
 from worker.settings.tree import Settings, ThresholdSettings
 

@@ -5,15 +5,15 @@ from collections.abc import Callable
 import orjson
 import pytest
 
-from tests import traffic
+from devtools import traffic
+from devtools.memory_broker import Action
 from tests.stream.stage import GROUP, Guarantee, Killed, Stage, assert_as_undisturbed, make_model, undisturbed
 from worker.broker.base import Polled
-from worker.broker.memory import Action
 from worker.errors import BreakerTripped, BrokerUnavailable, DeliveryError, Fenced, SettingsError, TransientError
 from worker.pipeline import Model
 from worker.records import Message, Outgoing, Partition
 from worker.stream.breaker import Breaker
-from worker.stream.outgoing import Pending, Topics
+from worker.stream.sinks.kafka import Pending, Topics
 
 IN_0 = Partition("in", 0)
 STEPS_THAT_FAIL: list[tuple[Guarantee, Action, int, bool]] = [
@@ -148,7 +148,7 @@ def test_too_large_a_dead_letter_keeps_what_fits() -> None:
     (dead,) = stage.broker.records("dead")
     assert dead.value == b"x" * 87_500
     assert dict(dead.headers)["truncated"] == b"true"
-    assert dict(dead.headers)["error.code"] == b"invalid_json"
+    assert dict(dead.headers)["error.error_code"] == b"invalid_json"
 
 
 def test_too_large_a_state_is_a_setting_to_change() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests import traffic
+from devtools import traffic
 from tests.stream.stage import GROUP, Guarantee, Stage, Worker, assert_as_undisturbed
 from worker.records import Partition
 

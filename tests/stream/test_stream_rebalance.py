@@ -5,7 +5,7 @@ from contextlib import ExitStack, closing
 
 import pytest
 
-from tests import traffic
+from devtools import traffic
 from tests.stream.kafka_stage import PARTITIONS, KafkaStage, step_until
 from tests.stream.stage import Guarantee, assert_as_undisturbed
 from worker.broker.admin import ensure_topics

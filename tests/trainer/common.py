@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import orjson
 
-from benchmarks.refit_streams import CATEGORIES, NUMBERS, SCHEMA, Traffic
+from devtools.refit_streams import CATEGORIES, NUMBERS, SCHEMA, Traffic
 from worker.features.fitted import NumericColumn
-from worker.model.bundle import Bundle, with_report
-from worker.model.fit import FitOptions
 from worker.model.learn import fit_bundle
+from worker.model.network.fit import FitOptions
+from worker.model.store.bundle import Bundle, with_report
 from worker.pipeline import Model
 from worker.records import Message
 from worker.trainer.reservoir import Reservoir

@@ -1,55 +1,84 @@
-"""Drift names the fields that moved, and no others."""
+"""Whether ordinary traffic has moved is told by the champion's scores alone."""
+
+import math
 
 import numpy as np
 import pytest
 
-from benchmarks.refit_streams import SCHEMA, Traffic
-from worker.features.schema import parse_schema
-from worker.trainer.drift import drifted
+from worker.trainer.drift import Condition, unexplained, weigh
 
-TRAFFIC = Traffic(0)
-LEARNED = TRAFFIC.rows(2_000)
+RANDOM = np.random.default_rng(0)
+CALIBRATION = RANDOM.lognormal(0, 0.5, 1_000)
 
 
-def test_more_of_the_same_has_not_drifted() -> None:
-    assert drifted(LEARNED, TRAFFIC.rows(2_000), SCHEMA) == []
+def ordinary(count: int, level: float = 1.0) -> np.ndarray:
+    return RANDOM.lognormal(0, 0.5, count) * level
 
 
-@pytest.mark.parametrize("name", ["amount", "delay"])
-def test_a_number_that_moved_is_named(name: str) -> None:
-    recent = [{**row, name: row[name] * 1.3} for row in TRAFFIC.rows(2_000)]
-
-    assert [drift.field for drift in drifted(LEARNED, recent, SCHEMA)] == [name]
+def shuffled(*parts: np.ndarray) -> np.ndarray:
+    return RANDOM.permutation(np.concatenate(parts))
 
 
-def test_a_new_value_of_a_category_is_named_with_its_share() -> None:
-    recent = [{**row, "country": "XX"} if i % 4 == 0 else row for i, row in enumerate(TRAFFIC.rows(2_000))]
-
-    (drift,) = drifted(LEARNED, recent, SCHEMA)
-
-    assert drift.field == "country"
-    assert drift.distance == pytest.approx(0.25, abs=0.02)
-    assert drift.p_value < 1e-6
-
-
-def test_a_field_that_vanished_has_drifted() -> None:
-    recent = [{name: value for name, value in row.items() if name != "weight"} for row in TRAFFIC.rows(500)]
-
-    assert [drift.field for drift in drifted(LEARNED, recent, SCHEMA)] == ["weight"]
+def plain_unexplained(scores: np.ndarray, calibration: np.ndarray) -> float:
+    """The definition, score by score."""
+    explained = 1.0
+    for q in (0.5, 0.75, 0.9):
+        line = float(np.quantile(calibration, q))
+        below = sum(1 for score in scores if score <= line) / len(scores)
+        error = math.sqrt((1 - q) / q / len(calibration) + (1 - q) / q / len(scores))
+        explained = min(explained, below / q + 2 * error)
+    return 1 - explained
 
 
-def test_few_rows_say_nothing() -> None:
-    assert drifted(LEARNED, [{**row, "amount": 1e9} for row in TRAFFIC.rows(20)], SCHEMA) == []
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.95])
+def test_the_unexplained_share_is_what_its_definition_says_and_never_more_than_was_added(share: float) -> None:
+    added = round(3_000 * share)
+    scores = shuffled(ordinary(3_000 - added), ordinary(added, 20.0))
+
+    found = unexplained(scores, CALIBRATION)
+
+    assert found == pytest.approx(plain_unexplained(scores, CALIBRATION), abs=1e-12)
+    assert share - 0.15 <= found <= share + 0.02
 
 
-def test_time_is_not_a_field_that_drifts() -> None:
-    schema = parse_schema('[fields.at]\nkind = "timestamp"\n[fields.x]\nkind = "numeric"')
-    rows = [{"at": f"2026-01-{day:02d}T00:00:00Z", "x": float(np.sin(day))} for day in range(1, 29)] * 5
+def test_few_calibration_rows_prove_less() -> None:
+    scores = shuffled(ordinary(2_000), ordinary(1_000, 20.0))
 
-    assert drifted(rows, [{**row, "at": "2027-06-01T00:00:00Z"} for row in rows], schema) == []
+    assert unexplained(scores, CALIBRATION[:40]) < unexplained(scores, CALIBRATION)
 
 
-def test_the_furthest_comes_first() -> None:
-    recent = [{**row, "amount": row["amount"] + 2, "age": row["age"] + 20} for row in TRAFFIC.rows(2_000)]
+def test_traffic_like_the_calibration_is_settled() -> None:
+    assert weigh(ordinary(5_000), CALIBRATION).condition is Condition.SETTLED
 
-    assert [drift.field for drift in drifted(LEARNED, recent, SCHEMA)] == ["age", "amount"]
+
+def test_anomalies_in_a_settled_stream_are_no_need() -> None:
+    for share in (0.01, 0.05, 0.08):
+        odd = round(5_000 * share)
+        assert weigh(shuffled(ordinary(5_000 - odd), ordinary(odd, 15.0)), CALIBRATION).condition is Condition.SETTLED
+
+
+def test_a_part_that_scores_higher_without_standing_apart_has_moved() -> None:
+    assert weigh(shuffled(ordinary(3_000), ordinary(2_000, 2.5)), CALIBRATION).condition is Condition.MOVED
+
+
+def test_a_body_that_moved_without_its_tail_is_no_need() -> None:
+    flat = np.full(2_500, float(np.quantile(CALIBRATION, 0.9)))
+
+    assert weigh(shuffled(ordinary(2_500), flat), CALIBRATION).condition is not Condition.MOVED
+
+
+@pytest.mark.parametrize("level", [4.0, 40.0])
+def test_traffic_that_was_replaced_is_gone(level: float) -> None:
+    assert weigh(ordinary(5_000, level), CALIBRATION).condition is Condition.GONE
+
+
+def test_a_population_of_its_own_stands_apart() -> None:
+    assert weigh(shuffled(ordinary(3_500), ordinary(1_500, 60.0)), CALIBRATION).condition is Condition.APART
+
+
+def test_the_figures_are_plain_numbers_without_infinities() -> None:
+    figures = weigh(ordinary(5_000), CALIBRATION).figures()
+
+    assert figures["condition"] == "settled"
+    assert "cut" not in figures
+    assert all(math.isfinite(value) for name, value in figures.items() if name != "condition")

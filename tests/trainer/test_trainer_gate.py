@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.refit_streams import Traffic, planted
+from devtools.refit_streams import Traffic, planted
 from tests.trainer.common import broken_scale_bundle, bundle, noise_bundle
-from worker.detect.ordinary import calibrated_floor
-from worker.model.bundle import Bundle, with_report
-from worker.model.rule import ThresholdRule
-from worker.model.store import ModelStore
+from worker.model.store.bundle import Bundle, with_report
+from worker.model.store.model_store import ModelStore
 from worker.pipeline import Model
-from worker.trainer.challenger import Window, calibration_of, in_units_of, look_at, scores_of, tail_back
+from worker.thresholds.inlier import calibrated_quantile
+from worker.thresholds.rule import ThresholdRule
+from worker.trainer.candidate import Window, calibration_of, in_units_of, look_at, scores_of, tail_back
+from worker.trainer.drift import weigh
 from worker.trainer.gate import Judged, judge, roc_auc
-from worker.trainer.need import weigh
 
 QUANTILE = 0.99
 ROWS, TRUTH = planted(Traffic(7).rows(6_000), 0.02, 1)
@@ -117,9 +117,9 @@ def test_a_challenger_scores_in_the_unit_of_the_champion(tmp_path: Path) -> None
 
     challenger = with_report(in_units_of(champion, other, QUANTILE), verdict={})
 
-    line = calibrated_floor(champion.calibration, QUANTILE)
-    assert calibrated_floor(challenger.calibration, QUANTILE) == pytest.approx(line, rel=1e-4)
-    factor = line / calibrated_floor(other.calibration, QUANTILE)
+    line = calibrated_quantile(champion.calibration, QUANTILE)
+    assert calibrated_quantile(challenger.calibration, QUANTILE) == pytest.approx(line, rel=1e-4)
+    factor = line / calibrated_quantile(other.calibration, QUANTILE)
     assert scores_of(Model(challenger), ROWS) == pytest.approx(scores_of(Model(other), ROWS) * factor, rel=1e-5)
     store = ModelStore(tmp_path)
     store.save(challenger)

@@ -5,7 +5,7 @@ import pytest
 
 from worker.records import Message
 from worker.trainer.reservoir import Reservoir, uniform_of
-from worker.trainer.stretch import MOST, Stretch
+from worker.trainer.score_buffer import MOST, Stretch
 
 HOUR_MS = 3_600_000
 

@@ -6,16 +6,16 @@ from typing import Any
 import orjson
 import pytest
 
-from benchmarks.refit_streams import Traffic
+from devtools.memory_broker import MemoryBroker
+from devtools.memory_clients import MemoryReader
+from devtools.refit_streams import Traffic
 from tests.trainer.common import CREATED, bundle, trainer
-from worker.broker.memory import MemoryBroker
-from worker.broker.memory_clients import MemoryReader
 from worker.errors import StoreUnavailable
-from worker.model.pointer import Mark, Status
-from worker.model.store import ModelStore
+from worker.model.store.model_store import ModelStore
+from worker.model.store.pointer import Mark, Status
 from worker.pipeline import Model
 from worker.records import Outgoing, Partition
-from worker.trainer.reports import Reports
+from worker.trainer.events import Reports
 from worker.trainer.sidecar import Plan, Sidecar
 from worker.trainer.trainer import Verdict
 

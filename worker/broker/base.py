@@ -1,4 +1,4 @@
-"""What the rooms above know of a broker. Two implementations keep one contract: Kafka and worker.broker.memory.
+"""What the rooms above know of a broker. Two implementations keep one contract: Kafka and devtools.memory_broker.
 
 Nothing here raises a kafka exception; what can be raised is in worker.errors, sorted by what the caller does next.
 None of these objects is thread-safe: one thread polls, sends and commits, except where a method says otherwise.

@@ -5,7 +5,7 @@ Defaults of kafka-python that are changed, and why:
 - auto_offset_reset "none": a missing offset and one out of range look the same to the client's own policies.
   The consumer decides about each (worker.broker.consumer).
 - max_poll_interval_ms 2 minutes: a rebalance waits that long for a member that the broker believes in and nobody sees
-  any more. Apache Kafka 4.3.1 has such after a crash (worker.broker.floor), for 5 minutes by the client's own default.
+  any more. Apache Kafka 4.3.1 has such after a crash (worker.broker.watermark): for 5 minutes by its default.
 - fetches of megabytes: with 1 MiB fetches and 500 records a poll, a record costs several times more CPU.
 """
 

@@ -132,7 +132,7 @@ class GroupConsumer:
     def _require_own_name(self) -> None:
         """Raises Fenced once the broker has said for long enough that another member has this one's instance id.
 
-        A broker that has just come back says so of the only one for a moment (see worker.broker.floor). One that never
+        A broker that has just come back says so of the only one for a moment (worker.broker.watermark). One that never
         was a member is the newest with this name: it takes it, whatever became of the answer to its first attempt.
         """
         if not self._was_member:

@@ -120,8 +120,8 @@ class ExactlyOnce:
         """Whether the transaction of unknown outcome held this one and was committed.
 
         It may have held partitions that were revoked since: what is left of the batch was committed all the same.
-        A broker that has just come back can say less than there is (worker.broker.floor). So one yes counts for all of
-        the transaction, and a no when it was said twice, at two calls of publish; BrokerUnavailable the first time.
+        A broker that has just come back can say less than there is (worker.broker.watermark). So one yes counts for all
+        of the transaction, and a no when it was said twice, at two calls of publish; BrokerUnavailable the first time.
         """
         if self._unsure is None or not next_offsets.items() <= self._unsure.items():
             return False

@@ -7,7 +7,7 @@ from typing import Any
 from kafka import ConsumerRebalanceListener
 
 from worker.broker.base import Changes
-from worker.broker.floor import Floor
+from worker.broker.watermark import CommittedWatermark
 from worker.records import Partition
 
 
@@ -25,7 +25,7 @@ class Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python
         self._revoked: set[Partition] = set()
         self._held: set[Partition] = set()
         self.misplaced: frozenset[Partition] = frozenset()
-        self.floor = Floor()
+        self.floor = CommittedWatermark()
 
     def on_partitions_revoked(self, revoked: Collection[Any]) -> None:
         """Before they are taken away."""

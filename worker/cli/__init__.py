@@ -35,7 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(list(argv))
     except WorkerError as error:
-        return _failed(error, str(error), error.exit_code)
+        from worker.cli.hints import message_of
+
+        return _failed(error, message_of(error), error.exit_code)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return INTERRUPTED

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from worker.cli.probe import probe
+from worker.broker.probe import probe
 from worker.errors import BrokerUnavailable, FatalError, MissingTopic, SettingsError, WorkerError
 from worker.features.schema import Schema, load_schema
 from worker.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from worker.model.bundle import Bundle
+    from worker.model.store.bundle import Bundle
 
 HELP = "Says whether settings, schema, model store and broker are in order; changes nothing. Exit 1 if anything is not."
 EXAMPLE = "WORKER_KAFKA__BOOTSTRAP_SERVERS=broker:9092 WORKER_KAFKA__INPUT_TOPIC=payments worker check"
@@ -42,7 +42,7 @@ def run(_: argparse.Namespace) -> int:
             "recipe",
             "scoring",
             "threshold",
-            "suppression",
+            "silences",
             "broker",
             "topics",
         ):
@@ -57,7 +57,7 @@ def run(_: argparse.Namespace) -> int:
         ("recipe", checks.recipe),
         ("scoring", checks.scoring),
         ("threshold", checks.threshold),
-        ("suppression", checks.suppression),
+        ("silences", checks.silences),
         ("broker", checks.broker),
         ("topics", checks.topics),
     )
@@ -95,7 +95,7 @@ class Checks:
 
     def device(self) -> str:
         """The device exists."""
-        from worker.model.scorer import resolve_device
+        from worker.model.scoring.scorer import resolve_device
 
         return str(resolve_device(self.settings.device))
 
@@ -111,7 +111,7 @@ class Checks:
 
     def model_store(self) -> str:
         """The store can be read and written, and its current version loads and fits the schema."""
-        from worker.cli.wiring import model_store
+        from worker.processes.wiring import model_store
 
         root = self.settings.model_store
         store = model_store(self.settings)
@@ -143,27 +143,27 @@ class Checks:
         """What a score is, and what it costs here."""
         from worker.cli.check_scoring import scoring
 
-        return scoring(self._in_force(), self.settings.device)
+        return scoring(self._current(), self.settings.device)
 
     def threshold(self) -> str:
         """Where thresholds come from."""
         from worker.cli.check_scoring import threshold
 
-        return threshold(self._in_force(), self.settings.threshold)
+        return threshold(self._current(), self.settings.threshold)
 
-    def _in_force(self) -> "Bundle":
+    def _current(self) -> "Bundle":
         if self.bundle is None:
             raise Skipped("a model that fits the schema comes first")
         return self.bundle
 
-    def suppression(self) -> str:
-        """The file with suppression rules is valid and names fields that the schema has."""
-        path = self.settings.alerts.suppression_file
+    def silences(self) -> str:
+        """The file with silences rules is valid and names fields that the schema has."""
+        path = self.settings.alerts.silences_file
         if path is None:
             return "no rules"
-        from worker.detect.suppress import load_suppression
+        from worker.alerts.silences import load_silences
 
-        rules = load_suppression(path)
+        rules = load_silences(path)
         if self.known_schema is not None:
             rules.require_fields(tuple(field.name for field in self.known_schema.encoded))
         return f"{path}: {len(rules.rules)} rules"

@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from worker.model.bundle import Bundle
-    from worker.model.scorer import Scorer
+    from worker.model.scoring.scorer import Scorer
+    from worker.model.store.bundle import Bundle
     from worker.settings import Settings, ThresholdSettings
 
 ROWS = 4096
@@ -18,7 +18,7 @@ def recipe(bundle: "Bundle | None", settings: "Settings") -> str:
 
     SettingsError where values do not go together, or do not fit that width.
     """
-    from worker.cli.wiring import fit_options
+    from worker.processes.wiring import fit_options
 
     options = fit_options(settings.model, settings.seed)
     name = f"preset {options.preset}, {options.preprocessing} scaling, {options.loss} loss, {options.score} score"
@@ -31,9 +31,9 @@ def recipe(bundle: "Bundle | None", settings: "Settings") -> str:
 
 def scoring(bundle: "Bundle", device: str) -> str:
     """Whether every one-hot column has to be computed, and what that costs at this vocabulary, measured here."""
-    from worker.model.autoencoder import Autoencoder
-    from worker.model.score import Score
-    from worker.model.scorer import Scorer
+    from worker.model.network.autoencoder import Autoencoder
+    from worker.model.scoring.score import Score
+    from worker.model.scoring.scorer import Scorer
 
     network = bundle.network
     layout, kind = network.layout, network.architecture
@@ -56,18 +56,18 @@ def _microseconds(scorer: "Scorer", bundle: "Bundle") -> float:
     layout = bundle.network.layout
     draw = np.random.default_rng(0)
     numeric = draw.random((ROWS, layout.numeric), np.float32)
-    codes = draw.integers(0, layout.widths or 1, (ROWS, len(layout.widths)), np.int32)
+    category_ids = draw.integers(0, layout.widths or 1, (ROWS, len(layout.widths)), np.int32)
     took = []
     for _ in range(ROUNDS):
         started = time.perf_counter()
-        scorer.score(numeric, codes)
+        scorer.score(numeric, category_ids)
         took.append(time.perf_counter() - started)
     return min(took) / ROWS * 1e6
 
 
 def threshold(bundle: "Bundle", settings: "ThresholdSettings") -> str:
     """The rule in force, and who asks for it."""
-    from worker.cli.wiring import rule_of
+    from worker.processes.wiring import rule_of
 
     rule = rule_of(settings, bundle.rule)
     theta = rule.theta(bundle.training)

@@ -41,8 +41,8 @@ def _count(text: str) -> int:
 def run(args: argparse.Namespace) -> int:
     """See HELP."""
     from worker.errors import DataError, UsageError
-    from worker.features.decode import decode
     from worker.features.infer import infer_schema
+    from worker.formats.json_objects import decode
     from worker.settings import load_settings
 
     if (args.file is None) == (args.topic is None):
@@ -70,8 +70,8 @@ def _file(path: str, count: int) -> "list[RawMessage]":
 
 
 def _values(path: str) -> Iterator[list[bytes]]:
-    from worker.replay.source import Meter, file_size, read_lines
-    from worker.replay.tables import read_csv, read_parquet
+    from worker.sources.lines import Meter, file_size, read_lines
+    from worker.sources.tables import read_csv, read_parquet
 
     file_size(path)  # raises where there is no such file
     kind = path.lower().removesuffix(".gz").removesuffix(".zst").rpartition(".")[2]
@@ -84,7 +84,7 @@ def _values(path: str) -> Iterator[list[bytes]]:
 
 def _topic(settings: "Settings", topic: str, count: int) -> "Sequence[RawMessage]":
     from worker.broker.ranges import TopicReader
-    from worker.cli.wiring import connection
+    from worker.processes.wiring import connection
 
     reader = TopicReader(connection(settings), read_committed=True)
     try:

@@ -41,9 +41,9 @@ def add_actions(actions: "Actions") -> None:
 
 
 def _compare(args: argparse.Namespace, settings: "Settings") -> int:
-    from worker.cli.replay_job import Job
-    from worker.cli.wiring import model_store, tune_process
     from worker.errors import UsageError
+    from worker.processes.replay_job import Job
+    from worker.processes.wiring import model_store, tune_process
 
     parser = argparse.ArgumentParser()
     add_arguments(parser)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from worker.cli.models import Actions
-    from worker.model.store import Mark, ModelStore, Status
+    from worker.model.store.model_store import Mark, ModelStore, Status
     from worker.settings import Settings
 
 
@@ -25,7 +25,7 @@ def add_actions(actions: "Actions") -> None:
 
 
 def _promote(args: argparse.Namespace, settings: "Settings") -> int:
-    from worker.model.store import Status
+    from worker.model.store.model_store import Status
 
     store, version = _store(settings), args.version
     store.promote(version, mark=_mark(Status.PROMOTED, args.why), force=args.force)
@@ -34,14 +34,14 @@ def _promote(args: argparse.Namespace, settings: "Settings") -> int:
 
 
 def _rollback(args: argparse.Namespace, settings: "Settings") -> int:
-    from worker.model.store import Status
+    from worker.model.store.model_store import Status
 
     print(f"{_store(settings).rollback(mark=_mark(Status.ROLLED_BACK, args.why))} is current again")
     return 0
 
 
 def _adopt(args: argparse.Namespace, settings: "Settings") -> int:
-    from worker.model.store import Status
+    from worker.model.store.model_store import Status
 
     store = _store(settings)
     version = args.version or _newest_held(store)
@@ -52,7 +52,7 @@ def _adopt(args: argparse.Namespace, settings: "Settings") -> int:
 
 def _veto(args: argparse.Namespace, settings: "Settings") -> int:
     from worker.errors import StoreConflict
-    from worker.model.store import Status
+    from worker.model.store.model_store import Status
 
     store = _store(settings)
     version = args.version or _newest_held(store)
@@ -70,7 +70,7 @@ def _veto(args: argparse.Namespace, settings: "Settings") -> int:
 
 def _newest_held(store: "ModelStore") -> str:
     from worker.errors import StoreError
-    from worker.model.store import Status
+    from worker.model.store.model_store import Status
 
     held = {version: mark for version, mark in store.marks().items() if mark.status == Status.HELD}
     if not held:
@@ -79,13 +79,13 @@ def _newest_held(store: "ModelStore") -> str:
 
 
 def _store(settings: "Settings") -> "ModelStore":
-    from worker.cli.wiring import model_store
+    from worker.processes.wiring import model_store
 
     return model_store(settings)
 
 
 def _mark(status: "Status", why: str) -> "Mark":
-    from worker.cli.wiring import utc_now
-    from worker.model.store import Mark
+    from worker.model.store.model_store import Mark
+    from worker.processes.wiring import utc_now
 
     return Mark(status, utc_now(), "operator", why)

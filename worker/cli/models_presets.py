@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from worker.cli.models import Actions
-    from worker.model.options import FitOptions
+    from worker.model.network.options import FitOptions
     from worker.settings import Settings
 
 WIDTH = 41
@@ -35,14 +35,14 @@ def _width(text: str) -> int:
 
 def _presets(args: argparse.Namespace, settings: "Settings") -> int:
     from worker.errors import UsageError
-    from worker.model.presets import PRESETS, preset_options
+    from worker.model.network.presets import PRESETS, preset_options
 
     if args.name is not None and args.name not in PRESETS:
         raise UsageError(f"no preset {args.name!r}; there are: {', '.join(PRESETS)}")
     for name in [args.name] if args.name else PRESETS:
-        in_force = " (WORKER_MODEL__PRESET)" if name == settings.model.preset else ""
+        current = " (WORKER_MODEL__PRESET)" if name == settings.model.preset else ""
         options = preset_options(name)
-        print(f"{name}{in_force}: {PRESETS[name].source}")
+        print(f"{name}{current}: {PRESETS[name].source}")
         print(f"    layers     {_layers(options, args.width)}")
         print(f"    threshold  {_threshold(options)}")
         print(f"    {PREFIX}…  {', '.join(_values(options))}\n")
@@ -56,7 +56,7 @@ def _layers(options: "FitOptions", width: int) -> str:
         found = options.architecture(width)
     except SettingsError as error:
         return f"none for {width} input columns: {error}"
-    return f"{found.written(width)}, the code has {found.code}"
+    return f"{found.written(width)}, the code has {found.latent}"
 
 
 def _threshold(options: "FitOptions") -> str:

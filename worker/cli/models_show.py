@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from worker.cli.models import Actions
-    from worker.model.bundle import Bundle
-    from worker.model.store import Mark, Version
+    from worker.model.store.bundle import Bundle
+    from worker.model.store.model_store import Mark, Version
     from worker.settings import Settings
 
 
@@ -24,7 +24,7 @@ def add_actions(actions: "Actions") -> None:
 
 
 def _list(args: argparse.Namespace, settings: "Settings") -> int:
-    from worker.cli.wiring import model_store
+    from worker.processes.wiring import model_store
 
     store = model_store(settings)
     versions = store.versions()
@@ -74,7 +74,7 @@ def print_table(rows: list[list[str]]) -> None:
 
 
 def _show(args: argparse.Namespace, settings: "Settings") -> int:
-    from worker.cli.wiring import model_store
+    from worker.processes.wiring import model_store
 
     store = model_store(settings)
     bundle = store.load(args.version)

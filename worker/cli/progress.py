@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from worker.model.fit import Progress as FitProgress
+from worker.model.network.fit import Progress as FitProgress
 
 
 @contextmanager

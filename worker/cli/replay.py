@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from worker.cli.replay_job import Job
-    from worker.replay.run import Result
+    from worker.processes.replay_job import Job
+    from worker.replay.run.loop import Result
 
 HELP = """Score recorded traffic exactly as `worker run` would, and write alerts.jsonl, scores.parquet, metrics.json and
 report.html. Input: JSONL, CSV or Parquet files (.gz and .zst too), - for standard input, a range of a topic, or a
@@ -104,9 +104,9 @@ def _rate(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     """See HELP."""
-    from worker.cli.replay_job import Job
-    from worker.cli.wiring import tune_process
-    from worker.replay.gates import failed_gates, parse_gate
+    from worker.processes.replay_job import Job
+    from worker.processes.wiring import tune_process
+    from worker.replay.evaluate.gates import failed_gates, parse_gate
     from worker.settings import load_settings
 
     check_usage(args)

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from worker.replay.read import Line
-from worker.replay.source import Meter
+from worker.replay.run.lines import Line
+from worker.sources.lines import Meter
 
 
 @contextmanager

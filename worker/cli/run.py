@@ -56,7 +56,7 @@ class Stop:
 def run(args: argparse.Namespace) -> int:
     """See HELP."""
     del args
-    from worker.cli.worker_process import WorkerProcess
+    from worker.processes.worker_process import WorkerProcess
     from worker.settings import load_settings
 
     stop = Stop()

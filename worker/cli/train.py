@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from worker.features.schema import Schema
-    from worker.model.bundle import Bundle
-    from worker.model.fit import Progress
+    from worker.model.network.fit import Progress
+    from worker.model.store.bundle import Bundle
     from worker.records import RawMessage
     from worker.settings import Settings
 
@@ -31,10 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """See HELP."""
-    from worker.cli.wiring import tune_process
     from worker.errors import UsageError
     from worker.features.schema import load_schema
     from worker.ops.logs import configure_logs
+    from worker.processes.wiring import tune_process
     from worker.settings import load_settings
 
     if args.source and not args.once:
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _once(settings: "Settings", schema: "Schema", source: str | None) -> int:
     from worker.cli.progress import fit_progress
-    from worker.cli.wiring import model_store
+    from worker.processes.wiring import model_store
 
     store = model_store(settings)
     store.require_writable()
@@ -70,7 +70,7 @@ def _once(settings: "Settings", schema: "Schema", source: str | None) -> int:
 
 
 def _fit(settings: "Settings", schema: "Schema", source: str | None, progress: "Progress") -> "Bundle":
-    from worker.cli.wiring import fit_options, utc_now
+    from worker.processes.wiring import fit_options, utc_now
     from worker.trainer.refit import refit, usable_rows
 
     batches = _file_batches(source) if source else _topic_batches(settings)
@@ -89,7 +89,7 @@ def _fit(settings: "Settings", schema: "Schema", source: str | None, progress: "
 
 def _file_batches(path: str) -> "Iterator[Sequence[RawMessage]]":
     from worker.records import Message
-    from worker.replay.source import Meter, read_lines
+    from worker.sources.lines import Meter, read_lines
 
     for first, lines in read_lines(path, Meter()):
         yield [Message(path, 0, first + i, -1, None, line) for i, line in enumerate(lines) if line.strip()]
@@ -97,7 +97,7 @@ def _file_batches(path: str) -> "Iterator[Sequence[RawMessage]]":
 
 def _topic_batches(settings: "Settings") -> "Iterator[Sequence[RawMessage]]":
     from worker.broker.ranges import TopicReader
-    from worker.cli.wiring import connection
+    from worker.processes.wiring import connection
 
     reader = TopicReader(connection(settings), read_committed=True)
     try:
@@ -110,7 +110,7 @@ def _forever(settings: "Settings", schema: "Schema") -> int:
     import signal
 
     from worker.cli.run import Stop
-    from worker.cli.trainer_process import TrainerProcess
+    from worker.processes.trainer_process import TrainerProcess
 
     stop, asked = Stop(), Asked()
     stop.install()

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from worker.demo.anomalies import Planted
 from worker.demo.ledger import LEAST_FOUND, MOST_FALSE, Summary
-from worker.features.fitted import PRESENCE
+from worker.features.fitted import MISSING_PATTERN
 
 PLAIN_STATUS_EVERY_S = 10.0
 PLAIN_WIDTH = 132
@@ -130,7 +130,7 @@ def _telling(reasons: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]
 
 def _reason(reason: Mapping[str, Any]) -> Text:
     """`field observed → expected`."""
-    if reason["field"] == PRESENCE:
+    if reason["field"] == MISSING_PATTERN:
         return Text.assemble((str(reason["observed"]), "bold"))
     field, observed, expected = reason["field"], _short(reason["observed"]), _short(reason["expected"])
     return Text.assemble((f"{field} ", "cyan"), (observed, "bold"), (" → ", "dim"), expected)

@@ -8,11 +8,11 @@ import numpy as np
 
 from worker.errors import DataError
 from worker.features.columns import Column, read_columns
-from worker.features.decode import Row
-from worker.features.fitted import PRESENCE, CodeColumn, FieldStats, Fitted, NumericColumn
-from worker.features.parts import categories, learnable, missing_patterns, numeric_parts, part_names
+from worker.features.fitted import MISSING_PATTERN, CategoryColumn, FieldStats, Fitted, NumericColumn
+from worker.features.parts import categories, coverable_parts, missing_patterns, numeric_parts, part_names
 from worker.features.scaling import CYCLE, Scaling, apply_scaling, fit_range, fit_scaling, fit_standard
 from worker.features.schema import Field, Schema
+from worker.formats.json_objects import Row
 from worker.records import FloatArray
 
 MAX_PATTERNS = 64
@@ -34,22 +34,22 @@ def fit_vectorizer(schema: Schema, rows: Sequence[Row], preprocessing: str = "ro
     if not rows:
         raise DataError("there are no rows to learn from")
     numeric: list[NumericColumn] = []
-    codes: list[CodeColumn] = []
+    categorical: list[CategoryColumn] = []
     stats: list[FieldStats] = []
     for column in columns:
         if not column.field.encoded:
             continue
         numbers = _present(column)
         named = zip(part_names(column.field), numbers, strict=True)
-        taught = learnable(column)
+        taught = coverable_parts(column)
         numeric += [_numeric(column.field, part, x, len(taught), preprocessing) for part, x in named if part in taught]
         vocabulary = None
         if column.field.kind in ("categorical", "boolean", "text"):
             vocabulary = _vocabulary(column)
-            codes.append(vocabulary)
+            categorical.append(vocabulary)
         stats.append(_stats(column.field, numbers, vocabulary))
-    codes.append(CodeColumn(PRESENCE, "presence", _patterns(columns, len(rows))))
-    return Fitted(schema.fingerprint, len(rows), tuple(numeric), tuple(codes), tuple(stats))
+    categorical.append(CategoryColumn(MISSING_PATTERN, "presence", _patterns(columns, len(rows))))
+    return Fitted(schema.fingerprint, len(rows), tuple(numeric), tuple(categorical), tuple(stats))
 
 
 def _present(column: Column) -> list[FloatArray]:
@@ -58,12 +58,14 @@ def _present(column: Column) -> list[FloatArray]:
 
 
 def _numeric(field: Field, part: str, x: FloatArray, parts: int, preprocessing: str) -> NumericColumn:
-    scaling, blank, whole = _scaling(field, part, x, parts, preprocessing), 0.0, False
+    scaling, imputed, whole = _scaling(field, part, x, parts, preprocessing), 0.0, False
     if field.kind != "timestamp":
         whole = _whole(x)
         if preprocessing == "minmax" and len(x):  # 0 is an end of the range, so the median stands for a missing value
-            blank = float(apply_scaling(np.median(x, keepdims=True), scaling)[0])
-    return NumericColumn(field.name, part, scaling.transform, scaling.center, scaling.scale, whole, scaling.knee, blank)
+            imputed = float(apply_scaling(np.median(x, keepdims=True), scaling)[0])
+    return NumericColumn(
+        field.name, part, scaling.transform, scaling.center, scaling.scale, whole, scaling.knee, imputed
+    )
 
 
 def _scaling(field: Field, part: str, x: FloatArray, parts: int, preprocessing: str) -> Scaling:
@@ -82,13 +84,13 @@ def _whole(x: FloatArray) -> bool:
     return bool((x == np.floor(x)).all()) and bool((np.abs(x) < 2**53).all())
 
 
-def _vocabulary(column: Column) -> CodeColumn:
+def _vocabulary(column: Column) -> CategoryColumn:
     field = column.field
     counts = Counter((type(value).__name__, value) for value in categories(column) if value is not None)
     ranked = sorted(counts, key=lambda key: (-counts[key], key))
     limit = len(ranked) if field.kind == "boolean" else field.max_values
     spare = max(field.hash_buckets, 1) if len(ranked) > limit else 0
-    return CodeColumn(field.name, field.kind, tuple(value for _, value in ranked[:limit]), spare)
+    return CategoryColumn(field.name, field.kind, tuple(value for _, value in ranked[:limit]), spare)
 
 
 def _patterns(columns: Sequence[Column], count: int) -> tuple[tuple[str, ...], ...]:
@@ -97,7 +99,7 @@ def _patterns(columns: Sequence[Column], count: int) -> tuple[tuple[str, ...], .
     return tuple(sorted(counts, key=lambda pattern: (-counts[pattern], pattern))[:MAX_PATTERNS])
 
 
-def _stats(field: Field, numbers: Sequence[FloatArray], vocabulary: CodeColumn | None) -> FieldStats:
+def _stats(field: Field, numbers: Sequence[FloatArray], vocabulary: CategoryColumn | None) -> FieldStats:
     top: Any = vocabulary.values[0] if vocabulary and vocabulary.values else None
     if field.kind not in ("numeric", "text") or len(numbers[0]) == 0:
         return FieldStats(field.name, top=top)

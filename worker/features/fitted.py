@@ -10,9 +10,9 @@ from typing import Any
 from worker.errors import BundleError
 from worker.features.scaling import Scaling, invert_scaling
 
-PRESENCE = "(missing fields)"  # the name under which the code column of the missing-field pattern appears
-UNKNOWN_CODE = 0
-MISSING_CODE = 1
+MISSING_PATTERN = "(missing fields)"  # the name under which the code column of the missing-field pattern appears
+UNKNOWN_ID = 0
+MISSING_ID = 1
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
@@ -30,7 +30,7 @@ class NumericColumn:
 
     part: "value", "length" (of a text), or "hour_sin", "hour_cos", "weekday_sin", "weekday_cos".
     transform, center, scale, knee: see worker.features.scaling. whole: all values at fit were whole numbers.
-    blank: what stands for a missing value, scaled.
+    imputed: what stands for a missing value, scaled.
     """
 
     field: str
@@ -40,7 +40,7 @@ class NumericColumn:
     scale: float
     whole: bool = False
     knee: bool = True
-    blank: float = 0.0
+    imputed: float = 0.0
 
     @property
     def scaling(self) -> Scaling:
@@ -49,8 +49,8 @@ class NumericColumn:
 
 
 @dataclass(frozen=True)
-class CodeColumn:
-    """One column of `codes`: 0 = never seen, 1 = missing, then `spare` codes for values beyond the vocabulary's limit
+class CategoryColumn:
+    """One column of `categorical`: 0 = never seen, 1 = missing, then `spare` ids for values beyond the limit
     (one for all, or hash buckets), then the vocabulary, most frequent first.
 
     kind: categorical, boolean, text (values are templates), or presence (values are tuples of missing fields' names;
@@ -69,7 +69,7 @@ class CodeColumn:
 
     @property
     def width(self) -> int:
-        """How many codes there are: 0 <= code < width."""
+        """How many categorical there are: 0 <= code < width."""
         return self.first + len(self.values)
 
 
@@ -93,20 +93,20 @@ class Fitted:
     """Everything that `Vectorizer` needs besides the schema, and the way back.
 
     numeric: N columns, none for a cycle of time that the rows did not cover.
-    codes: C columns, the last one is the missing-field pattern; stats: one per encoded field;
+    categorical: C columns, the last one is the missing-field pattern; stats: one per encoded field;
     rows: how many rows it was learned from.
     """
 
     schema_fingerprint: str
     rows: int
     numeric: tuple[NumericColumn, ...]
-    codes: tuple[CodeColumn, ...]
+    categorical: tuple[CategoryColumn, ...]
     stats: tuple[FieldStats, ...]
 
     @cached_property
     def widths(self) -> tuple[int, ...]:
-        """Number of codes of each code column, length C."""
-        return tuple(column.width for column in self.codes)
+        """Number of categorical of each code column, length C."""
+        return tuple(column.width for column in self.categorical)
 
     @cached_property
     def numeric_fields(self) -> tuple[str, ...]:
@@ -114,9 +114,9 @@ class Fitted:
         return tuple(column.field for column in self.numeric)
 
     @cached_property
-    def code_fields(self) -> tuple[str, ...]:
-        """The field that each code column belongs to, length C; the last is PRESENCE."""
-        return tuple(column.field for column in self.codes)
+    def category_fields(self) -> tuple[str, ...]:
+        """The field that each code column belongs to, length C; the last is MISSING_PATTERN."""
+        return tuple(column.field for column in self.categorical)
 
     @cached_property
     def stats_of(self) -> Mapping[str, FieldStats]:
@@ -128,8 +128,8 @@ class Fitted:
         return {name: tuple(c for c in self.numeric if c.field == name) for name in self.numeric_fields}
 
     @cached_property
-    def _codes_of(self) -> Mapping[str, int]:
-        return {name: index for index, name in enumerate(self.code_fields)}
+    def _category_index(self) -> Mapping[str, int]:
+        return {name: index for index, name in enumerate(self.category_fields)}
 
     def inverse_numeric(self, column: int, z: float) -> float:
         """The value in the record's own units that numeric column `column` would encode as `z`."""
@@ -137,16 +137,16 @@ class Fitted:
         return _readable(value, self.numeric[column].whole)
 
     def category(self, column: int, code: int) -> Any:
-        """The value that `code` stands for in code column `column`, or a `Special`; for PRESENCE a phrase."""
-        known = self.codes[column]
+        """The value that `code` stands for in code column `column`, or a `Special`; for MISSING_PATTERN a phrase."""
+        known = self.categorical[column]
         if known.kind == "presence":
-            if code == UNKNOWN_CODE:
+            if code == UNKNOWN_ID:
                 return Special.UNKNOWN
             absent = known.values[code - known.first]
             return f"without {', '.join(absent)}" if absent else "all fields present"
-        if code == UNKNOWN_CODE:
+        if code == UNKNOWN_ID:
             return Special.UNKNOWN
-        if code == MISSING_CODE:
+        if code == MISSING_ID:
             return Special.MISSING
         return Special.OTHER if code < known.first else known.values[code - known.first]
 
@@ -156,7 +156,7 @@ class Fitted:
         z: the reconstructed values of the field's numeric columns, in column order; code: its most probable code.
         A number for a numeric field, a value for categories, a template for text, "Tue 14:30" (UTC) for a time.
         """
-        index = self._codes_of.get(field)
+        index = self._category_index.get(field)
         if index is not None and code is not None:
             return self.category(index, code)
         columns = self._numeric_of.get(field, ())
@@ -179,7 +179,9 @@ class Fitted:
                 schema_fingerprint=data["schema_fingerprint"],
                 rows=data["rows"],
                 numeric=tuple(NumericColumn(**column) for column in data["numeric"]),
-                codes=tuple(CodeColumn(**{**column, "values": _values(column)}) for column in data["codes"]),
+                categorical=tuple(
+                    CategoryColumn(**{**column, "values": _values(column)}) for column in data["categorical"]
+                ),
                 stats=tuple(FieldStats(**stats) for stats in data["stats"]),
             )
         except (KeyError, TypeError) as error:

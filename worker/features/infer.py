@@ -11,9 +11,9 @@ import orjson
 
 from worker.errors import DataError
 from worker.features.columns import value_of
-from worker.features.decode import Row
 from worker.features.schema import Field, Kind, Schema
 from worker.features.timestamps import parser
+from worker.formats.json_objects import Row
 
 ENOUGH = 20  # rows; fewer prove neither a constant nor an id
 NEAR_UNIQUE = 0.95  # share of distinct values among those present
@@ -54,7 +54,7 @@ def infer_schema(rows: Iterable[Row], ignore: Collection[str] = (), *, limit: in
                 found.setdefault(name, []).append(value)
     _check_ignored(ignore, found)
     prefixes = tuple(name + "." for name in ignore)
-    torn = _torn(found)
+    ambiguous = _ambiguous(found)
     fields, comments = [], {}
     for name, values in found.items():
         present = [value for value in values if value is not None]
@@ -63,7 +63,7 @@ def infer_schema(rows: Iterable[Row], ignore: Collection[str] = (), *, limit: in
         distinct = _distinct(present)
         if name in ignore or name.startswith(prefixes):
             kind, why = _ignored("left out on request")
-        elif name in torn:
+        elif name in ambiguous:
             kind, why = _ignored("sometimes an object, sometimes not")
         else:
             kind, why = _judge(present, distinct, len(sample))
@@ -83,7 +83,7 @@ def _flatten(row: Row, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flatten(value, f"{prefix}{key}.")
 
 
-def _torn(found: Mapping[str, Sequence[Any]]) -> set[str]:
+def _ambiguous(found: Mapping[str, Sequence[Any]]) -> set[str]:
     """Names that hold an object in some rows and a value in others, and names under one that ever holds a value."""
     leaves = {name for name, values in found.items() if set(map(type, values)) - {dict, type(None)}}
     mixed = {name for name in leaves if dict in set(map(type, found[name]))}

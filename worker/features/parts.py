@@ -28,7 +28,7 @@ def part_names(field: Field) -> tuple[str, ...]:
     return ()
 
 
-def learnable(column: Column) -> frozenset[str]:
+def coverable_parts(column: Column) -> frozenset[str]:
     """The parts of a field that these rows can teach: of a time only the cycles that they cover twice.
 
     A weekday learned from three days makes an anomaly of every other weekday. Outliers do not count: the span is that

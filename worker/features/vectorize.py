@@ -1,4 +1,4 @@
-"""JSON objects to the model's input: float32 numbers and int32 codes, column by column."""
+"""JSON objects to the model's input: float32 numbers and int32 category_ids, column by column."""
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from worker.errors import BundleError
 from worker.features.columns import Column, read_columns
-from worker.features.decode import Decoded, Row
 from worker.features.fit import fit_vectorizer
-from worker.features.fitted import MISSING_CODE, UNKNOWN_CODE, CodeColumn, Fitted
+from worker.features.fitted import MISSING_ID, UNKNOWN_ID, CategoryColumn, Fitted
 from worker.features.parts import categories, missing_patterns, numeric_parts, part_names
 from worker.features.scaling import apply_scaling
 from worker.features.schema import Schema
+from worker.formats.json_objects import Decoded, Row
 from worker.records import DeadLetter, RawMessage
 
 __all__ = ["Vectorizer", "Vectors", "fit_vectorizer"]
@@ -26,7 +26,7 @@ __all__ = ["Vectorizer", "Vectors", "fit_vectorizer"]
 class Vectors:
     """The records that can be scored, in input order, and the dead letters that this stage found.
 
-    messages, rows: length B. numeric: float32 (B, N), finite. codes: int32 (B, C), 0 <= codes[:, c] < widths[c].
+    messages, rows: length B. numeric: float32 (B, N), finite. category_ids: int32 (B, C), 0 <= id < width.
     event_time_ms: int64 (B,), UTC; the message's own timestamp where the record has no event time.
     rejects: only those of this stage, not the ones that `decode` found.
     """
@@ -34,7 +34,7 @@ class Vectors:
     messages: list[RawMessage]
     rows: list[Row]
     numeric: NDArray[np.float32]
-    codes: NDArray[np.int32]
+    category_ids: NDArray[np.int32]
     event_time_ms: NDArray[np.int64]
     rejects: list[DeadLetter]
 
@@ -53,9 +53,9 @@ class Vectorizer:
         self.schema = schema
         self.fitted = fitted
         self._numeric_at = {(column.field, column.part): index for index, column in enumerate(fitted.numeric)}
-        self._code_at = {name: index for index, name in enumerate(fitted.code_fields)}
-        self._tables = [_tables(column) for column in fitted.codes[:-1]]
-        presence = fitted.codes[-1]
+        self._category_at = {name: index for index, name in enumerate(fitted.category_fields)}
+        self._tables = [_tables(column) for column in fitted.categorical[:-1]]
+        presence = fitted.categorical[-1]
         self._patterns = _Table({frozenset(names): presence.first + i for i, names in enumerate(presence.values)})
 
     def transform(self, decoded: Decoded) -> Vectors:
@@ -64,37 +64,37 @@ class Vectorizer:
         rejects: list[DeadLetter] = []
         columns, failures = read_columns(self.schema, rows)
         if failures:
-            rejects = [DeadLetter(messages[i], failures[i].code, failures[i].detail) for i in sorted(failures)]
+            rejects = [DeadLetter(messages[i], failures[i].error_code, failures[i].detail) for i in sorted(failures)]
             messages = [message for i, message in enumerate(messages) if i not in failures]
             rows = [row for i, row in enumerate(rows) if i not in failures]
             columns, _ = read_columns(self.schema, rows)
         numeric = np.empty((len(rows), len(self.fitted.numeric)), np.float32)
-        codes = np.empty((len(rows), len(self.fitted.codes)), np.int32)
+        category_ids = np.empty((len(rows), len(self.fitted.categorical)), np.int32)
         for column in columns:
-            self._encode(column, numeric, codes)
-        codes[:, -1] = self._presence(columns, len(rows))
-        return Vectors(messages, rows, numeric, codes, self._event_times(columns, messages), rejects)
+            self._encode(column, numeric, category_ids)
+        category_ids[:, -1] = self._presence(columns, len(rows))
+        return Vectors(messages, rows, numeric, category_ids, self._event_times(columns, messages), rejects)
 
-    def _encode(self, column: Column, numeric: NDArray[np.float32], codes: NDArray[np.int32]) -> None:
+    def _encode(self, column: Column, numeric: NDArray[np.float32], category_ids: NDArray[np.int32]) -> None:
         field = column.field
         if not field.encoded:
             return
-        if field.name in self._code_at:
-            at = self._code_at[field.name]
-            codes[:, at] = _look_up(self._tables[at], categories(column), column.types)
+        if field.name in self._category_at:
+            at = self._category_at[field.name]
+            category_ids[:, at] = _look_up(self._tables[at], categories(column), column.types)
         for part, numbers in zip(part_names(field), numeric_parts(column), strict=True):
             if (field.name, part) not in self._numeric_at:  # a cycle that the fit rows did not cover
                 continue
             at = self._numeric_at[field.name, part]
             scaled = apply_scaling(numbers, self.fitted.numeric[at].scaling)
             if column.missing is not None:
-                scaled[column.missing] = self.fitted.numeric[at].blank
+                scaled[column.missing] = self.fitted.numeric[at].imputed
             numeric[:, at] = scaled
 
     def _presence(self, columns: Sequence[Column], count: int) -> NDArray[np.int32]:
         keys, names = missing_patterns(columns, count)
-        code_of = {key: self._patterns[absent] for key, absent in names.items()}
-        return np.fromiter(map(code_of.__getitem__, keys), np.int32, count)
+        id_of = {key: self._patterns[absent] for key, absent in names.items()}
+        return np.fromiter(map(id_of.__getitem__, keys), np.int32, count)
 
     def _event_times(self, columns: Sequence[Column], messages: Sequence[RawMessage]) -> NDArray[np.int64]:
         clock = next((c for c in columns if c.field.name == self.schema.event_time_field), None)
@@ -109,8 +109,8 @@ class Vectorizer:
 class _Table:
     """Value to code. What is not listed gets `unlisted`, or its hash bucket where there are several."""
 
-    def __init__(self, codes: Mapping[Any, int], unlisted: int = UNKNOWN_CODE, buckets: int = 1) -> None:
-        self._codes = dict(codes)
+    def __init__(self, category_ids: Mapping[Any, int], unlisted: int = UNKNOWN_ID, buckets: int = 1) -> None:
+        self._codes = dict(category_ids)
         self._unlisted = unlisted
         self._buckets = buckets
 
@@ -119,19 +119,19 @@ class _Table:
         return code if code is not None else self._unlisted + _bucket(value, self._buckets)
 
     def all_of(self, values: Sequence[Any]) -> Iterator[int]:
-        """The codes of values that this table is for; no Python code runs for each unless it has to be hashed."""
+        """The ids of values that this table is for; no Python code runs for each unless it has to be hashed."""
         if self._buckets == 1:
             return map(self._codes.get, values, repeat(self._unlisted))
         return map(self.__getitem__, values)
 
 
-def _tables(column: CodeColumn) -> dict[type, _Table]:
+def _tables(column: CategoryColumn) -> dict[type, _Table]:
     # One table per JSON type, for in Python 1, 1.0 and True are the same key.
-    unlisted = MISSING_CODE + 1 if column.spare else UNKNOWN_CODE
-    codes: dict[type, dict[Any, int]] = {kind: {None: MISSING_CODE} for kind in (str, int, bool)}
+    unlisted = MISSING_ID + 1 if column.spare else UNKNOWN_ID
+    category_ids: dict[type, dict[Any, int]] = {kind: {None: MISSING_ID} for kind in (str, int, bool)}
     for index, value in enumerate(column.values):
-        codes[type(value)][value] = column.first + index
-    return {kind: _Table(known, unlisted, max(column.spare, 1)) for kind, known in codes.items()}
+        category_ids[type(value)][value] = column.first + index
+    return {kind: _Table(known, unlisted, max(column.spare, 1)) for kind, known in category_ids.items()}
 
 
 def _bucket(value: Any, buckets: int) -> int:
@@ -145,5 +145,5 @@ def _look_up(tables: Mapping[type, _Table], values: Sequence[Any], types: Set[ty
     if len(types) <= 1:
         table = tables[next(iter(types), str)]
         return np.fromiter(table.all_of(values), np.int32, len(values))
-    codes = (MISSING_CODE if value is None else tables[type(value)][value] for value in values)
-    return np.fromiter(codes, np.int32, len(values))
+    category_ids = (MISSING_ID if value is None else tables[type(value)][value] for value in values)
+    return np.fromiter(category_ids, np.int32, len(values))

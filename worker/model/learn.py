@@ -8,17 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.errors import DataError, SettingsError
-from worker.features.decode import Decoded, Row
 from worker.features.fitted import Fitted
 from worker.features.schema import Schema
 from worker.features.vectorize import Vectorizer, fit_vectorizer
-from worker.model.bundle import Bundle, field_names, layout_of, make_scorer, pack
-from worker.model.fit import MINIMUM_ROWS, Fit, FitOptions, Progress, fit_network
-from worker.model.golden import golden_of
-from worker.model.reconstruct import Reconstructor
-from worker.model.rehearsal import KEEP_ROWS, drawn, reduced
-from worker.model.score import Score
-from worker.model.scorer import round_significant
+from worker.formats.json_objects import Decoded, Row
+from worker.model.network.fit import MINIMUM_ROWS, Fit, FitOptions, Progress, fit_network
+from worker.model.network.reconstruct import Reconstructor
+from worker.model.scoring.golden import golden_of
+from worker.model.scoring.score import Score
+from worker.model.scoring.scorer import round_significant
+from worker.model.store.bundle import Bundle, field_names, layout_of, make_scorer, pack
+from worker.model.store.rehearsal import KEEP_ROWS, drawn, reduced
 from worker.records import FloatArray, Message
 
 OUTSIDE_SHARE = 0.05
@@ -53,20 +53,20 @@ def fit_bundle(
             + (f" (the first: {vectors.rejects[0].detail})" if vectors.rejects else "")
         )
     numeric, notes = _within_range(vectors.numeric, fitted) if options.output == "sigmoid" else (vectors.numeric, [])
-    fit = fit_network(layout_of(fitted), numeric, vectors.codes, options, progress)
-    score, training = _score(fit, fitted, options, vectors.numeric[fit.fitted], vectors.codes[fit.fitted])
-    held_numeric, held_codes = vectors.numeric[fit.held_out], vectors.codes[fit.held_out]
+    fit = fit_network(layout_of(fitted), numeric, vectors.category_ids, options, progress)
+    score, training = _score(fit, fitted, options, vectors.numeric[fit.fitted], vectors.category_ids[fit.fitted])
+    held_numeric, held_ids = vectors.numeric[fit.held_out], vectors.category_ids[fit.held_out]
     scorer = make_scorer(fit.network, fitted, score)
     chosen = fit.fitted[drawn(len(fit.fitted), keep_rows, options.seed)].tolist()
-    found = Reconstructor(fit.network).rows(held_numeric, held_codes)
-    errors = found.field_errors(fitted.numeric_fields, fitted.code_fields)
+    found = Reconstructor(fit.network).rows(held_numeric, held_ids)
+    errors = found.field_errors(fitted.numeric_fields, fitted.category_fields)
     report = fit.report.to_json()
     return pack(
         created_at=created_at,
         schema=schema,
         fitted=fitted,
         network=fit.network,
-        calibration=scorer.score(held_numeric, held_codes) if options.holdout else training,
+        calibration=scorer.score(held_numeric, held_ids) if options.holdout else training,
         field_errors=np.array([errors[name].mean() for name in fields]),
         report={
             **report,
@@ -78,7 +78,7 @@ def fit_bundle(
         score=score,
         rule=options.threshold_rule,
         training=training,
-        golden=golden_of(scorer, held_numeric, held_codes),
+        golden=golden_of(scorer, held_numeric, held_ids),
         rehearsal=[reduced(schema, vectors.rows[index]) for index in chosen],
     )
 
@@ -129,12 +129,12 @@ def _within_range(numeric: NDArray[np.float32], fitted: Fitted) -> tuple[NDArray
 
 
 def _score(
-    fit: Fit, fitted: Fitted, options: FitOptions, numeric: NDArray[np.float32], codes: NDArray[np.int32]
+    fit: Fit, fitted: Fitted, options: FitOptions, numeric: NDArray[np.float32], category_ids: NDArray[np.int32]
 ) -> tuple[Score, FloatArray]:
     """The score, with the range of the training scores where that is asked for, and the scores of these rows."""
     score = Score(options.score, options.field_weights)
-    training = make_scorer(fit.network, fitted, score).score(numeric, codes)
+    training = make_scorer(fit.network, fitted, score).score(numeric, category_ids)
     if not options.scale_score:
         return score, training
     score = replace(score, low=float(training.min()), high=float(training.max()))
-    return score, make_scorer(fit.network, fitted, score).score(numeric, codes)
+    return score, make_scorer(fit.network, fitted, score).score(numeric, category_ids)

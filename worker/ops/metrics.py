@@ -55,16 +55,16 @@ class Metrics:
         self.records_scored = Counter("worker_records_scored", "Records that got a score", registry=r)
         # counter, alerts, per severity: published and acknowledged
         self.alerts = Counter("worker_alerts", "Alerts published", ["severity"], registry=r)
-        # counter, alerts, per rule: kept back by a suppression rule
-        self.alerts_suppressed = Counter(
-            "worker_alerts_suppressed", "Alerts kept back by a rule of the suppression file", ["rule"], registry=r
+        # counter, alerts, per rule: kept back by a silences rule
+        self.alerts_silenced = Counter(
+            "worker_alerts_silenced", "Alerts kept back by a rule of the silences file", ["rule"], registry=r
         )
         # counter, alerts: counted in an episode instead of published
-        self.alerts_collapsed = Counter(
-            "worker_alerts_collapsed", "Alerts counted in an episode instead of published", registry=r
+        self.alerts_grouped = Counter(
+            "worker_alerts_grouped", "Alerts counted in an episode instead of published", registry=r
         )
         # counter, alerts: kept back by the rate cap
-        self.alerts_withheld = Counter("worker_alerts_withheld", "Alerts kept back by the rate cap", registry=r)
+        self.alerts_rate_limited = Counter("worker_alerts_rate_limited", "Alerts kept back by the rate cap", registry=r)
         # counter, records, per code: published to the dead letters
         self.dead_letters = Counter("worker_dead_letters", "Records that could not be scored", ["code"], registry=r)
         for code in ErrorCode:
@@ -89,11 +89,11 @@ class Metrics:
         # counter, versions: refused when they were about to be used
         self.model_refusals = Counter("worker_model_refusals", "Model versions that could not be used", registry=r)
         # gauge, 1 while the version in force has to prove itself
-        self.model_on_probation = Gauge("worker_model_on_probation", "1 during a probation", registry=r)
-        # counter, probations, per result: the version stayed, or this worker went back
-        self.model_probations = Counter("worker_model_probations", "Probations that have ended", ["result"], registry=r)
+        self.model_on_canary = Gauge("worker_model_on_canary", "1 during a canary", registry=r)
+        # counter, canaries, per result: the version stayed, or this worker went back
+        self.model_canaries = Counter("worker_model_canaries", "Probations that have ended", ["result"], registry=r)
         for result in ("passed", "rolled_back"):
-            self.model_probations.labels(result)
+            self.model_canaries.labels(result)
         # counter, times: the model store did not answer
         self.store_outages = Counter("worker_model_store_outages", "Times that the store was away", registry=r)
 
@@ -103,7 +103,7 @@ class Metrics:
         self.shadow_records = Counter("worker_shadow_records", "Sampled records that the shadow scored", registry=r)
         # counter, records, per side: of these, above the threshold of the model in force, of the shadow, of both
         self.shadow_alerts = Counter("worker_shadow_alerts", "Sampled records above a threshold", ["by"], registry=r)
-        for side in ("in_force", "shadow", "both"):
+        for side in ("current", "shadow", "both"):
             self.shadow_alerts.labels(side)
         # gauge, -1 to 1: rank correlation of the scores of both, over the latest report
         self.shadow_rank_correlation = Gauge(

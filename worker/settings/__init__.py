@@ -5,7 +5,7 @@ never see a `Settings`.
 """
 
 from worker.settings.alerts import AlertSettings
-from worker.settings.load import known_secrets, load_settings, variable_names, wants_debug
+from worker.settings.load import known_secrets, load_settings, variable_names, variable_of, wants_debug
 from worker.settings.model import ModelSettings
 from worker.settings.process import BreakerSettings, HttpSettings, LogSettings
 from worker.settings.ranges import leaves, shown
@@ -35,5 +35,6 @@ __all__ = [
     "settings_table",
     "shown",
     "variable_names",
+    "variable_of",
     "wants_debug",
 ]

@@ -29,7 +29,7 @@ class AlertSettings(Group):
         description="fields whose values are left out of alerts",
         json_schema_extra={"allowed": "field names separated by commas"},
     )
-    dedup_key: Annotated[tuple[Name, ...], NoDecode, BeforeValidator(parse_list), Field(max_length=8)] = Field(
+    group_by: Annotated[tuple[Name, ...], NoDecode, BeforeValidator(parse_list), Field(max_length=8)] = Field(
         default=(),
         description="alerts with the same values in these fields, each within the cooldown of the one before, are one "
         "episode of a partition: an opening alert, updates at 10, 100, 1000 … of them, a closing alert; where empty, "
@@ -39,7 +39,7 @@ class AlertSettings(Group):
     cooldown_s: float = Field(
         default=300, ge=1, le=2_592_000, description="seconds of event time without an alert that end an episode"
     )
-    suppression_file: Annotated[Name | None, BeforeValidator(empty_is_none)] = Field(
+    silences_file: Annotated[Name | None, BeforeValidator(empty_is_none)] = Field(
         default=None,
         description="TOML file with rules for alerts that are not published, only counted; off where empty",
     )

@@ -65,6 +65,11 @@ def variable_names() -> list[str]:
     return [name for name, _, _ in leaves(Settings)]
 
 
+def variable_of(path: str) -> str | None:
+    """The environment variable of a setting's path, such as model.hidden; None where there is no such setting."""
+    return next((name for name, known, _ in leaves(Settings) if known == path), None)
+
+
 def _is_ours(name: str, text: str) -> bool:
     return name.startswith(PREFIX) and text != ""
 

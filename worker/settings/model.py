@@ -32,24 +32,24 @@ class ModelSettings(Group):
     )
     layers: Literal["listed", "mirrored", "pyramid", "halfway"] | None = Field(
         default=None,
-        description="where the layer sizes come from: all of them `listed` in HIDDEN; HIDDEN down to the code and "
-        "`mirrored`; a `pyramid` of powers of two; one layer `halfway` between input and code",
+        description="where the layer sizes come from: all of them `listed` in HIDDEN; HIDDEN down to the latent and "
+        "`mirrored`; a `pyramid` of powers of two; one layer `halfway` between input and latent",
     )
     hidden: Annotated[Units | None, NoDecode, BeforeValidator(_numbers)] = Field(
         default=None,
         description="units of each hidden layer",
         json_schema_extra={"allowed": "1 to 32 numbers separated by commas, each 1 to 65536"},
     )
-    code: int | None = Field(
-        default=None, ge=1, le=65_536, description="units of the code, less than the input columns; not with `listed`"
+    latent: int | None = Field(
+        default=None, ge=1, le=65_536, description="units of the latent, less than the input columns; not with `listed`"
     )
     keep_innermost: bool | None = Field(
         default=None,
-        description="of a pyramid: whether the code itself is a layer; `false` stops at the smallest power of two",
+        description="of a pyramid: whether the latent itself is a layer; `false` stops at the smallest power of two",
     )
     activation: Activation | None = Field(default=None, description="after each hidden layer")
-    code_activation: Activation | None = Field(
-        default=None, description="after the code; not set and not in the preset: as after the others"
+    latent_activation: Activation | None = Field(
+        default=None, description="after the latent; not set and not in the preset: as after the others"
     )
     output: Literal["linear", "sigmoid"] | None = Field(
         default=None, description="`sigmoid` answers from 0 to 1 and needs `minmax` preprocessing"
@@ -65,7 +65,7 @@ class ModelSettings(Group):
     )
     variational: bool | None = Field(
         default=None,
-        description="draw the code around a mean while fitting; scores come from the mean",
+        description="draw the latent around a mean while fitting; scores come from the mean",
     )
     beta: float | None = Field(
         default=None, ge=0, le=1_000, description="weight of the divergence in a variational loss"
@@ -137,7 +137,7 @@ class ModelSettings(Group):
     score: Literal["mse", "rmse", "mae", "sum-l1", "euclidean", "max", "kl"] | None = Field(
         default=None,
         description="error of a record: mean over its fields (squared, its root, absolute), or over its columns the "
-        "absolute sum, the distance, the largest; `kl` of a variational code",
+        "absolute sum, the distance, the largest; `kl` of a variational latent",
     )
     scale_score: bool | None = Field(
         default=None,

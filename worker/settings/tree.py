@@ -149,8 +149,8 @@ class ThresholdSettings(Group):
         le=65_536,
         description="scored records between two updates of the threshold, at most the window",
     )
-    policy: Literal["ordinary", "plain"] = Field(
-        default="ordinary",
+    policy: Literal["inlier", "plain"] = Field(
+        default="inlier",
         description="the scores that the quantile is taken of: those of `ordinary` traffic, or the `plain` window",
     )
 
@@ -185,7 +185,7 @@ class Settings(BaseSettings):
         '`{"endpoint_url": "http://minio:9000", "key": "worker", "secret": {"file": "/run/secrets/s3"}}`',
         json_schema_extra={"allowed": "JSON object"},
     )
-    model_probation_records: int = Field(
+    model_canary_records: int = Field(
         default=20_000,
         ge=0,
         le=10_000_000,

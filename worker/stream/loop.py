@@ -19,12 +19,12 @@ from worker.broker.base import Consumer, Delivery, Polled
 from worker.errors import CommitRefused, RecordTooLarge, TransientError
 from worker.pipeline import Pipeline
 from worker.records import Outcome, Partition, RawMessage
+from worker.rollout.rollout import Models
+from worker.stream.batch_sizer import BatchSizer
 from worker.stream.breaker import Breaker
+from worker.stream.checkpoints import Checkpoints
 from worker.stream.events import Events
-from worker.stream.outgoing import Pending, Topics, pending_of
-from worker.stream.pace import Pace
-from worker.stream.states import States
-from worker.stream.trials import Models
+from worker.stream.sinks.kafka import Pending, Topics, pending_of
 
 IDLE_POLL_MS = 200
 AT_ONCE_S = 0.01
@@ -38,7 +38,7 @@ class Loop:
 
     states: where thresholds travel; by default nowhere, then they start anew with each owner of a partition.
     models: asked between two batches for a model that takes over; by default there is none.
-    longest_s: batches shrink when one takes longer from its scoring to its commit (worker.stream.pace).
+    longest_s: batches shrink when one takes longer from its scoring to its commit (worker.stream.batch_sizer).
     wall_clock: gives `detected_at`. monotonic: seconds, for waiting only.
     """
 
@@ -52,7 +52,7 @@ class Loop:
         breaker: Breaker,
         events: Events,
         wall_clock: Callable[[], str],
-        states: States | None = None,
+        states: Checkpoints | None = None,
         models: Models | None = None,
         batch_size: int = 8192,
         max_wait_ms: int = 50,
@@ -66,9 +66,9 @@ class Loop:
         self._breaker = breaker
         self._events = events
         self._wall_clock = wall_clock
-        self._states = states or States()
+        self._states = states or Checkpoints()
         self._models = models or Models()
-        self._pace = Pace(most=batch_size, longest_s=longest_s)
+        self._pace = BatchSizer(most=batch_size, longest_s=longest_s)
         self._max_wait_s = max_wait_ms / 1000
         self._monotonic = monotonic
         self._batch: dict[Partition, list[RawMessage]] = {}  # collected, not processed

@@ -1,83 +1,122 @@
-"""Which fields have moved: the rows that the model learned from against recent ordinary ones, field by field.
+"""Has ordinary traffic moved? Asked of the champion's scores alone, one stretch of traffic at a time.
 
-Numbers by the two-sample Kolmogorov-Smirnov test, categories by the chi-square test of homogeneity, both of SciPy. With
-thousands of rows every difference is significant, so a field has drifted only where the distance is large as well.
+A refit on traffic that has not moved gains nothing and lets unlabelled anomalies leak in, so need comes first. Four
+kinds of traffic are told apart:
+
+- settled: the body of the scores is where the calibration has it.
+- moved: a part of the ordinary traffic scores higher than the calibration explains, and its tail with it. A flood of
+  anomalies can look the same, but ends; so this has to last.
+- gone: almost nothing is left of the traffic that the model knows. A flood adds records, a change replaces them.
+- apart: beyond a valley in the scores lives a population that the calibration does not hold. New ordinary traffic or a
+  flood of anomalies: scores cannot tell, a person has to.
 """
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
 
-from worker.features.columns import value_of
-from worker.features.decode import Row
-from worker.features.schema import Field, Schema
+from worker.records import FloatArray
+from worker.thresholds.inlier import InlierQuantile, calibrated_quantile
 
-SIGNIFICANCE = 1e-3
-"""Chance of a false alarm over all fields together (Bonferroni)."""
+BODY = (0.5, 0.75, 0.9)
+"""Quantiles of the calibration at which the body of the scores is looked at."""
 
-DISTANCE = 0.1
-"""Least distance of a drifted field, in [0, 1]: the largest gap between the two cumulative distributions of a number,
-the total variation distance of a category."""
+ERRORS = 2.0
+"""Standard errors that a move has to exceed: few calibration rows prove little."""
 
-MOST_VALUES = 50
-"""Values of a category that are compared one by one; the rarer ones count together."""
+MOVED = 0.15
+"""Share of the ordinary traffic that must score beyond what the calibration explains."""
 
-LEAST_ROWS = 50
+TAIL = 1.25
+"""... and the tail with it: the threshold over the calibrated one."""
+
+GONE = 0.90
+"""Share of all traffic that must have moved for the old traffic to be gone."""
+
+APART = 0.10
+"""Share of all traffic beyond the valley that is worth a person's look."""
+
+STRIDE = 256
+
+
+class Condition(StrEnum):
+    """What one stretch of traffic looks like."""
+
+    SETTLED = "settled"
+    MOVED = "moved"
+    GONE = "gone"
+    APART = "apart"
 
 
 @dataclass(frozen=True, slots=True)
-class FieldDrift:
-    """distance: see DISTANCE. p_value: chance of such a distance where nothing moved."""
+class Evidence:
+    """Of one stretch of scores.
 
-    field: str
-    distance: float
-    p_value: float
-
-
-def drifted(learned: Sequence[Row], recent: Sequence[Row], schema: Schema) -> list[FieldDrift]:
-    """The fields that have moved, furthest first; none where either side has fewer than LEAST_ROWS rows.
-
-    Fields of time are left out: time always moves.
+    records     scores looked at
+    moved       share of the ordinary ones that the calibration does not explain, at least, in [0, 1]
+    replaced    the same of all scores
+    tail        threshold now over the calibrated threshold; 1 = as calibrated
+    beyond      share of all scores beyond the valley
+    cut         score of the valley; infinite where there is none
+    threshold   quantile of the ordinary scores
     """
-    if min(len(learned), len(recent)) < LEAST_ROWS:
-        return []
-    fields = [field for field in schema.encoded if field.kind != "timestamp"]
-    found = [_compare(field, learned, recent) for field in fields]
-    moved = [drift for drift in found if drift.distance >= DISTANCE and drift.p_value < SIGNIFICANCE / len(fields)]
-    return sorted(moved, key=lambda drift: -drift.distance)
+
+    records: int
+    moved: float
+    replaced: float
+    tail: float
+    beyond: float
+    cut: float
+    threshold: float
+
+    @property
+    def condition(self) -> Condition:
+        """The kind of traffic."""
+        if self.replaced >= GONE:
+            return Condition.GONE
+        if self.moved >= MOVED and self.tail >= TAIL:
+            return Condition.MOVED
+        return Condition.APART if self.beyond >= APART else Condition.SETTLED
+
+    def figures(self) -> dict[str, Any]:
+        """Plain data for JSON, rounded for people."""
+        values = {name: value for name, value in asdict(self).items() if value < math.inf}
+        return {"condition": self.condition.value, **{name: float(f"{value:.4g}") for name, value in values.items()}}
 
 
-def _compare(field: Field, learned: Sequence[Row], recent: Sequence[Row]) -> FieldDrift:
-    before, after = ([value_of(row, field.name) for row in rows] for rows in (learned, recent))
-    if field.kind == "numeric":
-        return _numbers(field.name, before, after)
-    return _categories(field.name, before, after)
+def unexplained(scores: FloatArray, calibration: FloatArray) -> float:
+    """Share of scores (B,) that can't come from where the calibration scores (N,) come from, at least; in [0, 1].
+
+    If a share p of the scores were like the calibration, at least p·q of all would lie below its quantile q. So p is at
+    most the least ratio over the quantiles (Storey 2002, the estimate of the share of true null hypotheses), here with
+    ERRORS standard errors of both samples on top.
+    """
+    if not len(scores):
+        return 0.0
+    ordered, explained = np.sort(scores), 1.0
+    for q in BODY:
+        below = np.searchsorted(ordered, np.quantile(calibration, q), side="right") / len(scores)
+        error = math.sqrt((1 - q) / q * (1 / len(calibration) + 1 / len(scores)))
+        explained = min(explained, below / q + ERRORS * error)
+    return 1.0 - explained
 
 
-def _numbers(name: str, before: list[Any], after: list[Any]) -> FieldDrift:
-    from scipy.stats import ks_2samp
-
-    x, y = (
-        np.array([value for value in side if isinstance(value, int | float)], np.float64) for side in (before, after)
+def weigh(scores: FloatArray, calibration: FloatArray, quantile: float = 0.99) -> Evidence:
+    """Evidence from a stretch of scores (B,) in order of arrival, B >= 1, and the champion's calibration (N,)."""
+    policy = InlierQuantile(calibration, quantile, window=len(scores))
+    for start in range(0, len(scores), STRIDE):
+        policy.update(scores[start : start + STRIDE])
+    ordinary = scores[scores < policy.cut]
+    calibrated = calibrated_quantile(np.sort(calibration), quantile)
+    return Evidence(
+        records=len(scores),
+        moved=unexplained(ordinary, calibration),
+        replaced=unexplained(scores, calibration),
+        tail=policy.threshold() / calibrated if calibrated > 0 else 1.0,
+        beyond=1 - len(ordinary) / len(scores),
+        cut=policy.cut,
+        threshold=policy.threshold(),
     )
-    if not len(x) or not len(y):
-        return _categories(name, [value is None for value in before], [value is None for value in after])
-    result = ks_2samp(x, y, method="asymp")
-    return FieldDrift(name, float(result.statistic), float(result.pvalue))
-
-
-def _categories(name: str, before: list[Any], after: list[Any]) -> FieldDrift:
-    from scipy.stats import chi2_contingency
-
-    counts = [Counter(map(repr, side)) for side in (before, after)]
-    common = [value for value, _ in (counts[0] + counts[1]).most_common(MOST_VALUES)]
-    table = np.array([[count[value] for value in common] for count in counts], np.float64)
-    rest = np.array([[len(before)], [len(after)]]) - table.sum(1, keepdims=True)
-    table = np.hstack([table, rest])[:, np.r_[np.full(len(common), True), rest.sum() > 0]]
-    shares = table / table.sum(1, keepdims=True)
-    distance = float(np.abs(shares[0] - shares[1]).sum() / 2)
-    p_value = float(chi2_contingency(table).pvalue) if table.shape[1] > 1 else 1.0
-    return FieldDrift(name, distance, p_value)

@@ -1,7 +1,7 @@
 """The gate: champion against challenger on recent traffic that neither was fitted on.
 
 A challenger has to be no worse, within a stated margin, in every respect that can be measured without labels, and
-better in one. It is asked only where there is need (worker.trainer.need): a gate by planted anomalies alone is blind to
+better in one. It is asked only where traffic drifted (worker.trainer.drift): one by planted anomalies alone is blind to
 real anomalies that leaked into the fit.
 """
 
@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from worker.detect.ordinary import calibrated_floor
 from worker.errors import DataError
 from worker.features.inject import inject
 from worker.pipeline import Model
 from worker.records import FloatArray
-from worker.trainer.challenger import CALIBRATE, Window, scores_of, tail_back
+from worker.thresholds.inlier import calibrated_quantile
+from worker.trainer.candidate import CALIBRATE, Window, scores_of, tail_back
 
 PLANTED_SHARE = 0.5
 """Share of the judged rows that anomalies are planted into a copy of."""
@@ -101,7 +101,7 @@ def _side(
 ) -> _Side:
     own, odd = np.concatenate([scores_of(model, ordinary), tail]), scores_of(model, planted)
     calibration = model.bundle.calibration
-    line = calibrated_floor(calibration, quantile)
+    line = calibrated_quantile(calibration, quantile)
     here = float(np.quantile(own, quantile))
     middle = float(np.median(calibration))
     return _Side(

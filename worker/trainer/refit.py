@@ -4,11 +4,11 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from worker.errors import DataError
-from worker.features.decode import Row, decode
 from worker.features.schema import Schema
-from worker.model.bundle import Bundle
-from worker.model.fit import FitOptions, Progress
+from worker.formats.json_objects import Row, decode
 from worker.model.learn import fit_bundle
+from worker.model.network.fit import FitOptions, Progress
+from worker.model.store.bundle import Bundle
 from worker.records import RawMessage
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.records import FloatArray, RawMessage
-from worker.trial.sample import hashes, mixed_up
+from worker.rollout.sampling import hashes, mixed_up
 
 _PER_PARTITION = np.uint64(0x632BE59BD9B4E019)  # odd, so that no two partitions share their numbers
 _SLACK = 2  # it grows to this many times its size before it is cut back

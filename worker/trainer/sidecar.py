@@ -19,15 +19,15 @@ import numpy as np
 
 from worker.broker.base import Bounds, RangeReader
 from worker.errors import StoreConflict
-from worker.features.decode import decode
-from worker.model.bundle import Bundle
-from worker.model.fit import Progress
-from worker.model.pointer import Mark, Status
-from worker.model.store import ModelStore
+from worker.formats.json_objects import decode
+from worker.model.network.fit import Progress
+from worker.model.store.bundle import Bundle
+from worker.model.store.model_store import ModelStore
+from worker.model.store.pointer import Mark, Status
 from worker.pipeline import Model
 from worker.records import Partition, RawMessage, Scores
-from worker.trainer.memory import Memory, restore, save
-from worker.trainer.reports import Reports
+from worker.trainer.events import Reports
+from worker.trainer.saved_state import Memory, restore, save
 from worker.trainer.trainer import Decision, Look, Trainer
 
 STATUS = {
@@ -188,6 +188,6 @@ class Sidecar:
 def scored(model: Model, messages: Sequence[RawMessage], max_bytes: int) -> Scores:
     """What `worker run` would have scored of these messages, without thresholds; the rest is left out."""
     vectors = model.vectorizer.transform(decode(messages, max_bytes=max_bytes))
-    score = model.scorer.score(vectors.numeric, vectors.codes)
+    score = model.scorer.score(vectors.numeric, vectors.category_ids)
     nothing, none = np.full(len(score), np.nan), np.zeros(len(score), np.bool_)
     return Scores(vectors.messages, score, nothing, none, vectors.event_time_ms, model.bundle.version)

@@ -2,8 +2,8 @@
 
 `worker train` feeds it from Kafka, `worker replay --refit-every` from a file; both do what it decides. A look:
 
-    1. weigh the scores since the last look: has ordinary traffic moved? (worker.trainer.need)
-    2. only where it has, and for long enough: fit a challenger on recent ordinary rows (worker.trainer.challenger)
+    1. weigh the scores since the last look: has ordinary traffic moved? (worker.trainer.drift)
+    2. only where it has, and for long enough: fit a challenger on recent ordinary rows (worker.trainer.candidate)
     3. only if that is no worse than the champion anywhere and better somewhere, promote it (worker.trainer.gate)
 
 Traffic that is replaced as a whole is announced with a candidate that is held: a person may adopt or veto it, and if
@@ -19,18 +19,18 @@ from typing import Any
 import numpy as np
 
 from worker.errors import DataError
-from worker.features.decode import decode
-from worker.model.bundle import Bundle, with_report
-from worker.model.fit import FitOptions, Progress
-from worker.model.rehearsal import KEEP_ROWS
+from worker.formats.json_objects import decode
+from worker.model.network.fit import FitOptions, Progress
+from worker.model.store.bundle import Bundle, with_report
+from worker.model.store.rehearsal import KEEP_ROWS
 from worker.pipeline import Model
 from worker.records import FloatArray, Message, Scores
-from worker.trainer.challenger import Window, fit_challenger, look_at, spread
-from worker.trainer.drift import drifted
+from worker.trainer.candidate import Window, fit_challenger, look_at, spread
+from worker.trainer.drift import GONE, Condition, Evidence, unexplained, weigh
+from worker.trainer.field_drift import drifted
 from worker.trainer.gate import Judged, judge
-from worker.trainer.need import GONE, Condition, Evidence, unexplained, weigh
 from worker.trainer.reservoir import Reservoir, Sample
-from worker.trainer.stretch import Stretch
+from worker.trainer.score_buffer import Stretch
 
 DRIFT_ROWS = 5_000
 DRIFT_FIELDS = 10

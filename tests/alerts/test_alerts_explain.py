@@ -1,0 +1,98 @@
+"""Explanations name fields that tell something, for one row or for a storm of them."""
+
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from devtools import traffic
+from worker.alerts.explain import SMALLEST_SHARE, shares
+from worker.features.vectorize import Vectors
+from worker.formats.json_objects import decode
+from worker.pipeline import Model
+from worker.records import Message, Reason
+
+
+def vectors(model: Model, count: int = 1500) -> Vectors:
+    """Ordinary records, and some with a fault: an amount, a channel, a country, a missing field."""
+    faults: tuple[dict[str, Any], ...] = (
+        {"amount": 5e6},
+        {"channel": "carrier pigeon"},
+        {"merchant": {"country": "XX"}},
+        {"online": None},
+        {},
+    )
+    rows = [{**row, **faults[number % len(faults)]} for number, row in enumerate(traffic.rows(count, seed=5))]
+    return model.vectorizer.transform(
+        decode([Message("in", 0, i, 0, None, orjson.dumps(row)) for i, row in enumerate(rows)], max_bytes=10_000)
+    )
+
+
+def explained(model: Model) -> list[tuple[Reason, ...]]:
+    found = vectors(model)
+    return model.explainer.explain(found.numeric, found.category_ids, found.rows)
+
+
+def is_silent(reason: Reason) -> bool:
+    expected = None if reason.expected == "missing" else reason.expected
+    return bool(reason.observed == expected) and type(reason.observed) is type(expected)
+
+
+def test_a_field_that_is_as_expected_is_named_only_where_no_other_is() -> None:
+    found = explained(Model(traffic.bundle()))
+
+    assert all(len(reasons) >= 1 for reasons in found)
+    assert not any(is_silent(reason) for reasons in found if len(reasons) > 1 for reason in reasons)
+    assert sum(is_silent(reasons[0]) for reasons in found) < 0.1 * len(found)
+
+
+def test_reasons_are_ordered_by_their_share_of_all_fields() -> None:
+    for reasons in explained(Model(traffic.bundle(), max_reasons=100)):
+        listed = [reason.share for reason in reasons]
+
+        assert listed == sorted(listed, reverse=True)
+        assert sum(listed) <= 1.001
+        assert all(share >= SMALLEST_SHARE for share in listed[1:])
+
+
+def test_redaction_hides_values_and_changes_nothing_else() -> None:
+    plain = explained(Model(traffic.bundle()))
+    hidden = explained(Model(traffic.bundle(), redacted=["channel", "merchant.country"]))
+
+    assert [[r.field for r in reasons] for reasons in hidden] == [[r.field for r in reasons] for reasons in plain]
+    assert {r.observed for reasons in hidden for r in reasons if r.field == "channel"} == {"[redacted]"}
+
+
+def test_numbers_come_with_their_typical_range() -> None:
+    ranges = {r.typical for reasons in explained(Model(traffic.bundle())) for r in reasons if r.field == "amount"}
+
+    ((low, high),) = (found for found in ranges if found is not None)
+    assert 0 < low < high < 5e6
+
+
+def test_a_row_is_explained_alike_alone_and_in_a_storm() -> None:
+    model = Model(traffic.bundle())
+    found = vectors(model, 200)
+    together = model.explainer.explain(found.numeric, found.category_ids, found.rows)
+
+    for i in range(0, 200, 7):
+        alone = model.explainer.explain(found.numeric[i : i + 1], found.category_ids[i : i + 1], found.rows[i : i + 1])
+        assert alone == [together[i]]
+
+
+@pytest.mark.parametrize(
+    ("errors", "usual", "expected"),
+    [
+        ([4.0, 1.0, 1.0], [1.0, 1.0, 0.0], [0.75, 0.0, 0.25]),
+        ([1.0, 3.0, 0.0], [5.0, 5.0, 5.0], [0.25, 0.75, 0.0]),
+        ([0.0, 0.0, 0.0], [0.0, 1.0, 1.0], [1 / 3, 1 / 3, 1 / 3]),
+    ],
+)
+def test_shares_are_parts_of_the_excess_and_add_up_to_one(
+    errors: list[float], usual: list[float], expected: list[float]
+) -> None:
+    found = shares(np.array([errors]), np.array(usual))
+
+    assert found[0].tolist() == pytest.approx(expected)
+    assert found.sum() == pytest.approx(1)

@@ -1,0 +1,100 @@
+import orjson
+import pytest
+
+from worker.errors import ErrorCode
+from worker.formats.json_objects import MAX_DEPTH, Decoded, decode
+from worker.records import Message
+
+
+def messages(*values: bytes | None) -> list[Message]:
+    return [Message("in", 0, offset, 1000 + offset, None, value) for offset, value in enumerate(values)]
+
+
+def decoded(*values: bytes | None) -> Decoded:
+    return decode(messages(*values), max_bytes=10_000)
+
+
+def nested(levels: int) -> bytes:
+    return b'{"a":' * levels + b"1" + b"}" * levels
+
+
+GOOD = [b'{"a":1}', b' {"a" : 2}\n', b'{"\xc3\xa9":"\\ud83d\\ude00"}', b"{}", nested(MAX_DEPTH)]
+
+BAD = [
+    (b"", ErrorCode.INVALID_JSON),
+    (b" ", ErrorCode.INVALID_JSON),
+    (b"\xff\xfe", ErrorCode.INVALID_JSON),
+    (b'{"a":"\xed\xa0\x80"}', ErrorCode.INVALID_JSON),
+    (b'{"a":"\\ud800"}', ErrorCode.INVALID_JSON),
+    (b'\xef\xbb\xbf{"a":1}', ErrorCode.INVALID_JSON),
+    (b'{"a":NaN}', ErrorCode.INVALID_JSON),
+    (b'{"a":Infinity}', ErrorCode.INVALID_JSON),
+    (b'{"a":1', ErrorCode.INVALID_JSON),
+    (b'{"a":1}{"a":2}', ErrorCode.INVALID_JSON),
+    (b'{"a":1},{"a":2}', ErrorCode.INVALID_JSON),
+    (nested(MAX_DEPTH + 1), ErrorCode.INVALID_JSON),
+    (b'{"a":' + b"[" * 2000 + b"]" * 2000 + b"}", ErrorCode.INVALID_JSON),
+    (b'{"a":1e999}', ErrorCode.NOT_FINITE),
+    (b'{"a":-1e999}', ErrorCode.NOT_FINITE),
+    (b'{"a":1' + b"0" * 400 + b"}", ErrorCode.NOT_FINITE),
+    (b"[1]", ErrorCode.NOT_AN_OBJECT),
+    (b"1", ErrorCode.NOT_AN_OBJECT),
+    (b"null", ErrorCode.NOT_AN_OBJECT),
+    (b'"{}"', ErrorCode.NOT_AN_OBJECT),
+    (b'{"a":"' + b"x" * 10_000 + b'"}', ErrorCode.TOO_LARGE),
+]
+
+
+def test_objects_are_parsed_in_order() -> None:
+    result = decoded(*GOOD)
+
+    assert [message.offset for message in result.messages] == list(range(len(GOOD)))
+    assert result.rows == [orjson.loads(value) for value in GOOD]
+    assert result.rejects == []
+    assert result.skipped == 0
+
+
+@pytest.mark.parametrize(("value", "code"), BAD)
+def test_a_bad_value_is_rejected_with_its_code_and_the_neighbours_go_on(value: bytes, code: ErrorCode) -> None:
+    result = decoded(b'{"a":1}', value, b'{"a":2}')
+
+    assert [(reject.message.offset, reject.error_code) for reject in result.rejects] == [(1, code)]
+    assert result.rejects[0].detail
+    assert [message.offset for message in result.messages] == [0, 2]
+    assert result.rows == [{"a": 1}, {"a": 2}]
+
+
+def test_a_bad_value_alone_is_rejected_too() -> None:
+    for value, code in BAD:
+        result = decoded(value)
+
+        assert [reject.error_code for reject in result.rejects] == [code]
+        assert result.rows == []
+
+
+def test_a_tombstone_is_skipped_and_counted() -> None:
+    result = decoded(b"{}", None, None, b"{}")
+
+    assert result.skipped == 2
+    assert len(result.rows) == 2
+    assert result.rejects == []
+
+
+def test_no_messages_give_nothing() -> None:
+    assert decoded() == Decoded([], [], [], 0)
+
+
+def test_of_duplicate_keys_the_last_one_wins() -> None:
+    assert decoded(b'{"a":1,"a":2}').rows == [{"a": 2}]
+
+
+def test_the_size_limit_is_inclusive() -> None:
+    value = b'{"a":"' + b"x" * (10_000 - 8) + b'"}'
+
+    assert decoded(value).rejects == []
+    assert decoded(value + b" ").rejects[0].error_code == ErrorCode.TOO_LARGE
+
+
+def test_what_passes_can_be_written_again_inside_another_object() -> None:
+    for row in decoded(*GOOD).rows:
+        assert orjson.dumps({"alert": {"record": row}})

@@ -1,0 +1,143 @@
+"""Settings become the thresholds and limits that they ask for."""
+
+import dataclasses
+
+import pytest
+
+from devtools import traffic
+from worker.model.network import autoencoder, options, sizes
+from worker.model.network.options import FitOptions
+from worker.model.network.presets import PRESETS, preset_options
+from worker.model.scoring import score
+from worker.processes.wiring import fit_options, longest_batch_s, nominal_rate, rule_of, threshold_maker
+from worker.settings import ModelSettings, load_settings
+from worker.settings.ranges import allowed
+from worker.thresholds.budget import AlertBudget
+from worker.thresholds.inlier import InlierQuantile
+from worker.thresholds.partition import Strictest
+from worker.thresholds.quantile import SlidingQuantile
+from worker.thresholds.rule import ThresholdRule
+
+OVERRIDES = {
+    "WORKER_MODEL__HIDDEN": "[16, 4]",
+    "WORKER_MODEL__BATCH_NORM": "false",
+    "WORKER_MODEL__DROPOUT": "0.5,0.25",
+    "WORKER_MODEL__FIELD_WEIGHTS": '{"amount": 2}',
+    "WORKER_MODEL__EPOCHS": "7",
+    "WORKER_MODEL__REDUCTION": "sum",
+}
+
+
+@pytest.mark.parametrize(
+    ("environment", "policies"),
+    [
+        ({}, [InlierQuantile]),
+        ({"WORKER_THRESHOLD__POLICY": "plain"}, [SlidingQuantile]),
+        ({"WORKER_ALERTS__PER_DAY": "50"}, [AlertBudget]),
+        ({"WORKER_ALERTS__PER_DAY": "50", "WORKER_THRESHOLD__QUANTILE": "0.99"}, [InlierQuantile, AlertBudget]),
+        ({"WORKER_ALERTS__PER_DAY": "50", "WORKER_ALERTS__PER_HOUR": "5"}, [AlertBudget, AlertBudget]),
+    ],
+)
+def test_a_budget_replaces_the_quantile_unless_both_are_set(environment: dict[str, str], policies: list[type]) -> None:
+    settings = load_settings(environment, dotenv="")
+
+    policy = threshold_maker(settings.threshold, settings.alerts)(traffic.bundle()).policy
+
+    found = policy.policies if isinstance(policy, Strictest) else (policy,)
+    assert [type(part) for part in found] == policies
+
+
+def test_a_budget_is_shared_by_the_partitions() -> None:
+    settings = load_settings({"WORKER_ALERTS__PER_DAY": "80"}, dotenv="")
+
+    policy = threshold_maker(settings.threshold, settings.alerts, partitions=4)(traffic.bundle()).policy
+
+    assert isinstance(policy, AlertBudget)
+    assert policy.alerts == 20
+
+
+@pytest.mark.parametrize(
+    ("environment", "seconds"),
+    [
+        ({}, 15.0),
+        ({"WORKER_HTTP__STALL_S": "600"}, 30.0),
+        ({"WORKER_HTTP__STALL_S": "600", "WORKER_KAFKA__DELIVERY_TIMEOUT_MS": "60000"}, 45.0),
+        ({"WORKER_KAFKA__OPTIONS": '{"max_poll_interval_ms": 20000}'}, 5.0),
+    ],
+)
+def test_a_batch_may_take_a_quarter_of_what_group_and_liveness_allow(
+    environment: dict[str, str], seconds: float
+) -> None:
+    assert longest_batch_s(load_settings(environment, dotenv="")) == seconds
+
+
+@pytest.mark.parametrize(
+    ("environment", "share"),
+    [
+        ({}, 0.005),
+        ({"WORKER_THRESHOLD__RULE": "contamination"}, 0.1),
+        ({"WORKER_THRESHOLD__RULE": "training-quantile", "WORKER_THRESHOLD__TRAINING_QUANTILE": "0.8"}, 0.2),
+        ({"WORKER_THRESHOLD__RULE": "fixed", "WORKER_THRESHOLD__FIXED": "1e9"}, 0.0),
+        ({"WORKER_ALERTS__PER_DAY": "50"}, 0.0),
+        ({"WORKER_ALERTS__PER_DAY": "50", "WORKER_THRESHOLD__RULE": "contamination"}, 0.1),
+    ],
+)
+def test_the_nominal_rate_of_alerts_is_that_of_the_rule(environment: dict[str, str], share: float) -> None:
+    settings = load_settings(environment, dotenv="")
+
+    assert nominal_rate(settings)(traffic.bundle()) == pytest.approx(share, abs=0.002)
+
+
+@pytest.mark.parametrize(
+    ("environment", "own", "rule"),
+    [
+        ({}, ThresholdRule(), ThresholdRule()),
+        ({}, ThresholdRule("contamination", 0.2), ThresholdRule("contamination", 0.2)),
+        ({"CONTAMINATION": "0.3"}, ThresholdRule("contamination", 0.2), ThresholdRule("contamination", 0.3)),
+        ({"CONTAMINATION": "0.3"}, ThresholdRule(), ThresholdRule()),
+        ({"RULE": "rolling"}, ThresholdRule("contamination", 0.2), ThresholdRule()),
+        ({"RULE": "training-quantile"}, ThresholdRule("contamination", 0.2), ThresholdRule("training-quantile")),
+        ({"RULE": "fixed", "FIXED": "0"}, ThresholdRule(), ThresholdRule("fixed", 0.0)),
+        ({"FIXED": "0.7"}, ThresholdRule("fixed", 0.5), ThresholdRule("fixed", 0.7)),
+    ],
+)
+def test_a_model_brings_its_rule_and_a_setting_overrides_it(
+    environment: dict[str, str], own: ThresholdRule, rule: ThresholdRule
+) -> None:
+    named = {f"WORKER_THRESHOLD__{name}": value for name, value in environment.items()}
+
+    assert rule_of(load_settings(named, dotenv="").threshold, own) == rule
+
+
+def test_every_value_of_a_preset_has_a_setting_that_overrides_it() -> None:
+    fields = {field.name for field in dataclasses.fields(FitOptions)} - {"seed", "rule", "rule_value"}
+
+    assert set(ModelSettings.model_fields) == fields
+    for name in PRESETS:
+        preset = fit_options(load_settings({"WORKER_MODEL__PRESET": name}, dotenv="").model, 3)
+        assert preset == preset_options(name, seed=3)
+    changed = load_settings({"WORKER_MODEL__PRESET": "pyod", **OVERRIDES}, dotenv="")
+    assert fit_options(changed.model, 0) == preset_options(
+        "pyod",
+        hidden=(16, 4),
+        batch_norm=False,
+        dropout=(0.5, 0.25),
+        field_weights=(("amount", 2.0),),
+        epochs=7,
+        reduction="sum",
+    )
+
+
+@pytest.mark.parametrize("name", ["preset", "layers", "activation", "output", "loss", "score", "optimizer"])
+def test_the_settings_allow_what_the_building_blocks_know(name: str) -> None:
+    known = {
+        "preset": tuple(PRESETS),
+        "layers": sizes.RULES,
+        "activation": tuple(autoencoder.ACTIVATIONS),
+        "output": autoencoder.OUTPUTS,
+        "loss": options.LOSSES,
+        "score": score.KINDS,
+        "optimizer": options.OPTIMIZERS,
+    }[name]
+
+    assert allowed(ModelSettings.model_fields[name]).replace(" or ", ", ").split(", ") == list(known)

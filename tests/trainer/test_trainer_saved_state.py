@@ -1,0 +1,80 @@
+"""The trainer's window outlives its process, and a damaged file is never believed."""
+
+from pathlib import Path
+
+import pytest
+
+from devtools.refit_streams import Traffic
+from tests.trainer.common import CREATED, bundle, observe, trainer
+from worker.records import Partition
+from worker.trainer.saved_state import Memory, restore, save
+from worker.trainer.trainer import Trainer
+
+OFFSETS = {Partition("in", 0): 17, Partition("in", 3): 4}
+
+
+def watching_some(count: int = 3_000) -> Trainer:
+    watching = trainer(bundle(few=True), moved=3, size=2_000)
+    observe(watching, Traffic(0).rows(count))
+    watching.look(CREATED)
+    observe(watching, Traffic(1).rows(700))
+    return watching
+
+
+def test_a_restart_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    before, after = watching_some(), trainer(bundle(few=True), moved=3, size=2_000)
+    save(tmp_path / "state.npz", before, Memory(OFFSETS, "held1"))
+
+    memory = restore(tmp_path / "state.npz", after)
+
+    assert memory == Memory(OFFSETS, "held1")
+    assert after.streak == before.streak
+    for watching in (before, after):
+        observe(watching, Traffic(2).rows(2_000))
+    assert after.window.sample().values == before.window.sample().values
+    assert after.look(CREATED).verdict == before.look(CREATED).verdict
+
+
+def test_of_another_champion_the_records_stay_and_the_scores_go(tmp_path: Path) -> None:
+    save(tmp_path / "state.npz", watching_some(), Memory(OFFSETS))
+    after = trainer(bundle(), size=2_000)
+
+    restore(tmp_path / "state.npz", after)
+
+    assert len(after.window) == 2_000
+    assert len(after.stretch) == 0
+    assert after.streak[1] == 0
+
+
+def test_an_empty_trainer_is_saved_and_restored(tmp_path: Path) -> None:
+    save(tmp_path / "state.npz", trainer(bundle()), Memory())
+
+    assert restore(tmp_path / "state.npz", trainer(bundle())) == Memory()
+
+
+def test_every_damage_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "state.npz"
+    save(path, watching_some(1_000), Memory(OFFSETS))
+    content = path.read_bytes()
+    for place in range(0, len(content), len(content) // 60):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0x10]) + content[place + 1 :])
+        with pytest.raises(ValueError, match="damaged"):
+            restore(path, trainer(bundle(few=True)))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"nothing of the kind", b"\x93NUMPY\x01\x00"])
+def test_a_foreign_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "state.npz"
+    path.write_bytes(content)
+
+    with pytest.raises(ValueError, match="damaged"):
+        restore(path, trainer(bundle()))
+
+
+def test_a_file_that_was_cut_short_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "state.npz"
+    save(path, watching_some(1_000), Memory())
+    path.write_bytes(path.read_bytes()[:-200])
+
+    with pytest.raises(ValueError, match="damaged"):
+        restore(path, trainer(bundle()))

@@ -1,0 +1,1 @@
+"""From records above their threshold to alerts: silences, groups, explanations, bytes."""

@@ -1,0 +1,37 @@
+"""Errors in the words of the command line: settings as variables, hints as commands.
+
+The rooms below know neither: they name a setting by its path in brackets, and attach a hint.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from worker.errors import Hint, WorkerError
+
+HINTS: Final[Mapping[Hint, str]] = {
+    Hint.FIT_A_MODEL: "fit one with: worker train --once --from FILE",
+    Hint.PROMOTE_A_VERSION: "name a version again with: worker models promote VERSION",
+    Hint.FORCE_THE_PROMOTION: "to take it all the same: worker models promote VERSION --force",
+    Hint.LIST_THE_VERSIONS: "worker models list shows them",
+    Hint.PROPOSE_A_SCHEMA: "propose one with: worker infer-schema FILE",
+    Hint.INSTALL_REPLAY: "pip install 'kafka-anomaly-worker[replay]'",
+    Hint.INSTALL_STORE: "pip install 'kafka-anomaly-worker[store]'",
+    Hint.INSTALL_COMPRESSION: "pip install 'kafka-anomaly-worker[compression]'",
+}
+
+_PATH = re.compile(r"\[([a-z_]+(?:\.[a-z_]+)?)\]")
+
+
+def spelled_out(text: str) -> str:
+    """A message with every `[path]` of a setting as its variable; other brackets stay."""
+    from worker.settings import variable_of
+
+    return _PATH.sub(lambda match: variable_of(match[1]) or match[0], text)
+
+
+def message_of(error: Exception) -> str:
+    """What the command line prints of an error."""
+    text = spelled_out(str(error))
+    hint = error.hint if isinstance(error, WorkerError) else None
+    return f"{text}; {HINTS[hint]}" if hint is not None else text

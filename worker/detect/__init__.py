@@ -1,1 +1,0 @@
-"""Thresholds, alerts and their explanations."""

@@ -1,0 +1,1 @@
+"""The autoencoder: layers, recipe, fit."""

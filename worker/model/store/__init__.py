@@ -1,0 +1,1 @@
+"""Model versions: what one is, and where they are kept."""

@@ -1,0 +1,267 @@
+"""The model store: versions, and one small file that names the current one and what was decided about the others.
+
+    models/
+      3f9a0c51d2e4/           a bundle, written next to its place and renamed into it
+      current.json            the pointer document (see worker.model.store.pointer)
+
+A directory or a prefix in an object store. A reader sees the old state or the new; the pointer changes by
+compare-and-swap, so of two writers one wins and the other hears of it.
+"""
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from worker.errors import BundleError, StoreError, StoreUnavailable
+from worker.model.store.bundle import Bundle, read_bundle, read_manifest, to_files
+from worker.model.store.objects import ObjectVolume
+from worker.model.store.pointer import ANY, POINTER, Expected, Mark, Pointer, Status, parse_pointer
+from worker.model.store.volume import LocalVolume, Volume
+
+__all__ = ["ANY", "Mark", "ModelStore", "Status", "Version"]
+
+READING_S = 3600.0
+"""A version that was written, marked or left within this time is not removed: somebody may be loading it."""
+_OURS = re.compile(r"[0-9a-f]{12}")  # anything else in that place is not a version, and not ours to remove
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One row of `worker models list`. `broken` says why it can't be loaded, None where its manifest is sound."""
+
+    version: str
+    created_at: str
+    current: bool
+    report: dict[str, Any]
+    broken: str | None = None
+    mark: Mark | None = None
+
+    @property
+    def status(self) -> Status | None:
+        """What was decided about it, None where nothing was."""
+        return self.mark.status if self.mark is not None else None
+
+
+class ModelStore:
+    """Versions in a directory or an object store. Reading never changes anything.
+
+    Every method may block on the disk or the network. StoreUnavailable: waiting can help. StoreConflict: another
+    process was faster and nothing was written. Any other StoreError needs a person.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        options: Mapping[str, Any] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """root: a directory, or s3://BUCKET/PREFIX. options: for the client of the object store, secrets in clear."""
+        self._volume: Volume = ObjectVolume(str(root), options or {}) if "://" in str(root) else LocalVolume(Path(root))
+        self._clock = clock
+        self.name = self._volume.name
+
+    @property
+    def root(self) -> Path:
+        """The directory; StoreError where there is none."""
+        if not isinstance(self._volume, LocalVolume):
+            raise StoreError(f"{self.name} is not a directory")
+        return self._volume.root
+
+    def current(self) -> str | None:
+        """The version in force, None before there is one; StoreError where the store can't be read."""
+        return self._pointer().version
+
+    def marks(self) -> dict[str, Mark]:
+        """What was decided about the versions."""
+        return dict(self._pointer().marks)
+
+    def before(self) -> str | None:
+        """The version that a rollback would try first, None where there is none."""
+        return next((version for version, _ in self._pointer().way_back()), None)
+
+    def _pointer(self) -> Pointer:
+        try:
+            content = self._volume.read(POINTER)
+        except FileNotFoundError:
+            return Pointer()
+        return parse_pointer(content, f"{self.name}/{POINTER}")
+
+    def versions(self) -> list[Version]:
+        """All versions, oldest first."""
+        pointer = self._pointer()
+        found = []
+        for name in self._volume.folders():
+            created_at, report, broken = "", {}, None
+            try:
+                manifest = read_manifest(self._reader(name), f"{self.name}/{name}")
+            except BundleError as error:
+                broken = str(error)
+            else:
+                created_at, report = manifest["created_at"], manifest["report"]
+            found.append(Version(name, created_at, name == pointer.version, report, broken, pointer.marks.get(name)))
+        return sorted(found, key=lambda version: (version.created_at, version.version))
+
+    def load(self, version: str | None = None) -> Bundle:
+        """A version, the current one by default. StoreError where there is none, BundleError where it is broken."""
+        if version is not None:
+            return self._load(version)
+        name = self.current()
+        if name is None:
+            raise StoreError(f"no model in {self.name} yet: fit one with: worker train --once --from FILE")
+        try:
+            return self._load(name)
+        except (BundleError, StoreError):
+            later = self.current()
+            if later in {name, None}:
+                raise
+            return self._load(str(later))  # it was replaced, and may have been removed, while it was read
+
+    def require_version(self, name: str) -> None:
+        """StoreError, naming those that there are, where there is no such version; it need not be sound."""
+        if not _NAME.fullmatch(name) or name not in self._volume.folders():
+            known = ", ".join(entry.version for entry in self.versions()) or "none"
+            raise StoreError(f"no model version {name!r} in {self.name}; there are: {known}")
+
+    def _load(self, name: str) -> Bundle:
+        self.require_version(name)
+        where = f"{self.name}/{name}"
+        bundle = read_bundle(self._reader(name), where)
+        if bundle.version != name:
+            raise BundleError(f"{where}: holds version {bundle.version}, not {name}")
+        return bundle
+
+    def _reader(self, version: str) -> Callable[[str], bytes]:
+        return lambda file: self._volume.read(f"{version}/{file}")
+
+    def save(self, bundle: Bundle) -> None:
+        """Write a version; a sound one that is there already stays as it is. It is not current until promoted."""
+        if bundle.version in self._volume.folders():
+            try:
+                self._load(bundle.version)
+            except BundleError:
+                self._volume.remove_folder(bundle.version)
+            else:
+                return
+        self._volume.write_folder(bundle.version, to_files(bundle))
+
+    def require_writable(self) -> None:
+        """StoreError unless a version could be written now; called before long work, not after it."""
+        self._volume.require_writable()
+
+    def promote(self, version: str, *, expected: Expected = ANY, mark: Mark | None = None, force: bool = False) -> None:
+        """Make a version current, after it was loaded whole and found sound.
+
+        expected: the version that has to be current before (None: none), else StoreConflict. mark: by default that
+        an operator did it now. force: also a version that was vetoed or rolled back. A pointer that is broken is
+        replaced, unless `expected` says that it has to be known.
+        """
+        self._load(version)
+        mark = mark or self._mark(Status.PROMOTED)
+
+        def promoted(pointer: Pointer) -> Pointer:
+            return pointer.promoted(version, mark, expected=expected, force=force)
+
+        self._change(promoted, repair=expected is ANY)
+
+    def rollback(self, *, leaving: str | None = None, mark: Mark | None = None) -> str:
+        """Go back to the last sound version before the current one; returns it.
+
+        leaving: the version that has to be current, else StoreConflict: another process was faster. mark: for the
+        version that is left, by default that an operator rolled it back now.
+        """
+        mark = mark or self._mark(Status.ROLLED_BACK)
+        sound: dict[str, bool] = {}
+        target = ""
+
+        def back(pointer: Pointer) -> Pointer:
+            nonlocal target
+            pointer.require_current(ANY if leaving is None else leaving)
+            for name, history in pointer.way_back():
+                if name not in sound:
+                    sound[name] = self._is_sound(name)
+                if sound[name]:
+                    target = name
+                    return replace(pointer.marked(str(pointer.version), mark), version=name, history=history)
+            raise StoreError(f"nothing to go back to in {self.name}: no sound version was current before this one")
+
+        self._change(back)
+        return target
+
+    def _is_sound(self, version: str) -> bool:
+        try:
+            self._load(version)
+        except StoreUnavailable:
+            raise
+        except (BundleError, StoreError):
+            return False
+        return True
+
+    def mark(self, version: str, mark: Mark) -> None:
+        """Note what was decided about a version, in the place of what was noted before."""
+        self._change(lambda pointer: pointer.marked(version, mark))
+
+    def prune(self, keep: int) -> list[str]:
+        """Remove all but the newest `keep` versions; returns those that are gone.
+
+        Never the current one, the last two before it, one that is held, or one that somebody may be loading: it was
+        written, marked or left within the hour. A removal that a crash interrupted is completed.
+        """
+        found, written = self.versions(), self._volume.folders()
+        old = [entry.version for entry in found[: max(len(found) - keep, 0)] if _OURS.fullmatch(entry.version)]
+
+        def mark_for_removal(pointer: Pointer) -> Pointer:
+            protected = self._protected(pointer, written)
+            going = dict.fromkeys((*pointer.going, *(version for version in old if version not in protected)))
+            return replace(pointer, going=tuple(going))
+
+        going = self._change(mark_for_removal).going
+        for version in going:
+            self._volume.remove_folder(version)
+        if going:
+            self._change(lambda pointer: pointer.without(going))
+        self._volume.sweep(READING_S)
+        return list(going)
+
+    def _protected(self, pointer: Pointer, written: dict[str, float]) -> set[str]:
+        since = self._clock() - READING_S
+        line = [*pointer.history, *([pointer.version] if pointer.version else [])]
+        young = {version for version, mark in pointer.marks.items() if _seconds(mark.at) > since}
+        protected = {*line[-3:], *young, *(version for version, at in written.items() if at > since)}
+        protected |= {version for version, mark in pointer.marks.items() if mark.status == Status.HELD}
+        return protected | {left for left, successor in pairwise(line) if successor in young}
+
+    def _change(self, update: Callable[[Pointer], Pointer], *, repair: bool = False) -> Pointer:
+        """Change the pointer by compare-and-swap; `update` may be called again. Returns the new one."""
+        changed = Pointer()
+
+        def write(content: bytes | None) -> bytes | None:
+            nonlocal changed
+            before = Pointer()
+            if content is not None:
+                with suppress(*((StoreError,) if repair else ())):
+                    before = parse_pointer(content, f"{self.name}/{POINTER}")
+            after = update(before)
+            changed = replace(after, serial=before.serial + 1)
+            return None if after == before else changed.to_bytes()
+
+        self._volume.change(POINTER, write)
+        return changed
+
+    def _mark(self, status: Status) -> Mark:
+        at = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds")
+        return Mark(status, at.replace("+00:00", "Z"), "operator")
+
+
+def _seconds(at: str) -> float:
+    try:
+        return datetime.fromisoformat(at).timestamp()
+    except ValueError:
+        return 0.0

@@ -1,0 +1,159 @@
+"""Wires one `worker train` process together: a first model where there is none, then look after look."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import structlog
+
+from worker.broker.ranges import TopicReader
+from worker.errors import BundleError, DataError, StoreConflict, StoreError, TransientError
+from worker.features.schema import Schema
+from worker.model.store.bundle import Bundle
+from worker.model.store.model_store import ModelStore
+from worker.ops.health import Health, Watchdog
+from worker.ops.server import HealthServer
+from worker.ops.trainer_metrics import TrainerMetrics
+from worker.pipeline import Model
+from worker.processes.trainer_signals import TrainerObserver
+from worker.processes.wiring import connection, make_trainer, model_builder, model_store, utc_now
+from worker.settings import Settings
+from worker.trainer.sidecar import Plan, Sidecar
+
+POLL_S = 2.0
+RETRY_S = 5.0
+CLOSE_S = 5.0
+STEP_WINDOWS = 4
+"""Records of one step, in windows: more than that are passed over."""
+
+
+class Stopped(Exception):
+    """A stop was asked for in the middle of a fit; what it would have become is fitted again after the next start."""
+
+
+class TrainerProcess:
+    """One trainer. first_fit: a bundle of the topic's recent records, DataError where they are too few yet.
+
+    asked: whether somebody asked for a look since it was called last.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        schema: Schema,
+        *,
+        should_stop: Callable[[], bool],
+        wait: Callable[[float], bool],
+        asked: Callable[[], bool],
+        first_fit: Callable[[Callable[[int, int, float], None]], Bundle],
+    ) -> None:
+        self._settings = settings
+        self._schema = schema
+        self._should_stop = should_stop
+        self._wait = wait
+        self._asked = asked
+        self._first_fit = first_fit
+        self._metrics = TrainerMetrics()
+        self._health = Health(stall_s=settings.http.stall_s)
+        self._log = structlog.get_logger()
+
+    def run(self) -> int:
+        """0 after a stop; FatalError otherwise."""
+        settings = self._settings
+        with ExitStack() as stack:
+            watchdog = Watchdog(self._health)
+            watchdog.start()
+            stack.callback(watchdog.close)
+            if settings.http.port:
+                host, port = settings.http.host, settings.http.port
+                stack.enter_context(HealthServer(self._health, self._metrics.registry, host=host, port=port))
+            store = model_store(settings)
+            try:
+                champion = self._champion(store)
+                if champion is not None:
+                    self._look_after(self._sidecar(champion, store))
+            except Stopped:
+                pass
+        self._log.info("stopped")
+        return 0
+
+    def _champion(self, store: ModelStore) -> Model | None:
+        """The current model; where there is none yet, one that is fitted as soon as there are records enough."""
+        build = self._builder()
+        while not self._should_stop():
+            self._health.beat()
+            try:
+                if store.current() is None:
+                    self._log.info("no model yet, fitting one on recent records")
+                    bundle = self._first_fit(self._progress)
+                    store.save(bundle)
+                    store.promote(bundle.version, expected=None)
+                    self._log.info("first model", version=bundle.version, rows=bundle.report["rows"])
+                return build(store.load())
+            except StoreConflict:
+                continue  # another trainer was faster
+            except (DataError, TransientError, StoreError) as error:
+                self._health.waiting("model", str(error))
+                self._log.warning("no model yet", reason=str(error))
+                self._wait(RETRY_S)
+        return None
+
+    def _builder(self) -> Callable[[Bundle], Model]:
+        build = model_builder(self._settings)
+
+        def fitting(bundle: Bundle) -> Model:
+            bundle.require_schema(self._schema)
+            return build(bundle)
+
+        return fitting
+
+    def _sidecar(self, champion: Model, store: ModelStore) -> Sidecar:
+        settings, train, build = self._settings, self._settings.train, self._builder()
+        self._metrics.show_champion(champion.bundle.version)
+        return Sidecar(
+            make_trainer(settings, champion, build),
+            store,
+            build,
+            topic=settings.kafka.input_topic,
+            plan=Plan(
+                interval_s=train.interval_s,
+                most=STEP_WINDOWS * train.window_records,
+                max_bytes=settings.batch.max_record_bytes,
+                keep=train.keep_versions,
+            ),
+            memory_file=Path(train.state_file),
+            reports=TrainerObserver(self._metrics, self._health),
+            now=utc_now,
+            progress=self._progress,
+        )
+
+    def _progress(self, step: int, steps: int, loss: float) -> None:
+        del step, steps, loss
+        self._health.beat()
+        if self._should_stop():
+            raise Stopped
+
+    def _look_after(self, sidecar: Sidecar) -> None:
+        self._health.ready()
+        self._health.ready("model")
+        self._log.info("started", topic=self._settings.kafka.input_topic, interval_s=self._settings.train.interval_s)
+        reader: TopicReader | None = None
+        asked = False
+        while not self._should_stop():
+            self._health.beat()
+            asked = asked or self._asked()
+            try:
+                reader = reader or TopicReader(connection(self._settings, "anomaly-trainer"), read_committed=True)
+                sidecar.step(reader, asked=asked)
+                asked = False
+                self._health.ready("broker")
+            except (TransientError, StoreError, BundleError) as error:
+                self._health.waiting("broker", str(error))
+                self._log.warning("trying again", error=str(error), kind=type(error).__name__)
+                if reader is not None and isinstance(error, TransientError):
+                    reader.close(CLOSE_S)
+                    reader = None
+            self._wait(min(POLL_S, self._settings.train.interval_s))
+        sidecar.remember()
+        if reader is not None:
+            reader.close(CLOSE_S)

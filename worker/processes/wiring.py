@@ -1,0 +1,217 @@
+"""From settings to objects: what more than one command needs."""
+
+import gc
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+from worker.alerts.grouping import GroupingOptions
+from worker.alerts.silences import Silences, load_silences
+from worker.broker.client import CONSUMER_DEFAULTS, Connection
+from worker.model.network.options import FitOptions
+from worker.model.network.presets import preset_options
+from worker.model.store.bundle import Bundle
+from worker.model.store.model_store import ModelStore
+from worker.pipeline import MakeThreshold, Model, Pipeline
+from worker.records import FloatArray, Partition
+from worker.rollout.canary import Canary
+from worker.rollout.sampling import SAMPLE_EVERY
+from worker.settings import AlertSettings, ModelSettings, Settings, ThresholdSettings
+from worker.thresholds.budget import DAY_MS, HOUR_MS, AlertBudget
+from worker.thresholds.fixed import FixedThreshold
+from worker.thresholds.inlier import InlierQuantile
+from worker.thresholds.partition import PartitionThreshold, Strictest, ThresholdPolicy
+from worker.thresholds.quantile import SlidingQuantile
+from worker.thresholds.rule import ThresholdRule
+from worker.trainer.reservoir import Reservoir
+from worker.trainer.trainer import Patience, Trainer
+
+POLICIES: Mapping[str, Callable[[FloatArray, float, int], ThresholdPolicy]] = {
+    "inlier": InlierQuantile,
+    "plain": SlidingQuantile,
+}
+
+GC_THRESHOLD = 100_000  # new objects between two collections
+
+
+def utc_now() -> str:
+    """The wall clock as RFC 3339, UTC, milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def tune_process(settings: Settings) -> None:
+    """Bound the model's threads, and make the cyclic garbage collector rare.
+
+    By default PyTorch takes every core and spins, and starves its neighbours. Batches make hundreds of thousands of
+    objects that never form cycles: at its default threshold the collector walks them again and again.
+    """
+    import torch
+
+    torch.set_num_threads(settings.cpu_threads)
+    calm_garbage_collector()
+
+
+def calm_garbage_collector() -> None:
+    """Leave what was loaded so far out of every collection, and collect less often.
+
+    A batch makes tens of thousands of small objects that live as long as the batch, and none in cycles. A full
+    collection over all that a process has imported takes 0.15 s, in the middle of a batch.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 20, 20)
+
+
+def connection(settings: Settings, client_id: str = "anomaly-worker") -> Connection:
+    """How to reach the broker."""
+    options = {"max_poll_interval_ms": poll_interval_ms(settings), **settings.kafka.client_options()}
+    return Connection(settings.kafka.bootstrap_servers, client_id, options)
+
+
+def poll_interval_ms(settings: Settings) -> int:
+    """Time after which the group gives up a member that does not poll: longer than a delivery may take."""
+    least = max(CONSUMER_DEFAULTS["max_poll_interval_ms"], 3 * settings.kafka.delivery_timeout_ms)
+    return int(settings.kafka.options.get("max_poll_interval_ms", least))
+
+
+def fit_options(settings: ModelSettings, seed: int) -> FitOptions:
+    """What a fit takes: the preset's values, and over them whatever is set."""
+    values = settings.model_dump(exclude={"preset"}, exclude_none=True)
+    if "field_weights" in values:
+        values["field_weights"] = tuple(values["field_weights"].items())
+    return preset_options(settings.preset, **values, seed=seed)
+
+
+def rule_of(settings: ThresholdSettings, own: ThresholdRule) -> ThresholdRule:
+    """The threshold rule that the settings ask for, or the model's own."""
+    name = settings.rule or own.name
+    given = {
+        "fixed": settings.fixed,
+        "training-quantile": settings.training_quantile,
+        "contamination": settings.contamination,
+    }.get(name)
+    return ThresholdRule(name, own.value if given is None and name == own.name else given)
+
+
+def threshold_maker(
+    settings: ThresholdSettings, alerts: AlertSettings | None = None, partitions: int = 1
+) -> MakeThreshold:
+    """A new partition's threshold: by its rule, or its part of the alert budget, or both."""
+    budgets = [(alerts.per_day, DAY_MS), (alerts.per_hour, HOUR_MS)] if alerts else []
+    wanted = [(count / partitions, period_ms) for count, period_ms in budgets if count is not None]
+    with_rule = not wanted or _is_rule_set(settings)
+
+    def make(bundle: Bundle) -> PartitionThreshold:
+        policies: list[ThresholdPolicy] = [AlertBudget(bundle.calibration, *budget) for budget in wanted]
+        if with_rule:
+            policies.insert(0, _by_rule(settings, bundle))
+        policy = policies[0] if len(policies) == 1 else Strictest(*policies)
+        return PartitionThreshold(policy, min(settings.stride, settings.window))
+
+    return make
+
+
+def _by_rule(settings: ThresholdSettings, bundle: Bundle) -> ThresholdPolicy:
+    theta = rule_of(settings, bundle.rule).theta(bundle.training)
+    if theta is None:
+        return POLICIES[settings.policy](bundle.calibration, settings.quantile, settings.window)
+    return FixedThreshold(theta, bundle.training)
+
+
+def nominal_rate(settings: Settings) -> Callable[[Bundle], float]:
+    """Share of ordinary records that a model's threshold alerts on; 0 where only an alert budget says how many."""
+    alerts, threshold = settings.alerts, settings.threshold
+    budget = alerts.per_day is not None or alerts.per_hour is not None
+
+    def of(bundle: Bundle) -> float:
+        if budget and not _is_rule_set(threshold):
+            return 0.0
+        theta = rule_of(threshold, bundle.rule).theta(bundle.training)
+        return 1 - threshold.quantile if theta is None else float((bundle.training > theta).mean())
+
+    return of
+
+
+def _is_rule_set(settings: ThresholdSettings) -> bool:
+    """Whether somebody asked for a threshold beside an alert budget."""
+    return bool({"quantile", "rule"} & settings.model_fields_set)
+
+
+def beside_threshold_maker(settings: Settings, partitions: int = 1) -> MakeThreshold:
+    """Thresholds of a model beside, which sees a sample: its part of an alert budget is as much smaller."""
+    return threshold_maker(settings.threshold, settings.alerts, partitions * SAMPLE_EVERY)
+
+
+def make_canary(
+    settings: Settings, new: Model, old: Model, thresholds: Mapping[Partition, PartitionThreshold], partitions: int = 1
+) -> Canary | None:
+    """The canary of a model that has taken over; None where it is off. thresholds: those of the old one.
+
+    They go on with the sample, except where an alert budget counts the alerts of all records in a time.
+    """
+    if settings.model_canary_records == 0:
+        return None
+    budget = settings.alerts.per_day is not None or settings.alerts.per_hour is not None
+    return Canary(
+        new,
+        old,
+        make_threshold=beside_threshold_maker(settings, partitions),
+        records=settings.model_canary_records,
+        nominal=nominal_rate(settings)(new.bundle),
+        thresholds=None if budget else thresholds,
+    )
+
+
+def model_builder(settings: Settings, *, latent: bool = False) -> Callable[[Bundle], Model]:
+    """Bundles to models that are ready to score; latent: and to give the records' codes."""
+
+    def build(bundle: Bundle) -> Model:
+        return Model(
+            bundle,
+            device=settings.device,
+            redacted=settings.alerts.redact,
+            max_reasons=settings.alerts.max_reasons,
+            latent=latent,
+        )
+
+    return build
+
+
+def make_pipeline(settings: Settings, model: Model, partitions: int = 1) -> Pipeline:
+    """The pipeline that run, replay and the trainer share; an alert budget is divided by the topic's partitions.
+
+    SettingsError where the silences file is broken.
+    """
+    alerts = settings.alerts
+    silences = Silences() if alerts.silences_file is None else load_silences(alerts.silences_file)
+    silences.require_fields(model.bundle.fields)
+    return Pipeline(
+        model,
+        make_threshold=threshold_maker(settings.threshold, alerts, partitions),
+        max_record_bytes=settings.batch.max_record_bytes,
+        grouping=GroupingOptions(alerts.group_by, alerts.cooldown_s, alerts.max_per_minute),
+        silences=silences,
+    )
+
+
+def make_trainer(settings: Settings, champion: Model, build: Callable[[Bundle], Model]) -> Trainer:
+    """The trainer that `worker train` and a replay with refits share."""
+    train = settings.train
+    return Trainer(
+        champion,
+        build,
+        options=fit_options(settings.model, settings.seed),
+        window=Reservoir(train.window_records, half_life_s=train.half_life_s, seed=settings.seed),
+        least=train.min_records,
+        keep_rows=train.rehearsal_records,
+        patience=Patience(train.moved_looks, train.replaced_looks),
+    )
+
+
+def model_store(settings: Settings) -> ModelStore:
+    """The model store of the settings."""
+    return ModelStore(settings.model_store, options=settings.store_options())
+
+
+def longest_batch_s(settings: Settings) -> float:
+    """A quarter of the time after which the group gives a silent member up, or liveness fails."""
+    return min(poll_interval_ms(settings) / 1000, settings.http.stall_s) / 4

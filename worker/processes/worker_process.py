@@ -1,0 +1,208 @@
+"""Wires one `worker run` process together and runs it from start to drain."""
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TypeVar
+
+import structlog
+
+from worker.broker.base import Delivery
+from worker.broker.compacted import ensure_compacted
+from worker.broker.consumer import GroupConsumer
+from worker.broker.delivery import AtLeastOnce, ExactlyOnce
+from worker.broker.producer import AcknowledgedProducer, TransactionalKafkaProducer
+from worker.broker.ranges import TopicReader
+from worker.errors import TransientError
+from worker.ops.health import Health, Watchdog
+from worker.ops.logs import configure_logs
+from worker.ops.metrics import Metrics
+from worker.ops.server import HealthServer
+from worker.pipeline import Model, Pipeline
+from worker.processes.loop_signals import Observer
+from worker.processes.model_source import ModelSource, StopSignal
+from worker.processes.wiring import (
+    calm_garbage_collector,
+    connection,
+    longest_batch_s,
+    make_pipeline,
+    tune_process,
+    utc_now,
+)
+from worker.settings import Settings
+from worker.stream.breaker import Breaker
+from worker.stream.changelog import CheckpointChangelog
+from worker.stream.checkpoints import Checkpoints, TopicCheckpoints
+from worker.stream.loop import Loop
+from worker.stream.sinks.kafka import Topics
+
+T = TypeVar("T")
+RETRY_CONNECT_S = 2.0
+CLOSE_S = 5.0
+
+
+class WorkerProcess:
+    """One process: wait for a model, join the group, loop, drain."""
+
+    def __init__(self, settings: Settings, stop: StopSignal) -> None:
+        self._settings = settings
+        self._stop = stop
+        configure_logs(settings.log.format, settings.log.level, secrets=settings.secrets())
+        self._log = structlog.get_logger()
+        self._metrics = Metrics()
+        self._health = Health(stall_s=settings.http.stall_s)
+
+    def run(self) -> int:
+        """0 after a drain; FatalError otherwise."""
+        settings = self._settings
+        tune_process(settings)
+        with ExitStack() as stack:
+            watchdog = Watchdog(self._health)
+            watchdog.start()
+            stack.callback(watchdog.close)
+            if settings.http.port:
+                stack.enter_context(
+                    HealthServer(self._health, self._metrics.registry, host=settings.http.host, port=settings.http.port)
+                )
+            source = ModelSource(settings, self._stop, self._health, self._metrics)
+            model = source.first()
+            if model is None:
+                return 0
+            source.watch(model, stack)
+            return self._consume(model, source, stack)
+
+    def _consume(self, model: Model, source: ModelSource, stack: ExitStack) -> int:
+        settings = self._settings
+        if not settings.kafka.state_topic:
+            self._log.warning("no state topic: thresholds start again after each restart and rebalance")
+        elif self._patiently(self._prepare_state_topic) is None:
+            return 0
+        consumer = self._patiently(self._join)
+        if consumer is None:
+            return 0
+        stack.callback(consumer.close, CLOSE_S)
+        delivery = self._delivery(consumer)
+        stack.callback(delivery.close, CLOSE_S)
+        if self._patiently(lambda: _opened(delivery)) is None:
+            return 0
+        partitions = self._patiently(self._count_partitions)
+        if partitions is None:
+            return 0
+        pipeline = make_pipeline(settings, model, partitions)
+        observer = Observer(consumer, pipeline, self._metrics, self._health)
+        loop = Loop(
+            consumer,
+            delivery,
+            pipeline,
+            topics=Topics(settings.kafka.alerts_topic, settings.kafka.dead_letter_topic, settings.kafka.scores_topic),
+            breaker=Breaker(
+                invalid_ratio=settings.breaker.invalid_ratio,
+                window=settings.breaker.invalid_window_records,
+                consecutive=settings.breaker.consecutive,
+            ),
+            events=observer,
+            wall_clock=utc_now,
+            states=self._states(consumer, pipeline, observer),
+            models=source.models(model, partitions),
+            batch_size=settings.batch.size,
+            max_wait_ms=settings.batch.max_wait_ms,
+            longest_s=longest_batch_s(settings),
+        )
+        calm_garbage_collector()  # the model and the clients are here to stay, too
+        self._health.ready()
+        self._log.info(
+            "started", topic=settings.kafka.input_topic, model=model.bundle.version, delivery=settings.delivery
+        )
+        loop.run(self._stop)
+        observer.report()
+        self._log.info("stopped")
+        return 0
+
+    def _patiently(self, build: Callable[[], T]) -> T | None:
+        """What `build` makes, tried again while the broker is away; None when told to stop first."""
+        attempt = 0
+        while not self._stop():
+            try:
+                return build()
+            except TransientError as error:
+                attempt += 1
+                self._health.beat()
+                self._health.waiting("group", str(error))
+                self._log.warning("waiting for the broker", attempt=attempt, error=str(error))
+                self._stop.wait(RETRY_CONNECT_S)
+        return None
+
+    def _prepare_state_topic(self) -> bool:
+        kafka = self._settings.kafka
+        complaint = ensure_compacted(connection(self._settings), kafka.state_topic or "", kafka.input_topic)
+        if complaint is not None:
+            self._log.warning("the state topic is not as it should be", reason=complaint)
+        return True
+
+    def _join(self) -> GroupConsumer:
+        kafka = self._settings.kafka
+        return GroupConsumer(
+            connection(self._settings),
+            [kafka.input_topic],
+            kafka.group_id,
+            start=kafka.start_from,
+            out_of_range=kafka.offset_out_of_range,
+            read_committed=self._settings.delivery == "exactly_once",
+            assignor=kafka.assignor,
+            instance_id=self._settings.instance_id,
+        )
+
+    def _count_partitions(self) -> int:
+        """Of the input topic; only an alert budget needs to know, so nobody else waits for the answer."""
+        alerts = self._settings.alerts
+        if alerts.per_day is None and alerts.per_hour is None:
+            return 1
+        reader = TopicReader(connection(self._settings))
+        try:
+            return len(reader.partitions(self._settings.kafka.input_topic))
+        finally:
+            reader.close(CLOSE_S)
+
+    def _states(self, consumer: GroupConsumer, pipeline: Pipeline, observer: Observer) -> Checkpoints:
+        settings, link = self._settings, connection(self._settings)
+        if settings.kafka.state_topic is None:
+            return Checkpoints()
+        log = CheckpointChangelog(
+            lambda read_committed: TopicReader(link, read_committed=read_committed),
+            topic=settings.kafka.state_topic,
+            group_id=settings.kafka.group_id,
+            transactional=settings.delivery == "exactly_once",
+            beat=self._health.beat,
+        )
+        return TopicCheckpoints(
+            consumer,
+            pipeline,
+            log,
+            settings={
+                **settings.threshold.model_dump(mode="json", exclude_none=True),
+                **settings.alerts.model_dump(mode="json", include={"per_day", "per_hour"}),
+            },
+            events=observer,
+            exactly_once=settings.delivery == "exactly_once",
+        )
+
+    def _delivery(self, consumer: GroupConsumer) -> Delivery:
+        settings, link = self._settings, connection(self._settings)
+        timeout_ms = settings.kafka.delivery_timeout_ms
+        if settings.delivery == "at_least_once":
+            return AtLeastOnce(
+                consumer,
+                lambda: AcknowledgedProducer(link, delivery_timeout_ms=timeout_ms, request_timeout_ms=timeout_ms // 2),
+                flush_timeout_s=timeout_ms / 1000 + 5,
+            )
+        name = settings.instance_id or f"{socket.gethostname()}-{os.getpid()}-{int(time.time())}"
+        name = f"{settings.kafka.group_id}-{name}"
+        return ExactlyOnce(consumer, lambda: TransactionalKafkaProducer(link, name, timeout_s=timeout_ms / 1000))
+
+
+def _opened(delivery: Delivery) -> Delivery:
+    """Before the first poll: a predecessor's open transaction ends here."""
+    delivery.open()
+    return delivery

@@ -1,0 +1,1 @@
+"""How good what replay found is."""

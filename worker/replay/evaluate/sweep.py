@@ -1,0 +1,73 @@
+"""What other thresholds would have alerted: records are scored once, each setting only compares anew."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.model.store.bundle import Bundle
+from worker.pipeline import MakeThreshold, by_partition
+from worker.records import Outcome, Partition
+from worker.replay.evaluate.ranking import ANOMALOUS, NORMAL
+from worker.replay.run.lines import Line
+from worker.thresholds.partition import PartitionThreshold
+
+
+@dataclass(slots=True)
+class _Variant:
+    make: MakeThreshold
+    thresholds: dict[Partition, PartitionThreshold] = field(default_factory=dict)
+    alerts: int = 0
+    true_alerts: int = 0
+    false_alerts: int = 0
+
+
+class Sweep:
+    """Re-thresholds every outcome with each of the named variants; an observer of `worker.replay.run.loop`.
+
+    bundle: the model in force, whose scores thresholds come from.
+    """
+
+    def __init__(self, variants: Mapping[str, MakeThreshold], bundle: Bundle) -> None:
+        self._variants = {name: _Variant(make) for name, make in variants.items()}
+        self._bundle = bundle
+        self._normal = 0
+        self._anomalies = 0
+
+    def add(self, lines: list[Line], outcome: Outcome, groups: NDArray[np.int8]) -> None:  # noqa: ARG002
+        """Compare one outcome's scores with each variant's thresholds."""
+        scores = outcome.scores
+        self._normal += int((groups == NORMAL).sum())
+        self._anomalies += int((groups == ANOMALOUS).sum())
+        for partition, places in by_partition(scores.messages):
+            score, times, labels = scores.score[places], scores.event_time_ms[places], groups[places]
+            for variant in self._variants.values():
+                threshold = variant.thresholds.get(partition)
+                if threshold is None:
+                    threshold = variant.thresholds[partition] = variant.make(self._bundle)
+                with np.errstate(invalid="ignore"):
+                    alert = score > threshold.compare(score, times)
+                alerted = labels[alert]
+                variant.alerts += len(alerted)
+                variant.true_alerts += int((alerted == ANOMALOUS).sum())
+                variant.false_alerts += int((alerted == NORMAL).sum())
+
+    def rows(self, days: float | None) -> list[dict[str, Any]]:
+        """One row per variant, in the order given; what needs labels is null without them."""
+        return [
+            {
+                "setting": name,
+                "alerts": variant.alerts,
+                "alerts_per_day": None if days is None else round(variant.alerts / days, 3),
+                "precision": _share(variant.true_alerts, variant.true_alerts + variant.false_alerts),
+                "recall": _share(variant.true_alerts, self._anomalies),
+                "false_alert_rate": _share(variant.false_alerts, self._normal),
+            }
+            for name, variant in self._variants.items()
+        ]
+
+
+def _share(part: int, whole: int) -> float | None:
+    return float(f"{part / whole:.6g}") if whole else None

@@ -1,0 +1,180 @@
+"""The files that a replay writes as it goes: alerts.jsonl and scores.parquet, in memory that does not grow."""
+
+import heapq
+from collections.abc import Iterator, Sequence
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.alerts.encode import encode_alert
+from worker.errors import DataError
+from worker.records import Alert, BoolArray, FloatArray, Outcome, Scores
+from worker.replay.evaluate.ranking import ANOMALOUS, UNKNOWN
+from worker.replay.run.lines import Line
+
+ALERTS_FILE, SCORES_FILE, METRICS_FILE, REPORT_FILE = "alerts.jsonl", "scores.parquet", "metrics.json", "report.html"
+ROW_GROUP = 131_072
+STRONGEST = 50
+_row, _partition = attrgetter("row"), attrgetter("partition")
+
+
+class AlertsFile:
+    """alerts.jsonl: on each line exactly what the live worker publishes; remembers the 50 strongest.
+
+    Lines are in input order, over all partitions; an alert about several records (the end of an incident, a summary of
+    the rate limit) follows the one before it in its partition. Strength is the score, the earlier record
+    first among equals.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = (folder / ALERTS_FILE).open("wb")
+        self._strongest: list[tuple[float, int, bytes, str | None]] = []
+        self._last_row: dict[int, int] = {}
+        self.written = 0
+
+    def add(self, outcome: Outcome) -> None:
+        """Write an outcome's alerts."""
+        for alert in sorted(outcome.alerts, key=self._place):
+            value = encode_alert(alert)
+            self._file.write(value + b"\n")
+            if alert.of_one_record:
+                entry = (alert.score, -self.written, value, cast("Line", alert.message).label)
+                if len(self._strongest) < STRONGEST:
+                    heapq.heappush(self._strongest, entry)
+                elif entry[:2] > self._strongest[0][:2]:
+                    heapq.heapreplace(self._strongest, entry)
+            self.written += 1
+
+    def _place(self, alert: Alert) -> int:
+        partition = alert.message.partition
+        if alert.of_one_record:
+            self._last_row[partition] = cast("Line", alert.message).row
+        return self._last_row.get(partition, 0)
+
+    def strongest(self) -> list[tuple[bytes, str | None]]:
+        """The strongest alerts, JSON and label, strongest first."""
+        return [(value, label) for _, _, value, label in sorted(self._strongest, key=lambda entry: entry[:2])[::-1]]
+
+    def close(self) -> None:
+        """Flush and close."""
+        self._file.close()
+
+
+class ScoresFile:
+    """scores.parquet: a row per scored record in input order, written in row groups of 131,072.
+
+    index: int64, 0-based line or row of the input; partition: int32; event_time: timestamp, UTC, null where there is
+    none; score: float64; threshold: float64, null before there is one; alert: bool; model_version: string;
+    label (only where labels are given): int8, 1 anomalous, 0 normal, null unknown;
+    latent (only where asked for): the record's code, list of float32.
+    """
+
+    def __init__(self, folder: Path, *, labelled: bool, latent: bool = False) -> None:
+        self._pa, pq = _arrow()
+        pa = self._pa
+        fields = [
+            ("index", pa.int64()),
+            ("partition", pa.int32()),
+            ("event_time", pa.timestamp("ms", tz="UTC")),
+            ("score", pa.float64()),
+            ("threshold", pa.float64()),
+            ("alert", pa.bool_()),
+            ("model_version", pa.string()),
+        ]
+        fields += [("label", pa.int8())] if labelled else []
+        fields += [("latent", pa.list_(pa.float32()))] if latent else []
+        self._schema = pa.schema(fields)
+        self._writer = pq.ParquetWriter(
+            folder / SCORES_FILE,
+            self._schema,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=["model_version", "threshold", "partition"],  # what repeats; half the time and space
+            column_encoding={"index": "DELTA_BINARY_PACKED", "event_time": "DELTA_BINARY_PACKED"},
+        )
+        self._batches: list[Any] = []
+        self._rows = 0
+
+    def add(self, outcome: Outcome, groups: NDArray[np.int8]) -> None:
+        """Take an outcome's scores; groups: UNKNOWN, NORMAL or ANOMALOUS, int8 (B,)."""
+        pa, scores = self._pa, outcome.scores
+        lines = cast("Sequence[Line]", scores.messages)
+        size = len(lines)
+        columns = [
+            pa.array(np.fromiter(map(_row, lines), np.int64, size)),
+            pa.array(np.fromiter(map(_partition, lines), np.int32, size)),
+            pa.array(scores.event_time_ms, mask=scores.event_time_ms == -1).cast(self._schema.field("event_time").type),
+            pa.array(scores.score),
+            pa.array(scores.threshold, mask=np.isnan(scores.threshold)),
+            pa.array(scores.alert),
+            pa.repeat(scores.model_version, size),
+        ]
+        if "label" in self._schema.names:
+            columns.append(pa.array((groups == ANOMALOUS).astype(np.int8), mask=groups == UNKNOWN))
+        if "latent" in self._schema.names:
+            columns.append(self._codes(scores))
+        self._batches.append(pa.record_batch(columns, schema=self._schema))
+        self._rows += size
+        if self._rows >= ROW_GROUP:
+            self._flush()
+
+    def _codes(self, scores: Scores) -> Any:
+        assert scores.latent is not None, "the pipeline's model gives no codes"  # noqa: S101
+        rows, width = scores.latent.shape
+        ends = self._pa.array(np.arange(rows + 1, dtype=np.int32) * width)
+        return self._pa.ListArray.from_arrays(ends, self._pa.array(scores.latent.reshape(-1)))
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._writer.write_table(self._pa.Table.from_batches(self._batches, self._schema))
+        self._batches, self._rows = [], 0
+
+    def close(self) -> None:
+        """Write what is left and the footer."""
+        self._flush()
+        self._writer.close()
+
+
+def _arrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise DataError("replay needs pyarrow and plotly: pip install kafka-anomaly-worker[replay]") from error
+    return pa, pq
+
+
+class ScoreColumns:
+    """One row group of scores.parquet, as arrays (B,); time_ms is -1 where there is none, label as groups."""
+
+    __slots__ = ("alert", "groups", "index", "score", "threshold", "time_ms")
+
+    def __init__(self, table: Any) -> None:
+        def column(name: str, kind: str, missing: float) -> NDArray[Any]:
+            filled = table[name].cast(kind).fill_null(missing)
+            array: NDArray[Any] = filled.to_numpy()
+            return array
+
+        self.index: NDArray[np.int64] = column("index", "int64", 0)
+        self.score: FloatArray = column("score", "float64", np.nan)
+        self.threshold: FloatArray = column("threshold", "float64", np.nan)
+        self.alert: BoolArray = table["alert"].to_numpy()
+        self.time_ms: NDArray[np.int64] = column("event_time", "int64", -1)
+        labels = column("label", "int8", -1) if "label" in table.column_names else np.full(len(self.score), -1)
+        self.groups: NDArray[np.int8] = (labels + 1).astype(np.int8)
+
+
+def score_file(folder: Path) -> Any:
+    """scores.parquet of a folder, open to read: a context manager."""
+    _, pq = _arrow()
+    return pq.ParquetFile(folder / SCORES_FILE)
+
+
+def read_scores(folder: Path) -> Iterator[ScoreColumns]:
+    """scores.parquet again, row group by row group."""
+    with score_file(folder) as file:
+        for group in range(file.num_row_groups):
+            yield ScoreColumns(file.read_row_group(group))

@@ -1,0 +1,1 @@
+"""Sources of history: files and topic ranges, read the same way by replay, train and infer-schema."""

@@ -1,0 +1,1 @@
+"""From past scores to the threshold of one partition. Needs records alone."""

@@ -1,0 +1,224 @@
+"""A partition's threshold: compare first, then update, at fixed record counts.
+
+The alert rule is `score > threshold`, strictly: a constant stream, whose quantile is its own score, raises no alerts,
+and a threshold of exactly 0.0 is a threshold like any other.
+"""
+
+import base64
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from worker.records import FloatArray
+from worker.thresholds.window import decode_scores, encode_scores, require_finite
+
+TimeArray = NDArray[np.int64]
+
+STRIDE = 256
+"""Records between two updates of a threshold."""
+
+NO_TIME = -1
+"""Event time of a record without one, in milliseconds."""
+
+
+class ThresholdPolicy(Protocol):
+    """What turns past scores of one partition into its threshold. No clock, no I/O, deterministic.
+
+    Its state is a small head (plain data for JSON) and slots of bytes; only slots that changed need to be saved again.
+    """
+
+    def threshold(self) -> float | None:
+        """The threshold for the next record; None before there is one."""
+
+    def update(self, scores: FloatArray, event_time_ms: TimeArray | None = None) -> None:
+        """Learn one stride of scores, in offset order. ValueError if one is not finite, and nothing is learned."""
+
+    def tail_probability(self, scores: FloatArray) -> FloatArray:
+        """Estimated share of ordinary scores at least as high as each of `scores` (B,), float64 (B,); NaN: unknown."""
+
+    def head(self) -> dict[str, Any]:
+        """The small part of the state."""
+
+    def slots(self) -> dict[int, bytes]:
+        """Every slot of the state; none for a policy that keeps all in its head."""
+
+    def take_changed_slots(self) -> dict[int, bytes]:
+        """Slots that changed since the last call; every slot at the first call."""
+
+    def restore(self, head: dict[str, Any], slots: dict[int, bytes]) -> None:
+        """Continue from a head and all slots. ValueError when they do not fit these parameters."""
+
+
+class Strictest:
+    """Several policies at once: the highest of their thresholds counts."""
+
+    def __init__(self, *policies: ThresholdPolicy) -> None:
+        self.policies = policies
+
+    def threshold(self) -> float | None:
+        """The highest threshold; None while no policy has one."""
+        known = [threshold for policy in self.policies if (threshold := policy.threshold()) is not None]
+        return max(known, default=None)
+
+    def update(self, scores: FloatArray, event_time_ms: TimeArray | None = None) -> None:
+        """Every policy learns every score. ValueError if one is not finite, and nothing is learned."""
+        require_finite(scores)
+        for policy in self.policies:
+            policy.update(scores, event_time_ms)
+
+    def tail_probability(self, scores: FloatArray) -> FloatArray:
+        """That of the first policy."""
+        return self.policies[0].tail_probability(scores)
+
+    def head(self) -> dict[str, Any]:
+        """The heads of all policies."""
+        return {"policies": [policy.head() for policy in self.policies]}
+
+    def slots(self) -> dict[int, bytes]:
+        """The slots of all policies, numbered in turn."""
+        return self._number([policy.slots() for policy in self.policies])
+
+    def take_changed_slots(self) -> dict[int, bytes]:
+        """The slots that changed since the last call."""
+        return self._number([policy.take_changed_slots() for policy in self.policies])
+
+    def _number(self, slots: list[dict[int, bytes]]) -> dict[int, bytes]:
+        count = len(self.policies)
+        return {slot * count + turn: data for turn, part in enumerate(slots) for slot, data in part.items()}
+
+    def restore(self, head: dict[str, Any], slots: dict[int, bytes]) -> None:
+        """Continue from a head and all slots. ValueError when they do not fit."""
+        heads, count = head["policies"], len(self.policies)
+        if len(heads) != count:
+            raise ValueError(f"saved state has {len(heads)} policies, this threshold {count}")
+        for turn, policy in enumerate(self.policies):
+            own = {slot // count: data for slot, data in slots.items() if slot % count == turn}
+            policy.restore(heads[turn], own)
+
+
+class ThresholdState(NamedTuple):
+    """A whole saved threshold: the head as JSON, the slots as bytes."""
+
+    head: bytes
+    slots: dict[int, bytes]
+
+
+class Judgement(NamedTuple):
+    """What a partition says about scores (B,), both float64 (B,).
+
+    threshold         NaN before there is one
+    tail_probability  estimated share of ordinary scores at least as high, in (0, 1]; NaN below the threshold
+    """
+
+    threshold: FloatArray
+    tail_probability: FloatArray
+
+
+class PartitionThreshold:
+    """The threshold of one partition, moved every `stride` scored records and never in between.
+
+    Every score is compared with the threshold in force at the start of its stride (scored records // stride),
+    so that the borders of batches never matter and replay finds the same thresholds as the live run.
+    """
+
+    def __init__(self, policy: ThresholdPolicy, stride: int = STRIDE) -> None:
+        if stride < 1:
+            raise ValueError(f"stride {stride} must be at least 1")
+        self.policy = policy
+        self.stride = stride
+        self._scores: list[FloatArray] = []
+        self._times: list[TimeArray] = []
+        self._pending = 0
+        self._threshold = _or_nan(policy.threshold())
+
+    def compare(self, scores: FloatArray, event_time_ms: TimeArray | None = None) -> FloatArray:
+        """Thresholds float64 (B,) for scores (B,) in offset order, NaN before there is one; then learn the scores.
+
+        event_time_ms: int64 (B,), UTC, NO_TIME where a record has none. ValueError if a score is not finite.
+        """
+        return self._judge(scores, event_time_ms, with_tails=False).threshold
+
+    def judge(self, scores: FloatArray, event_time_ms: TimeArray | None = None) -> Judgement:
+        """Like `compare`, and the tail probability of every score above its threshold, from the same moment."""
+        return self._judge(scores, event_time_ms, with_tails=True)
+
+    def _judge(self, scores: FloatArray, event_time_ms: TimeArray | None, *, with_tails: bool) -> Judgement:
+        scores = require_finite(scores)
+        times = np.full(len(scores), NO_TIME) if event_time_ms is None else np.asarray(event_time_ms, np.int64)
+        thresholds, tails = np.empty(len(scores)), np.full(len(scores), np.nan)
+        start = 0
+        while start < len(scores):
+            end = min(len(scores), start + self.stride - self._pending)
+            part = scores[start:end]
+            thresholds[start:end] = self._threshold
+            if with_tails and (part > self._threshold).any():
+                above = np.flatnonzero(part > self._threshold)
+                tails[start + above] = self.policy.tail_probability(part[above])
+            self._learn(part, times[start:end])
+            start = end
+        return Judgement(thresholds, tails)
+
+    def _learn(self, scores: FloatArray, times: TimeArray) -> None:
+        self._scores.append(scores.copy())
+        self._times.append(times.copy())
+        self._pending += len(scores)
+        if self._pending == self.stride:
+            self.policy.update(np.concatenate(self._scores), np.concatenate(self._times))
+            self._threshold = _or_nan(self.policy.threshold())
+            self._scores, self._times, self._pending = [], [], 0
+
+    def state(self) -> ThresholdState:
+        """The whole state; bytes that a restored object would produce again."""
+        return ThresholdState(self.head(), self.policy.slots())
+
+    def head(self) -> bytes:
+        """The small part of the state as JSON: the policy's head and the stride that is not full yet."""
+        scores = np.concatenate([np.empty(0), *self._scores])
+        times = np.concatenate([np.empty(0, np.int64), *self._times])
+        pending = {"scores": base64.b64encode(encode_scores(scores)).decode(), "times": times.tolist()}
+        return orjson.dumps({"stride": self.stride, "policy": self.policy.head(), "pending": pending})
+
+    def take_changed_slots(self) -> dict[int, bytes]:
+        """The policy's slots that changed since the last call (all of them at first): what a commit has to write."""
+        return self.policy.take_changed_slots()
+
+    def restore(self, state: ThresholdState) -> None:
+        """Continue from a head and all slots, bytes as they were saved.
+
+        ValueError when they are damaged or do not fit; the object is then half restored and must be thrown away.
+        """
+        try:
+            saved = orjson.loads(state.head)
+            if saved["stride"] != self.stride:
+                raise ValueError(f"saved state has stride {saved['stride']}, this threshold {self.stride}")
+            self.policy.restore(saved["policy"], state.slots)
+            scores = decode_scores(base64.b64decode(saved["pending"]["scores"]))
+            times = np.array(saved["pending"]["times"], np.int64)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"saved threshold state is incomplete: {error!r}") from error
+        if len(scores) != len(times) or len(scores) >= self.stride:
+            raise ValueError(f"saved state holds {len(scores)} scores of an open stride of {self.stride}")
+        self._scores, self._times, self._pending = [scores], [times], len(scores)
+        self._threshold = _or_nan(self.policy.threshold())
+
+
+def pack_state(state: ThresholdState) -> bytes:
+    """One JSON document for a whole state, for stores that keep one value."""
+    slots = {str(index): base64.b64encode(data).decode() for index, data in state.slots.items()}
+    return orjson.dumps({"head": orjson.Fragment(state.head), "slots": slots})
+
+
+def unpack_state(data: bytes) -> ThresholdState:
+    """What `pack_state` was given. ValueError when the bytes are damaged."""
+    try:
+        saved = orjson.loads(data)
+        slots = {int(index): base64.b64decode(text) for index, text in saved["slots"].items()}
+        return ThresholdState(orjson.dumps(saved["head"]), slots)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"saved threshold state is incomplete: {error!r}") from error
+
+
+def _or_nan(threshold: float | None) -> float:
+    return np.nan if threshold is None else threshold

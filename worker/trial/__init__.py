@@ -1,1 +1,0 @@
-"""A second model beside the one in force: on probation after a swap, or a candidate in the shadow. No I/O, no clock."""
