@@ -53,11 +53,13 @@ chaos: $(READY)  ## kill, freeze and rebalance real workers on Apache Kafka (ROU
 	@$(BIN)/python -m tests.chaos $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED)) \
 		$(if $(DELIVERY),--delivery $(DELIVERY)) $(if $(FAULT),--fault $(FAULT))
 
-check: $(READY)  ## lint, format, types and layers; changes nothing
+check: $(READY)  ## lint, format, types, layers and words; changes nothing
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m devtools.boundaries
+	$(BIN)/python -m devtools.vocabulary
 
 fmt: $(READY)  ## format the code and apply safe lint fixes
 	$(BIN)/ruff check --fix
