@@ -117,12 +117,12 @@ def throughput(broker: Broker, records: int, rounds: int) -> float:
 def produce_steadily(servers: str, topic: str, rate: float, seconds: float) -> None:
     """So many records a second, one in 500 an outlier. Prints the rate that it kept up."""
     producer = build_producer(Connection(servers), linger_ms=2)
-    ordinary = [message.value or b"" for message in make_messages(2_000)]
-    outlier = orjson.dumps({**orjson.loads(ordinary[0]), "amount": OUTLIER})
+    normal = [message.value or b"" for message in make_messages(2_000)]
+    outlier = orjson.dumps({**orjson.loads(normal[0]), "amount": OUTLIER})
     sent, began = 0, time.perf_counter()
     while (elapsed := time.perf_counter() - began) < seconds:
         for number in range(sent, int(elapsed * rate)):
-            value = ordinary[number % len(ordinary)] if number % 500 else outlier
+            value = normal[number % len(normal)] if number % 500 else outlier
             producer.send(topic, value, str(number).encode())
         sent = int(elapsed * rate)
         time.sleep(0.002)

@@ -94,8 +94,8 @@ class Site:
 
     def committed(self) -> dict[Partition, int]:
         """The group's committed offsets."""
-        found = self._watcher.committed(self._partitions)
-        return {key: offset for key, offset in found.items() if offset is not None}
+        offsets = self._watcher.committed(self._partitions)
+        return {key: offset for key, offset in offsets.items() if offset is not None}
 
     @cached_property
     def _partitions(self) -> list[Partition]:

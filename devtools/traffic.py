@@ -58,15 +58,15 @@ def rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
 
 def messages(count: int, *, partitions: int = 1, seed: int = 1, topic: str = "in") -> list[Message]:
     """Traffic in which every 50th record has an amount that fits no country, spread over partitions in turn."""
-    found = []
+    batch = []
     for number, record in enumerate(rows(count, seed)):
         if number % 50 == 49:
             record["amount"] = 5e6
         key = str(number % 7).encode()
-        found.append(
+        batch.append(
             Message(topic, number % partitions, number // partitions, 1_767_225_600_000, key, orjson.dumps(record))
         )
-    return found
+    return batch
 
 
 @cache

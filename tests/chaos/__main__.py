@@ -25,7 +25,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    given = arguments()
+    args = arguments()
     os.environ["OMP_NUM_THREADS"] = "1"  # before PyTorch is imported: a fit that shares its cores is slower with more
     home = os.environ.get("KAFKA_HOME", "")
     if not (Path(home) / "libs").is_dir() or not home or shutil.which("java") is None:
@@ -36,31 +36,31 @@ def main() -> int:
     from tests.chaos.run import Failed, Run, outage
 
     only = {fault.__name__: fault for fault in FAULTS}
-    if given.fault and given.fault not in only:
-        print(f"error: no fault {given.fault!r}; there are: {', '.join(only)}", file=sys.stderr)
+    if args.fault and args.fault not in only:
+        print(f"error: no fault {args.fault!r}; there are: {', '.join(only)}", file=sys.stderr)
         return 2
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
-    print(f"chaos: {given.rounds} rounds, {given.delivery}, {given.workers} workers, seed {given.seed}, in {folder}")
+    print(f"chaos: {args.rounds} rounds, {args.delivery}, {args.workers} workers, seed {args.seed}, in {folder}")
     started = time.monotonic()
-    crowd = Crowd(Path(home), folder / "site", given.delivery, given.workers)
+    crowd = Crowd(Path(home), folder / "site", args.delivery, args.workers)
     failure = ""
     done = 0
     try:
-        with Run(crowd, exactly_once=given.delivery == "exactly_once") as run:
+        with Run(crowd, exactly_once=args.delivery == "exactly_once") as run:
             try:
                 run.settle("start")
-                for done in range(given.rounds):
-                    run.round(done + 1, given.seed + done, only.get(given.fault))
-                done = given.rounds
-                if given.outage_s:
-                    run.round(done + 1, given.seed, outage(given.outage_s))
+                for done in range(args.rounds):
+                    run.round(done + 1, args.seed + done, only.get(args.fault))
+                done = args.rounds
+                if args.outage_s:
+                    run.round(done + 1, args.seed, outage(args.outage_s))
             except Failed as error:
                 failure = str(error)
-            print(run.summary(done, given.seed, time.monotonic() - started), flush=True)
+            print(run.summary(done, args.seed, time.monotonic() - started), flush=True)
     finally:
         crowd.close()
     if failure:
-        again = f"make chaos ROUNDS={done + 1} SEED={given.seed} DELIVERY={given.delivery}"
+        again = f"make chaos ROUNDS={done + 1} SEED={args.seed} DELIVERY={args.delivery}"
         print(f"FAILED: {failure}\nlogs and the broker's data: {folder}; again: {again}", flush=True)
         return 1
     shutil.rmtree(folder, ignore_errors=True)

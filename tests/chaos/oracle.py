@@ -110,9 +110,9 @@ def _ids(alerts: Iterable[Result]) -> list[str]:
     for alert in alerts:
         ids[alert.about].add(alert.alert_id)
         places[alert.alert_id].add(alert.about)
-    shared = {place for found in places.values() if len(found) > 1 for place in found}
+    shared = {place for sharing in places.values() if len(sharing) > 1 for place in sharing}
     return [
-        _said("records with several alert ids", {place for place, found in ids.items() if len(found) > 1}),
+        _said("records with several alert ids", {place for place, own in ids.items() if len(own) > 1}),
         _said("records that share an alert id", shared),
     ]
 
@@ -135,13 +135,13 @@ def _flags(seen: Seen, until: Mapping[int, int] | None, *, exactly_once: bool) -
 def _unordered(results: Iterable[Result]) -> set[Place]:
     """Records that one partition of the results shows after a later record of the same input partition."""
     newest: dict[tuple[int, int], int] = {}
-    found: set[Place] = set()
+    late: set[Place] = set()
     for result in results:
         lane = (result.partition, result.about.partition)
         if result.about.offset < newest.get(lane, -1):
-            found.add(result.about)
+            late.add(result.about)
         newest[lane] = max(newest.get(lane, -1), result.about.offset)
-    return found
+    return late
 
 
 def _said(what: str, places: Collection[Place]) -> str:

@@ -116,11 +116,11 @@ def test_an_alert_has_its_flagged_score() -> None:
 @pytest.mark.parametrize("topic", ["alerts", "scores", "records"])
 def test_what_was_read_halfway_beyond_the_bound_is_judged_another_time(topic: str) -> None:
     seen = replace(right(), committed={0: 10, 1: 7})
-    found = getattr(seen, topic)
+    records = getattr(seen, topic)
     if topic == "records":
-        found.remove(ALERT)
+        records.remove(ALERT)
     else:
-        found[:] = [result for result in found if result.about != ALERT]
+        records[:] = [result for result in records if result.about != ALERT]
 
     assert judge(seen, exactly_once=True, until={0: 10, 1: 7}).problems == []
     assert judge(seen, exactly_once=True, until={0: 10, 1: 10}).problems != []

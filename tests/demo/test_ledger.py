@@ -3,17 +3,17 @@
 import pytest
 
 from worker.demo.anomalies import Planted
-from worker.demo.ledger import Ledger, Tally
+from worker.demo.ledger import KindCount, Ledger
 
 
-def ledger(*, planted: int, found: int, ordinary: int, false: int) -> Ledger:
-    """A ledger after that much traffic, with alerts for the first `found` and `false` of it."""
+def ledger(*, planted: int, alerted: int, normal: int, false: int) -> Ledger:
+    """A ledger after that much traffic, with alerts for the first `alerted` and `false` of it."""
     book = Ledger()
     for number in range(planted):
         book.send(Planted(f"p{number}", "field_swap", ("currency",)))
-    for _ in range(ordinary):
+    for _ in range(normal):
         book.send(None)
-    for number in range(found):
+    for number in range(alerted):
         book.alert(f"p{number}")
     for number in range(false):
         book.alert(f"o{number}")
@@ -21,33 +21,33 @@ def ledger(*, planted: int, found: int, ordinary: int, false: int) -> Ledger:
 
 
 @pytest.mark.parametrize(
-    ("found", "false", "passed"),
+    ("alerted", "false", "passed"),
     [(10, 0, True), (8, 9, True), (7, 0, False), (10, 10, False)],
 )
-def test_it_passes_from_80_percent_found_and_below_1_percent_false(found: int, false: int, passed: bool) -> None:
-    summary = ledger(planted=10, found=found, ordinary=1000, false=false).summary()
+def test_it_passes_from_80_percent_found_and_below_1_percent_false(alerted: int, false: int, passed: bool) -> None:
+    summary = ledger(planted=10, alerted=alerted, normal=1000, false=false).summary()
 
     assert summary.passed is passed
-    assert summary.found_share == found / 10
+    assert summary.recall == alerted / 10
     assert summary.false_share == false / 1000
 
 
 def test_a_repeated_alert_counts_once() -> None:
-    book = ledger(planted=2, found=1, ordinary=10, false=1)
+    book = ledger(planted=2, alerted=1, normal=10, false=1)
     book.alert("p0")
 
     summary = book.summary()
 
-    assert summary.kinds == (Tally("field_swap", planted=2, found=1),)
+    assert summary.kinds == (KindCount("field_swap", planted=2, alerted=1),)
     assert (summary.false_alerts, summary.repeated_alerts) == (1, 1)
 
 
 def test_a_demo_without_planted_payments_did_not_pass() -> None:
-    assert ledger(planted=0, found=0, ordinary=100, false=0).summary().passed is False
+    assert ledger(planted=0, alerted=0, normal=100, false=0).summary().passed is False
 
 
 def test_an_alert_tells_the_truth_about_its_payment() -> None:
-    book = ledger(planted=1, found=0, ordinary=1, false=0)
+    book = ledger(planted=1, alerted=0, normal=1, false=0)
 
     assert book.alert("p0") == Planted("p0", "field_swap", ("currency",))
     assert book.alert("other") is None

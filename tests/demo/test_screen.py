@@ -93,6 +93,6 @@ def test_the_summary_names_each_kind_and_the_verdict(pipe: Console) -> None:
     assert [row.split()[1:-1] for row in text.splitlines() if "scaled number" in row] == [
         ["scaled", "number", "│", "1", "│", "1", "│", "100%"]
     ]
-    assert "false alerts: 0 of 0 ordinary payments (0.00%)" in text
+    assert "false alerts: 0 of 0 normal payments (0.00%)" in text
     assert "from payment to alert: 70 ms (median)" in text
     assert text.splitlines()[-1].startswith("FAILED: at least 80% of the planted")

@@ -112,10 +112,10 @@ def test_all_kinds_come_in_turn_and_stay_a_small_share(marked: list[tuple[Paymen
 
 
 def test_the_truth_is_not_in_the_payload(marked: list[tuple[Payment, Planted | None]]) -> None:
-    ordinary = {key for payment, truth in marked if truth is None for key in payment}
+    normal = {key for payment, truth in marked if truth is None for key in payment}
     planted = {key for payment, truth in marked if truth is not None for key in payment}
 
-    assert planted <= ordinary
+    assert planted <= normal
     assert all(truth.id == payment["id"] for payment, truth in marked if truth)
 
 

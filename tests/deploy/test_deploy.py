@@ -17,8 +17,8 @@ NO_FILE = "/nonexistent/.env"
 
 @pytest.fixture
 def services() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
-    return found
+    services: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    return services
 
 
 def by_default(environment: dict[str, str]) -> dict[str, str]:

@@ -43,8 +43,8 @@ class Running:
 
     def latest(self, topic: str) -> list[dict[str, Any]]:
         """What was published about the stretch that was sent last, in input order."""
-        found = [orjson.loads(record.value or b"") for record in read_all(self.site.connection, topic)]
-        latest = [entry for entry in found if entry["source"]["offset"] >= self._sent - SENT]
+        published = [orjson.loads(record.value or b"") for record in read_all(self.site.connection, topic)]
+        latest = [entry for entry in published if entry["source"]["offset"] >= self._sent - SENT]
         return sorted(latest, key=lambda entry: entry["source"]["offset"])
 
     def waits_for_swap_to(self, version: str, times: int = 1) -> None:
@@ -107,6 +107,6 @@ def test_a_preset_is_fitted_served_swapped_and_replayed(
     for alert in alerts:
         VALID_ALERT.validate(alert)
     replayed = [orjson.loads(line) for line in (site.folder / name / "alerts.jsonl").read_bytes().splitlines()]
-    told = ("score", "threshold", "explanation", "record", "severity", "tail_probability", "model_version")
-    assert [[alert[key] for key in told] for alert in replayed] == [[alert[key] for key in told] for alert in alerts]
+    keys = ("score", "threshold", "explanation", "record", "severity", "tail_probability", "model_version")
+    assert [[alert[key] for key in keys] for alert in replayed] == [[alert[key] for key in keys] for alert in alerts]
     assert orjson.loads((site.folder / name / "metrics.json").read_bytes())["scored"] == SENT

@@ -143,8 +143,8 @@ def test_killed_in_mid_stream_it_loses_nothing_and_repeats_only_the_same_alert_i
     for record in read_all(site.connection, site.alerts):
         alert = orjson.loads(record.value or b"")
         ids.setdefault(alert["alert_id"], set()).add((alert["source"]["partition"], alert["source"]["offset"]))
-    assert all(len(found) == 1 for found in ids.values())
-    assert len({place for found in ids.values() for place in found}) == len(ids)
+    assert all(len(records) == 1 for records in ids.values())
+    assert len({place for records in ids.values() for place in records}) == len(ids)
 
 
 def test_a_bad_version_that_was_forced_in_is_rolled_back_in_the_store_and_nothing_is_lost(

@@ -7,7 +7,7 @@ from types import FrameType
 
 HELP = """Start an embedded broker, make card payments with anomalies planted in them, learn from a history of them, run
 the worker on live ones and show its alerts as they come. Ends with what was planted, found and falsely alerted; exit 0
-only if at least 80% of the planted payments and less than 1% of the ordinary ones were alerted."""
+only if at least 80% of the planted payments and less than 1% of the normal ones were alerted."""
 EXAMPLE = "worker demo --seconds 60"
 
 

@@ -25,11 +25,6 @@ KINDS = (
 )
 BURST_LENGTH = 4
 SMALL_TICKET = ("cafe", "transit", "streaming", "pharmacy")
-LOST_TOGETHER = (
-    ("device", "entry_mode"),
-    ("merchant.country", "currency"),
-    ("channel", "device", "merchant.category"),
-)
 UNSEEN: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "merchant.category": (("pawn_shop", "lottery"), ("gift_cards", "crypto_exchange", "betting", "money_transfer")),
     "merchant.country": (("VU", "BZ"), ("KY", "PA", "SC", "VG")),
@@ -55,7 +50,7 @@ Marked = tuple[Payment, Planted | None]
 class Planter:
     """Plants anomalies into a stream of payments in time order.
 
-    spacing: ordinary payments per anomaly (a burst counts as one). Kinds come in turn, so that even a short stretch
+    spacing: normal payments per anomaly (a burst counts as one). Kinds come in turn, so that even a short stretch
     of traffic has them all. live: take the unseen values that no history has.
     """
 
@@ -68,7 +63,7 @@ class Planter:
         self._burst_end = ""
 
     def plant(self, payments: Iterable[Payment]) -> Iterator[Marked]:
-        """All payments, some of them changed and a few added, each with the truth about it (None = ordinary)."""
+        """All payments, some of them changed and a few added, each with the truth about it (None = normal)."""
         source, due, turn = self._in_order(payments), self._gap() // 4, 0
         for payment in source:
             due -= 1
@@ -122,7 +117,7 @@ class Planter:
         return with_value(payment, "channel", elsewhere), ("channel", "entry_mode")
 
     def _amount_out_of_pattern(self, payment: Payment) -> Change | None:
-        """The price of a flight for a coffee: an ordinary amount, but not in this category."""
+        """The price of a flight for a coffee: an normal amount, but not in this category."""
         if payment["merchant"]["category"] not in SMALL_TICKET:
             return None
         euros = CATEGORIES["travel"].euros * self._rng.lognormvariate(0.4, 0.3)

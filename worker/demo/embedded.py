@@ -98,8 +98,7 @@ class EmbeddedBroker:
 
 def find_binary() -> str:
     """The path of the broker's executable. Raises FatalError with the command that installs it."""
-    beside = Path(sys.executable).parent / "tansu"
-    candidates = [beside]
+    candidates = [Path(sys.executable).parent / "tansu"]
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         files = importlib.metadata.files(_PACKAGE) or []
         candidates += [Path(str(file.locate())) for file in files if file.name == "tansu"]

@@ -4,52 +4,52 @@ from dataclasses import dataclass, field
 
 from worker.demo.anomalies import KINDS, Planted
 
-LEAST_FOUND = 0.8
-MOST_FALSE = 0.01
+MIN_RECALL = 0.8
+MAX_FALSE_SHARE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
-    """How many payments of one kind were planted, and how many of them alerted."""
+class KindCount:
+    """Payments of one kind: how many were planted, how many of them were alerted."""
 
     kind: str
     planted: int
-    found: int
+    alerted: int
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The result of a demo: a tally per kind that was planted, and the ordinary payments that were alerted."""
+    """The result of a demo: a count per kind that was planted, and the normal payments that were alerted."""
 
-    kinds: tuple[Tally, ...]
-    ordinary: int
+    kinds: tuple[KindCount, ...]
+    normal: int
     false_alerts: int
     repeated_alerts: int
 
     @property
     def planted(self) -> int:
         """All planted payments."""
-        return sum(tally.planted for tally in self.kinds)
+        return sum(count.planted for count in self.kinds)
 
     @property
-    def found(self) -> int:
+    def alerted(self) -> int:
         """The planted payments that were alerted."""
-        return sum(tally.found for tally in self.kinds)
+        return sum(count.alerted for count in self.kinds)
 
     @property
-    def found_share(self) -> float:
+    def recall(self) -> float:
         """Recall, 0 where nothing was planted."""
-        return self.found / self.planted if self.planted else 0.0
+        return self.alerted / self.planted if self.planted else 0.0
 
     @property
     def false_share(self) -> float:
-        """Share of the ordinary payments that were alerted."""
-        return self.false_alerts / self.ordinary if self.ordinary else 0.0
+        """Share of the normal payments that were alerted."""
+        return self.false_alerts / self.normal if self.normal else 0.0
 
     @property
     def passed(self) -> bool:
-        """At least 80% of what was planted is alerted, and less than 1% of what is ordinary."""
-        return self.found_share >= LEAST_FOUND and self.false_share < MOST_FALSE
+        """At least 80% of what was planted is alerted, and less than 1% of what is normal."""
+        return self.recall >= MIN_RECALL and self.false_share < MAX_FALSE_SHARE
 
 
 @dataclass(slots=True)
@@ -62,7 +62,7 @@ class Ledger:
     _alerted: set[str] = field(default_factory=set)
 
     def send(self, planted: Planted | None) -> None:
-        """Note a payment on its way, with the truth about it (None = ordinary)."""
+        """Note a payment on its way, with the truth about it (None = normal)."""
         self.sent += 1
         if planted is not None:
             self._truth[planted.id] = planted
@@ -75,14 +75,14 @@ class Ledger:
 
     def summary(self) -> Summary:
         """The result so far."""
-        tallies = []
+        counts = []
         for kind in KINDS:
             ids = {planted.id for planted in self._truth.values() if planted.kind == kind}
             if ids:
-                tallies.append(Tally(kind, len(ids), len(ids & self._alerted)))
+                counts.append(KindCount(kind, len(ids), len(ids & self._alerted)))
         return Summary(
-            kinds=tuple(tallies),
-            ordinary=self.sent - len(self._truth),
+            kinds=tuple(counts),
+            normal=self.sent - len(self._truth),
             false_alerts=len(self._alerted - self._truth.keys()),
             repeated_alerts=self.alerts - len(self._alerted),
         )

@@ -21,7 +21,7 @@ from worker.records import Outgoing, Partition
 INPUT, ALERTS, GROUP = "payments", "alerts", "demo-worker"
 PARTITIONS = 2
 DEADLINE_S = 60.0
-LOOK_EVERY_S = 0.5
+PROGRESS_EVERY_S = 0.5
 
 
 class LiveTraffic:
@@ -35,7 +35,7 @@ class LiveTraffic:
         self._offsets = GroupConsumer(link, [INPUT], GROUP)  # only asks for offsets: it never polls, so it never joins
         self._clock = ""
         self._delays_ms: list[float] = []
-        self._scored, self._speed, self._looked_at = 0, 0.0, time.monotonic()
+        self._scored, self._speed, self._progress_at = 0, 0.0, time.monotonic()
 
     def send(self, payments: Iterator[Marked], *, until: float) -> None:
         """Payments at the rate until that moment (monotonic), alerts shown meanwhile."""
@@ -48,7 +48,7 @@ class LiveTraffic:
                 self._producer.send(Outgoing(INPUT, key, orjson.dumps(payment)))
                 self._clock = payment["time"]
             self._show_alerts()
-            self._look(left_s=until - now)
+            self._follow_progress(left_s=until - now)
         self._producer.flush(DEADLINE_S)
 
     def drain(self) -> None:
@@ -58,7 +58,7 @@ class LiveTraffic:
             self._worker.require_running()
             require_before(deadline, f"only {self._scored} of {self._ledger.sent} payments are scored")
             self._show_alerts()
-            self._look(left_s=0.0)
+            self._follow_progress(left_s=0.0)
         ends = self._alert_ends()
         while any(self._viewer.positions().get(partition, 0) < end for partition, end in ends.items()):
             require_before(deadline, "the alerts can't be read to their end")
@@ -78,13 +78,13 @@ class LiveTraffic:
                 self._delays_ms.append(time.time() * 1000 - alert["source"]["timestamp_ms"])
                 self._screen.alert(alert, self._ledger.alert(alert["ids"]["id"]))
 
-    def _look(self, left_s: float) -> None:
+    def _follow_progress(self, left_s: float) -> None:
         """How far the worker is, by the offsets that it committed; twice a second."""
         now = time.monotonic()
-        if now - self._looked_at >= LOOK_EVERY_S:
+        if now - self._progress_at >= PROGRESS_EVERY_S:
             scored = sum(offset or 0 for offset in self._offsets.committed(self._partitions).values())
-            self._speed = (scored - self._scored) / (now - self._looked_at)
-            self._scored, self._looked_at = scored, now
+            self._speed = (scored - self._scored) / (now - self._progress_at)
+            self._scored, self._progress_at = scored, now
         self._screen.status(
             clock=self._clock,
             sent=self._ledger.sent,

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from worker.demo.anomalies import Planted
-from worker.demo.ledger import LEAST_FOUND, MOST_FALSE, Summary
+from worker.demo.ledger import MAX_FALSE_SHARE, MIN_RECALL, Summary
 from worker.features.fitted import MISSING_PATTERN
 
 PLAIN_STATUS_EVERY_S = 10.0
@@ -75,7 +75,7 @@ class Screen:
         text.append(score, "bold red" if alert["severity"] == "critical" else "bold")
         text.append(f" / {alert['threshold']:.3f}".ljust(SCORE_WIDTH - len(score)), "dim")
         for reason in _telling(alert["explanation"]):
-            text.append_text(_cut(_reason(reason), self._reason_width))
+            text.append_text(_fitted(_reason(reason), self._reason_width))
         text.pad_right(max(0, WHEN_WIDTH + SCORE_WIDTH + 2 * self._reason_width - text.cell_len))
         style = "yellow" if planted is None else "green"
         if self._wide:
@@ -106,21 +106,21 @@ class Screen:
         table = Table(show_footer=True)
         table.add_column("planted anomalies", footer="all")
         table.add_column("planted", footer=str(summary.planted), justify="right")
-        table.add_column("found", footer=str(summary.found), justify="right")
-        table.add_column("share", footer=f"{summary.found_share:.0%}", justify="right")
-        for tally in summary.kinds:
-            share = tally.found / tally.planted
-            shown = Text(f"{share:.0%}", "green" if share >= LEAST_FOUND else "red")
-            table.add_row(tally.kind.replace("_", " "), str(tally.planted), str(tally.found), shown)
+        table.add_column("found", footer=str(summary.alerted), justify="right")
+        table.add_column("share", footer=f"{summary.recall:.0%}", justify="right")
+        for count in summary.kinds:
+            share = count.alerted / count.planted
+            shown = Text(f"{share:.0%}", "green" if share >= MIN_RECALL else "red")
+            table.add_row(count.kind.replace("_", " "), str(count.planted), str(count.alerted), shown)
         self.line()
         self._console.print(table)
-        false = f"{summary.false_alerts} of {summary.ordinary:,} ordinary payments ({summary.false_share:.2%})"
+        false = f"{summary.false_alerts} of {summary.normal:,} normal payments ({summary.false_share:.2%})"
         self.line(f"false alerts: {false}")
         for note in notes:
             self.line(note)
-        wanted = f"at least {LEAST_FOUND:.0%} of the planted, less than {MOST_FALSE:.0%} of the ordinary ones alerted"
+        goal = f"at least {MIN_RECALL:.0%} of the planted, less than {MAX_FALSE_SHARE:.0%} of the normal ones alerted"
         verdict, style = ("passed", "bold green") if summary.passed else ("FAILED", "bold red")
-        self.line(Text.assemble((verdict, style), f": {wanted}"))
+        self.line(Text.assemble((verdict, style), f": {goal}"))
 
 
 def _telling(reasons: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
@@ -136,7 +136,7 @@ def _reason(reason: Mapping[str, Any]) -> Text:
     return Text.assemble((f"{field} ", "cyan"), (observed, "bold"), (" → ", "dim"), expected)
 
 
-def _cut(text: Text, width: int) -> Text:
+def _fitted(text: Text, width: int) -> Text:
     text.truncate(width - 1, overflow="ellipsis")
     text.pad_right(width - text.cell_len)
     return text

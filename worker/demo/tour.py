@@ -28,13 +28,13 @@ from worker.demo.screen import Screen
 from worker.demo.traffic import SCHEMA_FILE, Traffic
 from worker.errors import UsageError
 
-LEAST_SECONDS, MOST_SECONDS = 20.0, 86_400.0
+MIN_SECONDS, MAX_SECONDS = 20.0, 86_400.0
 HISTORY = 12_000
 HISTORY_SPACING = 400
 PER_DAY = 800
 DEAD_LETTERS = "dead-letters"
 JOIN_FAST = {"session_timeout_ms": 6000, "heartbeat_interval_ms": 1000}
-LEAST_LIVE_S = 6.0
+MIN_LIVE_S = 6.0
 ENDING_S = 3.0
 
 
@@ -48,10 +48,10 @@ class TourOptions:
     keep: bool = False
 
     def __post_init__(self) -> None:
-        if not LEAST_SECONDS <= self.seconds <= MOST_SECONDS:
+        if not MIN_SECONDS <= self.seconds <= MAX_SECONDS:
             raise UsageError(
-                f"--seconds {self.seconds:g}: from {LEAST_SECONDS:g}, for starting and learning take more than half of "
-                f"that, to {MOST_SECONDS:g}"
+                f"--seconds {self.seconds:g}: from {MIN_SECONDS:g}, for starting and learning take more than half of "
+                f"that, to {MAX_SECONDS:g}"
             )
         if not 0 <= self.seed < 2**32:
             raise UsageError(f"--seed {self.seed}: from 0 to {2**32 - 1}")
@@ -86,7 +86,7 @@ class Tour:
             rate = self._options.rate
             self._screen.step("live", f"{rate:g} payments a second: a simulated day takes {PER_DAY / rate:.2g} s")
             with self._screen.live():
-                live.send(self._payments(), until=max(self._ends_at, time.monotonic() + LEAST_LIVE_S))
+                live.send(self._payments(), until=max(self._ends_at, time.monotonic() + MIN_LIVE_S))
                 live.drain()
             worker.stop()
             summary = self._ledger.summary()
@@ -149,7 +149,7 @@ class Tour:
 
     def _payments(self) -> Iterator[Marked]:
         """Live traffic: each kind of anomaly at least once even in the shortest demo, and never above 0.8% of it."""
-        expected = max(LEAST_LIVE_S, self._ends_at - time.monotonic()) * self._options.rate
+        expected = max(MIN_LIVE_S, self._ends_at - time.monotonic()) * self._options.rate
         spacing = int(min(600, max(250, expected / 10)))
         return Planter(seed=self._options.seed, spacing=spacing).plant(self._traffic)
 

@@ -1,4 +1,4 @@
-"""A seeded stream of ordinary card payments, in time order, with a daily and a weekly rhythm."""
+"""A seeded stream of normal card payments, in time order, with a daily and a weekly rhythm."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
