@@ -16,8 +16,7 @@ from worker.model.learn import fit_bundle
 from worker.model.network.fit import FitOptions
 from worker.pipeline import Model, Pipeline
 from worker.records import BoolArray, FloatArray
-from worker.thresholds.inlier import InlierQuantile
-from worker.thresholds.partition import PartitionThreshold
+from worker.thresholds.factory import ThresholdFactory
 from worker.trainer.gate import roc_auc
 from worker.trainer.reservoir import Reservoir
 from worker.trainer.trainer import Decision, Trainer, Verdict
@@ -61,7 +60,7 @@ def run(
     """The stream through the pipeline; a look every so many records where there is a trainer."""
     pipeline = Pipeline(
         model,
-        make_threshold=lambda bundle: PartitionThreshold(InlierQuantile(bundle.calibration, QUANTILE, 20_000)),
+        threshold_factory=ThresholdFactory(quantile=QUANTILE),
     )
     watching = trainer(model) if trainer is not None else None
     messages = list(stream.messages())

@@ -126,14 +126,14 @@ def asyncapi() -> dict[str, Any]:
     }
     channels["dead-letters"] = {
         "address": "dead-letters",
-        "description": f"Records that can't be scored; bytes, key and headers unchanged. error.error_code: {codes}.",
+        "description": f"Records that can't be scored; bytes, key and headers unchanged. error.code: {codes}.",
         "messages": {
             "dead-letter": {
                 "title": "dead letter",
                 "headers": {
                     "type": "object",
                     "properties": {
-                        "error.error_code": {"type": "string", "enum": [code.value for code in ErrorCode]},
+                        "error.code": {"type": "string", "enum": [code.value for code in ErrorCode]},
                         "error.detail": {"type": "string"},
                         "source.topic": {"type": "string"},
                         "source.partition": {"type": "string"},

@@ -10,10 +10,9 @@ from worker.features.schema import Schema, parse_schema
 from worker.model.learn import fit_bundle
 from worker.model.network.fit import FitOptions
 from worker.model.store.bundle import Bundle
-from worker.pipeline import MakeThreshold, Model, Pipeline
+from worker.pipeline import Model, Pipeline
 from worker.records import Message
-from worker.thresholds.partition import PartitionThreshold
-from worker.thresholds.quantile import SlidingQuantile
+from worker.thresholds.factory import ThresholdFactory
 
 SCHEMA_TEXT = """
 [fields.id]
@@ -75,17 +74,9 @@ def bundle(seed: int = 0) -> Bundle:
     return fit_bundle(schema(), rows(800), FitOptions(hidden=(24, 12, 24), steps=250, seed=seed), created_at=CREATED)
 
 
-def plain_threshold(quantile: float = 0.99, window: int = 500, stride: int = 64) -> MakeThreshold:
-    def make(bundle: Bundle) -> PartitionThreshold:
-        return PartitionThreshold(SlidingQuantile(bundle.calibration, quantile, window), stride)
-
-    return make
+def plain_threshold(quantile: float = 0.99, window: int = 500, stride: int = 64) -> ThresholdFactory:
+    return ThresholdFactory("plain", quantile, window, stride)
 
 
 def pipeline(seed: int = 0, max_record_bytes: int = 1 << 20) -> Pipeline:
-    return Pipeline(
-        Model(bundle(seed)),
-        make_threshold=plain_threshold(),
-        severity=lambda score, threshold: "high" if score > 2 * threshold else "medium",
-        max_record_bytes=max_record_bytes,
-    )
+    return Pipeline(Model(bundle(seed)), threshold_factory=plain_threshold(), max_record_bytes=max_record_bytes)

@@ -29,7 +29,7 @@ from typing import Any
 
 
 class ErrorCode(StrEnum):
-    """Why a record became a dead letter: the closed list of `error.error_code`."""
+    """Why a record became a dead letter: the closed list of `error.code`."""
 
     INVALID_JSON = "invalid_json"
     NOT_AN_OBJECT = "not_an_object"

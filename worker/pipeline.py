@@ -4,7 +4,7 @@ No I/O and no clock: `worker run`, `worker replay` and the trainer share this ob
 """
 
 import copy
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from operator import attrgetter
 
 import numpy as np
@@ -23,11 +23,8 @@ from worker.model.network.reconstruct import Reconstructor
 from worker.model.scoring.latent import LatentEncoder
 from worker.model.store.bundle import Bundle, field_weights
 from worker.records import FloatArray, Outcome, Partition, RawMessage, Scores
+from worker.thresholds.factory import ThresholdFactory
 from worker.thresholds.partition import Judgement, PartitionThreshold, ThresholdState
-from worker.thresholds.tail import severity as severity_of
-
-MakeThreshold = Callable[[Bundle], PartitionThreshold]
-"""A new partition's threshold, from a model's calibration scores, its training scores and its rule."""
 
 WARM_ROWS = 1_024  # two tiles on the CPU
 LARGEST = apply_scaling(np.array([np.finfo(np.float64).max]), Scaling("linear", 0.0, 1.0)).item()
@@ -84,30 +81,25 @@ class Model:
 class Pipeline:
     """Messages in, outcomes out; keeps each partition's threshold and open alert episodes, and nothing else.
 
-    severity: a label from (score, threshold); None = by the tail probability. max_record_bytes: a larger value is
-    rejected unread. grouping, silences: which alerts are published; by default each of them.
+    max_record_bytes: a larger value is rejected unread. grouping, silences: which alerts are published; by default each
+    of them.
     """
 
     def __init__(
         self,
         model: Model,
         *,
-        make_threshold: MakeThreshold,
-        severity: Callable[[float, float], str] | None = None,
+        threshold_factory: ThresholdFactory,
         max_record_bytes: int = 1 << 20,
         grouping: GroupingOptions = GroupingOptions(),  # noqa: B008  # frozen
         silences: Silences = Silences(),  # noqa: B008  # immutable
     ) -> None:
         self._model = model
-        self._make_threshold = make_threshold
+        self._threshold_factory = threshold_factory
         self._max_record_bytes = max_record_bytes
         self._thresholds: dict[Partition, PartitionThreshold] = {}
         self._seeded: PartitionThreshold | None = None  # one that has learned nothing yet
-        self._desk = AlertDesk(
-            severity=lambda score, threshold, tail: severity(score, threshold) if severity else severity_of(tail),
-            options=grouping,
-            silences=silences,
-        )
+        self._desk = AlertDesk(options=grouping, silences=silences)
 
     @property
     def model(self) -> Model:
@@ -164,7 +156,8 @@ class Pipeline:
 
     def _new_threshold(self) -> PartitionThreshold:
         if self._seeded is None:
-            self._seeded = self._make_threshold(self._model.bundle)
+            bundle = self._model.bundle
+            self._seeded = self._threshold_factory.make(bundle.calibration, bundle.training, bundle.rule)
         return copy.deepcopy(self._seeded)  # a fortieth of the time: a swap needs one for each partition at once
 
     def process(self, messages: Sequence[RawMessage], detected_at: str | None = None) -> Outcome:

@@ -8,7 +8,7 @@ import torch
 from devtools import traffic
 from tests.chaos.oracle import Place
 from worker.pipeline import Model, Pipeline
-from worker.processes.wiring import threshold_maker
+from worker.processes.wiring import threshold_factory
 from worker.records import RawMessage
 from worker.settings.tree import ThresholdSettings
 
@@ -20,7 +20,7 @@ class Shadow:
 
     def __init__(self) -> None:
         torch.set_num_threads(1)  # as in the workers: the last bits of a score depend on it
-        self._pipeline = Pipeline(Model(traffic.bundle(0)), make_threshold=threshold_maker(THRESHOLD))
+        self._pipeline = Pipeline(Model(traffic.bundle(0)), threshold_factory=threshold_factory(THRESHOLD))
         self._expected: dict[Place, tuple[float, float | None]] = {}
 
     def follow(self, messages: Sequence[RawMessage]) -> None:

@@ -97,7 +97,7 @@ def test_bad_input_of_every_kind_is_dead_lettered_and_its_neighbours_are_scored(
         offset = int(headers["source.offset"] or b"")
         assert (record.value, record.key) == (values[offset], b"key")
         assert headers["trace"] == b"1"
-        assert headers["error.error_code"]
+        assert headers["error.code"]
         assert headers["error.detail"]
         assert (0, offset) not in scored
 

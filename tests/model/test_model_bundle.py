@@ -25,7 +25,7 @@ from worker.model.store.model_store import ModelStore
 from worker.model.store.rehearsal import LEFT_OUT, ROWS
 from worker.pipeline import Model, Pipeline
 from worker.records import Message
-from worker.thresholds.rule import ThresholdRule
+from worker.thresholds.factory import ThresholdRule
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_a_bundle_comes_back_with_the_same_scores(store: ModelStore) -> None:
     batch = traffic.messages(200)
 
     def scores(bundle: Bundle) -> list[float]:
-        pipeline = Pipeline(Model(bundle), make_threshold=traffic.plain_threshold(), severity=lambda *_: "high")
+        pipeline = Pipeline(Model(bundle), threshold_factory=traffic.plain_threshold())
         found: list[float] = pipeline.process(batch).scores.score.tolist()
         return found
 
@@ -247,7 +247,7 @@ def test_a_bundle_of_format_1_scores_as_it_did_and_its_calibration_stands_for_tr
     batch = traffic.messages(300)
 
     old, new = (
-        Pipeline(Model(bundle), make_threshold=traffic.plain_threshold()).process(batch).scores
+        Pipeline(Model(bundle), threshold_factory=traffic.plain_threshold()).process(batch).scores
         for bundle in (loaded, traffic.bundle())
     )
     assert old.score.tolist() == new.score.tolist()

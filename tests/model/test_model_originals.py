@@ -25,7 +25,7 @@ from worker.model.network.loss import training_loss
 from worker.model.network.presets import PRESETS, preset_options
 from worker.model.store.bundle import Bundle
 from worker.pipeline import Model, Pipeline
-from worker.processes.wiring import threshold_maker
+from worker.processes.wiring import threshold_factory
 from worker.records import FloatArray, Message
 from worker.settings import ThresholdSettings
 
@@ -51,7 +51,7 @@ def messages(rows: list[dict[str, Any]]) -> list[Message]:
 
 def pipeline(bundle: Bundle) -> Pipeline:
     """As `worker run` makes it by default: the rule is the model's own."""
-    return Pipeline(Model(bundle), make_threshold=threshold_maker(ThresholdSettings()))
+    return Pipeline(Model(bundle), threshold_factory=threshold_factory(ThresholdSettings()))
 
 
 @cache

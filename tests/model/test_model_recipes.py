@@ -81,7 +81,7 @@ def test_a_batch_of_one_row_is_left_out_where_its_variance_is_needed() -> None:
 def test_a_constant_column_is_no_obstacle_and_another_value_in_it_stands_out(name: str) -> None:
     rows = [{**row, "q": 7.0} for row in pixels()]
     bundle = fitted(rows, name)
-    scorer = Pipeline(Model(bundle), make_threshold=traffic.plain_threshold())
+    scorer = Pipeline(Model(bundle), threshold_factory=traffic.plain_threshold())
 
     def score(row: dict[str, Any]) -> float:
         import orjson

@@ -145,7 +145,7 @@ def test_redacted_fields_are_marked_everywhere_in_the_alert() -> None:
     from worker.pipeline import Pipeline
 
     model = Model(traffic.bundle(), redacted=["amount", "id", "merchant.country"])
-    pipeline = Pipeline(model, make_threshold=traffic.plain_threshold(), severity=lambda *_: "high")
+    pipeline = Pipeline(model, threshold_factory=traffic.plain_threshold())
 
     alerts = pipeline.process(traffic.messages(1000)).alerts
 

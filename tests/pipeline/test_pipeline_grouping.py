@@ -49,7 +49,7 @@ def silences(tmp_path: Path) -> Silences:
 def make(silences: Silences | None = None, grouping: GroupingOptions = GROUPING) -> Pipeline:
     return Pipeline(
         model(),
-        make_threshold=traffic.plain_threshold(window=20_000),
+        threshold_factory=traffic.plain_threshold(window=20_000),
         grouping=grouping,
         silences=silences or Silences(),
     )

@@ -25,7 +25,7 @@ def consumer() -> Iterator[MemoryConsumer]:
 
 def test_alerts_that_were_not_published_are_counted_by_what_kept_them_back(consumer: MemoryConsumer) -> None:
     metrics = Metrics()
-    pipeline = Pipeline(Model(traffic.bundle()), make_threshold=traffic.plain_threshold())
+    pipeline = Pipeline(Model(traffic.bundle()), threshold_factory=traffic.plain_threshold())
     outcome = pipeline.process(traffic.messages(1000))
     outcome = replace(outcome, silenced={"pigeons": 3, "nights": 1}, grouped=7, rate_limited=5)
 
@@ -45,7 +45,7 @@ def test_alerts_that_were_not_published_are_counted_by_what_kept_them_back(consu
 def test_it_is_ready_only_while_it_is_a_member_of_its_group(consumer: MemoryConsumer) -> None:
     health = Health()
     observer = Observer(
-        consumer, Pipeline(Model(traffic.bundle()), make_threshold=traffic.plain_threshold()), Metrics(), health
+        consumer, Pipeline(Model(traffic.bundle()), threshold_factory=traffic.plain_threshold()), Metrics(), health
     )
     health.ready()
     found = []
@@ -70,7 +70,7 @@ class Knot:
 
 
 def test_garbage_is_collected_between_two_batches_where_there_is_enough_of_it(consumer: MemoryConsumer) -> None:
-    pipeline = Pipeline(Model(traffic.bundle()), make_threshold=traffic.plain_threshold())
+    pipeline = Pipeline(Model(traffic.bundle()), threshold_factory=traffic.plain_threshold())
     observer = Observer(consumer, pipeline, Metrics(), Health())
     threshold = gc.get_threshold()
     gc.set_threshold(10 * GARBAGE_OBJECTS)

@@ -9,14 +9,14 @@ from worker.model.network import autoencoder, options, sizes
 from worker.model.network.options import FitOptions
 from worker.model.network.presets import PRESETS, preset_options
 from worker.model.scoring import score
-from worker.processes.wiring import fit_options, longest_batch_s, nominal_rate, rule_of, threshold_maker
+from worker.processes.wiring import fit_options, longest_batch_s, threshold_factory
 from worker.settings import ModelSettings, load_settings
 from worker.settings.ranges import allowed
 from worker.thresholds.budget import AlertBudget
+from worker.thresholds.factory import ThresholdFactory, ThresholdRule
 from worker.thresholds.inlier import InlierQuantile
-from worker.thresholds.partition import Strictest
+from worker.thresholds.partition import PartitionThreshold, Strictest
 from worker.thresholds.quantile import SlidingQuantile
-from worker.thresholds.rule import ThresholdRule
 
 OVERRIDES = {
     "WORKER_MODEL__HIDDEN": "[16, 4]",
@@ -26,6 +26,11 @@ OVERRIDES = {
     "WORKER_MODEL__EPOCHS": "7",
     "WORKER_MODEL__REDUCTION": "sum",
 }
+
+
+def threshold_of(factory: ThresholdFactory) -> PartitionThreshold:
+    bundle = traffic.bundle()
+    return factory.make(bundle.calibration, bundle.training, bundle.rule)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +46,7 @@ OVERRIDES = {
 def test_a_budget_replaces_the_quantile_unless_both_are_set(environment: dict[str, str], policies: list[type]) -> None:
     settings = load_settings(environment, dotenv="")
 
-    policy = threshold_maker(settings.threshold, settings.alerts)(traffic.bundle()).policy
+    policy = threshold_of(threshold_factory(settings.threshold, settings.alerts)).policy
 
     found = policy.policies if isinstance(policy, Strictest) else (policy,)
     assert [type(part) for part in found] == policies
@@ -50,7 +55,7 @@ def test_a_budget_replaces_the_quantile_unless_both_are_set(environment: dict[st
 def test_a_budget_is_shared_by_the_partitions() -> None:
     settings = load_settings({"WORKER_ALERTS__PER_DAY": "80"}, dotenv="")
 
-    policy = threshold_maker(settings.threshold, settings.alerts, partitions=4)(traffic.bundle()).policy
+    policy = threshold_of(threshold_factory(settings.threshold, settings.alerts, partitions=4)).policy
 
     assert isinstance(policy, AlertBudget)
     assert policy.alerts == 20
@@ -85,7 +90,11 @@ def test_a_batch_may_take_a_quarter_of_what_group_and_liveness_allow(
 def test_the_nominal_rate_of_alerts_is_that_of_the_rule(environment: dict[str, str], share: float) -> None:
     settings = load_settings(environment, dotenv="")
 
-    assert nominal_rate(settings)(traffic.bundle()) == pytest.approx(share, abs=0.002)
+    bundle = traffic.bundle()
+
+    rate = threshold_factory(settings.threshold, settings.alerts).nominal_rate(bundle.training, bundle.rule)
+
+    assert rate == pytest.approx(share, abs=0.002)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +115,7 @@ def test_a_model_brings_its_rule_and_a_setting_overrides_it(
 ) -> None:
     named = {f"WORKER_THRESHOLD__{name}": value for name, value in environment.items()}
 
-    assert rule_of(load_settings(named, dotenv="").threshold, own) == rule
+    assert threshold_factory(load_settings(named, dotenv="").threshold).rule_for(own) == rule
 
 
 def test_every_value_of_a_preset_has_a_setting_that_overrides_it() -> None:

@@ -27,7 +27,7 @@ def bundle(code: int) -> Bundle:
 def run(folder: Path, code: int, size: int = 512) -> tuple[Path, FloatArray]:
     """Replays the recording; the folder, and the codes as they were written (B, L)."""
     folder.mkdir()
-    pipeline = Pipeline(Model(bundle(code), latent=True), make_threshold=traffic.plain_threshold(0.9))
+    pipeline = Pipeline(Model(bundle(code), latent=True), threshold_factory=traffic.plain_threshold(0.9))
     replay(recording.batches(recording.values(1500), size=size), pipeline, folder, labelled=True, latent=True)
     return folder, np.array(pq.read_table(folder / "scores.parquet")["latent"].to_pylist())
 

@@ -15,16 +15,12 @@ from worker.model.store.bundle import Bundle, pack
 from worker.pipeline import Model, Pipeline
 from worker.records import Message
 from worker.rollout.canary import Canary, CanaryVerdict
-from worker.thresholds.inlier import InlierQuantile
-from worker.thresholds.partition import PartitionThreshold
+from worker.thresholds.factory import ThresholdFactory
 
 QUANTILE = 0.99
 RECORDS = 8_000
 Row = dict[str, Any]
-
-
-def make_threshold(bundle: Bundle) -> PartitionThreshold:
-    return PartitionThreshold(InlierQuantile(bundle.calibration, QUANTILE, 4_000), 64)
+THRESHOLDS = ThresholdFactory(quantile=QUANTILE, window=4_000, stride=64)
 
 
 def messages(rows: Sequence[Row], first: int = 0, partition: int = 0) -> list[Message]:
@@ -95,12 +91,12 @@ def needs_canary(
     old: Bundle, new: Bundle, before: Sequence[Row], during: Sequence[Row], *, batch: int = 1_000
 ) -> CanaryVerdict | None:
     """What a canary of RECORDS finds, after the old model has scored `before`."""
-    pipeline = Pipeline(Model(old), make_threshold=make_threshold)
+    pipeline = Pipeline(Model(old), threshold_factory=THRESHOLDS)
     pipeline.process(messages(before))
     model, left = Model(new), pipeline.model
     thresholds = pipeline.swap(model)
     trial = Canary(
-        model, left, make_threshold=make_threshold, records=RECORDS, nominal=1 - QUANTILE, thresholds=thresholds
+        model, left, threshold_factory=THRESHOLDS, records=RECORDS, nominal=1 - QUANTILE, thresholds=thresholds
     )
     stream = messages(during, len(before))
     for start in range(0, len(stream), batch):

@@ -10,7 +10,7 @@ import pytest
 
 from devtools import traffic
 from tests.rollout.candidates import broken_scale, fit, messages, noise
-from tests.stream.stage import GROUP, Guarantee, Stage, Worker, make_threshold
+from tests.stream.stage import GROUP, Guarantee, Stage, Worker, threshold_factory
 from worker.errors import StoreUnavailable
 from worker.model.store.bundle import Bundle
 from worker.model.store.model_store import Mark, ModelStore, Status
@@ -90,7 +90,7 @@ class Site:
                 return Canary(
                     new,
                     old,
-                    make_threshold=make_threshold(),
+                    threshold_factory=threshold_factory(),
                     records=canary,
                     nominal=0.03,
                     thresholds=thresholds,
@@ -100,7 +100,7 @@ class Site:
                 self.watcher,
                 model,
                 make_canary=needs_canary,
-                make_threshold=make_threshold(),
+                threshold_factory=threshold_factory(),
                 events=self.told,
                 wall_clock=lambda: NOW,
             )

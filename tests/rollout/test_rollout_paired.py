@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from devtools import traffic
-from tests.rollout.candidates import Row, champion, make_threshold, messages, successor
+from tests.rollout.candidates import THRESHOLDS, Row, champion, messages, successor
 from worker.features.vectorize import Vectors
 from worker.formats.json_objects import Decoded, decode
 from worker.pipeline import Model, Pipeline
@@ -21,12 +21,12 @@ COUNT = 1_500
 
 
 def outcome_of(rows: Sequence[Row]) -> Outcome:
-    return Pipeline(Model(champion(0)), make_threshold=make_threshold).process(messages(rows))
+    return Pipeline(Model(champion(0)), threshold_factory=THRESHOLDS).process(messages(rows))
 
 
 def sample_of(batch: int) -> PairedSample:
-    pipeline = Pipeline(Model(champion(0)), make_threshold=make_threshold)
-    paired = PairedScorer(pipeline.model, Model(successor(0)), make_threshold=make_threshold)
+    pipeline = Pipeline(Model(champion(0)), threshold_factory=THRESHOLDS)
+    paired = PairedScorer(pipeline.model, Model(successor(0)), threshold_factory=THRESHOLDS)
     stream = messages(traffic.rows(COUNT, 7))
     parts = []
     for at in range(0, COUNT, batch):
@@ -89,10 +89,11 @@ def test_the_companion_gives_each_sampled_record_the_score_that_its_model_would_
     sample = sample_of(500)
 
     rows = traffic.rows(COUNT, 7)
-    alone = Pipeline(Model(successor(0)), make_threshold=make_threshold).process(messages(rows))
+    alone = Pipeline(Model(successor(0)), threshold_factory=THRESHOLDS).process(messages(rows))
     assert np.array_equal(sample.beside, alone.scores.score[sample.place])
     assert np.array_equal(sample.score, outcome_of(rows).scores.score[sample.place])
-    threshold = make_threshold(successor(0))
+    bundle = successor(0)
+    threshold = THRESHOLDS.make(bundle.calibration, bundle.training, bundle.rule)
     assert np.array_equal(sample.limit, threshold.compare(sample.beside))
 
 
@@ -108,8 +109,8 @@ def test_the_sample_is_the_same_whatever_the_batching() -> None:
 
 
 def test_thresholds_of_a_revoked_partition_are_dropped() -> None:
-    pipeline = Pipeline(Model(champion(0)), make_threshold=make_threshold)
-    paired = PairedScorer(pipeline.model, Model(successor(0)), make_threshold=make_threshold)
+    pipeline = Pipeline(Model(champion(0)), threshold_factory=THRESHOLDS)
+    paired = PairedScorer(pipeline.model, Model(successor(0)), threshold_factory=THRESHOLDS)
     paired.add(pipeline.process(messages(traffic.rows(100), partition=3)))
     paired.add(pipeline.process(messages(traffic.rows(100), partition=4)))
     paired.take()
@@ -151,8 +152,8 @@ def test_rank_correlation_is_that_of_the_plain_definition() -> None:
 
 
 def test_a_shadow_counts_the_alerts_of_both_and_reports_at_a_fixed_number_of_sampled_records() -> None:
-    pipeline = Pipeline(Model(champion(0)), make_threshold=make_threshold)
-    shadow = Shadow(pipeline.model, Model(successor(0)), make_threshold=make_threshold)
+    pipeline = Pipeline(Model(champion(0)), threshold_factory=THRESHOLDS)
+    shadow = Shadow(pipeline.model, Model(successor(0)), threshold_factory=THRESHOLDS)
     records = REPORT_SAMPLED * SAMPLE_EVERY + 4_000
     stream = messages(traffic.rows(records, 9))
     reports: list[ShadowReport] = []
@@ -176,8 +177,8 @@ def test_a_record_that_was_refused_is_not_sampled() -> None:
         message if number % 2 else Message("in", 0, message.offset, 0, None, b"{")
         for number, message in enumerate(stream)
     ]
-    pipeline = Pipeline(Model(champion(0)), make_threshold=make_threshold)
-    paired = PairedScorer(pipeline.model, Model(successor(0)), make_threshold=make_threshold)
+    pipeline = Pipeline(Model(champion(0)), threshold_factory=THRESHOLDS)
+    paired = PairedScorer(pipeline.model, Model(successor(0)), threshold_factory=THRESHOLDS)
     outcome = pipeline.process(broken)
 
     paired.add(outcome)

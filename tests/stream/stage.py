@@ -13,7 +13,7 @@ from worker.alerts.encode import alert_id
 from worker.broker.base import Consumer, RangeReader
 from worker.broker.delivery import AtLeastOnce, ExactlyOnce
 from worker.errors import TransientError
-from worker.pipeline import MakeThreshold, Model, Pipeline
+from worker.pipeline import Model, Pipeline
 from worker.records import Message, Outcome, Outgoing, Partition, RawMessage
 from worker.rollout.rollout import Change, Models
 from worker.stream.breaker import Breaker
@@ -22,8 +22,7 @@ from worker.stream.checkpoints import Checkpoints, TopicCheckpoints
 from worker.stream.events import Events
 from worker.stream.loop import Loop
 from worker.stream.sinks.kafka import Topics
-from worker.thresholds.inlier import InlierQuantile
-from worker.thresholds.partition import PartitionThreshold
+from worker.thresholds.factory import ThresholdFactory
 
 Guarantee = Literal["at_least_once", "exactly_once"]
 GROUP = "group"
@@ -80,9 +79,9 @@ class Seen(Events):
         self.sizes.append(records)
 
 
-def make_threshold(window: int = WINDOW) -> MakeThreshold:
+def threshold_factory(window: int = WINDOW) -> ThresholdFactory:
     """Twenty slots, an update every 64 records."""
-    return lambda bundle: PartitionThreshold(InlierQuantile(bundle.calibration, 0.97, window), 64)
+    return ThresholdFactory(quantile=0.97, window=window, stride=64)
 
 
 def make_model(seed: int) -> Model:
@@ -91,7 +90,7 @@ def make_model(seed: int) -> Model:
 
 
 def make_pipeline(seed: int = 0, window: int = WINDOW) -> Pipeline:
-    return Pipeline(make_model(seed), make_threshold=make_threshold(window), severity=lambda *_: "high")
+    return Pipeline(make_model(seed), threshold_factory=threshold_factory(window))
 
 
 class Given(Models):

@@ -7,8 +7,7 @@ from devtools.memory_broker import Action
 from tests.stream.stage import Guarantee, Killed, Stage, Worker, assert_as_undisturbed
 from worker.errors import BrokerUnavailable, CommitRefused, DeliveryError
 from worker.records import Partition
-from worker.thresholds.fixed import FixedThreshold
-from worker.thresholds.partition import PartitionThreshold
+from worker.thresholds.factory import ThresholdFactory
 
 GUARANTEES: tuple[Guarantee, ...] = ("at_least_once", "exactly_once")
 IN_0 = Partition("in", 0)
@@ -207,7 +206,7 @@ def test_a_fixed_threshold_goes_on_after_a_restart_and_starts_anew_where_it_was_
 
     def worker(theta: float, steps: int) -> Worker:
         found = stage.worker()
-        found.pipeline._make_threshold = lambda bundle: PartitionThreshold(FixedThreshold(theta, bundle.training), 64)
+        found.pipeline._threshold_factory = ThresholdFactory(stride=64, rule="fixed", rule_values={"fixed": theta})
         for _ in range(steps):
             found.loop.step()
         found.die()

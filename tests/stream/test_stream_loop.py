@@ -148,7 +148,7 @@ def test_too_large_a_dead_letter_keeps_what_fits() -> None:
     (dead,) = stage.broker.records("dead")
     assert dead.value == b"x" * 87_500
     assert dict(dead.headers)["truncated"] == b"true"
-    assert dict(dead.headers)["error.error_code"] == b"invalid_json"
+    assert dict(dead.headers)["error.code"] == b"invalid_json"
 
 
 def test_too_large_a_state_is_a_setting_to_change() -> None:

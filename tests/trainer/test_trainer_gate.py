@@ -11,8 +11,8 @@ from tests.trainer.common import broken_scale_bundle, bundle, noise_bundle
 from worker.model.store.bundle import Bundle, with_report
 from worker.model.store.model_store import ModelStore
 from worker.pipeline import Model
+from worker.thresholds.factory import ThresholdRule
 from worker.thresholds.inlier import calibrated_quantile
-from worker.thresholds.rule import ThresholdRule
 from worker.trainer.candidate import Window, calibration_of, in_units_of, look_at, scores_of, tail_back
 from worker.trainer.drift import weigh
 from worker.trainer.gate import Judged, judge, roc_auc

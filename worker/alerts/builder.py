@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,12 +17,10 @@ from worker.alerts.silences import Silences
 from worker.features.columns import value_of
 from worker.features.vectorize import Vectors
 from worker.records import Alert, FloatArray, Message, Partition, RawMessage, Reason, Scores
+from worker.thresholds.tail import severity
 
 Groups = Sequence[tuple[Partition, NDArray[np.int64]]]
 """Positions of each partition's records, ascending."""
-
-Severity = Callable[[float, float, float], str]
-"""A label from score, threshold and tail probability (NaN where it is not known)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +69,7 @@ class Published:
 class AlertDesk:
     """Keeps what grouping needs to know of each partition, and nothing while it is off."""
 
-    def __init__(self, *, severity: Severity, options: GroupingOptions, silences: Silences) -> None:
-        self._severity = severity
+    def __init__(self, *, options: GroupingOptions, silences: Silences) -> None:
         self._options = options
         self._suppression = silences
         self._hygiene: dict[Partition, AlertGrouping] = {}
@@ -142,7 +139,7 @@ class AlertDesk:
             event_time_ms=int(scores.event_time_ms[place]),
             score=score,
             threshold=threshold,
-            severity=self._severity(score, threshold, tail),
+            severity=severity(tail),
             tail_probability=None if math.isnan(tail) else tail,
             model_version=scores.model_version,
         )

@@ -118,7 +118,7 @@ def dead_letter_headers(dead: DeadLetter) -> Headers:
     """The record's own headers, then why and where from."""
     return (
         *dead.message.headers,
-        ("error.error_code", dead.error_code.encode()),
+        ("error.code", dead.error_code.encode()),
         ("error.detail", dead.detail.encode(errors="backslashreplace")),
         ("source.topic", dead.message.topic.encode()),
         ("source.partition", str(dead.message.partition).encode()),

@@ -67,9 +67,9 @@ def _microseconds(scorer: "Scorer", bundle: "Bundle") -> float:
 
 def threshold(bundle: "Bundle", settings: "ThresholdSettings") -> str:
     """The rule in force, and who asks for it."""
-    from worker.processes.wiring import rule_of
+    from worker.processes.wiring import threshold_factory
 
-    rule = rule_of(settings, bundle.rule)
+    rule = threshold_factory(settings).rule_for(bundle.rule)
     theta = rule.theta(bundle.training)
     asked = "WORKER_THRESHOLD__RULE" if settings.rule else "as the model asks"
     if theta is None:

@@ -13,10 +13,10 @@ from worker.ops.metrics import Metrics
 from worker.pipeline import Model
 from worker.processes.model_signals import ModelObserver
 from worker.processes.wiring import (
-    beside_threshold_maker,
     make_canary,
     model_builder,
     model_store,
+    sample_threshold_factory,
     utc_now,
 )
 from worker.rollout.rollout import TriedModels
@@ -113,7 +113,7 @@ class ModelSource:
         models = TriedModels(
             self._watcher,
             model,
-            make_threshold=beside_threshold_maker(settings, partitions),
+            threshold_factory=sample_threshold_factory(settings, partitions),
             make_canary=lambda new, old, thresholds: make_canary(settings, new, old, thresholds, partitions),
             events=self._observer,
             wall_clock=utc_now,

@@ -18,10 +18,9 @@ from worker.features.schema import Schema, load_schema
 from worker.formats.json_objects import decode
 from worker.model.learn import fit_bundle
 from worker.model.store.bundle import Bundle
-from worker.pipeline import MakeThreshold
 from worker.processes.replay_input import Input, check_labels, open_input, peek, warn
 from worker.processes.replay_refits import Refits
-from worker.processes.wiring import fit_options, make_pipeline, model_builder, model_store, threshold_maker, utc_now
+from worker.processes.wiring import fit_options, make_pipeline, model_builder, model_store, threshold_factory, utc_now
 from worker.replay.evaluate.compare import Comparison
 from worker.replay.evaluate.sweep import Sweep
 from worker.replay.report.report import Facts, render
@@ -31,6 +30,7 @@ from worker.replay.run.loop import Observer, Result, replay, split_for_fit
 from worker.replay.run.outputs import METRICS_FILE, REPORT_FILE
 from worker.replay.run.planted import plant_into
 from worker.settings import Settings, ThresholdSettings, leaves, shown
+from worker.thresholds.factory import ThresholdFactory
 
 PEEK = 50_000  # records looked at first where schema or model are missing
 AUTO_FIT = 10_000  # records to fit on where nobody said how many; at most a fifth of those looked at
@@ -199,8 +199,8 @@ def require_unseen(bundle: Bundle, hidden: Iterable[str]) -> None:
             )
 
 
-def parse_sweep(text: str, base: ThresholdSettings) -> dict[str, MakeThreshold]:
-    """threshold.NAME=A,B,C as a threshold maker for each value; UsageError for anything else."""
+def parse_sweep(text: str, base: ThresholdSettings) -> dict[str, ThresholdFactory]:
+    """threshold.NAME=A,B,C as a factory of thresholds for each value; UsageError for anything else."""
     name, _, values = text.partition("=")
     room, _, key = name.partition(".")
     if room != "threshold" or key not in ThresholdSettings.model_fields or not values:
@@ -215,7 +215,7 @@ def parse_sweep(text: str, base: ThresholdSettings) -> dict[str, MakeThreshold]:
         }
     except ValidationError as error:
         raise UsageError(f"--sweep {text}: {error.errors()[0]['msg']}") from None
-    return {value: threshold_maker(chosen) for value, chosen in settings.items()}
+    return {value: threshold_factory(chosen) for value, chosen in settings.items()}
 
 
 def _shown(settings: Settings) -> dict[str, str]:

@@ -11,24 +11,16 @@ from worker.model.network.options import FitOptions
 from worker.model.network.presets import preset_options
 from worker.model.store.bundle import Bundle
 from worker.model.store.model_store import ModelStore
-from worker.pipeline import MakeThreshold, Model, Pipeline
-from worker.records import FloatArray, Partition
+from worker.pipeline import Model, Pipeline
+from worker.records import Partition
 from worker.rollout.canary import Canary
 from worker.rollout.sampling import SAMPLE_EVERY
 from worker.settings import AlertSettings, ModelSettings, Settings, ThresholdSettings
-from worker.thresholds.budget import DAY_MS, HOUR_MS, AlertBudget
-from worker.thresholds.fixed import FixedThreshold
-from worker.thresholds.inlier import InlierQuantile
-from worker.thresholds.partition import PartitionThreshold, Strictest, ThresholdPolicy
-from worker.thresholds.quantile import SlidingQuantile
-from worker.thresholds.rule import ThresholdRule
+from worker.thresholds.budget import DAY_MS, HOUR_MS
+from worker.thresholds.factory import ThresholdFactory
+from worker.thresholds.partition import PartitionThreshold
 from worker.trainer.reservoir import Reservoir
 from worker.trainer.trainer import Patience, Trainer
-
-POLICIES: Mapping[str, Callable[[FloatArray, float, int], ThresholdPolicy]] = {
-    "inlier": InlierQuantile,
-    "plain": SlidingQuantile,
-}
 
 GC_THRESHOLD = 100_000  # new objects between two collections
 
@@ -81,64 +73,31 @@ def fit_options(settings: ModelSettings, seed: int) -> FitOptions:
     return preset_options(settings.preset, **values, seed=seed)
 
 
-def rule_of(settings: ThresholdSettings, own: ThresholdRule) -> ThresholdRule:
-    """The threshold rule that the settings ask for, or the model's own."""
-    name = settings.rule or own.name
-    given = {
+def threshold_factory(
+    settings: ThresholdSettings, alerts: AlertSettings | None = None, partitions: int = 1
+) -> ThresholdFactory:
+    """Thresholds by their rule, or by their part of the alert budget, or by both; without `alerts` no budget."""
+    budgets = [(alerts.per_day, DAY_MS), (alerts.per_hour, HOUR_MS)] if alerts else []
+    rule_values = {
         "fixed": settings.fixed,
         "training-quantile": settings.training_quantile,
         "contamination": settings.contamination,
-    }.get(name)
-    return ThresholdRule(name, own.value if given is None and name == own.name else given)
+    }
+    return ThresholdFactory(
+        policy=settings.policy,
+        quantile=settings.quantile,
+        window=settings.window,
+        stride=settings.stride,
+        rule=settings.rule,
+        rule_values={name: value for name, value in rule_values.items() if value is not None},
+        budgets=tuple((count / partitions, period_ms) for count, period_ms in budgets if count is not None),
+        with_rule=bool({"quantile", "rule"} & settings.model_fields_set),
+    )
 
 
-def threshold_maker(
-    settings: ThresholdSettings, alerts: AlertSettings | None = None, partitions: int = 1
-) -> MakeThreshold:
-    """A new partition's threshold: by its rule, or its part of the alert budget, or both."""
-    budgets = [(alerts.per_day, DAY_MS), (alerts.per_hour, HOUR_MS)] if alerts else []
-    wanted = [(count / partitions, period_ms) for count, period_ms in budgets if count is not None]
-    with_rule = not wanted or _is_rule_set(settings)
-
-    def make(bundle: Bundle) -> PartitionThreshold:
-        policies: list[ThresholdPolicy] = [AlertBudget(bundle.calibration, *budget) for budget in wanted]
-        if with_rule:
-            policies.insert(0, _by_rule(settings, bundle))
-        policy = policies[0] if len(policies) == 1 else Strictest(*policies)
-        return PartitionThreshold(policy, min(settings.stride, settings.window))
-
-    return make
-
-
-def _by_rule(settings: ThresholdSettings, bundle: Bundle) -> ThresholdPolicy:
-    theta = rule_of(settings, bundle.rule).theta(bundle.training)
-    if theta is None:
-        return POLICIES[settings.policy](bundle.calibration, settings.quantile, settings.window)
-    return FixedThreshold(theta, bundle.training)
-
-
-def nominal_rate(settings: Settings) -> Callable[[Bundle], float]:
-    """Share of ordinary records that a model's threshold alerts on; 0 where only an alert budget says how many."""
-    alerts, threshold = settings.alerts, settings.threshold
-    budget = alerts.per_day is not None or alerts.per_hour is not None
-
-    def of(bundle: Bundle) -> float:
-        if budget and not _is_rule_set(threshold):
-            return 0.0
-        theta = rule_of(threshold, bundle.rule).theta(bundle.training)
-        return 1 - threshold.quantile if theta is None else float((bundle.training > theta).mean())
-
-    return of
-
-
-def _is_rule_set(settings: ThresholdSettings) -> bool:
-    """Whether somebody asked for a threshold beside an alert budget."""
-    return bool({"quantile", "rule"} & settings.model_fields_set)
-
-
-def beside_threshold_maker(settings: Settings, partitions: int = 1) -> MakeThreshold:
-    """Thresholds of a model beside, which sees a sample: its part of an alert budget is as much smaller."""
-    return threshold_maker(settings.threshold, settings.alerts, partitions * SAMPLE_EVERY)
+def sample_threshold_factory(settings: Settings, partitions: int = 1) -> ThresholdFactory:
+    """Thresholds of a model that sees a sample: its part of an alert budget is as much smaller."""
+    return threshold_factory(settings.threshold, settings.alerts, partitions * SAMPLE_EVERY)
 
 
 def make_canary(
@@ -150,14 +109,14 @@ def make_canary(
     """
     if settings.model_canary_records == 0:
         return None
-    budget = settings.alerts.per_day is not None or settings.alerts.per_hour is not None
+    factory = sample_threshold_factory(settings, partitions)
     return Canary(
         new,
         old,
-        make_threshold=beside_threshold_maker(settings, partitions),
+        threshold_factory=factory,
         records=settings.model_canary_records,
-        nominal=nominal_rate(settings)(new.bundle),
-        thresholds=None if budget else thresholds,
+        nominal=factory.nominal_rate(new.bundle.training, new.bundle.rule),
+        thresholds=None if factory.budgets else thresholds,
     )
 
 
@@ -186,7 +145,7 @@ def make_pipeline(settings: Settings, model: Model, partitions: int = 1) -> Pipe
     silences.require_fields(model.bundle.fields)
     return Pipeline(
         model,
-        make_threshold=threshold_maker(settings.threshold, alerts, partitions),
+        threshold_factory=threshold_factory(settings.threshold, alerts, partitions),
         max_record_bytes=settings.batch.max_record_bytes,
         grouping=GroupingOptions(alerts.group_by, alerts.cooldown_s, alerts.max_per_minute),
         silences=silences,

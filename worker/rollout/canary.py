@@ -20,10 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from worker.pipeline import MakeThreshold, Model
+from worker.pipeline import Model
 from worker.records import Outcome, Partition
 from worker.rollout.figures import above, body, wins
 from worker.rollout.paired import PairedSample, PairedScorer, joined
+from worker.thresholds.factory import ThresholdFactory
 from worker.thresholds.partition import PartitionThreshold
 
 LOOKS = 10
@@ -97,13 +98,13 @@ class Canary:
         new: Model,
         old: Model,
         *,
-        make_threshold: MakeThreshold,
+        threshold_factory: ThresholdFactory,
         records: int,
         nominal: float,
         thresholds: Mapping[Partition, PartitionThreshold] | None = None,
     ) -> None:
         self.new, self.old = new, old
-        self._paired = PairedScorer(new, old, make_threshold=make_threshold, thresholds=thresholds)
+        self._paired = PairedScorer(new, old, threshold_factory=threshold_factory, thresholds=thresholds)
         self._handed_over = thresholds is not None
         self._nominal = nominal
         self._step = max(1, records // LOOKS)

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from worker.features.vectorize import Vectors
 from worker.formats.json_objects import Decoded, Row, decode
-from worker.pipeline import MakeThreshold, Model, by_partition
+from worker.pipeline import Model, by_partition
 from worker.records import FloatArray, Outcome, Partition, RawMessage
 from worker.rollout.sampling import Exchange, chosen_fields, exchangeable, hashes, sampled
+from worker.thresholds.factory import ThresholdFactory
 from worker.thresholds.partition import PartitionThreshold
 
 TILE = 512
@@ -83,14 +84,14 @@ class PairedScorer:
         current: Model,
         model: Model,
         *,
-        make_threshold: MakeThreshold,
+        threshold_factory: ThresholdFactory,
         thresholds: Mapping[Partition, PartitionThreshold] | None = None,
     ) -> None:
         self.model = model
         self.thresholds = dict(thresholds or {})
         self.fields = exchangeable(model.bundle)
         self._current = current
-        self._make_threshold = make_threshold
+        self._threshold_factory = threshold_factory
         self._exchange = [Exchange(side.bundle, self.fields) for side in (current, model)]
         self._last: tuple[RawMessage, Row] | None = None
         self._waiting: list[_Waiting] = []
@@ -157,7 +158,9 @@ class PairedScorer:
         for key, index in by_partition(vectors.messages[1:]):
             threshold = self.thresholds.get(key)
             if threshold is None:
-                threshold = self.thresholds[key] = self._make_threshold(self.model.bundle)
+                bundle = self.model.bundle
+                threshold = self._threshold_factory.make(bundle.calibration, bundle.training, bundle.rule)
+                self.thresholds[key] = threshold
             limits[index] = threshold.compare(scores[index], vectors.event_time_ms[1:][index])
         return limits
 

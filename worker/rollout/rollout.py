@@ -13,12 +13,13 @@ from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from worker.model.store.pointer import Mark, Status
-from worker.pipeline import MakeThreshold, Model
+from worker.pipeline import Model
 from worker.records import Outcome, Partition
 from worker.rollout.canary import Canary, CanaryVerdict
 from worker.rollout.events import ModelEvents
 from worker.rollout.shadow import Shadow
 from worker.rollout.watcher import ModelWatcher, Ready
+from worker.thresholds.factory import ThresholdFactory
 from worker.thresholds.partition import PartitionThreshold
 
 Thresholds = Mapping[Partition, PartitionThreshold]
@@ -53,7 +54,7 @@ class Models:
 class TriedModels(Models):
     """The store's current version, as far as it proves itself.
 
-    make_canary: None where there is none. make_threshold: for the shadow, which sees a sample. before: what the
+    make_canary: None where there is none. threshold_factory: for the shadow, which sees a sample. before: what the
     model in force has to prove itself against, right from the start.
     """
 
@@ -63,7 +64,7 @@ class TriedModels(Models):
         current: Model,
         *,
         make_canary: MakeCanary,
-        make_threshold: MakeThreshold,
+        threshold_factory: ThresholdFactory,
         events: ModelEvents,
         wall_clock: Callable[[], str],
         before: Model | None = None,
@@ -71,7 +72,7 @@ class TriedModels(Models):
         self._watcher = watcher
         self._current = current
         self._make_canary = make_canary
-        self._make_threshold = make_threshold
+        self._threshold_factory = threshold_factory
         self._events = events
         self._wall_clock = wall_clock
         self._taken: Ready | None = None
@@ -148,7 +149,9 @@ class TriedModels(Models):
         if self._candidate is None:
             return
         same = self._candidate.bundle.version == self._current.bundle.version
-        self._shadow = None if same else Shadow(self._current, self._candidate, make_threshold=self._make_threshold)
+        self._shadow = (
+            None if same else Shadow(self._current, self._candidate, threshold_factory=self._threshold_factory)
+        )
         self._events.shadow_began(self._candidate.bundle.version, None if same else self._current.bundle.version)
 
     def forget(self, partitions: Collection[Partition]) -> None:

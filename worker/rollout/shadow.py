@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from worker.pipeline import MakeThreshold, Model
+from worker.pipeline import Model
 from worker.records import Outcome, Partition
 from worker.rollout.figures import above, body, rank_correlation, wins
 from worker.rollout.paired import PairedSample, PairedScorer, joined
+from worker.thresholds.factory import ThresholdFactory
 from worker.thresholds.partition import PartitionThreshold
 
 REPORT_SAMPLED = 2_000
@@ -69,11 +70,11 @@ class Shadow:
         current: Model,
         candidate: Model,
         *,
-        make_threshold: MakeThreshold,
+        threshold_factory: ThresholdFactory,
         thresholds: Mapping[Partition, PartitionThreshold] | None = None,
     ) -> None:
         self.current, self.candidate = current, candidate
-        self._paired = PairedScorer(current, candidate, make_threshold=make_threshold, thresholds=thresholds)
+        self._paired = PairedScorer(current, candidate, threshold_factory=threshold_factory, thresholds=thresholds)
         self._parts: list[PairedSample] = []
         self._held = 0
 

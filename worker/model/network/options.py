@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from worker.errors import SettingsError
 from worker.model.network.autoencoder import Architecture
 from worker.model.network.sizes import hidden_layers, require_small
-from worker.thresholds.rule import ThresholdRule
+from worker.thresholds.factory import ThresholdRule
 
 NOISE_KINDS = ("gaussian", "uniform", "mask")
 OPTIMIZERS = ("adamw", "adam", "sgd")
@@ -29,7 +29,7 @@ class FitOptions:
     holdout: share of the rows kept out of the fit; 0 = measured and calibrated on the rows that were fitted.
     patience: measurements without improvement that end the fit; the best weights are kept. 0 = never, the last are.
     score, field_weights: see worker.model.scoring.score. scale_score: the range of the training scores becomes [0, 1].
-    rule, rule_value: the threshold that a model brings along, see worker.thresholds.rule.
+    rule, rule_value: the threshold that a model brings along, see worker.thresholds.factory.
     """
 
     preset: str = "denoising"

@@ -33,7 +33,7 @@ from worker.model.scoring.score import Score, score_from
 from worker.model.scoring.scorer import Scorer
 from worker.model.store.rehearsal import ROWS, packed, unpacked
 from worker.records import FloatArray
-from worker.thresholds.rule import ThresholdRule
+from worker.thresholds.factory import ThresholdRule
 
 FORMAT = 2
 READABLE = (1, 2)

@@ -8,16 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.model.store.bundle import Bundle
-from worker.pipeline import MakeThreshold, by_partition
+from worker.pipeline import by_partition
 from worker.records import Outcome, Partition
 from worker.replay.evaluate.ranking import ANOMALOUS, NORMAL
 from worker.replay.run.lines import Line
+from worker.thresholds.factory import ThresholdFactory
 from worker.thresholds.partition import PartitionThreshold
 
 
 @dataclass(slots=True)
 class _Variant:
-    make: MakeThreshold
+    factory: ThresholdFactory
     thresholds: dict[Partition, PartitionThreshold] = field(default_factory=dict)
     alerts: int = 0
     true_alerts: int = 0
@@ -30,8 +31,8 @@ class Sweep:
     bundle: the model in force, whose scores thresholds come from.
     """
 
-    def __init__(self, variants: Mapping[str, MakeThreshold], bundle: Bundle) -> None:
-        self._variants = {name: _Variant(make) for name, make in variants.items()}
+    def __init__(self, variants: Mapping[str, ThresholdFactory], bundle: Bundle) -> None:
+        self._variants = {name: _Variant(factory) for name, factory in variants.items()}
         self._bundle = bundle
         self._normal = 0
         self._anomalies = 0
@@ -46,7 +47,9 @@ class Sweep:
             for variant in self._variants.values():
                 threshold = variant.thresholds.get(partition)
                 if threshold is None:
-                    threshold = variant.thresholds[partition] = variant.make(self._bundle)
+                    bundle = self._bundle
+                    threshold = variant.factory.make(bundle.calibration, bundle.training, bundle.rule)
+                    variant.thresholds[partition] = threshold
                 with np.errstate(invalid="ignore"):
                     alert = score > threshold.compare(score, times)
                 alerted = labels[alert]

@@ -1,0 +1,118 @@
+"""How a partition comes by its threshold: rules and policies by name, and the factory that puts them together.
+
+A rule says whether a threshold rolls with the traffic or is one number for good, which the training scores give. A
+policy says which scores a rolling threshold is a quantile of. An alert budget can take the place of both, or stand
+beside them: then the stricter one counts.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from worker.records import FloatArray
+from worker.registry import Registry
+from worker.thresholds.budget import AlertBudget
+from worker.thresholds.fixed import FixedThreshold
+from worker.thresholds.inlier import InlierQuantile
+from worker.thresholds.partition import STRIDE, PartitionThreshold, Strictest, ThresholdPolicy
+from worker.thresholds.quantile import SlidingQuantile
+
+MakePolicy = Callable[[FloatArray, float, int], ThresholdPolicy]
+"""From calibration scores (N,), the quantile, and the scores in a window."""
+
+POLICIES: Registry[MakePolicy] = Registry("threshold policy")
+POLICIES.register("inlier", InlierQuantile)
+POLICIES.register("plain", SlidingQuantile)
+
+
+class Rule(NamedTuple):
+    """One way to come by a threshold.
+
+    fixed     the threshold for good, from training scores (n,) and the rule's value; None: a policy rolls it
+    default   the value where neither the settings nor the model have one; None: then a policy rolls it, too
+    """
+
+    fixed: Callable[[FloatArray, float], float] | None = None
+    default: float | None = None
+
+
+# Quantiles lie between two scores, as numpy's do; the contamination is the share of anomalous records, as in PyOD.
+RULES: Registry[Rule] = Registry("threshold rule")
+RULES.register("rolling", Rule())
+RULES.register("fixed", Rule(lambda _, value: value))
+RULES.register("training-quantile", Rule(lambda training, share: float(np.quantile(training, share)), 0.95))
+RULES.register("contamination", Rule(lambda training, share: float(np.quantile(training, 1 - share)), 0.1))
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdRule:
+    """The rule that a model asks for, as its manifest has it.
+
+    name    one of RULES
+    value   the rule's number; None: the rule's default
+    """
+
+    name: str = "rolling"
+    value: float | None = None
+
+    def theta(self, training: FloatArray) -> float | None:
+        """The threshold for good that training scores (n,) give; None where it rolls."""
+        rule = RULES[self.name]
+        value = rule.default if self.value is None else self.value
+        return None if rule.fixed is None or value is None else rule.fixed(training, value)
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdFactory:
+    """Makes the threshold of a partition from the scores that a model was fitted and calibrated with.
+
+    policy        name of the policy of a rolling threshold
+    quantile      share of the scores below a rolling threshold, in (0, 1)
+    window        scores that the quantile is taken of
+    stride        scored records between two updates, at most the window
+    rule          name of the rule; None: the one that the model asks for
+    rule_values   a rule's value by its name; where there is none, the model's own
+    budgets       alerts of one partition in a period, and the period in milliseconds
+    with_rule     whether the rule counts beside the budgets; without budgets it always does
+    """
+
+    policy: str = "inlier"
+    quantile: float = 0.995
+    window: int = 20_000
+    stride: int = STRIDE
+    rule: str | None = None
+    rule_values: Mapping[str, float] = field(default_factory=dict)
+    budgets: tuple[tuple[float, int], ...] = ()
+    with_rule: bool = True
+
+    def rule_for(self, own: ThresholdRule) -> ThresholdRule:
+        """The rule that counts for a model that asks for `own`."""
+        name = self.rule or own.name
+        return ThresholdRule(name, self.rule_values.get(name, own.value if name == own.name else None))
+
+    def make(self, calibration: FloatArray, training: FloatArray, own: ThresholdRule) -> PartitionThreshold:
+        """A threshold that has seen no record yet.
+
+        calibration   scores of normal records that the model was not fitted on (N,), N >= 1
+        training      sorted scores of the records that it was fitted on (n,)
+        own           the rule that the model asks for
+        """
+        policies: list[ThresholdPolicy] = [AlertBudget(calibration, *budget) for budget in self.budgets]
+        if self.with_rule or not policies:
+            theta = self.rule_for(own).theta(training)
+            rolling = POLICIES[self.policy]
+            by_rule = (
+                rolling(calibration, self.quantile, self.window) if theta is None else FixedThreshold(theta, training)
+            )
+            policies.insert(0, by_rule)
+        policy = policies[0] if len(policies) == 1 else Strictest(*policies)
+        return PartitionThreshold(policy, min(self.stride, self.window))
+
+    def nominal_rate(self, training: FloatArray, own: ThresholdRule) -> float:
+        """Share of inliers that a threshold of this factory alerts on; 0 where only a budget says how many."""
+        if self.budgets and not self.with_rule:
+            return 0.0
+        theta = self.rule_for(own).theta(training)
+        return 1 - self.quantile if theta is None else float((training > theta).mean())
