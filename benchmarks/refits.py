@@ -15,9 +15,9 @@ from devtools.refit_streams import SCHEMA, STREAMS, Stream
 from worker.model.learn import fit_bundle
 from worker.model.network.fit import FitOptions
 from worker.pipeline import Model, Pipeline
+from worker.ranking import roc_auc_of_scores
 from worker.records import BoolArray, FloatArray
 from worker.thresholds.factory import ThresholdFactory
-from worker.trainer.gate import roc_auc
 from worker.trainer.reservoir import Reservoir
 from worker.trainer.trainer import Decision, Trainer, Verdict
 
@@ -46,7 +46,7 @@ class Course:
     def ranking(self, stream: Stream, start: int, end: int | None = None) -> float:
         """ROC-AUC between two records."""
         odd = stream.truth[start:end] != ""
-        return roc_auc(self.score[start:end][~odd], self.score[start:end][odd])
+        return roc_auc_of_scores(self.score[start:end][~odd], self.score[start:end][odd])
 
 
 def first_model(stream: Stream, steps: int) -> Model:

@@ -6,11 +6,11 @@
 A registry is filled while modules are imported, before settings are read, and is not changed afterwards.
 """
 
-import difflib
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 from worker.errors import SettingsError
+from worker.texts import did_you_mean
 
 T = TypeVar("T")
 
@@ -54,6 +54,4 @@ class Registry(Generic[T]):
 
     def unknown(self, name: str) -> str:
         """What to say of a name that nobody registered."""
-        near = difflib.get_close_matches(name, self._entries, n=1, cutoff=0.5)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        return f"unknown {self.sort} {name!r}{hint}; there are {', '.join(self._entries)}"
+        return f"unknown {self.sort} {name!r}{did_you_mean(name, self)}; there are {', '.join(self)}"

@@ -15,7 +15,7 @@ from worker.thresholds.factory import ThresholdRule
 from worker.thresholds.inlier import calibrated_quantile
 from worker.trainer.candidate import Window, calibration_of, in_units_of, look_at, scores_of, tail_back
 from worker.trainer.drift import weigh
-from worker.trainer.gate import Judged, judge, roc_auc
+from worker.trainer.gate import Judged, judge
 
 QUANTILE = 0.99
 ROWS, TRUTH = planted(Traffic(7).rows(6_000), 0.02, 1)
@@ -130,11 +130,3 @@ def test_the_unit_of_a_model_with_a_fixed_threshold_stays() -> None:
     fixed = replace(bundle(7), rule=ThresholdRule("fixed", 0.5))
 
     assert in_units_of(bundle(7, few=True), fixed, QUANTILE) is fixed
-
-
-def test_roc_auc_is_the_chance_that_an_odd_score_is_higher() -> None:
-    random = np.random.default_rng(0)
-    ordinary, odd = random.integers(0, 20, 60) / 2, random.integers(5, 25, 40) / 2
-    plain = np.mean([(b > a) + (b == a) / 2 for a in ordinary for b in odd])
-
-    assert roc_auc(ordinary, odd) == pytest.approx(plain)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.alerts.encode import alert_id, iso_time, redact
+from worker.alerts.encode import alert_id, redact
 from worker.alerts.explain import Explainer
 from worker.alerts.grouping import AlertGrouping, Candidate, GroupingOptions, Notice
 from worker.alerts.groups import Held, group_of
@@ -17,6 +17,7 @@ from worker.alerts.silences import Silences
 from worker.features.columns import value_of
 from worker.features.vectorize import Vectors
 from worker.records import Alert, FloatArray, Message, Partition, RawMessage, Reason, Scores
+from worker.texts import event_time_text
 from worker.thresholds.tail import severity
 
 Groups = Sequence[tuple[Partition, NDArray[np.int64]]]
@@ -153,8 +154,8 @@ class AlertDesk:
         row = redact(above.vectors.rows[place], wording.redacted)
         return Alert(
             alert_id=notice.alert_id,
-            detected_at=detected_at or iso_time(int(above.vectors.event_time_ms[place])) or "",
-            event_time=iso_time(held.event_time_ms),
+            detected_at=detected_at or event_time_text(int(above.vectors.event_time_ms[place])) or "",
+            event_time=event_time_text(held.event_time_ms),
             message=cause if own else _remembered(cause, held),
             score=held.score,
             threshold=held.threshold,

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -13,7 +12,6 @@ from worker.records import Alert, DeadLetter, Headers, RawMessage, Reason, Score
 SCHEMA_VERSION = 1
 CONTENT_TYPE = b"application/json"
 REDACTED = "[redacted]"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def alert_id(topic: str, partition: int, offset: int) -> str:
@@ -24,16 +22,6 @@ def alert_id(topic: str, partition: int, offset: int) -> str:
 def derived_id(alert: str, what: str) -> str:
     """The id of an alert that follows from another one: its closing, the summary of a minute that it began."""
     return hashlib.blake2b(f"{alert}\0{what}".encode(), digest_size=16).hexdigest()
-
-
-def iso_time(milliseconds: int) -> str | None:
-    """Milliseconds since the epoch as RFC 3339 in UTC; None for -1 or a time beyond year 9999."""
-    if milliseconds == -1:
-        return None
-    try:
-        return (_EPOCH + timedelta(milliseconds=milliseconds)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    except OverflowError:
-        return None
 
 
 def source(message: RawMessage) -> dict[str, Any]:

@@ -8,10 +8,11 @@ from typing import Any, Literal, NamedTuple
 
 import orjson
 
-from worker.alerts.encode import iso_time, redact
+from worker.alerts.encode import redact
 from worker.features.columns import value_of
 from worker.formats.json_objects import Row
 from worker.records import Episode
+from worker.texts import event_time_text
 from worker.thresholds.partition import NO_TIME
 
 MAX_OPEN = 256
@@ -117,8 +118,8 @@ class OpenEpisode:
             key=dict(zip(names, self.group.shown, strict=True)),
             opening_id=self.opening_id or "",
             count=self.count,
-            first_seen=iso_time(self.first_ms),
-            last_seen=iso_time(self.last_ms),
+            first_seen=event_time_text(self.first_ms),
+            last_seen=event_time_text(self.last_ms),
             strongest_score=self.strongest.score,
         )
 

@@ -2,9 +2,9 @@
 
 from typing import Any, NamedTuple
 
-from worker.alerts.encode import iso_time
 from worker.alerts.groups import LATE_MS, Held
 from worker.records import Summary
+from worker.texts import event_time_text
 
 MINUTE_MS = 60_000
 
@@ -54,7 +54,9 @@ class RateCap:
             return None
         found = None
         if self._strongest is not None:
-            found = RateLimited(Summary(iso_time(self._minute or 0), self._withheld), self._first, self._strongest)
+            found = RateLimited(
+                Summary(event_time_text(self._minute or 0), self._withheld), self._first, self._strongest
+            )
         self._minute, self._strongest = None, None
         self._passed = self._withheld = self._first = 0
         return found

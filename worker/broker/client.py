@@ -9,7 +9,6 @@ Defaults of kafka-python that are changed, and why:
 - fetches of megabytes: with 1 MiB fetches and 500 records a poll, a record costs several times more CPU.
 """
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from kafka.net.compat import KafkaNetClient
 from worker.broker.deadline import bounded
 from worker.broker.translate import translate
 from worker.errors import BrokerUnavailable, SettingsError
+from worker.texts import did_you_mean
 
 CONSUMER_DEFAULTS: Final[Mapping[str, Any]] = {
     "enable_auto_commit": False,
@@ -87,9 +87,7 @@ def check_options(options: Mapping[str, Any]) -> None:
         if name in _RESERVED:
             raise SettingsError(f"kafka.options: {name} can't be set here; use {_RESERVED[name]}")
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise SettingsError(f"kafka.options: no Kafka client knows {name!r}{hint}")
+            raise SettingsError(f"kafka.options: no Kafka client knows {name!r}{did_you_mean(name, known)}")
         _check_type(name, value, known[name])
         if name in {"ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_crlfile"} and not Path(str(value)).is_file():
             raise SettingsError(f"kafka.options: {name}={value!r} is not a file")

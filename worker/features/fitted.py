@@ -9,6 +9,7 @@ from typing import Any
 
 from worker.errors import BundleError
 from worker.features.scaling import Scaling, invert_scaling
+from worker.texts import significant
 
 MISSING_PATTERN = "(missing fields)"  # the name under which the code column of the missing-field pattern appears
 UNKNOWN_ID = 0
@@ -194,7 +195,7 @@ def _values(column: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def _readable(value: float, whole: bool) -> float:
     # Four digits: a reconstruction is no more exact than that.
-    return round(value) if whole else float(f"{value:.4g}")
+    return round(value) if whole else significant(value, 4)
 
 
 def _moment(parts: Mapping[str, float]) -> str:

@@ -1,6 +1,5 @@
 """Propose a schema from sample rows, with the reason for each field's kind."""
 
-import difflib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from worker.features.columns import value_of
 from worker.features.schema import Field, Kind, Schema
 from worker.features.timestamps import parser
 from worker.formats.json_objects import Row
+from worker.texts import did_you_mean
 
 ENOUGH = 20  # rows; fewer prove neither a constant nor an id
 NEAR_UNIQUE = 0.95  # share of distinct values among those present
@@ -94,8 +94,7 @@ def _ambiguous(found: Mapping[str, Sequence[Any]]) -> set[str]:
 def _check_ignored(ignore: Collection[str], found: Collection[str]) -> None:
     for name in ignore:
         if name not in found and not any(other.startswith(name + ".") for other in found):
-            close = difflib.get_close_matches(name, list(found), n=1)
-            raise DataError(f"no row has a field {name!r}" + (f" (did you mean {close[0]!r}?)" if close else ""))
+            raise DataError(f"no row has a field {name!r}{did_you_mean(name, found)}")
 
 
 def _distinct(present: Sequence[Any]) -> int:

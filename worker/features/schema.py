@@ -9,7 +9,6 @@
 A record that has the literal key "merchant.country" is read at that key; the nested path comes second.
 """
 
-import difflib
 import hashlib
 import json
 import tomllib
@@ -23,6 +22,7 @@ from typing import Any, Literal, get_args
 
 from worker.errors import SchemaError
 from worker.features.image import Image, parse_report
+from worker.texts import did_you_mean
 
 Kind = Literal["numeric", "categorical", "boolean", "timestamp", "text", "id", "ignore"]
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -183,7 +183,7 @@ def _parse_document(document: Mapping[str, Any]) -> Schema:
     for key in document:
         if key not in ("fields", "report"):
             raise SchemaError(
-                f"unknown key {key!r}{_nearest(key, ('fields', 'report'))}; a schema has [fields.NAME] tables"
+                f"unknown key {key!r}{did_you_mean(key, ('fields', 'report'))}; a schema has [fields.NAME] tables"
             )
     fields = document.get("fields", {})
     if not isinstance(fields, dict):
@@ -202,7 +202,7 @@ def _parse_field(name: str, table: Any) -> Field:
         raise SchemaError(f"{where}: for a nested field write [fields.{_quoted(f'{name}.{nested}')}], quoted")
     kind = table.get("kind")
     if kind not in KINDS:
-        said = "has no kind" if kind is None else f"has unknown kind {kind!r}{_nearest(kind, KINDS)}"
+        said = "has no kind" if kind is None else f"has unknown kind {kind!r}{did_you_mean(kind, KINDS)}"
         raise SchemaError(f"{where} {said}; kinds are {', '.join(KINDS)}")
     known = _OPTIONS[kind]
     values = {}
@@ -210,7 +210,7 @@ def _parse_field(name: str, table: Any) -> Field:
         if key == "kind":
             continue
         if key not in known:
-            hint = _nearest(key, known)
+            hint = did_you_mean(key, known)
             raise SchemaError(f"{where}: a {kind} field has no option {key!r}{hint}; options are {', '.join(known)}")
         values[key] = _check(where, key, value)
     return Field(name, kind, **values)
@@ -252,11 +252,6 @@ def _is_pattern(text: str) -> bool:
     except ValueError:
         return False
     return "%" in text
-
-
-def _nearest(word: Any, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _quoted(name: str) -> str:

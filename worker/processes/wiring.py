@@ -1,8 +1,8 @@
 """From settings to objects: what more than one command needs."""
 
 import gc
+import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 
 from worker.alerts.grouping import GroupingOptions
 from worker.alerts.silences import Silences, load_silences
@@ -16,6 +16,7 @@ from worker.records import Partition
 from worker.rollout.canary import Canary
 from worker.rollout.sampling import SAMPLE_EVERY
 from worker.settings import AlertSettings, ModelSettings, Settings, ThresholdSettings
+from worker.texts import rfc3339
 from worker.thresholds.budget import DAY_MS, HOUR_MS
 from worker.thresholds.factory import ThresholdFactory
 from worker.thresholds.partition import PartitionThreshold
@@ -27,7 +28,7 @@ GC_THRESHOLD = 100_000  # new objects between two collections
 
 def utc_now() -> str:
     """The wall clock as RFC 3339, UTC, milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return rfc3339(time.time() * 1000)
 
 
 def tune_process(settings: Settings) -> None:

@@ -24,6 +24,7 @@ from worker.pipeline import Model
 from worker.records import Outcome, Partition
 from worker.rollout.figures import above, body, wins
 from worker.rollout.paired import PairedSample, PairedScorer, joined
+from worker.texts import significant
 from worker.thresholds.factory import ThresholdFactory
 from worker.thresholds.partition import PartitionThreshold
 
@@ -210,4 +211,4 @@ def _is_lost(new: np.ndarray[Any, Any], old: np.ndarray[Any, Any]) -> bool:
 
 
 def _short(value: float) -> float:
-    return float(f"{value:.4g}")
+    return significant(value, 4)

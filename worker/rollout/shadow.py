@@ -9,6 +9,7 @@ from worker.pipeline import Model
 from worker.records import Outcome, Partition
 from worker.rollout.figures import above, body, rank_correlation, wins
 from worker.rollout.paired import PairedSample, PairedScorer, joined
+from worker.texts import significant
 from worker.thresholds.factory import ThresholdFactory
 from worker.thresholds.partition import PartitionThreshold
 
@@ -46,7 +47,7 @@ class ShadowReport:
     def to_json(self) -> Mapping[str, object]:
         """Plain data with four digits."""
         numbers = {name: getattr(self, name) for name in self.__slots__[3:]}
-        rounded = {name: None if value is None else float(f"{value:.4g}") for name, value in numbers.items()}
+        rounded = {name: None if value is None else significant(value, 4) for name, value in numbers.items()}
         tally = self.tally
         return {
             "version": self.version,

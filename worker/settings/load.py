@@ -5,7 +5,6 @@ variables (`WORKER_KAFKA__OPTIONS__SASL_PLAIN_PASSWORD`, any case) and hold one 
 mount them.
 """
 
-import difflib
 import json
 import os
 import re
@@ -23,6 +22,7 @@ from worker.errors import SettingsError
 from worker.settings.options import is_secret, read_secret
 from worker.settings.ranges import allowed, leaves, shown
 from worker.settings.tree import PREFIX, Settings
+from worker.texts import nearest
 
 CONFIG_FILE = "WORKER_CONFIG_FILE"
 SECRETS_DIR = "WORKER_SECRETS_DIR"
@@ -119,8 +119,7 @@ def _unknown(variables: Mapping[str, str]) -> Iterator[str]:
 
 
 def _nearest(name: str, valid: list[str]) -> str:
-    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.0)
-    return f"the nearest valid name is {near[0]}"
+    return f"the nearest valid name is {nearest(name, valid, min_likeness=0.0)}"
 
 
 def _from_variables(variables: Mapping[str, str]) -> dict[str, Any]:

@@ -2,13 +2,13 @@
 
 import heapq
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from itertools import chain, islice
 from operator import attrgetter
 
 from worker.broker.base import RangeReader
 from worker.errors import UsageError
 from worker.records import Partition, RawMessage
+from worker.texts import parse_iso_time
 
 _BLOCK = 8192
 _WINDOW = 32_768
@@ -19,11 +19,9 @@ def parse_time(text: str) -> int:
     if text.lstrip("-").isdigit() and len(text) > 8:
         return int(text)
     try:
-        moment = datetime.fromisoformat(text)
+        return parse_iso_time(text)
     except ValueError:
         raise UsageError(f"{text!r} is no time: 2026-03-01, 2026-03-01T12:00:00Z or milliseconds") from None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return int(moment.timestamp() * 1000)
 
 
 def find_bounds(

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from worker.records import FloatArray
+from worker.texts import significant
 from worker.thresholds.inlier import InlierQuantile, calibrated_quantile
 
 BODY = (0.5, 0.75, 0.9)
@@ -84,7 +85,7 @@ class Evidence:
     def figures(self) -> dict[str, Any]:
         """Plain data for JSON, rounded for people."""
         values = {name: value for name, value in asdict(self).items() if value < math.inf}
-        return {"condition": self.condition.value, **{name: float(f"{value:.4g}") for name, value in values.items()}}
+        return {"condition": self.condition.value, **{name: significant(value, 4) for name, value in values.items()}}
 
 
 def unexplained(scores: FloatArray, calibration: FloatArray) -> float:

@@ -14,7 +14,9 @@ import numpy as np
 from worker.errors import DataError
 from worker.features.inject import inject
 from worker.pipeline import Model
+from worker.ranking import roc_auc_of_scores
 from worker.records import FloatArray
+from worker.texts import significant
 from worker.thresholds.inlier import calibrated_quantile
 from worker.trainer.candidate import CALIBRATE, Window, scores_of, tail_back
 
@@ -107,17 +109,10 @@ def _side(
     return _Side(
         rate=float((own > line).mean()),
         median=float(np.median(own)) / middle if middle > 0 else 1.0,
-        detection=roc_auc(own, odd),
+        detection=roc_auc_of_scores(own, odd),
         recall=float((odd > here).mean()),
         alerts_of_strongest=float((scores_of(model, strongest) > line).mean()) if strongest else 1.0,
     )
-
-
-def roc_auc(ordinary: FloatArray, odd: FloatArray) -> float:
-    """Chance that an odd score exceeds an ordinary one, ties counted half (Mann-Whitney)."""
-    ordered = np.sort(ordinary)
-    below, upto = (np.searchsorted(ordered, odd, side=side) for side in ("left", "right"))
-    return float((below + upto).mean() / (2 * len(ordered)))
 
 
 def _compare(champion: _Side, challenger: _Side, *, quantile: float, rows: int, strongest: int) -> Judged:
@@ -143,7 +138,7 @@ def _compare(champion: _Side, challenger: _Side, *, quantile: float, rows: int, 
         failures.append("it is no better in anything")
     figures = {
         name: {
-            side: float(f"{getattr(of, name):.4g}") for side, of in (("champion", champion), ("challenger", challenger))
+            side: significant(getattr(of, name), 4) for side, of in (("champion", champion), ("challenger", challenger))
         }
         for name in _Side.__slots__
     }

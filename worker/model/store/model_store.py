@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from worker.model.store.bundle import Bundle, read_bundle, read_manifest, to_fil
 from worker.model.store.objects import ObjectVolume
 from worker.model.store.pointer import ANY, POINTER, Expected, Mark, Pointer, Status, parse_pointer
 from worker.model.store.volume import LocalVolume, Volume
+from worker.texts import parse_iso_time, rfc3339
 
 __all__ = ["ANY", "Mark", "ModelStore", "Status", "Version"]
 
@@ -256,12 +256,11 @@ class ModelStore:
         return changed
 
     def _mark(self, status: Status) -> Mark:
-        at = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds")
-        return Mark(status, at.replace("+00:00", "Z"), "operator")
+        return Mark(status, rfc3339(self._clock() * 1000), "operator")
 
 
 def _seconds(at: str) -> float:
     try:
-        return datetime.fromisoformat(at).timestamp()
+        return parse_iso_time(at) / 1000
     except ValueError:
         return 0.0

@@ -7,12 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.pipeline import Pipeline
+from worker.ranking import Counts, average_precision, roc_auc
 from worker.records import BoolArray, FloatArray, Outcome
 from worker.replay.evaluate.metrics import measure
-from worker.replay.evaluate.ranking import ANOMALOUS, NORMAL, Counts, ScoreTable, average_precision, coarsen, roc_auc
+from worker.replay.evaluate.score_table import ANOMALOUS, NORMAL, ScoreTable, coarsen
 from worker.replay.evaluate.tally import Tally
 from worker.replay.run.lines import Line
 from worker.replay.run.outputs import AlertsFile, ScoresFile, read_scores
+from worker.texts import significant
 
 DRAWS = 200
 _BINS = 256
@@ -85,8 +87,8 @@ def _verdict(found: dict[str, Any]) -> str:
 
 
 def _difference(difference: float, drawn: FloatArray) -> dict[str, Any]:
-    interval = [float(f"{bound:.6g}") for bound in np.quantile(drawn, [0.025, 0.975])]
-    return {"difference": float(f"{difference:.6g}"), "interval": interval}
+    interval = [significant(bound, 6) for bound in np.quantile(drawn, [0.025, 0.975])]
+    return {"difference": significant(difference, 6), "interval": interval}
 
 
 def _at_threshold(agreement: NDArray[np.int64], seed: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.records import BoolArray, FloatArray
-from worker.replay.evaluate.ranking import ANOMALOUS, UNKNOWN
+from worker.replay.evaluate.score_table import ANOMALOUS, UNKNOWN
 
 BUDGETS = (10, 100, 1000)
 """Alerts a day that somebody could look at."""

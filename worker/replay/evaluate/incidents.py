@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from worker.texts import significant
+
 INCIDENT_GAP_MS = 3_600_000
 """Anomalies of one kind and key that are at most this far apart on the event clock belong together."""
 
@@ -47,7 +49,7 @@ class Incidents:
         if incident.alert_ms is None:
             self._missed += 1
         else:
-            self._taken_s[float(f"{max(0, incident.alert_ms - incident.first_ms) / 1000:.3g}")] += 1
+            self._taken_s[significant(max(0, incident.alert_ms - incident.first_ms) / 1000, 3)] += 1
 
     def finish(self) -> tuple[int, int, float | None, float | None]:
         """(incidents, detected ones, median and 90% quantile of the seconds until the first alert of those)."""

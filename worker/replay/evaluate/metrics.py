@@ -3,17 +3,11 @@
 import math
 from typing import Any
 
+from worker.ranking import average_precision, roc_auc
 from worker.replay.evaluate.days import BUDGETS, DAY_MS
-from worker.replay.evaluate.ranking import (
-    ANOMALOUS,
-    NORMAL,
-    UNKNOWN,
-    average_precision,
-    bootstrap,
-    bootstrap_share,
-    roc_auc,
-)
+from worker.replay.evaluate.score_table import ANOMALOUS, NORMAL, UNKNOWN, bootstrap, bootstrap_share
 from worker.replay.evaluate.tally import Tally
+from worker.texts import significant
 
 METRICS = {
     "records": "records replayed: scored, dead-lettered or skipped; without those that the model was fitted on",
@@ -176,4 +170,4 @@ def _interval(bounds: tuple[float, float]) -> list[float | None]:
 
 def _rounded(value: float) -> float | None:
     """Six significant digits; null for NaN, which JSON doesn't have."""
-    return None if math.isnan(value) else float(f"{value:.6g}")
+    return None if math.isnan(value) else significant(value, 6)

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from worker.model.store.bundle import Bundle
 from worker.pipeline import by_partition
 from worker.records import Outcome, Partition
-from worker.replay.evaluate.ranking import ANOMALOUS, NORMAL
+from worker.replay.evaluate.score_table import ANOMALOUS, NORMAL
 from worker.replay.run.lines import Line
+from worker.texts import significant
 from worker.thresholds.factory import ThresholdFactory
 from worker.thresholds.partition import PartitionThreshold
 
@@ -73,4 +74,4 @@ class Sweep:
 
 
 def _share(part: int, whole: int) -> float | None:
-    return float(f"{part / whole:.6g}") if whole else None
+    return significant(part / whole, 6) if whole else None

@@ -11,7 +11,7 @@ from worker.errors import ErrorCode
 from worker.records import DeadLetter, Outcome, Scores
 from worker.replay.evaluate.days import Days
 from worker.replay.evaluate.incidents import INCIDENT_GAP_MS, Incidents
-from worker.replay.evaluate.ranking import ANOMALOUS, NORMAL, UNKNOWN, ScoreTable
+from worker.replay.evaluate.score_table import ANOMALOUS, NORMAL, UNKNOWN, ScoreTable
 from worker.replay.run.labels import NORMAL as NORMAL_LABEL
 from worker.replay.run.labels import Label
 from worker.replay.run.lines import Line

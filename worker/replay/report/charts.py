@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from worker.records import FloatArray
 from worker.replay.evaluate.days import DAY_MS, NO_DAY, Days
-from worker.replay.evaluate.ranking import ANOMALOUS, NORMAL, UNKNOWN, ScoreTable, curve
+from worker.replay.evaluate.score_table import ANOMALOUS, NORMAL, UNKNOWN, ScoreTable, curve
 from worker.replay.run.outputs import ScoreColumns, read_scores
 
 Figure = dict[str, Any]

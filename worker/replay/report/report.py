@@ -11,7 +11,7 @@ from worker.features.fitted import MISSING_PATTERN, Fitted
 from worker.features.image import Image
 from worker.model.store.bundle import Bundle
 from worker.replay.evaluate.metrics import METRICS
-from worker.replay.evaluate.ranking import ANOMALOUS, NORMAL
+from worker.replay.evaluate.score_table import ANOMALOUS, NORMAL
 from worker.replay.report import charts
 from worker.replay.report.charts import Figure
 from worker.replay.report.html import card, chart, embedded_json, metric, table, text, tile

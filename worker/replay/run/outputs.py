@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from worker.alerts.encode import encode_alert
 from worker.errors import DataError
 from worker.records import Alert, BoolArray, FloatArray, Outcome, Scores
-from worker.replay.evaluate.ranking import ANOMALOUS, UNKNOWN
+from worker.replay.evaluate.score_table import ANOMALOUS, UNKNOWN
 from worker.replay.run.lines import Line
 
 ALERTS_FILE, SCORES_FILE, METRICS_FILE, REPORT_FILE = "alerts.jsonl", "scores.parquet", "metrics.json", "report.html"

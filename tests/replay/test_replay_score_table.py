@@ -4,18 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import auc, average_precision_score, roc_auc_score
 
+from worker.ranking import average_precision, roc_auc
 from worker.records import FloatArray
-from worker.replay.evaluate.ranking import (
-    ANOMALOUS,
-    NORMAL,
-    ScoreTable,
-    average_precision,
-    bootstrap,
-    bootstrap_share,
-    coarsen,
-    curve,
-    roc_auc,
-)
+from worker.replay.evaluate.score_table import ANOMALOUS, NORMAL, ScoreTable, bootstrap, bootstrap_share, coarsen, curve
 
 
 def table_of(scores: FloatArray, labels: FloatArray, most_distinct: int = 1 << 18, batch: int = 1000) -> ScoreTable:

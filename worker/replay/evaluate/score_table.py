@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.ranking import Counts, average_precision, roc_auc
 from worker.records import FloatArray
 
-Counts = NDArray[np.int64]
 UNKNOWN, NORMAL, ANOMALOUS = 0, 1, 2
 """What a record is labelled as."""
 
@@ -103,27 +103,6 @@ def _tabulate(scores: FloatArray, weights: list[Any]) -> tuple[FloatArray, Count
     values, place = np.unique(scores, return_inverse=True)
     sums = [np.bincount(place, weights=weight, minlength=len(values)) for weight in weights]
     return values, np.stack(sums).astype(np.int64)
-
-
-def roc_auc(normal: Counts, anomalous: Counts) -> FloatArray:
-    """Area under the ROC curve (...,): chance that an anomaly outscores a normal record, ties counting half.
-
-    NaN where one of the classes is empty. Hanley & McNeil 1982.
-    """
-    below = np.cumsum(normal, -1) - normal / 2
-    with np.errstate(invalid="ignore"):
-        area: FloatArray = (anomalous * below).sum(-1) / (normal.sum(-1) * anomalous.sum(-1).astype(np.float64))
-    return area
-
-
-def average_precision(normal: Counts, anomalous: Counts) -> FloatArray:
-    """Average precision (...,): sum over thresholds of (gain in recall) x precision, as scikit-learn defines it."""
-    hits = np.cumsum(anomalous[..., ::-1], -1)
-    alerts = hits + np.cumsum(normal[..., ::-1], -1)
-    with np.errstate(invalid="ignore"):
-        precision = np.where(alerts > 0, hits / np.maximum(alerts, 1), 0.0)
-        area: FloatArray = (anomalous[..., ::-1] * precision).sum(-1) / hits[..., -1]
-    return area
 
 
 @dataclass(frozen=True, slots=True)
