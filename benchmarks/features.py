@@ -8,7 +8,7 @@ import orjson
 
 from worker.features.schema import parse_schema
 from worker.features.vectorize import Vectorizer, fit_vectorizer
-from worker.formats.json_objects import decode
+from worker.formats.json_objects import JsonDecoder
 from worker.records import Message
 
 BATCH = 8192
@@ -68,13 +68,13 @@ def main() -> None:
     messages = make_messages(BATCH)
     values = [message.value or b"" for message in messages]
     schema = parse_schema(SCHEMA)
-    decoded = decode(messages, max_bytes=1_000_000)
+    decoded = JsonDecoder(1_000_000).decode(messages)
     vectorizer = Vectorizer(schema, fit_vectorizer(schema, decoded.rows))
     steps: dict[str, Callable[[], object]] = {
         "orjson alone": lambda: list(map(orjson.loads, values)),
-        "decode": lambda: decode(messages, max_bytes=1_000_000),
+        "decode": lambda: JsonDecoder(1_000_000).decode(messages),
         "vectorize": lambda: vectorizer.transform(decoded),
-        "decode + vectorize": lambda: vectorizer.transform(decode(messages, max_bytes=1_000_000)),
+        "decode + vectorize": lambda: vectorizer.transform(JsonDecoder(1_000_000).decode(messages)),
     }
     print(f"{sum(map(len, values)) / BATCH:.0f} bytes a record, {BATCH} records a batch")
     for name, step in steps.items():

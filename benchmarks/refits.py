@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from devtools.refit_streams import SCHEMA, STREAMS, Stream
+from worker.formats.json_objects import JsonDecoder
 from worker.model.learn import fit_bundle
 from worker.model.network.fit import FitOptions
 from worker.pipeline import Model, Pipeline
@@ -83,7 +84,11 @@ def run(
 def make_trainer(steps: int) -> Callable[[Model], Trainer]:
     """With the default patience and window."""
     return lambda model: Trainer(
-        model, Model, options=FitOptions(steps=steps), window=Reservoir(100_000, half_life_s=86_400)
+        model,
+        Model,
+        options=FitOptions(steps=steps),
+        window=Reservoir(100_000, half_life_s=86_400),
+        decoder=JsonDecoder(),
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import orjson
 
 from worker.features.schema import Schema, parse_schema
+from worker.formats.json_objects import JsonDecoder
 from worker.model.learn import fit_bundle
 from worker.model.network.fit import FitOptions
 from worker.model.store.bundle import Bundle
@@ -79,4 +80,8 @@ def plain_threshold(quantile: float = 0.99, window: int = 500, stride: int = 64)
 
 
 def pipeline(seed: int = 0, max_record_bytes: int = 1 << 20) -> Pipeline:
-    return Pipeline(Model(bundle(seed)), threshold_factory=plain_threshold(), max_record_bytes=max_record_bytes)
+    return Pipeline(
+        Model(bundle(seed)),
+        threshold_factory=plain_threshold(),
+        decoder=JsonDecoder(max_record_bytes),
+    )

@@ -18,7 +18,8 @@ from worker.alerts.silences import Silences
 from worker.errors import BundleError
 from worker.features.scaling import Scaling, apply_scaling
 from worker.features.vectorize import Vectorizer, Vectors
-from worker.formats.json_objects import decode
+from worker.formats.base import Decoder
+from worker.formats.json_objects import JsonDecoder
 from worker.model.network.reconstruct import Reconstructor
 from worker.model.scoring.latent import LatentEncoder
 from worker.model.store.bundle import Bundle, field_weights
@@ -81,8 +82,8 @@ class Model:
 class Pipeline:
     """Messages in, outcomes out; keeps each partition's threshold and open alert episodes, and nothing else.
 
-    max_record_bytes: a larger value is rejected unread. grouping, silences: which alerts are published; by default each
-    of them.
+    decoder: of the records' format.
+    grouping, silences: which alerts are published; by default each of them.
     """
 
     def __init__(
@@ -90,13 +91,13 @@ class Pipeline:
         model: Model,
         *,
         threshold_factory: ThresholdFactory,
-        max_record_bytes: int = 1 << 20,
+        decoder: Decoder = JsonDecoder(1 << 20),  # noqa: B008  # immutable
         grouping: GroupingOptions = GroupingOptions(),  # noqa: B008  # frozen
         silences: Silences = Silences(),  # noqa: B008  # immutable
     ) -> None:
         self._model = model
         self._threshold_factory = threshold_factory
-        self._max_record_bytes = max_record_bytes
+        self._decoder = decoder
         self._thresholds: dict[Partition, PartitionThreshold] = {}
         self._seeded: PartitionThreshold | None = None  # one that has learned nothing yet
         self._desk = AlertDesk(options=grouping, silences=silences)
@@ -167,7 +168,7 @@ class Pipeline:
         Every message is scored, rejected or skipped exactly once; thresholds have moved on when this returns.
         Scores, alerts and dead letters are in offset order within each partition.
         """
-        decoded = decode(messages, max_bytes=self._max_record_bytes)
+        decoded = self._decoder.decode(messages)
         vectors = self._model.vectorizer.transform(decoded)
         score = self._model.scorer.score(vectors.numeric, vectors.category_ids)
         groups = by_partition(vectors.messages)

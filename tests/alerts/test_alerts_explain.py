@@ -9,7 +9,7 @@ import pytest
 from devtools import traffic
 from worker.alerts.explain import SMALLEST_SHARE, shares
 from worker.features.vectorize import Vectors
-from worker.formats.json_objects import decode
+from worker.formats.json_objects import JsonDecoder
 from worker.pipeline import Model
 from worker.records import Message, Reason
 
@@ -25,7 +25,7 @@ def vectors(model: Model, count: int = 1500) -> Vectors:
     )
     rows = [{**row, **faults[number % len(faults)]} for number, row in enumerate(traffic.rows(count, seed=5))]
     return model.vectorizer.transform(
-        decode([Message("in", 0, i, 0, None, orjson.dumps(row)) for i, row in enumerate(rows)], max_bytes=10_000)
+        JsonDecoder(10_000).decode([Message("in", 0, i, 0, None, orjson.dumps(row)) for i, row in enumerate(rows)])
     )
 
 

@@ -71,15 +71,15 @@ def test_lines_that_are_no_records_are_left_out_and_counted(tmp_path: Path, caps
 
     out, err = capsys.readouterr()
     assert "amount" in kinds(out)
-    assert err.startswith("note: 1 of 201 records are no JSON objects")
+    assert err.startswith("note: 1 of 201 records have no fields")
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (None, "no such file"),
-        (b"", "none of 0 records is a JSON object"),
-        (b"garbage\n", "none of 1 records is a JSON object"),
+        (b"", "none of 0 records has fields"),
+        (b"garbage\n", "none of 1 records has fields"),
     ],
 )
 def test_a_file_without_records_is_one_clear_line(

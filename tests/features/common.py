@@ -9,7 +9,7 @@ from hypothesis import settings
 from worker.features.fitted import Fitted
 from worker.features.schema import Field, Kind, Schema
 from worker.features.vectorize import Vectorizer, Vectors, fit_vectorizer
-from worker.formats.json_objects import Decoded, Row
+from worker.formats.base import Decoded, Row
 from worker.records import Message
 
 STEADY = settings(derandomize=True, max_examples=100, deadline=None)

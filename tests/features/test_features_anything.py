@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.features.common import STEADY, raw
 from worker.features.schema import Field, Schema
 from worker.features.vectorize import Vectorizer, fit_vectorizer
-from worker.formats.json_objects import decode
+from worker.formats.json_objects import JsonDecoder
 
 SCHEMA = Schema(
     (
@@ -65,7 +65,7 @@ FITTED = fit_vectorizer(SCHEMA, [orjson.loads(GOOD), {"n": 2, "c": "b"}, {"n": 3
 def test_every_message_ends_exactly_once(values: Sequence[bytes | None]) -> None:
     messages = raw(values)
 
-    decoded = decode(messages, max_bytes=100)
+    decoded = JsonDecoder(100).decode(messages)
     vectors = Vectorizer(SCHEMA, FITTED).transform(decoded)
 
     rejected = [reject.message.offset for reject in [*decoded.rejects, *vectors.rejects]]
@@ -95,8 +95,8 @@ def test_bad_neighbours_leave_no_trace(noise: Sequence[bytes | None], places: Se
         mixed.insert(place, value)
     vectorizer = Vectorizer(SCHEMA, FITTED)
 
-    clean = vectorizer.transform(decode(raw(good), max_bytes=100))
-    vectors = vectorizer.transform(decode(raw(mixed), max_bytes=100))
+    clean = vectorizer.transform(JsonDecoder(100).decode(raw(good)))
+    vectors = vectorizer.transform(JsonDecoder(100).decode(raw(mixed)))
 
     kept = [index for index, message in enumerate(vectors.messages) if message.value in good]
     seen = [(vectors.messages[i].value, vectors.numeric[i].tobytes(), vectors.category_ids[i].tobytes()) for i in kept]

@@ -2,7 +2,7 @@ from tests.features.common import decoded, encode, one_field
 from worker.features.fitted import MISSING_PATTERN
 from worker.features.schema import Field, Schema
 from worker.features.vectorize import Vectorizer, fit_vectorizer
-from worker.formats.json_objects import Row
+from worker.formats.base import Row
 
 
 def test_missing_is_not_zero() -> None:

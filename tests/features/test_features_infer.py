@@ -18,7 +18,7 @@ from worker.errors import DataError
 from worker.features.infer import infer_schema
 from worker.features.schema import parse_schema
 from worker.features.vectorize import Vectorizer, fit_vectorizer
-from worker.formats.json_objects import Row
+from worker.formats.base import Row
 
 DATA = os.environ.get("WORKER_TEST_DATA")
 needs_data = pytest.mark.skipif(not DATA, reason="WORKER_TEST_DATA names no folder with the sample data")

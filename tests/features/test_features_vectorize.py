@@ -15,7 +15,7 @@ from worker.features.fitted import Fitted
 from worker.features.schema import Field, Schema
 from worker.features.text import template
 from worker.features.vectorize import Vectorizer, Vectors, fit_vectorizer
-from worker.formats.json_objects import Row
+from worker.formats.base import Row
 
 SCHEMA = Schema(
     (

@@ -2,7 +2,8 @@ import orjson
 import pytest
 
 from worker.errors import ErrorCode
-from worker.formats.json_objects import MAX_DEPTH, Decoded, decode
+from worker.formats.base import Decoded
+from worker.formats.json_objects import MAX_DEPTH, JsonDecoder
 from worker.records import Message
 
 
@@ -11,7 +12,7 @@ def messages(*values: bytes | None) -> list[Message]:
 
 
 def decoded(*values: bytes | None) -> Decoded:
-    return decode(messages(*values), max_bytes=10_000)
+    return JsonDecoder(10_000).decode(messages(*values))
 
 
 def nested(levels: int) -> bytes:

@@ -15,7 +15,7 @@ from devtools import traffic
 from worker.errors import BundleError, StoreError
 from worker.features.schema import parse_schema
 from worker.features.vectorize import Vectorizer
-from worker.formats.json_objects import Decoded
+from worker.formats.base import Decoded
 from worker.model.learn import fit_bundle
 from worker.model.network.fit import FitOptions
 from worker.model.scoring.golden import Golden

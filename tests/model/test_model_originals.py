@@ -17,7 +17,7 @@ from devtools import traffic
 from tests.model import reference
 from worker.features.schema import parse_schema
 from worker.features.vectorize import Vectorizer
-from worker.formats.json_objects import Decoded
+from worker.formats.base import Decoded
 from worker.model.learn import fit_bundle
 from worker.model.network.autoencoder import Autoencoder
 from worker.model.network.corruption import Rows

@@ -118,10 +118,10 @@ def test_a_category_never_seen_and_a_missing_field_are_said_so() -> None:
     unseen = {**traffic.rows(1)[0], "channel": "carrier pigeon"}
     missing = {key: value for key, value in traffic.rows(1)[0].items() if key != "amount"}
     model = Model(traffic.bundle())
-    from worker.formats.json_objects import decode
+    from worker.formats.json_objects import JsonDecoder
 
     values = [Message("in", 0, i, 0, None, orjson.dumps(r)) for i, r in enumerate((unseen, missing))]
-    vectors = model.vectorizer.transform(decode(values, max_bytes=1000))
+    vectors = model.vectorizer.transform(JsonDecoder(1000).decode(values))
     first, second = model.explainer.explain(vectors.numeric, vectors.category_ids, vectors.rows)
 
     assert (first[0].field, first[0].observed, first[0].note) == ("channel", "carrier pigeon", "never seen before")

@@ -16,7 +16,7 @@ from tests.replay.test_replay_report import CHROMIUM, browse
 from worker.cli import main
 from worker.features.schema import parse_schema
 from worker.features.vectorize import Vectorizer
-from worker.formats.json_objects import Decoded
+from worker.formats.base import Decoded
 from worker.model.learn import fit_bundle
 from worker.model.network.presets import preset_options
 from worker.model.store.bundle import Bundle

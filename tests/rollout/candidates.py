@@ -9,6 +9,7 @@ import numpy as np
 import orjson
 
 from devtools import traffic
+from worker.formats.json_objects import JsonDecoder
 from worker.model.learn import fit_bundle
 from worker.model.network.fit import FitOptions
 from worker.model.store.bundle import Bundle, pack
@@ -96,7 +97,13 @@ def needs_canary(
     model, left = Model(new), pipeline.model
     thresholds = pipeline.swap(model)
     trial = Canary(
-        model, left, threshold_factory=THRESHOLDS, records=RECORDS, nominal=1 - QUANTILE, thresholds=thresholds
+        model,
+        left,
+        threshold_factory=THRESHOLDS,
+        decoder=JsonDecoder(),
+        records=RECORDS,
+        nominal=1 - QUANTILE,
+        thresholds=thresholds,
     )
     stream = messages(during, len(before))
     for start in range(0, len(stream), batch):

@@ -12,6 +12,7 @@ from devtools import traffic
 from tests.rollout.candidates import broken_scale, fit, messages, noise
 from tests.stream.stage import GROUP, Guarantee, Stage, Worker, threshold_factory
 from worker.errors import StoreUnavailable
+from worker.formats.json_objects import JsonDecoder
 from worker.model.store.bundle import Bundle
 from worker.model.store.model_store import Mark, ModelStore, Status
 from worker.pipeline import Model
@@ -91,6 +92,7 @@ class Site:
                     new,
                     old,
                     threshold_factory=threshold_factory(),
+                    decoder=JsonDecoder(),
                     records=canary,
                     nominal=0.03,
                     thresholds=thresholds,
@@ -101,6 +103,7 @@ class Site:
                 model,
                 make_canary=needs_canary,
                 threshold_factory=threshold_factory(),
+                decoder=JsonDecoder(),
                 events=self.told,
                 wall_clock=lambda: NOW,
             )

@@ -9,7 +9,8 @@ import pytest
 from devtools import traffic
 from tests.rollout.candidates import THRESHOLDS, Row, champion, messages, successor
 from worker.features.vectorize import Vectors
-from worker.formats.json_objects import Decoded, decode
+from worker.formats.base import Decoded
+from worker.formats.json_objects import JsonDecoder
 from worker.pipeline import Model, Pipeline
 from worker.records import Message, Outcome, Partition
 from worker.rollout.figures import body, rank_correlation, wins
@@ -26,7 +27,7 @@ def outcome_of(rows: Sequence[Row]) -> Outcome:
 
 def sample_of(batch: int) -> PairedSample:
     pipeline = Pipeline(Model(champion(0)), threshold_factory=THRESHOLDS)
-    paired = PairedScorer(pipeline.model, Model(successor(0)), threshold_factory=THRESHOLDS)
+    paired = PairedScorer(pipeline.model, Model(successor(0)), threshold_factory=THRESHOLDS, decoder=JsonDecoder())
     stream = messages(traffic.rows(COUNT, 7))
     parts = []
     for at in range(0, COUNT, batch):
@@ -110,7 +111,7 @@ def test_the_sample_is_the_same_whatever_the_batching() -> None:
 
 def test_thresholds_of_a_revoked_partition_are_dropped() -> None:
     pipeline = Pipeline(Model(champion(0)), threshold_factory=THRESHOLDS)
-    paired = PairedScorer(pipeline.model, Model(successor(0)), threshold_factory=THRESHOLDS)
+    paired = PairedScorer(pipeline.model, Model(successor(0)), threshold_factory=THRESHOLDS, decoder=JsonDecoder())
     paired.add(pipeline.process(messages(traffic.rows(100), partition=3)))
     paired.add(pipeline.process(messages(traffic.rows(100), partition=4)))
     paired.take()
@@ -153,7 +154,7 @@ def test_rank_correlation_is_that_of_the_plain_definition() -> None:
 
 def test_a_shadow_counts_the_alerts_of_both_and_reports_at_a_fixed_number_of_sampled_records() -> None:
     pipeline = Pipeline(Model(champion(0)), threshold_factory=THRESHOLDS)
-    shadow = Shadow(pipeline.model, Model(successor(0)), threshold_factory=THRESHOLDS)
+    shadow = Shadow(pipeline.model, Model(successor(0)), threshold_factory=THRESHOLDS, decoder=JsonDecoder())
     records = REPORT_SAMPLED * SAMPLE_EVERY + 4_000
     stream = messages(traffic.rows(records, 9))
     reports: list[ShadowReport] = []
@@ -178,7 +179,7 @@ def test_a_record_that_was_refused_is_not_sampled() -> None:
         for number, message in enumerate(stream)
     ]
     pipeline = Pipeline(Model(champion(0)), threshold_factory=THRESHOLDS)
-    paired = PairedScorer(pipeline.model, Model(successor(0)), threshold_factory=THRESHOLDS)
+    paired = PairedScorer(pipeline.model, Model(successor(0)), threshold_factory=THRESHOLDS, decoder=JsonDecoder())
     outcome = pipeline.process(broken)
 
     paired.add(outcome)
@@ -186,4 +187,4 @@ def test_a_record_that_was_refused_is_not_sampled() -> None:
 
     assert len(outcome.scores.messages) == 200
     assert np.array_equal(sample.place, sampled(hashes(outcome.scores.messages)))
-    assert len(decode(broken, max_bytes=1_000).rejects) == 200
+    assert len(JsonDecoder(1_000).decode(broken).rejects) == 200

@@ -9,6 +9,7 @@ import orjson
 
 from devtools.refit_streams import CATEGORIES, NUMBERS, SCHEMA, Traffic
 from worker.features.fitted import NumericColumn
+from worker.formats.json_objects import JsonDecoder
 from worker.model.learn import fit_bundle
 from worker.model.network.fit import FitOptions
 from worker.model.store.bundle import Bundle, with_report
@@ -68,6 +69,7 @@ def trainer(champion: Bundle, *, moved: int = 2, gone: int = 2, size: int = 20_0
         Model,
         options=OPTIONS,
         window=Reservoir(size, half_life_s=86_400),
+        decoder=JsonDecoder(),
         least=500,
         patience=Patience(moved, gone),
     )
@@ -75,4 +77,4 @@ def trainer(champion: Bundle, *, moved: int = 2, gone: int = 2, size: int = 20_0
 
 def observe(watching: Trainer, rows: list[dict[str, Any]]) -> None:
     """Let it see these rows next."""
-    watching.observe(scored(watching.champion, messages(rows, watching.window.seen), 1 << 20))
+    watching.observe(scored(watching.champion, messages(rows, watching.window.seen), JsonDecoder()))

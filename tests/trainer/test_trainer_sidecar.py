@@ -11,6 +11,7 @@ from devtools.memory_clients import MemoryReader
 from devtools.refit_streams import Traffic
 from tests.trainer.common import CREATED, bundle, trainer
 from worker.errors import StoreUnavailable
+from worker.formats.json_objects import JsonDecoder
 from worker.model.store.model_store import ModelStore
 from worker.model.store.pointer import Mark, Status
 from worker.pipeline import Model
@@ -73,7 +74,8 @@ class Place:
             self.store,
             Model,
             topic="in",
-            plan=Plan(interval_s=100, most=most, max_bytes=1 << 20, keep=10),
+            plan=Plan(interval_s=100, most=most, keep=10),
+            decoder=JsonDecoder(1 << 20),
             memory_file=self.folder / f"{name}.npz",
             reports=self.told,
             now=lambda: CREATED,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from worker.alerts.encode import REDACTED
 from worker.features.columns import value_of
 from worker.features.fitted import MISSING_PATTERN, UNKNOWN_ID, Fitted, Special
-from worker.formats.json_objects import Row
+from worker.formats.base import Row
 from worker.model.network.reconstruct import Reconstructor
 from worker.records import FloatArray, Reason
 

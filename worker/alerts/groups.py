@@ -10,7 +10,7 @@ import orjson
 
 from worker.alerts.encode import redact
 from worker.features.columns import value_of
-from worker.formats.json_objects import Row
+from worker.formats.base import Row
 from worker.records import Episode
 from worker.texts import event_time_text
 from worker.thresholds.partition import NO_TIME

@@ -22,7 +22,7 @@ from typing import Any
 
 from worker.errors import SettingsError
 from worker.features.columns import value_of
-from worker.formats.json_objects import Row
+from worker.formats.base import Row
 from worker.records import Reason
 from worker.thresholds.partition import NO_TIME
 

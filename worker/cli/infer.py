@@ -42,22 +42,25 @@ def run(args: argparse.Namespace) -> int:
     """See HELP."""
     from worker.errors import DataError, UsageError
     from worker.features.infer import infer_schema
-    from worker.formats.json_objects import decode
+    from worker.processes.wiring import for_tables, make_decoder
     from worker.settings import load_settings
+    from worker.sources.files import reads_tables
 
     if (args.file is None) == (args.topic is None):
         raise UsageError("name either a FILE or a --topic (worker infer-schema --help)")
     settings = load_settings()
     source = args.file or f"topic {args.topic}"
     messages = _topic(settings, args.topic, args.records) if args.topic else _file(args.file, args.records)
-    decoded = decode(messages, max_bytes=settings.batch.max_record_bytes)
+    if args.file and reads_tables([args.file]):
+        settings = for_tables(settings)
+    decoded = make_decoder(settings).decode(messages)
     if not decoded.rows:
         why = f": {decoded.rejects[0].detail}" if decoded.rejects else ""
-        raise DataError(f"{source}: none of {len(messages)} records is a JSON object{why}")
+        raise DataError(f"{source}: none of {len(messages)} records has fields{why}")
     proposal = infer_schema(decoded.rows, args.ignore, limit=args.records)
     print(proposal.to_toml().rstrip())
     if decoded.rejects:
-        left_out = f"{len(decoded.rejects)} of {len(messages)} records are no JSON objects and were left out"
+        left_out = f"{len(decoded.rejects)} of {len(messages)} records have no fields and were left out"
         print(f"note: {left_out}: {decoded.rejects[0].detail}", file=sys.stderr)
     return 0
 

@@ -70,11 +70,11 @@ def _once(settings: "Settings", schema: "Schema", source: str | None) -> int:
 
 
 def _fit(settings: "Settings", schema: "Schema", source: str | None, progress: "Progress") -> "Bundle":
-    from worker.processes.wiring import fit_options, utc_now
+    from worker.processes.wiring import fit_options, make_decoder, utc_now
     from worker.trainer.refit import refit, usable_rows
 
     batches = _file_batches(source) if source else _topic_batches(settings)
-    rows = usable_rows(batches, window=settings.train.window_records, max_record_bytes=settings.batch.max_record_bytes)
+    rows = usable_rows(batches, window=settings.train.window_records, decoder=make_decoder(settings))
     return refit(
         schema,
         rows,

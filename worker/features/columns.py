@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from worker.errors import ErrorCode, RecordError
 from worker.features.schema import Field, Schema
 from worker.features.timestamps import accepted_types, parse_column, parser
-from worker.formats.json_objects import Row, type_name
+from worker.formats.base import Row, type_name
 from worker.records import BoolArray
 
 _EXPECTED: Mapping[str, tuple[str, frozenset[type]]] = {

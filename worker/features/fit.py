@@ -12,7 +12,7 @@ from worker.features.fitted import MISSING_PATTERN, CategoryColumn, FieldStats, 
 from worker.features.parts import categories, coverable_parts, missing_patterns, numeric_parts, part_names
 from worker.features.scaling import CYCLE, Scaling, apply_scaling, fit_range, fit_scaling, fit_standard
 from worker.features.schema import Field, Schema
-from worker.formats.json_objects import Row
+from worker.formats.base import Row
 from worker.records import FloatArray
 
 MAX_PATTERNS = 64

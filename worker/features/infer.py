@@ -12,7 +12,7 @@ from worker.errors import DataError
 from worker.features.columns import value_of
 from worker.features.schema import Field, Kind, Schema
 from worker.features.timestamps import parser
-from worker.formats.json_objects import Row
+from worker.formats.base import Row
 from worker.texts import did_you_mean
 
 ENOUGH = 20  # rows; fewer prove neither a constant nor an id

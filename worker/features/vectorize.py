@@ -16,7 +16,7 @@ from worker.features.fitted import MISSING_ID, UNKNOWN_ID, CategoryColumn, Fitte
 from worker.features.parts import categories, missing_patterns, numeric_parts, part_names
 from worker.features.scaling import apply_scaling
 from worker.features.schema import Schema
-from worker.formats.json_objects import Decoded, Row
+from worker.formats.base import Decoded, Row
 from worker.records import DeadLetter, RawMessage
 
 __all__ = ["Vectorizer", "Vectors", "fit_vectorizer"]

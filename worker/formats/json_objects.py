@@ -1,89 +1,52 @@
-"""Bytes to JSON objects; a record that is none becomes a dead letter and its neighbours go on."""
+"""Records that are JSON objects."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from typing_extensions import override
 
 from worker.errors import ErrorCode, RecordError
-from worker.records import DeadLetter, RawMessage
-
-Row = dict[str, Any]
+from worker.formats.base import Decoder, Row, type_name
 
 # orjson reads 1024 levels and writes 254: a record must still fit into the alert that carries it.
 MAX_DEPTH = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """Every input message is in `messages`, in `rejects`, or counted in `skipped` (tombstones), exactly once.
+class JsonDecoder(Decoder):
+    """Each value is one JSON object in UTF-8.
 
-    rows[i] is the JSON object of messages[i]; both keep the input order.
+    Duplicate keys: the last one wins. Integers outside 64 bits become floats. Refused are `invalid_json` (also empty, a
+    byte order mark, NaN, deeper than 200 levels), `not_finite` (a number beyond the range of a double) and
+    `not_an_object`.
     """
 
-    messages: list[RawMessage]
-    rows: list[Row]
-    rejects: list[DeadLetter]
-    skipped: int
-
-
-def decode(messages: Sequence[RawMessage], *, max_bytes: int) -> Decoded:
-    """Parse every value as a JSON object (UTF-8). Never raises for what a message contains.
-
-    Duplicate keys: the last one wins. Integers outside 64 bits become floats. Rejected: `too_large` (over
-    `max_bytes` bytes), `invalid_json` (also empty, a byte order mark, NaN, deeper than 200 levels), `not_finite`
-    (a number beyond the range of a double), `not_an_object`.
-    """
-    values = [message.value for message in messages]
-    try:
-        largest = max(map(len, values), default=0)  # type: ignore[arg-type]
-        if largest <= max_bytes and (largest <= 2 * MAX_DEPTH or not any(map(_may_be_deep, values))):  # type: ignore[arg-type]
-            rows = list(map(orjson.loads, values))  # type: ignore[arg-type]
-            if set(map(type, rows)) <= {dict}:
-                return Decoded(list(messages), rows, [], 0)
-    except (TypeError, orjson.JSONDecodeError):
-        pass  # a tombstone or a broken record: find out which, one by one
-    return _decode_one_by_one(messages, max_bytes)
-
-
-def _decode_one_by_one(messages: Sequence[RawMessage], max_bytes: int) -> Decoded:
-    decoded = Decoded([], [], [], 0)
-    skipped = 0
-    for message in messages:
-        if message.value is None:
-            skipped += 1
-            continue
+    @override
+    def parse(self, value: bytes) -> Row:
         try:
-            row = decode_one(message.value, max_bytes)
-        except RecordError as error:
-            decoded.rejects.append(DeadLetter(message, error.error_code, error.detail))
-        else:
-            decoded.messages.append(message)
-            decoded.rows.append(row)
-    return Decoded(decoded.messages, decoded.rows, decoded.rejects, skipped)
+            row = orjson.loads(value)
+        except orjson.JSONDecodeError as error:
+            error_code = ErrorCode.NOT_FINITE if "infinity" in str(error) else ErrorCode.INVALID_JSON
+            raise RecordError(error_code, str(error)) from None
+        if type(row) is not dict:
+            raise RecordError(ErrorCode.NOT_AN_OBJECT, f"expected a JSON object, got {type_name(row)}")
+        if _may_be_deep(value) and _depth(row) > MAX_DEPTH:
+            raise RecordError(ErrorCode.INVALID_JSON, f"nested deeper than {MAX_DEPTH} levels")
+        return row
 
+    @override
+    def parse_batch(self, values: Sequence[bytes]) -> list[Row] | None:
+        if max(map(len, values), default=0) > 2 * MAX_DEPTH and any(map(_may_be_deep, values)):
+            return None
+        try:
+            rows = list(map(orjson.loads, values))
+        except orjson.JSONDecodeError:
+            return None
+        return rows if set(map(type, rows)) <= {dict} else None
 
-def decode_one(value: bytes, max_bytes: int) -> Row:
-    """The JSON object in these bytes; RecordError says why there is none."""
-    if len(value) > max_bytes:
-        raise RecordError(ErrorCode.TOO_LARGE, f"{len(value)} bytes, the limit is {max_bytes}")
-    try:
-        row = orjson.loads(value)
-    except orjson.JSONDecodeError as error:
-        code = ErrorCode.NOT_FINITE if "infinity" in str(error) else ErrorCode.INVALID_JSON
-        raise RecordError(code, str(error)) from None
-    if type(row) is not dict:
-        raise RecordError(ErrorCode.NOT_AN_OBJECT, f"expected a JSON object, got {type_name(row)}")
-    if _may_be_deep(value) and _depth(row) > MAX_DEPTH:
-        raise RecordError(ErrorCode.INVALID_JSON, f"nested deeper than {MAX_DEPTH} levels")
-    return row
-
-
-def type_name(value: Any) -> str:
-    """What JSON calls the type of this value, with its article."""
-    names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "an array"}
-    return "null" if value is None else names.get(type(value), "an object")
+    @override
+    def encode(self, row: Row) -> bytes:
+        return orjson.dumps(row)
 
 
 def _may_be_deep(value: bytes) -> bool:

@@ -11,7 +11,7 @@ from worker.errors import DataError, SettingsError
 from worker.features.fitted import Fitted
 from worker.features.schema import Schema
 from worker.features.vectorize import Vectorizer, fit_vectorizer
-from worker.formats.json_objects import Decoded, Row
+from worker.formats.base import Decoded, Row
 from worker.model.network.fit import MINIMUM_ROWS, Fit, FitOptions, Progress, fit_network
 from worker.model.network.reconstruct import Reconstructor
 from worker.model.scoring.golden import golden_of

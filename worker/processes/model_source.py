@@ -14,6 +14,7 @@ from worker.pipeline import Model
 from worker.processes.model_signals import ModelObserver
 from worker.processes.wiring import (
     make_canary,
+    make_decoder,
     model_builder,
     model_store,
     sample_threshold_factory,
@@ -114,6 +115,7 @@ class ModelSource:
             self._watcher,
             model,
             threshold_factory=sample_threshold_factory(settings, partitions),
+            decoder=make_decoder(settings, any_size=True),
             make_canary=lambda new, old, thresholds: make_canary(settings, new, old, thresholds, partitions),
             events=self._observer,
             wall_clock=utc_now,

@@ -10,8 +10,10 @@ import orjson
 
 from worker.errors import DataError, UsageError
 from worker.features.schema import Schema
+from worker.formats.base import Decoder
+from worker.processes.wiring import connection, make_decoder
 from worker.records import RawMessage
-from worker.replay.run.labels import FieldLabels, IdLabels, Labels, parse_row
+from worker.replay.run.labels import FieldLabels, IdLabels, Labels
 from worker.replay.run.lines import Line, Reader
 from worker.settings import Settings
 from worker.sources.files import Files
@@ -43,6 +45,7 @@ def open_input(settings: Settings, args: argparse.Namespace, schema: Schema | No
         key_field=args.key,
         labels=labels,
         batch_size=settings.batch.size,
+        decoder=make_decoder(settings, any_size=True),
     )
     if args.topic:
         meter = Meter()
@@ -83,7 +86,6 @@ def _sample(seed: int, meter: Meter) -> Iterator[list[bytes]]:
 
 def _topic(settings: Settings, args: argparse.Namespace, meter: Meter) -> Iterator[Iterable[RawMessage]]:
     from worker.broker.ranges import TopicReader
-    from worker.processes.wiring import connection
     from worker.sources.topic import find_bounds, parse_time, read_range
 
     start, end = (None if text is None else parse_time(text) for text in (args.start, args.end))
@@ -121,11 +123,11 @@ def peek(batches: Iterable[list[Line]], count: int) -> tuple[list[Line], Iterato
     return list(chain.from_iterable(head)), rest()
 
 
-def check_labels(head: Sequence[Line], labels: Labels | None) -> None:
+def check_labels(head: Sequence[Line], labels: Labels | None, decoder: Decoder) -> None:
     """DataError where the label is in none of the first records: the name is wrong, and the report would be, too."""
     if labels is None or not head or any(line.label is not None for line in head):
         return
-    row = next((row for row in (parse_row(line.value) for line in head) if row is not None), {})
+    row = next((row for row in decoder.rows([line.value for line in head]) if row is not None), {})
     raise DataError(
         f"the field {labels.field!r} is in none of the first {len(head)} records; their fields are {', '.join(row)}"
     )

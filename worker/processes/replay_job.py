@@ -15,12 +15,20 @@ from worker.errors import BundleError, UsageError
 from worker.features.image import Image
 from worker.features.infer import infer_schema
 from worker.features.schema import Schema, load_schema
-from worker.formats.json_objects import decode
 from worker.model.learn import fit_bundle
 from worker.model.store.bundle import Bundle
 from worker.processes.replay_input import Input, check_labels, open_input, peek, warn
 from worker.processes.replay_refits import Refits
-from worker.processes.wiring import fit_options, make_pipeline, model_builder, model_store, threshold_factory, utc_now
+from worker.processes.wiring import (
+    fit_options,
+    for_tables,
+    make_decoder,
+    make_pipeline,
+    model_builder,
+    model_store,
+    threshold_factory,
+    utc_now,
+)
 from worker.replay.evaluate.compare import Comparison
 from worker.replay.evaluate.sweep import Sweep
 from worker.replay.report.report import Facts, render
@@ -30,6 +38,7 @@ from worker.replay.run.loop import Observer, Result, replay, split_for_fit
 from worker.replay.run.outputs import METRICS_FILE, REPORT_FILE
 from worker.replay.run.planted import plant_into
 from worker.settings import Settings, ThresholdSettings, leaves, shown
+from worker.sources.files import reads_tables
 from worker.thresholds.factory import ThresholdFactory
 
 PEEK = 50_000  # records looked at first where schema or model are missing
@@ -45,7 +54,7 @@ class Job:
     """One replay as the command line asked for it. `findings`: lines for the summary."""
 
     def __init__(self, settings: Settings, args: argparse.Namespace) -> None:
-        self._settings = settings
+        self._settings = for_tables(settings) if args.sample or reads_tables(args.file, args.format) else settings
         self._args = args
         self._sweeps = parse_sweep(args.sweep, settings.threshold) if args.sweep else {}
         self._image: Image | None = None
@@ -59,7 +68,7 @@ class Job:
         self._image = schema.image if schema is not None else None
         source = open_input(self._settings, args, schema)
         head, batches = peek(source.batches, 1 if stored else PEEK)
-        check_labels(head, source.labels)
+        check_labels(head, source.labels, make_decoder(self._settings))
         bundle, fitted, batches = self._choose_model(stored, self._final_schema(schema, head), batches, len(head))
         if args.inject:
             batches = self._plant(batches, bundle.schema)
@@ -92,7 +101,7 @@ class Job:
     def _final_schema(self, known: Schema | None, head: list[Line]) -> Schema:
         if known is not None:
             return known
-        rows = decode(head, max_bytes=self._settings.batch.max_record_bytes).rows
+        rows = make_decoder(self._settings).decode(head).rows
         proposal = infer_schema(rows, self._hidden())
         kinds = ", ".join(f"{field.name} ({field.kind})" for field in proposal.schema.encoded)
         warn(f"no schema given, so one was proposed from {len(rows)} records: {kinds}")
@@ -119,14 +128,21 @@ class Job:
     def _fit(self, schema: Schema, batches: Batches, count: int) -> tuple[Bundle, Batches]:
         settings, labelled = self._settings, bool(self._args.label or self._args.labels or self._args.sample)
         chosen, rest = split_for_fit(batches, count, normal_only=labelled and self._args.fit_on == "normal")
-        rows = decode(chosen, max_bytes=settings.batch.max_record_bytes).rows
+        rows = make_decoder(settings).decode(chosen).rows
         options = fit_options(settings.model, settings.seed)
         with fit_progress() as progress:
             return fit_bundle(schema, rows, options, created_at=utc_now(), progress=progress), rest
 
     def _plant(self, batches: Batches, schema: Schema) -> Batches:
         settings = self._settings
-        return plant_into(batches, schema, share=self._args.inject, seed=settings.seed, batch_size=settings.batch.size)
+        return plant_into(
+            batches,
+            schema,
+            share=self._args.inject,
+            seed=settings.seed,
+            batch_size=settings.batch.size,
+            decoder=make_decoder(settings, any_size=True),
+        )
 
     def _replay(
         self, source: Input, bundle: Bundle, batches: Batches, folder: Path, *, labelled: bool, fitted: int

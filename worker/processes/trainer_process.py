@@ -16,7 +16,7 @@ from worker.ops.server import HealthServer
 from worker.ops.trainer_metrics import TrainerMetrics
 from worker.pipeline import Model
 from worker.processes.trainer_signals import TrainerObserver
-from worker.processes.wiring import connection, make_trainer, model_builder, model_store, utc_now
+from worker.processes.wiring import connection, make_decoder, make_trainer, model_builder, model_store, utc_now
 from worker.settings import Settings
 from worker.trainer.sidecar import Plan, Sidecar
 
@@ -118,9 +118,9 @@ class TrainerProcess:
             plan=Plan(
                 interval_s=train.interval_s,
                 most=STEP_WINDOWS * train.window_records,
-                max_bytes=settings.batch.max_record_bytes,
                 keep=train.keep_versions,
             ),
+            decoder=make_decoder(settings),
             memory_file=Path(train.state_file),
             reports=TrainerObserver(self._metrics, self._health),
             now=utc_now,

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from worker.alerts.grouping import GroupingOptions
 from worker.alerts.silences import Silences, load_silences
 from worker.broker.client import CONSUMER_DEFAULTS, Connection
+from worker.formats import DECODERS
+from worker.formats.base import Decoder
 from worker.model.network.options import FitOptions
 from worker.model.network.presets import preset_options
 from worker.model.store.bundle import Bundle
@@ -115,6 +117,7 @@ def make_canary(
         new,
         old,
         threshold_factory=factory,
+        decoder=make_decoder(settings, any_size=True),
         records=settings.model_canary_records,
         nominal=factory.nominal_rate(new.bundle.training, new.bundle.rule),
         thresholds=None if factory.budgets else thresholds,
@@ -136,6 +139,16 @@ def model_builder(settings: Settings, *, latent: bool = False) -> Callable[[Bund
     return build
 
 
+def make_decoder(settings: Settings, *, any_size: bool = False) -> Decoder:
+    """What turns records into fields. any_size: for records that were scored before, so that none is refused now."""
+    return DECODERS[settings.kafka.format](None if any_size else settings.batch.max_record_bytes)
+
+
+def for_tables(settings: Settings) -> Settings:
+    """The same settings for records that were read from a table, which come out as JSON."""
+    return settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"format": "json"})})
+
+
 def make_pipeline(settings: Settings, model: Model, partitions: int = 1) -> Pipeline:
     """The pipeline that run, replay and the trainer share; an alert budget is divided by the topic's partitions.
 
@@ -147,7 +160,7 @@ def make_pipeline(settings: Settings, model: Model, partitions: int = 1) -> Pipe
     return Pipeline(
         model,
         threshold_factory=threshold_factory(settings.threshold, alerts, partitions),
-        max_record_bytes=settings.batch.max_record_bytes,
+        decoder=make_decoder(settings),
         grouping=GroupingOptions(alerts.group_by, alerts.cooldown_s, alerts.max_per_minute),
         silences=silences,
     )
@@ -161,6 +174,7 @@ def make_trainer(settings: Settings, champion: Model, build: Callable[[Bundle], 
         build,
         options=fit_options(settings.model, settings.seed),
         window=Reservoir(train.window_records, half_life_s=train.half_life_s, seed=settings.seed),
+        decoder=make_decoder(settings, any_size=True),
         least=train.min_records,
         keep_rows=train.rehearsal_records,
         patience=Patience(train.moved_looks, train.replaced_looks),

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from worker.formats.base import Decoder
 from worker.pipeline import Model
 from worker.records import Outcome, Partition
 from worker.rollout.figures import above, body, wins
@@ -100,12 +101,15 @@ class Canary:
         old: Model,
         *,
         threshold_factory: ThresholdFactory,
+        decoder: Decoder,
         records: int,
         nominal: float,
         thresholds: Mapping[Partition, PartitionThreshold] | None = None,
     ) -> None:
         self.new, self.old = new, old
-        self._paired = PairedScorer(new, old, threshold_factory=threshold_factory, thresholds=thresholds)
+        self._paired = PairedScorer(
+            new, old, threshold_factory=threshold_factory, decoder=decoder, thresholds=thresholds
+        )
         self._handed_over = thresholds is not None
         self._nominal = nominal
         self._step = max(1, records // LOOKS)

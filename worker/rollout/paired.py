@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.features.vectorize import Vectors
-from worker.formats.json_objects import Decoded, Row, decode
+from worker.formats.base import Decoded, Decoder, Row
 from worker.pipeline import Model, by_partition
 from worker.records import FloatArray, Outcome, Partition, RawMessage
 from worker.rollout.sampling import Exchange, chosen_fields, exchangeable, hashes, sampled
@@ -17,8 +17,6 @@ from worker.thresholds.partition import PartitionThreshold
 
 TILE = 512
 """Sampled records that are scored together: a scorer works on as many rows at a time, and fewer cost the same."""
-
-ANY_SIZE = 1 << 62  # the pipeline has refused what is too large
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +83,7 @@ class PairedScorer:
         model: Model,
         *,
         threshold_factory: ThresholdFactory,
+        decoder: Decoder,
         thresholds: Mapping[Partition, PartitionThreshold] | None = None,
     ) -> None:
         self.model = model
@@ -92,6 +91,7 @@ class PairedScorer:
         self.fields = exchangeable(model.bundle)
         self._current = current
         self._threshold_factory = threshold_factory
+        self._decoder = decoder  # without a limit of size: the pipeline has refused what is too large
         self._exchange = [Exchange(side.bundle, self.fields) for side in (current, model)]
         self._last: tuple[RawMessage, Row] | None = None
         self._waiting: list[_Waiting] = []
@@ -130,7 +130,7 @@ class PairedScorer:
         place, mixed, score, threshold = (
             np.concatenate(columns) for columns in zip(*(part[1:] for part in waiting), strict=True)
         )
-        rows = decode(messages, max_bytes=ANY_SIZE).rows
+        rows = self._decoder.decode(messages).rows
         earlier = self._last or (messages[0], rows[0])
         decoded = Decoded([earlier[0], *messages], [earlier[1], *rows], [], 0)
         vectors = [side.vectorizer.transform(decoded) for side in (self._current, self.model)]

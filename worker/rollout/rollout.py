@@ -12,6 +12,7 @@ A batch is tried after it was delivered, so no alert waits for it.
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
+from worker.formats.base import Decoder
 from worker.model.store.pointer import Mark, Status
 from worker.pipeline import Model
 from worker.records import Outcome, Partition
@@ -65,6 +66,7 @@ class TriedModels(Models):
         *,
         make_canary: MakeCanary,
         threshold_factory: ThresholdFactory,
+        decoder: Decoder,
         events: ModelEvents,
         wall_clock: Callable[[], str],
         before: Model | None = None,
@@ -73,6 +75,7 @@ class TriedModels(Models):
         self._current = current
         self._make_canary = make_canary
         self._threshold_factory = threshold_factory
+        self._decoder = decoder
         self._events = events
         self._wall_clock = wall_clock
         self._taken: Ready | None = None
@@ -149,9 +152,11 @@ class TriedModels(Models):
         if self._candidate is None:
             return
         same = self._candidate.bundle.version == self._current.bundle.version
-        self._shadow = (
-            None if same else Shadow(self._current, self._candidate, threshold_factory=self._threshold_factory)
-        )
+        self._shadow = None
+        if not same:
+            self._shadow = Shadow(
+                self._current, self._candidate, threshold_factory=self._threshold_factory, decoder=self._decoder
+            )
         self._events.shadow_began(self._candidate.bundle.version, None if same else self._current.bundle.version)
 
     def forget(self, partitions: Collection[Partition]) -> None:

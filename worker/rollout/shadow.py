@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from worker.formats.base import Decoder
 from worker.pipeline import Model
 from worker.records import Outcome, Partition
 from worker.rollout.figures import above, body, rank_correlation, wins
@@ -72,10 +73,13 @@ class Shadow:
         candidate: Model,
         *,
         threshold_factory: ThresholdFactory,
+        decoder: Decoder,
         thresholds: Mapping[Partition, PartitionThreshold] | None = None,
     ) -> None:
         self.current, self.candidate = current, candidate
-        self._paired = PairedScorer(current, candidate, threshold_factory=threshold_factory, thresholds=thresholds)
+        self._paired = PairedScorer(
+            current, candidate, threshold_factory=threshold_factory, decoder=decoder, thresholds=thresholds
+        )
         self._parts: list[PairedSample] = []
         self._held = 0
 

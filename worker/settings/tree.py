@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -24,6 +24,14 @@ def _servers(value: Any) -> Any:
     return ",".join(str(part) for part in value) if isinstance(value, list | tuple) else value
 
 
+def _record_format(name: str) -> str:
+    from worker.formats import DECODERS
+
+    if name not in DECODERS:
+        raise ValueError(DECODERS.unknown(name))
+    return name
+
+
 class KafkaSettings(Group):
     """The broker, the topics and what to do when the log has lost the committed offset."""
 
@@ -38,7 +46,10 @@ class KafkaSettings(Group):
         description="brokers to ask for the rest of the cluster",
         json_schema_extra={"allowed": "host:port, several separated by commas"},
     )
-    input_topic: Topic = Field(default="records", description="topic with the JSON records to score")
+    input_topic: Topic = Field(default="records", description="topic with the records to score")
+    format: Annotated[str, AfterValidator(_record_format)] = Field(
+        default="json", description="what the bytes of a record are", json_schema_extra={"allowed": "json"}
+    )
     alerts_topic: Topic = Field(default="alerts", description="topic for the alerts")
     dead_letter_topic: Topic = Field(default="dead-letters", description="topic for the records that can't be scored")
     scores_topic: Annotated[Topic | None, BeforeValidator(empty_is_none)] = Field(

@@ -17,6 +17,11 @@ def format_of(path: str) -> str:
     return _SUFFIXES.get(name.rpartition(".")[2], "jsonl")
 
 
+def reads_tables(paths: Sequence[str], format: str | None = None) -> bool:  # noqa: A002
+    """Whether any of these files is a table, whose rows come out as JSON. format: of all, None to go by their names."""
+    return any((format or format_of(path)) != "jsonl" for path in paths)
+
+
 class Files:
     """The records of files in the order given. Every file is looked up before the first one is read.
 

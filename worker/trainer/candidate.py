@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.features.vectorize import Vectors
-from worker.formats.json_objects import Decoded, Row
+from worker.formats.base import Decoded, Row
 from worker.model.learn import fit_bundle, rescaled
 from worker.model.network.fit import FitOptions, Progress
 from worker.model.store.bundle import Bundle

@@ -13,7 +13,7 @@ import numpy as np
 
 from worker.features.columns import value_of
 from worker.features.schema import Field, Schema
-from worker.formats.json_objects import Row
+from worker.formats.base import Row
 
 SIGNIFICANCE = 1e-3
 """Chance of a false alarm over all fields together (Bonferroni)."""

@@ -5,18 +5,18 @@ from collections.abc import Iterable, Sequence
 
 from worker.errors import DataError
 from worker.features.schema import Schema
-from worker.formats.json_objects import Row, decode
+from worker.formats.base import Decoder, Row
 from worker.model.learn import fit_bundle
 from worker.model.network.fit import FitOptions, Progress
 from worker.model.store.bundle import Bundle
 from worker.records import RawMessage
 
 
-def usable_rows(batches: Iterable[Sequence[RawMessage]], *, window: int, max_record_bytes: int) -> list[Row]:
-    """The newest `window` records that are JSON objects, in the order given."""
+def usable_rows(batches: Iterable[Sequence[RawMessage]], *, window: int, decoder: Decoder) -> list[Row]:
+    """The newest `window` records that have fields, in the order given."""
     rows: deque[Row] = deque(maxlen=window)
     for batch in batches:
-        rows.extend(decode(batch, max_bytes=max_record_bytes).rows)
+        rows.extend(decoder.decode(batch).rows)
     return list(rows)
 
 

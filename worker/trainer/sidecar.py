@@ -19,7 +19,7 @@ import numpy as np
 
 from worker.broker.base import Bounds, RangeReader
 from worker.errors import StoreConflict
-from worker.formats.json_objects import decode
+from worker.formats.base import Decoder
 from worker.model.network.fit import Progress
 from worker.model.store.bundle import Bundle
 from worker.model.store.model_store import ModelStore
@@ -39,12 +39,11 @@ STATUS = {
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """interval_s: between two looks. most: records of a step, beyond which the oldest are passed over; max_bytes: of a
-    record. keep: versions in the store."""
+    """interval_s: between two looks. most: records of a step, beyond which the oldest are passed over. keep: versions
+    in the store."""
 
     interval_s: float
     most: int
-    max_bytes: int
     keep: int
 
 
@@ -59,6 +58,7 @@ class Sidecar:
         *,
         topic: str,
         plan: Plan,
+        decoder: Decoder,
         memory_file: Path,
         reports: Reports,
         now: Callable[[], str],
@@ -70,6 +70,7 @@ class Sidecar:
         self._build = build
         self._topic = topic
         self._plan = plan
+        self._decoder = decoder
         self._memory_file = memory_file
         self._reports = reports
         self._now = now
@@ -130,7 +131,7 @@ class Sidecar:
 
     def _read(self, reader: RangeReader) -> None:
         for batch in reader.read(self._bounds(reader)):
-            self._trainer.observe(scored(self._trainer.champion, batch, self._plan.max_bytes))
+            self._trainer.observe(scored(self._trainer.champion, batch, self._decoder))
             last = batch[-1]
             self.memory.next_offsets[Partition(last.topic, last.partition)] = last.offset + 1
             self._reports.read(len(batch))
@@ -185,9 +186,9 @@ class Sidecar:
         self.memory = replace(self.memory, held=version)
 
 
-def scored(model: Model, messages: Sequence[RawMessage], max_bytes: int) -> Scores:
+def scored(model: Model, messages: Sequence[RawMessage], decoder: Decoder) -> Scores:
     """What `worker run` would have scored of these messages, without thresholds; the rest is left out."""
-    vectors = model.vectorizer.transform(decode(messages, max_bytes=max_bytes))
+    vectors = model.vectorizer.transform(decoder.decode(messages))
     score = model.scorer.score(vectors.numeric, vectors.category_ids)
     nothing, none = np.full(len(score), np.nan), np.zeros(len(score), np.bool_)
     return Scores(vectors.messages, score, nothing, none, vectors.event_time_ms, model.bundle.version)

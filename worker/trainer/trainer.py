@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from worker.errors import DataError
-from worker.formats.json_objects import decode
+from worker.formats.base import Decoder
 from worker.model.network.fit import FitOptions, Progress
 from worker.model.store.bundle import Bundle, with_report
 from worker.model.store.rehearsal import KEEP_ROWS
@@ -100,7 +100,7 @@ class Trainer:
 
     champion: the model that scores. build: a ready Model from a bundle. quantile: share of ordinary scores below the
     threshold, for all judgements. least: records without which a look waits for more. keep_rows: records that a
-    candidate keeps of those that it was fitted on.
+    candidate keeps of those that it was fitted on. decoder: of the window's records, without a limit of size.
     """
 
     def __init__(
@@ -110,6 +110,7 @@ class Trainer:
         *,
         options: FitOptions,
         window: Reservoir,
+        decoder: Decoder,
         quantile: float = 0.99,
         least: int = 1_000,
         keep_rows: int = KEEP_ROWS,
@@ -124,6 +125,7 @@ class Trainer:
         self.holding = False  # whether a candidate of this streak waits for a decision
         self._build = build
         self._options = options
+        self._decoder = decoder
         self._quantile = quantile
         self._least = least
         self._keep_rows = keep_rows
@@ -215,7 +217,15 @@ class Trainer:
         """At most so many rows of the window and their folds; where all traffic was replaced, those since then."""
         sample = self.window.sample()
         since = self.streak[2] if condition is Condition.GONE else 0
-        return _decoded(sample.take(np.array(spread(np.flatnonzero(sample.number >= since).tolist(), most), np.int64)))
+        return self._decoded(
+            sample.take(np.array(spread(np.flatnonzero(sample.number >= since).tolist(), most), np.int64))
+        )
+
+    def _decoded(self, sample: Sample) -> tuple[list[dict[str, Any]], FloatArray]:
+        messages = [Message("", 0, place, -1, None, value) for place, value in enumerate(sample.values)]
+        decoded = self._decoder.decode(messages)
+        kept = np.fromiter((message.offset for message in decoded.messages), np.int64, len(decoded.messages))
+        return decoded.rows, sample.fold[kept]
 
     def _fit(self, window: Window, evidence: Evidence, created_at: str, progress: Progress | None) -> Bundle:
         learn_apart = evidence.condition is Condition.APART
@@ -271,10 +281,3 @@ class Trainer:
     ) -> Verdict:
         champion = self.champion.bundle.version
         return Verdict(self.looks, self.window.seen, champion, decision, tuple(reasons), candidate, figures)
-
-
-def _decoded(sample: Sample) -> tuple[list[dict[str, Any]], FloatArray]:
-    messages = [Message("", 0, place, -1, None, value) for place, value in enumerate(sample.values)]
-    decoded = decode(messages, max_bytes=1 << 40)
-    kept = np.fromiter((message.offset for message in decoded.messages), np.int64, len(decoded.messages))
-    return decoded.rows, sample.fold[kept]

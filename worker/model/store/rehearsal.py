@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from worker.features.columns import value_of
 from worker.features.schema import Schema
-from worker.formats.json_objects import Row
+from worker.formats.base import Row
 
 ROWS = "rows.jsonl.gz"
 KEEP_ROWS = 5000

@@ -8,7 +8,7 @@ import numpy as np
 from worker.features.columns import value_of
 from worker.features.image import Image
 from worker.features.vectorize import Vectorizer
-from worker.formats.json_objects import Decoded
+from worker.formats.base import Decoded
 from worker.model.network.reconstruct import Reconstructor
 from worker.model.store.bundle import Bundle
 from worker.records import FloatArray, Message

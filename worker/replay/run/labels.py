@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import orjson
-
 from worker.errors import DataError
 from worker.features.columns import value_of
+from worker.formats.base import Row
 
 Label = str | None
-Row = dict[str, Any]
 NORMAL = ""
 
 _MOST_KNOWN = 1000
@@ -30,7 +28,7 @@ class Labels(Protocol):
     """The field to look at; dots reach into nested objects."""
 
     def of(self, rows: Sequence[Row | None]) -> list[Label]:
-        """The labels of parsed records; a row is None where the record is no JSON object."""
+        """The labels of parsed records; a row is None where the record has no fields."""
 
 
 def read_label(value: Any) -> Label:
@@ -109,23 +107,3 @@ def _read_ids(path: str) -> dict[str, str]:
     if not kinds:
         raise DataError(f"{path}: lists no ids")
     return kinds
-
-
-def parse_rows(values: Sequence[bytes | None]) -> list[Row | None]:
-    """The records' JSON objects, None where a record isn't one."""
-    try:
-        rows: list[Any] = list(map(orjson.loads, values))  # type: ignore[arg-type]  # None goes the slow way
-    except orjson.JSONDecodeError:
-        return [parse_row(value) for value in values]
-    return [row if type(row) is dict else None for row in rows]
-
-
-def parse_row(value: bytes | None) -> Row | None:
-    """A record's JSON object, or None where it isn't one."""
-    if not value:
-        return None
-    try:
-        row = orjson.loads(value)
-    except orjson.JSONDecodeError:
-        return None
-    return row if isinstance(row, dict) else None

@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 import orjson
 
 from worker.errors import DataError
+from worker.formats.base import Decoder
+from worker.formats.json_objects import JsonDecoder
 from worker.records import Headers, RawMessage
-from worker.replay.run.labels import Label, Labels, parse_rows, pick
+from worker.replay.run.labels import Label, Labels, pick
 from worker.sources.partitioner import partition_of
 
 NO_TIMESTAMP = -1
@@ -50,6 +52,7 @@ class Reader:
         key_field: str | None = None,
         labels: Labels | None = None,
         batch_size: int = 8192,
+        decoder: Decoder = JsonDecoder(),  # noqa: B008  # immutable
     ) -> None:
         self.records = 0
         self.blank_lines = 0
@@ -58,6 +61,7 @@ class Reader:
         self._key_field = key_field
         self._labels = labels
         self._batch_size = batch_size
+        self._decoder = decoder
         self._index = 0
         self._next_offsets = [0] * partitions
 
@@ -86,7 +90,7 @@ class Reader:
     def _look_inside(self, values: list[bytes]) -> tuple[Iterable[bytes | None], Iterable[Label]]:
         if self._labels is None and self._key_field is None:
             return repeat(None), repeat(None)
-        rows, key_field = parse_rows(values), self._key_field
+        rows, key_field = self._decoder.rows(values), self._key_field
         labels: Iterable[Label] = repeat(None) if self._labels is None else self._labels.of(rows)
         keys: Iterable[bytes | None] = repeat(None)
         if key_field is not None:
@@ -112,7 +116,7 @@ class Reader:
         messages = list(block)
         labels: Iterable[Label] = repeat(None)
         if self._labels is not None:
-            labels = self._labels.of(parse_rows([raw.value for raw in messages]))
+            labels = self._labels.of(self._decoder.rows([raw.value for raw in messages]))
         lines = [
             Line(raw.topic, raw.partition, raw.offset, raw.timestamp, raw.key, raw.value, raw.headers, row, label)
             for row, raw, label in zip(count(self._index), messages, labels, strict=False)

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 
-import orjson
-
 from worker.errors import DataError
 from worker.features.inject import inject
 from worker.features.schema import Schema
-from worker.replay.run.labels import NORMAL, parse_row
+from worker.formats.base import Decoder
+from worker.formats.json_objects import JsonDecoder
+from worker.replay.run.labels import NORMAL
 from worker.replay.run.lines import Line, rebatch
 
 BLOCK = 4096
@@ -15,21 +15,27 @@ BLOCK = 4096
 
 
 def plant_into(
-    batches: Iterable[list[Line]], schema: Schema, *, share: float, seed: int, batch_size: int
+    batches: Iterable[list[Line]],
+    schema: Schema,
+    *,
+    share: float,
+    seed: int,
+    batch_size: int,
+    decoder: Decoder = JsonDecoder(),  # noqa: B008  # immutable
 ) -> Iterator[list[Line]]:
     """The same records with about `share` of them made anomalous, and labelled with what was done to them.
 
     A record that was not touched and has no label of its own counts as normal.
-    Records that are no JSON objects, and blocks where nothing can be planted, stay as they are.
+    Records without fields, and blocks where nothing can be planted, stay as they are.
     """
     blocks = enumerate(rebatch(batches, BLOCK))
-    planted = (_plant(lines, schema, share, seed * 1_000_003 + number) for number, lines in blocks)
+    planted = (_plant(lines, schema, share, seed * 1_000_003 + number, decoder) for number, lines in blocks)
     return rebatch(planted, batch_size)
 
 
-def _plant(lines: list[Line], schema: Schema, share: float, seed: int) -> list[Line]:
+def _plant(lines: list[Line], schema: Schema, share: float, seed: int, decoder: Decoder) -> list[Line]:
     lines = [line._replace(label=NORMAL) if line.label is None else line for line in lines]
-    parsed = [(at, row) for at, row in enumerate(parse_row(line.value) for line in lines) if row is not None]
+    parsed = [(at, row) for at, row in enumerate(decoder.rows([line.value for line in lines])) if row is not None]
     if round(len(parsed) * share) < 1:
         return lines
     try:
@@ -38,5 +44,5 @@ def _plant(lines: list[Line], schema: Schema, share: float, seed: int) -> list[L
         return lines
     for change in truth:
         at = parsed[change.index][0]
-        lines[at] = lines[at]._replace(value=orjson.dumps(rows[change.index]), label=change.kind)
+        lines[at] = lines[at]._replace(value=decoder.encode(rows[change.index]), label=change.kind)
     return lines
