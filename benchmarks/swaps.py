@@ -37,15 +37,15 @@ whether it is the first one of its model version; and its records."""
 
 def run_timed(file: str) -> int:
     """`worker run`, and the time of each of its batches to a file in the end."""
-    from worker.cli.run import Stop
     from worker.processes import worker_process
-    from worker.processes.loop_signals import Observer
+    from worker.processes.loop_signals import LoopSignals
+    from worker.processes.process import Stop
     from worker.settings import load_settings
 
     timings: list[Timing] = []
     last: tuple[float, str] = (0.0, "")
 
-    class Timed(Observer):
+    class Timed(LoopSignals):
         def batch(self, outcome: Outcome, *, process_s: float, deliver_s: float) -> None:
             nonlocal last
             now, version = time.thread_time(), outcome.scores.model_version
@@ -54,7 +54,7 @@ def run_timed(file: str) -> int:
             last = now, version
             super().batch(outcome, process_s=process_s, deliver_s=deliver_s)
 
-    worker_process.Observer = Timed  # type: ignore[attr-defined]  # the one place that sees every batch
+    worker_process.LoopSignals = Timed  # type: ignore[attr-defined]  # the one place that sees every batch
     stop = Stop()
     stop.install()
     code = worker_process.WorkerProcess(load_settings(), stop).run()

@@ -46,7 +46,6 @@ NOT_YET: tuple[str, ...] = (
     "worker/model/store/model_store.py",
     "worker/model/store/objects.py",
     "worker/model/store/pointer.py",
-    "worker/ops/server.py",
     "worker/processes/model_source.py",
     "worker/processes/trainer_signals.py",
     "worker/stream/breaker.py",

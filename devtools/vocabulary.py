@@ -52,7 +52,6 @@ NOT_YET: tuple[str, ...] = (
     "worker/features/",
     "worker/formats/",
     "worker/model/",
-    "worker/ops/",
     "worker/pipeline.py",
     "worker/processes/",
     "worker/replay/",

@@ -9,7 +9,7 @@ from devtools import traffic
 from tests.stream.stage import GROUP, Guarantee, Stage, assert_as_undisturbed
 from worker.ops.health import Health
 from worker.ops.metrics import Metrics
-from worker.processes.loop_signals import Observer
+from worker.processes.loop_signals import LoopSignals
 from worker.records import Message
 
 HOUR_S = 3600
@@ -44,7 +44,7 @@ def test_an_hour_forth_and_back_changes_no_score_and_no_alert(guarantee: Guarant
     worker = stage.worker()
     worker.loop._wall_clock = lambda: f"{time.time():.0f}"
     health = Health(stall_s=60.0)
-    worker.loop._events = Observer(worker.consumer, worker.pipeline, Metrics(), health)
+    worker.loop._events = LoopSignals(worker.consumer, worker.pipeline, Metrics(), health)
 
     alive = set()
     while not stage.is_drained():

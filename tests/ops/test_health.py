@@ -120,7 +120,7 @@ def test_an_unknown_path_is_not_found(probe: Probe) -> None:
 
 
 def test_a_port_in_use_is_named(probe: Probe) -> None:
-    with pytest.raises(SettingsError, match=f"WORKER_HTTP__PORT = {probe.server.port} on .*in use"):
+    with pytest.raises(SettingsError, match=rf"\[http.port\] = {probe.server.port} on .*in use"):
         HealthServer(probe.health, probe.metrics.registry, host="127.0.0.1", port=probe.server.port)
 
 
@@ -143,12 +143,10 @@ def test_the_watchdog_logs_all_stacks_once_per_stall() -> None:
 
 
 def test_the_watchdog_stops_when_it_is_closed() -> None:
-    watchdog = Watchdog(Health())
-    watchdog.start()
+    with Watchdog(Health()):
+        names = [thread.name for thread in threading.enumerate()]
 
-    watchdog.close()
-    watchdog.close()
-
+    assert "watchdog" in names
     assert "watchdog" not in [thread.name for thread in threading.enumerate()]
 
 

@@ -62,6 +62,19 @@ def test_a_secret_is_masked_whoever_logs_it_and_however_it_is_quoted(log_format:
     assert "hun" not in text
 
 
+def test_errors_and_texts_are_in_the_words_that_the_command_line_gives() -> None:
+    code = (
+        "from worker.cli.hints import message_of\nfrom worker.errors import Hint, StoreError\n"
+        "configure_logs('json', 'info', message_of=message_of)\n"
+        "log.error('refused', error=StoreError('no model', hint=Hint.FIT_A_MODEL), why='[model.hidden] = 0')"
+    )
+
+    (entry,) = entries(code)
+
+    assert entry["error"] == "no model; fit one with: worker train --once --from FILE"
+    assert entry["why"] == "WORKER_MODEL__HIDDEN = 0"
+
+
 def test_a_traceback_is_a_field_and_shows_no_local_variables() -> None:
     code = "password = 'hunter2'\ntry: 1 / 0\nexcept ZeroDivisionError: log.exception('failed')"
 

@@ -6,14 +6,19 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
 from devtools import traffic
 from devtools.memory_broker import MemoryBroker
 from devtools.memory_clients import MemoryConsumer
+from worker.errors import DeliveryError
 from worker.ops.health import Health
 from worker.ops.metrics import Metrics
 from worker.pipeline import Model, Pipeline
-from worker.processes.loop_signals import GARBAGE_OBJECTS, Observer
+from worker.processes.garbage import BETWEEN_BATCHES, Garbage
+from worker.processes.loop_signals import LoopSignals
+from worker.records import Partition
 
 
 @pytest.fixture
@@ -29,7 +34,7 @@ def test_alerts_that_were_not_published_are_counted_by_what_kept_them_back(consu
     outcome = pipeline.process(traffic.messages(1000))
     outcome = replace(outcome, silenced={"pigeons": 3, "nights": 1}, grouped=7, rate_limited=5)
 
-    Observer(consumer, pipeline, metrics, Health()).batch(outcome, process_s=0.1, deliver_s=0.1)
+    LoopSignals(consumer, pipeline, metrics, Health()).batch(outcome, process_s=0.1, deliver_s=0.1)
 
     def value(name: str, **labels: str) -> float | None:
         return metrics.registry.get_sample_value(f"{name}_total", labels)
@@ -44,7 +49,7 @@ def test_alerts_that_were_not_published_are_counted_by_what_kept_them_back(consu
 
 def test_it_is_ready_only_while_it_is_a_member_of_its_group(consumer: MemoryConsumer) -> None:
     health = Health()
-    observer = Observer(
+    observer = LoopSignals(
         consumer, Pipeline(Model(traffic.bundle()), threshold_factory=traffic.plain_threshold()), Metrics(), health
     )
     health.ready()
@@ -69,21 +74,45 @@ class Knot:
         self.own = [self]
 
 
-def test_garbage_is_collected_between_two_batches_where_there_is_enough_of_it(consumer: MemoryConsumer) -> None:
-    pipeline = Pipeline(Model(traffic.bundle()), threshold_factory=traffic.plain_threshold())
-    observer = Observer(consumer, pipeline, Metrics(), Health())
+def test_garbage_is_collected_between_two_batches_where_there_is_a_lot_of_it() -> None:
+    garbage = Garbage()
     threshold = gc.get_threshold()
-    gc.set_threshold(10 * GARBAGE_OBJECTS)
+    gc.set_threshold(10 * BETWEEN_BATCHES)
     try:
         gc.collect()
         knot = weakref.ref(Knot())
 
-        observer.tidy()
+        garbage.collect()
         assert knot() is not None
 
-        knots = [Knot() for _ in range(GARBAGE_OBJECTS)]
-        observer.tidy()
+        knots = [Knot() for _ in range(BETWEEN_BATCHES)]
+        garbage.collect()
     finally:
         gc.set_threshold(*threshold)
     assert knot() is None
-    assert len(knots) == GARBAGE_OBJECTS
+    assert len(knots) == BETWEEN_BATCHES
+
+
+def test_a_row_of_the_table_logs_its_events_parameters_and_counts(consumer: MemoryConsumer) -> None:
+    metrics = Metrics()
+    pipeline = Pipeline(Model(traffic.bundle()), threshold_factory=traffic.plain_threshold())
+    structlog.reset_defaults()
+
+    with capture_logs() as logs:
+        signals = LoopSignals(consumer, pipeline, metrics, Health())
+        signals.state_restored(Partition("in", 0), 17)
+        signals.state_rebuilt(Partition("in", 1), why="too old")
+        signals.retrying(DeliveryError("no answer"), attempt=2)
+        signals.rebalanced([Partition("in", 1), Partition("in", 0)], [])
+
+    assert logs[0] == {"event": "threshold restored", "log_level": "info", "partition": "in-0", "next_offset": 17}
+    assert (logs[1]["log_level"], logs[1]["partition"], logs[1]["why"]) == ("warning", "in-1", "too old")
+    assert (str(logs[2]["error"]), logs[2]["kind"], logs[2]["attempt"]) == ("no answer", "DeliveryError", 2)
+    assert (logs[3]["assigned"], logs[3]["revoked"]) == (["in-0", "in-1"], [])
+    values = [metrics.state_restores.labels("restored"), metrics.state_restores.labels("rebuilt")]
+    assert [value._value.get() for value in [*values, metrics.delivery_failures, metrics.broker_retries]] == [
+        1,
+        1,
+        1,
+        0,
+    ]

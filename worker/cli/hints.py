@@ -30,8 +30,8 @@ def spelled_out(text: str) -> str:
     return _PATH.sub(lambda match: variable_of(match[1]) or match[0], text)
 
 
-def message_of(error: Exception) -> str:
-    """What the command line prints of an error."""
+def message_of(error: Exception | str) -> str:
+    """What the command line prints and the logs say of an error; of a text likewise, which has no hint."""
     text = spelled_out(str(error))
     hint = error.hint if isinstance(error, WorkerError) else None
     return f"{text}; {HINTS[hint]}" if hint is not None else text

@@ -31,16 +31,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """See HELP."""
+    from worker.cli.hints import message_of
     from worker.errors import UsageError
     from worker.features.schema import load_schema
-    from worker.ops.logs import configure_logs
+    from worker.processes.process import start_logs
     from worker.processes.wiring import tune_process
     from worker.settings import load_settings
 
     if args.source and not args.once:
         raise UsageError("--from needs --once: a file doesn't change")
     settings = load_settings()
-    configure_logs(settings.log.format, settings.log.level, secrets=settings.secrets())
+    start_logs(settings, message_of)
     tune_process(settings)
     schema = load_schema(args.schema or settings.schema_file)
     if args.once:
@@ -109,7 +110,7 @@ def _topic_batches(settings: "Settings") -> "Iterator[Sequence[RawMessage]]":
 def _forever(settings: "Settings", schema: "Schema") -> int:
     import signal
 
-    from worker.cli.run import Stop
+    from worker.processes.process import Stop
     from worker.processes.trainer_process import TrainerProcess
 
     stop, asked = Stop(), Asked()

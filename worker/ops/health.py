@@ -5,15 +5,27 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from typing import Self
 
 import structlog
 
 
 class Health:
-    """What the record loop tells and the probes ask. Any thread may call any method; none blocks."""
+    """What the record loop tells and the probes ask. Any thread may call any method; none blocks.
 
-    def __init__(self, *, stall_s: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
+    stall_s      seconds without a beat from which on the process does not count as alive
+    message_of   the words for an error or a text that is a reason to wait
+    """
+
+    def __init__(
+        self,
+        *,
+        stall_s: float = 60.0,
+        message_of: Callable[[Exception | str], str] = str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.stall_s = stall_s
+        self._message_of = message_of
         self._clock = clock
         self._last_beat = clock()
         self._waiting: dict[str, str] = {"start": "starting"}
@@ -23,10 +35,11 @@ class Health:
         """The loop went round once, idle or not. Call it at least every `stall_s` seconds."""
         self._last_beat = self._clock()
 
-    def waiting(self, part: str, reason: str) -> None:
+    def waiting(self, part: str, reason: str | Exception) -> None:
         """The process can't do its job now because of `part` ("model", "broker", …): `reason`, for people."""
+        text = self._message_of(reason)
         with self._lock:
-            self._waiting[part] = reason
+            self._waiting[part] = text
 
     def ready(self, part: str = "start") -> None:
         """`part` is in order; ready when no part is waited for. The part "start" is waited for from the beginning."""
@@ -43,12 +56,16 @@ class Health:
         return self._clock() - self._last_beat
 
     def is_alive(self) -> bool:
-        """Whether the last beat is recent enough."""
+        """Whether the last beat is recent."""
         return self.silence_s() <= self.stall_s
 
 
 class Watchdog:
-    """Logs the stacks of all threads when the loop has stalled, once per stall. It never ends the process."""
+    """Logs the stacks of all threads when the loop has stalled, once a stall, from a thread of its own.
+
+    It never ends the process: a slow disk or a paused container is no reason to read a batch again, and the platform's
+    liveness probe sees the same silence.
+    """
 
     def __init__(self, health: Health) -> None:
         self._health = health
@@ -56,18 +73,16 @@ class Watchdog:
         self._stalled = False
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
-    def start(self) -> None:
-        """Begin to watch, in a thread of its own."""
+    def __enter__(self) -> Self:
         self._thread.start()
+        return self
 
-    def close(self) -> None:
-        """Stop watching; may be called twice, and without `start`."""
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._thread.join()
 
     def check(self) -> None:
-        """Look once."""
+        """Compare the silence with the limit once."""
         was_stalled, self._stalled = self._stalled, not self._health.is_alive()
         silence_s = round(self._health.silence_s(), 1)
         if self._stalled and not was_stalled:

@@ -22,22 +22,36 @@ _PERIOD_S = 60.0
 
 
 def configure_logs(
-    log_format: Literal["json", "console"] = "json", level: str = "info", *, secrets: Collection[str] = ()
+    log_format: Literal["json", "console"] = "json",
+    level: str = "info",
+    *,
+    secrets: Collection[str] = (),
+    message_of: Callable[[Exception | str], str] = str,
 ) -> None:
     """Set up logging for this process. Calling it again replaces the earlier set-up.
 
-    level: debug, info, warning or error. Other libraries' entries below warning are left out except with debug.
-    secrets: texts that never appear, whoever logs them; with debug, the Kafka client logs its whole configuration.
+    log_format   one JSON object a line, or text for people
+    level        debug, info, warning or error; other libraries' entries below warning come only with debug
+    secrets      texts that never appear, whoever logs them: with debug, the Kafka client logs its whole configuration
+    message_of   the words for an error or a text that is a value of an entry, such as `error=error`
     """
     mask = masking(secrets)
-    least = logging.getLevelNamesMapping()[level.upper()]
+    min_level = logging.getLevelNamesMapping()[level.upper()]
+
+    def in_words(_: Any, __: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        for name, value in entry.items():
+            if isinstance(value, Exception | str) and name not in {"exc_info", "stacks"}:
+                entry[name] = message_of(value)
+        return entry
+
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
+            in_words,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *(_json(mask) if log_format == "json" else _console(mask)),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(least),
+        wrapper_class=structlog.make_filtering_bound_logger(min_level),
         logger_factory=(
             structlog.BytesLoggerFactory(sys.stderr.buffer)
             if log_format == "json"
@@ -48,7 +62,7 @@ def configure_logs(
     root = logging.getLogger()
     root.handlers = [handler for handler in root.handlers if not isinstance(handler, ForeignLogs)]
     root.addHandler(ForeignLogs())
-    root.setLevel(least if least == logging.DEBUG else max(least, logging.WARNING))
+    root.setLevel(min_level if min_level == logging.DEBUG else max(min_level, logging.WARNING))
     logging.captureWarnings(capture=True)
     threading.excepthook = _log_thread_error
 
@@ -60,10 +74,11 @@ def masking(secrets: Collection[str]) -> Mask:
         for text in filter(None, secrets)
         for form in (text, repr(text)[1:-1], repr(text.encode())[2:-1], orjson.dumps(text).decode()[1:-1])
     }
-    longest_first = sorted(forms, key=len, reverse=True)
+    # A secret may be part of another one, which has to go first.
+    by_length = sorted(forms, key=len, reverse=True)
 
     def mask(text: str) -> str:
-        for form in longest_first:
+        for form in by_length:
             text = text.replace(form, MASKED)
         return text
 
@@ -113,7 +128,7 @@ class RateLimit:
 
 
 class ForeignLogs(logging.Handler):
-    """Hands the entries of the standard library's loggers to structlog, a few of each kind per minute."""
+    """Hands the entries of the standard library's loggers to structlog, five of each kind a minute."""
 
     def __init__(self, rate_limit: RateLimit | None = None) -> None:
         super().__init__()

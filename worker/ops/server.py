@@ -28,9 +28,8 @@ class HealthServer:
         try:
             self._server = _Server((host, port), handler)
         except (OSError, OverflowError) as error:
-            raise SettingsError(
-                f"WORKER_HTTP__PORT = {port} on WORKER_HTTP__HOST = {host}: {getattr(error, 'strerror', None) or error}"
-            ) from error
+            reason = getattr(error, "strerror", None) or error
+            raise SettingsError(f"[http.port] = {port} on [http.host] = {host}: {reason}") from error
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="health", daemon=True)
 

@@ -22,12 +22,12 @@ class ModelObserver(ModelEvents):
     def refused(self, version: str, error: WorkerError) -> None:
         """See ModelEvents."""
         self._metrics.model_refusals.inc()
-        self._log.error("model refused, the one in force stays", version=version, error=str(error))
+        self._log.error("model refused, the one in force stays", version=version, error=error)
 
     def store_unavailable(self, error: StoreError) -> None:
         """See ModelEvents."""
         self._metrics.store_outages.inc()
-        self._log.warning("the model store is away, the model in force stays", error=str(error))
+        self._log.warning("the model store is away, the model in force stays", error=error)
 
     def rolled_back_in_store(self, left: str, current: str) -> None:
         """See ModelEvents."""

@@ -1,7 +1,6 @@
 """Where one worker's models come from: the first one, what follows it from the store, and what is tried beside."""
 
 from contextlib import ExitStack
-from typing import Protocol
 
 import structlog
 
@@ -12,6 +11,7 @@ from worker.ops.health import Health
 from worker.ops.metrics import Metrics
 from worker.pipeline import Model
 from worker.processes.model_signals import ModelObserver
+from worker.processes.process import StopSignal
 from worker.processes.wiring import (
     make_canary,
     make_decoder,
@@ -23,16 +23,6 @@ from worker.processes.wiring import (
 from worker.rollout.rollout import TriedModels
 from worker.rollout.watcher import LOOK_EVERY_S, ModelWatcher, is_recent
 from worker.settings import Settings
-
-
-class StopSignal(Protocol):
-    """Asked between two steps; `wait` sleeps, but not through a stop."""
-
-    def __call__(self) -> bool:
-        """Whether to stop."""
-
-    def wait(self, seconds: float) -> bool:
-        """Whether a stop came within this time."""
 
 
 class ModelSource:
@@ -104,7 +94,7 @@ class ModelSource:
                 return None
             return self._build(self._store.load(before))
         except (BundleError, StoreError) as error:
-            self._log.warning("no canary: the version before can't be used", model=version, error=str(error))
+            self._log.warning("no canary: the version before can't be used", model=version, error=error)
             return None
 
     def models(self, model: Model, partitions: int) -> TriedModels:

@@ -1,7 +1,6 @@
 """Wires one `worker train` process together: a first model where there is none, then look after look."""
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 
 import structlog
@@ -11,10 +10,10 @@ from worker.errors import BundleError, DataError, StoreConflict, StoreError, Tra
 from worker.features.schema import Schema
 from worker.model.store.bundle import Bundle
 from worker.model.store.model_store import ModelStore
-from worker.ops.health import Health, Watchdog
-from worker.ops.server import HealthServer
-from worker.ops.trainer_metrics import TrainerMetrics
+from worker.ops.health import Health
+from worker.ops.metrics import TrainerMetrics
 from worker.pipeline import Model
+from worker.processes.process import CLOSE_S, watched
 from worker.processes.trainer_signals import TrainerObserver
 from worker.processes.wiring import connection, make_decoder, make_trainer, model_builder, model_store, utc_now
 from worker.settings import Settings
@@ -22,7 +21,6 @@ from worker.trainer.sidecar import Plan, Sidecar
 
 POLL_S = 2.0
 RETRY_S = 5.0
-CLOSE_S = 5.0
 STEP_WINDOWS = 4
 """Records of one step, in windows: more than that are passed over."""
 
@@ -60,13 +58,7 @@ class TrainerProcess:
     def run(self) -> int:
         """0 after a stop; FatalError otherwise."""
         settings = self._settings
-        with ExitStack() as stack:
-            watchdog = Watchdog(self._health)
-            watchdog.start()
-            stack.callback(watchdog.close)
-            if settings.http.port:
-                host, port = settings.http.host, settings.http.port
-                stack.enter_context(HealthServer(self._health, self._metrics.registry, host=host, port=port))
+        with watched(settings, self._health, self._metrics.registry):
             store = model_store(settings)
             try:
                 champion = self._champion(store)
@@ -93,8 +85,8 @@ class TrainerProcess:
             except StoreConflict:
                 continue  # another trainer was faster
             except (DataError, TransientError, StoreError) as error:
-                self._health.waiting("model", str(error))
-                self._log.warning("no model yet", reason=str(error))
+                self._health.waiting("model", error)
+                self._log.warning("no model yet", reason=error)
                 self._wait(RETRY_S)
         return None
 
@@ -109,7 +101,7 @@ class TrainerProcess:
 
     def _sidecar(self, champion: Model, store: ModelStore) -> Sidecar:
         settings, train, build = self._settings, self._settings.train, self._builder()
-        self._metrics.show_champion(champion.bundle.version)
+        self._metrics.show_current(champion.bundle.version)
         return Sidecar(
             make_trainer(settings, champion, build),
             store,
@@ -148,8 +140,8 @@ class TrainerProcess:
                 asked = False
                 self._health.ready("broker")
             except (TransientError, StoreError, BundleError) as error:
-                self._health.waiting("broker", str(error))
-                self._log.warning("trying again", error=str(error), kind=type(error).__name__)
+                self._health.waiting("broker", error)
+                self._log.warning("trying again", error=error, kind=type(error).__name__)
                 if reader is not None and isinstance(error, TransientError):
                     reader.close(CLOSE_S)
                     reader = None

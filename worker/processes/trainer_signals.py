@@ -3,7 +3,7 @@
 import structlog
 
 from worker.ops.health import Health
-from worker.ops.trainer_metrics import TrainerMetrics
+from worker.ops.metrics import TrainerMetrics
 from worker.records import Partition
 from worker.trainer.events import Reports
 from worker.trainer.trainer import Decision, Verdict
@@ -37,12 +37,12 @@ class TrainerObserver(Reports):
 
     def looked(self, verdict: Verdict, seconds: float) -> None:
         """See Reports."""
-        self._metrics.looks.labels(verdict.decision.value).inc()
-        self._metrics.look_seconds.set(seconds)
+        self._metrics.checks.labels(verdict.decision.value).inc()
+        self._metrics.check_seconds.set(seconds)
         need, drift = verdict.figures.get("need"), verdict.figures.get("drift", {})
         if need is None:
             return
-        self._metrics.moved.set(need["moved"])
+        self._metrics.drifted_share.set(need["moved"])
         self._metrics.condition.clear()
         self._metrics.condition.labels(need["condition"]).set(1)
         self._metrics.show_drift(drift)
@@ -62,7 +62,7 @@ class TrainerObserver(Reports):
 
     def champion(self, version: str, why: str) -> None:
         """See Reports."""
-        self._metrics.show_champion(version)
+        self._metrics.show_current(version)
         self._log.info("current version", version=version, why=why)
 
     def vetoed(self, version: str, why: str) -> None:

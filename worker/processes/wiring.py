@@ -1,6 +1,5 @@
 """From settings to objects: what more than one command needs."""
 
-import gc
 import time
 from collections.abc import Callable, Mapping
 
@@ -14,6 +13,7 @@ from worker.model.network.presets import preset_options
 from worker.model.store.bundle import Bundle
 from worker.model.store.model_store import ModelStore
 from worker.pipeline import Model, Pipeline
+from worker.processes.garbage import calm_garbage_collector
 from worker.records import Partition
 from worker.rollout.canary import Canary
 from worker.rollout.sampling import SAMPLE_EVERY
@@ -25,8 +25,6 @@ from worker.thresholds.partition import PartitionThreshold
 from worker.trainer.reservoir import Reservoir
 from worker.trainer.trainer import Patience, Trainer
 
-GC_THRESHOLD = 100_000  # new objects between two collections
-
 
 def utc_now() -> str:
     """The wall clock as RFC 3339, UTC, milliseconds."""
@@ -34,26 +32,14 @@ def utc_now() -> str:
 
 
 def tune_process(settings: Settings) -> None:
-    """Bound the model's threads, and make the cyclic garbage collector rare.
+    """Bound the model's threads, and make the garbage collector rare.
 
-    By default PyTorch takes every core and spins, and starves its neighbours. Batches make hundreds of thousands of
-    objects that never form cycles: at its default threshold the collector walks them again and again.
+    By default PyTorch takes every core and spins, which starves its neighbours and gains nothing on small networks.
     """
     import torch
 
     torch.set_num_threads(settings.cpu_threads)
     calm_garbage_collector()
-
-
-def calm_garbage_collector() -> None:
-    """Leave what was loaded so far out of every collection, and collect less often.
-
-    A batch makes tens of thousands of small objects that live as long as the batch, and none in cycles. A full
-    collection over all that a process has imported takes 0.15 s, in the middle of a batch.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD, 20, 20)
 
 
 def connection(settings: Settings, client_id: str = "anomaly-worker") -> Connection:

@@ -5,7 +5,6 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TypeVar
 
 import structlog
 
@@ -16,15 +15,14 @@ from worker.broker.delivery import AtLeastOnce, ExactlyOnce
 from worker.broker.producer import AcknowledgedProducer, TransactionalKafkaProducer
 from worker.broker.ranges import TopicReader
 from worker.errors import TransientError
-from worker.ops.health import Health, Watchdog
-from worker.ops.logs import configure_logs
+from worker.ops.health import Health
 from worker.ops.metrics import Metrics
-from worker.ops.server import HealthServer
 from worker.pipeline import Model, Pipeline
-from worker.processes.loop_signals import Observer
-from worker.processes.model_source import ModelSource, StopSignal
+from worker.processes.garbage import calm_garbage_collector
+from worker.processes.loop_signals import LoopSignals
+from worker.processes.model_source import ModelSource
+from worker.processes.process import CLOSE_S, StopSignal, T, Words, patiently, start_logs, watched
 from worker.processes.wiring import (
-    calm_garbage_collector,
     connection,
     longest_batch_s,
     make_pipeline,
@@ -38,35 +36,25 @@ from worker.stream.checkpoints import Checkpoints, TopicCheckpoints
 from worker.stream.loop import Loop
 from worker.stream.sinks.kafka import Topics
 
-T = TypeVar("T")
 RETRY_CONNECT_S = 2.0
-CLOSE_S = 5.0
 
 
 class WorkerProcess:
     """One process: wait for a model, join the group, loop, drain."""
 
-    def __init__(self, settings: Settings, stop: StopSignal) -> None:
+    def __init__(self, settings: Settings, stop: StopSignal, message_of: Words = str) -> None:
         self._settings = settings
         self._stop = stop
-        configure_logs(settings.log.format, settings.log.level, secrets=settings.secrets())
+        start_logs(settings, message_of)
         self._log = structlog.get_logger()
         self._metrics = Metrics()
-        self._health = Health(stall_s=settings.http.stall_s)
+        self._health = Health(stall_s=settings.http.stall_s, message_of=message_of)
 
     def run(self) -> int:
         """0 after a drain; FatalError otherwise."""
-        settings = self._settings
-        tune_process(settings)
-        with ExitStack() as stack:
-            watchdog = Watchdog(self._health)
-            watchdog.start()
-            stack.callback(watchdog.close)
-            if settings.http.port:
-                stack.enter_context(
-                    HealthServer(self._health, self._metrics.registry, host=settings.http.host, port=settings.http.port)
-                )
-            source = ModelSource(settings, self._stop, self._health, self._metrics)
+        tune_process(self._settings)
+        with watched(self._settings, self._health, self._metrics.registry) as stack:
+            source = ModelSource(self._settings, self._stop, self._health, self._metrics)
             model = source.first()
             if model is None:
                 return 0
@@ -91,7 +79,7 @@ class WorkerProcess:
         if partitions is None:
             return 0
         pipeline = make_pipeline(settings, model, partitions)
-        observer = Observer(consumer, pipeline, self._metrics, self._health)
+        signals = LoopSignals(consumer, pipeline, self._metrics, self._health)
         loop = Loop(
             consumer,
             delivery,
@@ -102,9 +90,9 @@ class WorkerProcess:
                 window=settings.breaker.invalid_window_records,
                 consecutive=settings.breaker.consecutive,
             ),
-            events=observer,
+            events=signals,
             wall_clock=utc_now,
-            states=self._states(consumer, pipeline, observer),
+            states=self._states(consumer, pipeline, signals),
             models=source.models(model, partitions),
             batch_size=settings.batch.size,
             max_wait_ms=settings.batch.max_wait_ms,
@@ -116,23 +104,20 @@ class WorkerProcess:
             "started", topic=settings.kafka.input_topic, model=model.bundle.version, delivery=settings.delivery
         )
         loop.run(self._stop)
-        observer.report()
+        signals.report()
         self._log.info("stopped")
         return 0
 
     def _patiently(self, build: Callable[[], T]) -> T | None:
-        """What `build` makes, tried again while the broker is away; None when told to stop first."""
-        attempt = 0
-        while not self._stop():
-            try:
-                return build()
-            except TransientError as error:
-                attempt += 1
-                self._health.beat()
-                self._health.waiting("group", str(error))
-                self._log.warning("waiting for the broker", attempt=attempt, error=str(error))
-                self._stop.wait(RETRY_CONNECT_S)
-        return None
+        return patiently(
+            build,
+            self._stop,
+            self._health,
+            part="group",
+            event="waiting for the broker",
+            errors=TransientError,
+            retry_s=RETRY_CONNECT_S,
+        )
 
     def _prepare_state_topic(self) -> bool:
         kafka = self._settings.kafka
@@ -165,7 +150,7 @@ class WorkerProcess:
         finally:
             reader.close(CLOSE_S)
 
-    def _states(self, consumer: GroupConsumer, pipeline: Pipeline, observer: Observer) -> Checkpoints:
+    def _states(self, consumer: GroupConsumer, pipeline: Pipeline, signals: LoopSignals) -> Checkpoints:
         settings, link = self._settings, connection(self._settings)
         if settings.kafka.state_topic is None:
             return Checkpoints()
@@ -184,7 +169,7 @@ class WorkerProcess:
                 **settings.threshold.model_dump(mode="json", exclude_none=True),
                 **settings.alerts.model_dump(mode="json", include={"per_day", "per_hour"}),
             },
-            events=observer,
+            events=signals,
             exactly_once=settings.delivery == "exactly_once",
         )
 

@@ -1,0 +1,117 @@
+"""What a worker and a trainer have in common: stop on a signal, logs, health with its server, patience."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import FrameType
+from typing import Protocol, TypeVar
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from worker.errors import WorkerError
+from worker.ops.health import Health, Watchdog
+from worker.ops.logs import configure_logs
+from worker.ops.server import HealthServer
+from worker.settings import Settings
+
+T = TypeVar("T")
+Words = Callable[[Exception | str], str]
+
+SAME_REQUEST_S = 1.0
+CLOSE_S = 5.0
+"""How long a client may take to close."""
+
+
+class StopSignal(Protocol):
+    """Asked between two steps; `wait` sleeps, but not through a stop."""
+
+    def __call__(self) -> bool:
+        """Whether to stop."""
+
+    def wait(self, seconds: float) -> bool:
+        """Whether a stop came within this time."""
+
+
+class Stop:
+    """A StopSignal that SIGTERM and SIGINT set. The first ends the process after its step, a second one at once.
+
+    Signals within a second of the first are the same request: a terminal, `timeout` and a supervisor send it twice.
+    """
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._first = 0.0
+
+    def install(self) -> None:
+        """Take over the two signals."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._signalled)
+
+    def _signalled(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if self._event.is_set() and time.monotonic() - self._first > SAME_REQUEST_S:
+            sys.stderr.write("second signal: ending at once, the open batch will be read again\n")
+            sys.stderr.flush()
+            os._exit(128 + number)
+        self._first = self._first or time.monotonic()
+        self._event.set()
+
+    def __call__(self) -> bool:
+        """Whether a stop was asked for."""
+        return self._event.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether a stop was asked for within this time."""
+        return self._event.wait(seconds)
+
+
+def start_logs(settings: Settings, message_of: Words) -> None:
+    """Logs as the settings say. message_of: the words for an error, which only the command line has."""
+    configure_logs(settings.log.format, settings.log.level, secrets=settings.secrets(), message_of=message_of)
+
+
+@contextmanager
+def watched(settings: Settings, health: Health, registry: CollectorRegistry) -> Iterator[ExitStack]:
+    """Health and metrics over HTTP, where the settings name a port, and the watchdog, until the block ends.
+
+    What is opened meanwhile and has to be closed before them goes on the stack.
+    """
+    with Watchdog(health), ExitStack() as stack:
+        if settings.http.port:
+            stack.enter_context(HealthServer(health, registry, host=settings.http.host, port=settings.http.port))
+        yield stack
+
+
+def patiently(
+    build: Callable[[], T],
+    stop: StopSignal,
+    health: Health,
+    *,
+    part: str,
+    event: str,
+    errors: type[WorkerError] | tuple[type[WorkerError], ...],
+    retry_s: float,
+) -> T | None:
+    """What `build` makes, tried again as long as it raises one of these errors; None when told to stop first.
+
+    part      what is waited for, among the reasons of health: "model", "broker", …
+    event     the log line of each attempt that failed
+    errors    those that pass by themselves; all others are raised
+    retry_s   seconds between two attempts
+    """
+    attempt = 0
+    while not stop():
+        health.beat()
+        try:
+            return build()
+        except errors as error:
+            attempt += 1
+            health.waiting(part, error)
+            structlog.get_logger().warning(event, attempt=attempt, error=error)
+            stop.wait(retry_s)
+    return None
