@@ -7,7 +7,7 @@ from operator import attrgetter
 from typing import Literal
 
 from devtools.memory_broker import Membership, MemoryBroker
-from worker.broker.base import Bounds, Changes, Polled
+from worker.broker.base import AssignmentChanges, Bounds, Polled
 from worker.broker.ranges import share_out
 from worker.broker.watermark import CommittedWatermark
 from worker.errors import DeliveryError, OffsetOutOfRange
@@ -94,9 +94,9 @@ class MemoryConsumer:
             raise OffsetOutOfRange(f"{partition} at {self._positions[partition]}: the log has {start} to {end}")
         self._positions[partition] = self._edge(partition, self._out_of_range)
 
-    def changes(self) -> Changes:
-        """See Consumer.changes."""
-        changes = Changes(frozenset(self._assigned), frozenset(self._revoked))
+    def assignment_changes(self) -> AssignmentChanges:
+        """See Consumer.assignment_changes."""
+        changes = AssignmentChanges(frozenset(self._assigned), frozenset(self._revoked))
         self._assigned, self._revoked = set(), set()
         return changes
 

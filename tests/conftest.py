@@ -14,6 +14,7 @@ from worker.broker.client import Connection
 if TYPE_CHECKING:
     from devtools.objects import ObjectServer
 
+pytest.register_assert_rewrite("devtools.stage")
 _numbers = itertools.count()
 torch.set_num_threads(1)  # as the worker does; more threads only spin on networks of this size
 

@@ -54,4 +54,4 @@ class Registry(Generic[T]):
 
     def unknown(self, name: str) -> str:
         """What to say of a name that nobody registered."""
-        return f"unknown {self.sort} {name!r}{did_you_mean(name, self)}; there are {', '.join(self)}"
+        return f"unknown {self.sort} {name!r}{did_you_mean(name, self)}; there are {', '.join(self) or 'none'}"

@@ -40,7 +40,7 @@ def test_a_member_that_was_expelled_is_none_until_it_polls_again(
     eventually(lambda: not consumer.is_member(), 20, "it left because it did not poll")
     assert consumer.assignment() == partitions
     settle(consumer)
-    assert consumer.changes().revoked == partitions
+    assert consumer.assignment_changes().revoked == partitions
     consumer.close(1)
 
 

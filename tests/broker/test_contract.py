@@ -17,7 +17,7 @@ from devtools.worlds import (
     take,
     whole,
 )
-from worker.broker.base import Changes
+from worker.broker.base import AssignmentChanges
 from worker.broker.client import Connection
 from worker.errors import CommitRefused, MissingTopic, OffsetOutOfRange, RecordTooLarge
 from worker.records import Outgoing, Partition
@@ -86,15 +86,15 @@ def test_a_change_of_partitions_is_reported_once(world: World) -> None:
     partitions = settle(consumer)
 
     assert partitions == {Partition(topic, 0), Partition(topic, 1)}
-    assert consumer.changes() == (partitions, frozenset())
-    assert consumer.changes() == (frozenset(), frozenset())
+    assert consumer.assignment_changes() == (partitions, frozenset())
+    assert consumer.assignment_changes() == (frozenset(), frozenset())
 
 
 def test_a_second_member_takes_over_half_of_the_partitions(world: World) -> None:
     topic, group = world.topic(2), world.group()
     first = world.consumer(topic, group)
     settle(first)
-    first.changes()
+    first.assignment_changes()
     second = world.consumer(topic, group)
 
     def shared() -> bool:
@@ -103,7 +103,7 @@ def test_a_second_member_takes_over_half_of_the_partitions(world: World) -> None
         return len(first.assignment()) == 1 and len(second.assignment()) == 1
 
     eventually(shared, 40, "both have one partition")
-    assigned, revoked = first.changes()
+    assigned, revoked = first.assignment_changes()
     assert first.assignment() | second.assignment() == {Partition(topic, 0), Partition(topic, 1)}
     assert second.assignment() <= revoked
     assert assigned == first.assignment()
@@ -208,12 +208,14 @@ def test_a_stale_member_joins_again_when_it_polls(world: World, guarantee: Guara
     consumer = world.consumer(topic, group, read_committed=True)
     delivery = world.delivery(guarantee, consumer)
     take(consumer, 1)
-    consumer.changes()
+    consumer.assignment_changes()
     world.expel(consumer, group)
     eventually(lambda: not consumer.is_member(), 10, "the member notices")
 
     again = take(consumer, 1)
-    assert consumer.changes() == Changes(frozenset({Partition(topic, 0)}), frozenset({Partition(topic, 0)}))
+    assert consumer.assignment_changes() == AssignmentChanges(
+        frozenset({Partition(topic, 0)}), frozenset({Partition(topic, 0)})
+    )
     delivery.publish([Outgoing(out, None, b"in time")], next_offsets(again))
     assert consumer.committed([Partition(topic, 0)]) == {Partition(topic, 0): 1}
     assert b"in time" in values_of(whole(world, out))

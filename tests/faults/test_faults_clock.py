@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from devtools import traffic
-from tests.stream.stage import GROUP, Guarantee, Stage, assert_as_undisturbed
+from devtools.stage import GROUP, Guarantee, Stage, assert_as_undisturbed
 from worker.ops.health import Health
 from worker.ops.metrics import Metrics
 from worker.processes.loop_signals import LoopSignals

@@ -7,9 +7,9 @@ import pytest
 from devtools import traffic
 from devtools.memory_broker import Action, MemoryBroker
 from devtools.memory_clients import MemoryConsumer, MemoryTransactionalProducer
+from devtools.stage import GROUP, Guarantee, Killed, Stage
 from devtools.worlds import numbered
 from tests.chaos.oracle import Place, Result, Seen, Verdict, judge
-from tests.stream.stage import GROUP, Guarantee, Killed, Stage
 from worker.broker.delivery import ExactlyOnce
 from worker.errors import BrokerUnavailable, CommitRefused, DeliveryError, FatalError, OffsetOutOfRange, WorkerError
 from worker.records import Message, Partition
@@ -98,7 +98,7 @@ def test_a_commit_that_is_refused_after_a_rebalance_is_left_to_the_new_owner(gua
     first.loop.step()
 
     assert first.seen.lost
-    assert first.loop._open is None
+    assert first.loop._batch is None
     first.die()
     stage.worker("third").drain()
     assert verdict(stage).problems == []

@@ -9,9 +9,9 @@ from kafka.protocol.metadata import CoordinatorType
 
 from devtools import traffic
 from devtools.brokers import JOIN_FAST, KAFKA_HOME
+from devtools.kafka_stage import KafkaStage, step_until
+from devtools.stage import Guarantee, Worker, assert_as_undisturbed
 from tests.faults.cluster import Cluster
-from tests.stream.kafka_stage import KafkaStage, step_until
-from tests.stream.stage import Guarantee, Worker, assert_as_undisturbed
 from worker.broker.client import Connection
 
 pytestmark = [pytest.mark.broker, pytest.mark.kafka]

@@ -80,7 +80,7 @@ def test_a_partition_that_was_taken_away_and_given_back_goes_on_at_its_committed
         for reader in readers:
             reader.result(10)
 
-    assert first.changes().assigned
+    assert first.assignment_changes().assigned
     for offsets in found.values():
         assert offsets[0] == committed
         assert set(offsets) == set(range(committed, 4))

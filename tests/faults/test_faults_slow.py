@@ -7,8 +7,8 @@ from contextlib import closing, contextmanager
 import pytest
 
 from devtools import traffic
-from tests.stream.kafka_stage import KafkaStage, step_until
-from tests.stream.stage import Worker, assert_as_undisturbed
+from devtools.kafka_stage import KafkaStage, step_until
+from devtools.stage import Worker, assert_as_undisturbed
 from worker.broker.client import Connection
 from worker.records import Outcome, RawMessage
 
@@ -29,7 +29,7 @@ def hasty_group(connection: Connection, group: str, **options: int) -> Iterator[
 
 def slow_worker(stage: KafkaStage, record_s: float) -> tuple[Worker, list[int]]:
     """A worker whose model needs so long for a record, and the sizes of its batches."""
-    worker = stage.worker(batch_size=1000, longest_s=POLL_INTERVAL_S / 4)
+    worker = stage.worker(batch_size=1000, max_batch_s=POLL_INTERVAL_S / 4)
     sizes: list[int] = []
     process = worker.pipeline.process
 

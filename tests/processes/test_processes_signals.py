@@ -100,8 +100,8 @@ def test_a_row_of_the_table_logs_its_events_parameters_and_counts(consumer: Memo
 
     with capture_logs() as logs:
         signals = LoopSignals(consumer, pipeline, metrics, Health())
-        signals.state_restored(Partition("in", 0), 17)
-        signals.state_rebuilt(Partition("in", 1), why="too old")
+        signals.checkpoint_restored(Partition("in", 0), 17)
+        signals.checkpoint_rebuilt(Partition("in", 1), why="too old")
         signals.retrying(DeliveryError("no answer"), attempt=2)
         signals.rebalanced([Partition("in", 1), Partition("in", 0)], [])
 
@@ -109,7 +109,7 @@ def test_a_row_of_the_table_logs_its_events_parameters_and_counts(consumer: Memo
     assert (logs[1]["log_level"], logs[1]["partition"], logs[1]["why"]) == ("warning", "in-1", "too old")
     assert (str(logs[2]["error"]), logs[2]["kind"], logs[2]["attempt"]) == ("no answer", "DeliveryError", 2)
     assert (logs[3]["assigned"], logs[3]["revoked"]) == (["in-0", "in-1"], [])
-    values = [metrics.state_restores.labels("restored"), metrics.state_restores.labels("rebuilt")]
+    values = [metrics.checkpoint_restores.labels("restored"), metrics.checkpoint_restores.labels("rebuilt")]
     assert [value._value.get() for value in [*values, metrics.delivery_failures, metrics.broker_retries]] == [
         1,
         1,

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from devtools import traffic
+from devtools.stage import GROUP, Guarantee, Stage, Worker, threshold_factory
 from tests.rollout.candidates import broken_scale, fit, messages, noise
-from tests.stream.stage import GROUP, Guarantee, Stage, Worker, threshold_factory
 from worker.errors import StoreUnavailable
 from worker.formats.json_objects import JsonDecoder
 from worker.model.store.bundle import Bundle

@@ -1,0 +1,1 @@
+"""A stranger adds one thing of each sort: one file, one registration."""

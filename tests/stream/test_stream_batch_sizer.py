@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from devtools import traffic
-from tests.stream.stage import GROUP, Guarantee, Stage, Worker, assert_as_undisturbed
+from devtools.stage import GROUP, Guarantee, Stage, Worker, assert_as_undisturbed
 from worker.errors import BrokerUnavailable, DeliveryError
 from worker.records import Outcome, Outgoing, Partition, RawMessage
 from worker.stream.batch_sizer import BatchSizer
@@ -41,7 +41,7 @@ def slow_down(worker: Worker, clock: Clock, record_s: float) -> list[int]:
 
 
 def clocked(stage: Stage, clock: Clock, **options: Any) -> Worker:
-    return stage.worker(batch_size=1000, longest_s=POLL_INTERVAL_S / 4, monotonic=clock, **options)
+    return stage.worker(batch_size=1000, max_batch_s=POLL_INTERVAL_S / 4, monotonic=clock, **options)
 
 
 @pytest.mark.parametrize("guarantee", GUARANTEES)
@@ -69,7 +69,7 @@ def test_once_the_scorer_is_fast_again_batches_grow_to_their_full_size() -> None
     worker.drain()
 
     assert sizes == [1000, 50]
-    assert worker.loop._pace.size == 1000
+    assert worker.loop._batch_sizer.size == 1000
 
 
 @pytest.mark.parametrize("guarantee", GUARANTEES)
@@ -125,15 +125,15 @@ def test_a_single_record_is_never_given_up() -> None:
     ("seconds", "size", "smaller"), [(5.0, 100, False), (10.0, 100, False), (20.0, 50, True), (1e9, 1, True)]
 )
 def test_the_next_batch_has_as_many_records_as_fit_into_the_time(seconds: float, size: int, smaller: bool) -> None:
-    pace = BatchSizer(most=100, longest_s=10.0)
+    sizer = BatchSizer(max_records=100, max_batch_s=10.0)
 
-    assert pace.took(100, seconds) is smaller
-    assert pace.size == size
+    assert sizer.adapt(100, seconds) is smaller
+    assert sizer.size == size
 
 
 def test_a_small_batch_that_was_slow_makes_the_next_ones_no_larger() -> None:
-    pace = BatchSizer(most=100, longest_s=10.0)
-    pace.took(3, 30.0)
+    sizer = BatchSizer(max_records=100, max_batch_s=10.0)
+    sizer.adapt(3, 30.0)
 
-    assert pace.size == 1
-    assert [pace.took(1, 1.0) or pace.size for _ in range(8)] == [2, 4, 8, 16, 32, 64, 100, 100]
+    assert sizer.size == 1
+    assert [sizer.adapt(1, 1.0) or sizer.size for _ in range(8)] == [2, 4, 8, 16, 32, 64, 100, 100]

@@ -21,7 +21,7 @@ def test_a_share_of_the_last_records_trips_it_once_there_are_enough() -> None:
     breaker.check(10, 60)
     breaker.check(20, 9)
 
-    with pytest.raises(BreakerTripped, match="INVALID_RATIO"):
+    with pytest.raises(BreakerTripped, match="invalid_ratio"):
         breaker.check(0, 1)
 
 

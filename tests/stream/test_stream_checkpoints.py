@@ -4,7 +4,7 @@ import pytest
 
 from devtools import traffic
 from devtools.memory_broker import Action
-from tests.stream.stage import Guarantee, Killed, Stage, Worker, assert_as_undisturbed
+from devtools.stage import Guarantee, Killed, Stage, Worker, assert_as_undisturbed
 from worker.errors import BrokerUnavailable, CommitRefused, DeliveryError
 from worker.records import Partition
 from worker.thresholds.factory import ThresholdFactory
@@ -152,13 +152,13 @@ def test_what_a_frozen_process_writes_late_does_not_harm_the_new_owner() -> None
     stage.broker.fail("flush", Killed(), skip=1)
     with pytest.raises(Killed):
         frozen.loop.step()  # its results are out, its state is not
-    late = frozen.loop._open
+    late = frozen.loop._batch
     assert late is not None
     frozen.die()
     owner = stage.worker("b", batch_size=90)
     for _ in range(4):
         owner.loop.step()
-    stage.broker.append([record for _, record in late.pending.state])
+    stage.broker.append([record for _, record in late.checkpoints])
     owner.die()
 
     last = stage.worker("c").drain()
@@ -175,9 +175,9 @@ def test_a_state_half_written_when_the_worker_died_is_not_used() -> None:
     stage.broker.fail("flush", Killed(), skip=1)
     with pytest.raises(Killed):
         first.loop.step()
-    half = first.loop._open
+    half = first.loop._batch
     assert half is not None
-    stage.broker.append([record for _, record in half.pending.state][:-1])  # slots without their head
+    stage.broker.append([record for _, record in half.checkpoints][:-1])  # slots without their head
     first.die()
 
     last = stage.worker().drain()

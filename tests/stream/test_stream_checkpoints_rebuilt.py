@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from devtools import traffic
-from tests.stream.stage import GROUP, Stage, Worker, assert_as_undisturbed, undisturbed
+from devtools.stage import GROUP, Stage, Worker, assert_as_undisturbed, undisturbed
 from worker.errors import CommitRefused
 from worker.records import Message, Outgoing, Partition
 

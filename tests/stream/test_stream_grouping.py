@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import pytest
 
+from devtools import stage as stages
 from devtools.memory_broker import Action
+from devtools.stage import Guarantee, Killed, Stage
 from tests.pipeline.test_pipeline_grouping import GROUPING, bursts, make
-from tests.stream import stage as stages
-from tests.stream.stage import Guarantee, Killed, Stage
 from worker.alerts.encode import encode_alert
 from worker.records import Message
 

@@ -7,13 +7,20 @@ import pytest
 
 from devtools import traffic
 from devtools.memory_broker import Action
-from tests.stream.stage import GROUP, Guarantee, Killed, Stage, assert_as_undisturbed, make_model, undisturbed
+from devtools.stage import GROUP, Guarantee, Killed, Stage, assert_as_undisturbed, make_model, undisturbed
 from worker.broker.base import Polled
-from worker.errors import BreakerTripped, BrokerUnavailable, DeliveryError, Fenced, SettingsError, TransientError
+from worker.errors import (
+    BreakerTripped,
+    BrokerUnavailable,
+    DeliveryError,
+    Fenced,
+    RecordTooLarge,
+    SettingsError,
+    TransientError,
+)
 from worker.pipeline import Model
-from worker.records import Message, Outgoing, Partition
+from worker.records import Message, Partition
 from worker.stream.breaker import Breaker
-from worker.stream.sinks.kafka import Pending, Topics
 
 IN_0 = Partition("in", 0)
 STEPS_THAT_FAIL: list[tuple[Guarantee, Action, int, bool]] = [
@@ -151,12 +158,17 @@ def test_too_large_a_dead_letter_keeps_what_fits() -> None:
     assert dict(dead.headers)["error.code"] == b"invalid_json"
 
 
-def test_too_large_a_state_is_a_setting_to_change() -> None:
-    state = Outgoing("state", b"key", b"x" * 10, partition=0)
-    pending = Pending([], {IN_0: 1}, [(IN_0, state)])
+def test_too_large_a_checkpoint_is_a_setting_to_change() -> None:
+    stage = Stage().feed(traffic.messages(100))
+    worker = stage.worker()
+    worker.loop._collect()
+    worker.loop._process()
+    assert worker.loop._batch is not None
+    (_, checkpoint), *_ = worker.loop._batch.checkpoints
+    stage.broker.fail("flush", RecordTooLarge("refused", [checkpoint]))
 
-    with pytest.raises(SettingsError, match="STRIDE"):
-        pending.shortened([state], Topics("alerts", "dead"))
+    with pytest.raises(SettingsError, match=r"\[threshold.stride\]"):
+        worker.loop.step()
 
 
 def once(model: Model, when: Callable[[], bool]) -> Callable[[], Model | None]:

@@ -3,7 +3,7 @@
 import pytest
 
 from devtools import traffic
-from tests.stream.stage import GROUP, Guarantee, Stage, Worker, assert_as_undisturbed
+from devtools.stage import GROUP, Guarantee, Stage, Worker, assert_as_undisturbed
 from worker.records import Partition
 
 IN_0 = Partition("in", 0)
@@ -29,7 +29,7 @@ def restarted(guarantee: Guarantee) -> tuple[Stage, Worker]:
     first.die()
     stage.doubt_s = 15.0
     worker = stage.worker()
-    worker.loop._states._monotonic = Clock()  # type: ignore[attr-defined]
+    worker.loop._checkpoints._monotonic = Clock()  # type: ignore[attr-defined]
     worker.loop._backoff_ms = lambda: 0  # type: ignore[method-assign]
     return stage, worker
 

@@ -6,8 +6,8 @@ from contextlib import ExitStack, closing
 import pytest
 
 from devtools import traffic
-from tests.stream.kafka_stage import PARTITIONS, KafkaStage, step_until
-from tests.stream.stage import Guarantee, assert_as_undisturbed
+from devtools.kafka_stage import PARTITIONS, KafkaStage, step_until
+from devtools.stage import Guarantee, assert_as_undisturbed
 from worker.broker.admin import ensure_topics
 from worker.broker.assignors import Assignor
 from worker.broker.client import Connection

@@ -13,7 +13,7 @@ Polled = Mapping[Partition, Sequence[RawMessage]]
 Bounds = Mapping[Partition, tuple[int, int]]
 
 
-class Changes(NamedTuple):
+class AssignmentChanges(NamedTuple):
     """Partitions that this member lost and gained since they were last asked for, in that order of events.
 
     A partition that was taken away and given back is in both: whatever was known about it is stale.
@@ -31,7 +31,7 @@ class Consumer(Protocol):
 
         Blocks up to `timeout_ms`, longer only while a rebalance is in progress (never beyond the client's request
         timeout). Partitions change owner only inside this call, so: nothing in flight when it is called, and read
-        `changes()` right after it. Must be called at least every max_poll_interval_ms, paused or not.
+        `assignment_changes()` right after it. Must be called at least every max_poll_interval_ms, paused or not.
         While the broker is away it returns empty; it heals by itself when the broker is back.
         The records are the client's own objects, unconverted.
 
@@ -39,7 +39,7 @@ class Consumer(Protocol):
         record that cannot be decompressed or read), BrokerUnavailable (calling again may help).
         """
 
-    def changes(self) -> Changes:
+    def assignment_changes(self) -> AssignmentChanges:
         """What the last polls changed; each change is reported once. Does not block.
 
         Drop the state and the unfinished work of `revoked` first, then load the state of `assigned`.

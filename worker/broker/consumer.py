@@ -9,7 +9,7 @@ from kafka import errors as kafka_errors
 from kafka.structs import MemberState, OffsetAndMetadata
 
 from worker.broker.assignors import ASSIGNORS, Assignor
-from worker.broker.base import Changes, Polled
+from worker.broker.base import AssignmentChanges, Polled
 from worker.broker.client import Connection, build_consumer
 from worker.broker.deadline import bounded
 from worker.broker.listener import Listener
@@ -157,8 +157,8 @@ class GroupConsumer:
             seek = self._client.seek_to_beginning if where == "earliest" else self._client.seek_to_end
             seek(*assigned)
 
-    def changes(self) -> Changes:
-        """See Consumer.changes."""
+    def assignment_changes(self) -> AssignmentChanges:
+        """See Consumer.assignment_changes."""
         return self._listener.take()
 
     def commit(self, offsets: Mapping[Partition, int]) -> None:

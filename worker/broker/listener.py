@@ -6,7 +6,7 @@ from typing import Any
 
 from kafka import ConsumerRebalanceListener
 
-from worker.broker.base import Changes
+from worker.broker.base import AssignmentChanges
 from worker.broker.watermark import CommittedWatermark
 from worker.records import Partition
 
@@ -50,10 +50,10 @@ class Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python
         with self._lock:
             self.misplaced -= frozenset(partitions)
 
-    def take(self) -> Changes:
+    def take(self) -> AssignmentChanges:
         """What changed since it was last asked."""
         with self._lock:
-            changes = Changes(frozenset(self._assigned), frozenset(self._revoked))
+            changes = AssignmentChanges(frozenset(self._assigned), frozenset(self._revoked))
             self._assigned.clear()
             self._revoked.clear()
         return changes

@@ -97,8 +97,8 @@ class Metrics:
         self.commit_failures = Counter(
             "worker_commit_failures", "batches whose offsets were refused, since the group has moved on", registry=r
         )
-        self.state_restores = Counter(
-            "worker_state_restores", "thresholds of new partitions: restored or rebuilt", ["result"], registry=r
+        self.checkpoint_restores = Counter(
+            "worker_checkpoint_restores", "thresholds of new partitions: restored or rebuilt", ["result"], registry=r
         )
         self.broker_retries = Counter("worker_broker_retries", "waits for a broker that did not answer", registry=r)
 
@@ -107,7 +107,7 @@ class Metrics:
             (self.dead_letters, [code.value for code in ErrorCode]),
             (self.model_canaries, ["passed", "rolled_back"]),
             (self.shadow_alerts, ["current", "shadow", "both"]),
-            (self.state_restores, ["restored", "rebuilt"]),
+            (self.checkpoint_restores, ["restored", "rebuilt"]),
         ):
             for value in values:
                 metric.labels(value)

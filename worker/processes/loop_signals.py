@@ -35,13 +35,13 @@ class LoopSignals(Signals[Metrics], Events):
         self._reported = time.monotonic()
         self._done: Counter[str] = Counter()
 
-    state_restored = signal(
-        "info", "threshold restored", lambda on, _: on.metrics.state_restores.labels("restored").inc()
+    checkpoint_restored = signal(
+        "info", "threshold restored", lambda on, _: on.metrics.checkpoint_restores.labels("restored").inc()
     )
-    state_rebuilt = signal(
+    checkpoint_rebuilt = signal(
         "warning",
         "threshold starts again from the calibration",
-        lambda on, _: on.metrics.state_restores.labels("rebuilt").inc(),
+        lambda on, _: on.metrics.checkpoint_restores.labels("rebuilt").inc(),
     )
     retrying = signal("warning", "retrying, nothing is lost", _count_retry)
     dropped = signal(

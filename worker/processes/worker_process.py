@@ -34,7 +34,8 @@ from worker.stream.breaker import Breaker
 from worker.stream.changelog import CheckpointChangelog
 from worker.stream.checkpoints import Checkpoints, TopicCheckpoints
 from worker.stream.loop import Loop
-from worker.stream.sinks.kafka import Topics
+from worker.stream.sinks.base import SINKS, Sink
+from worker.stream.sinks.kafka import KafkaSink
 
 RETRY_CONNECT_S = 2.0
 
@@ -84,7 +85,13 @@ class WorkerProcess:
             consumer,
             delivery,
             pipeline,
-            topics=Topics(settings.kafka.alerts_topic, settings.kafka.dead_letter_topic, settings.kafka.scores_topic),
+            kafka_sink=KafkaSink(
+                alerts_topic=settings.kafka.alerts_topic,
+                dead_letter_topic=settings.kafka.dead_letter_topic,
+                scores_topic=settings.kafka.scores_topic,
+            ),
+            sinks=[self._sink(name, stack) for name in settings.sinks],
+            sink_timeout_s=settings.kafka.delivery_timeout_ms / 1000,
             breaker=Breaker(
                 invalid_ratio=settings.breaker.invalid_ratio,
                 window=settings.breaker.invalid_window_records,
@@ -92,11 +99,11 @@ class WorkerProcess:
             ),
             events=signals,
             wall_clock=utc_now,
-            states=self._states(consumer, pipeline, signals),
+            checkpoints=self._checkpoints(consumer, pipeline, signals),
             models=source.models(model, partitions),
             batch_size=settings.batch.size,
             max_wait_ms=settings.batch.max_wait_ms,
-            longest_s=longest_batch_s(settings),
+            max_batch_s=longest_batch_s(settings),
         )
         calm_garbage_collector()  # the model and the clients are here to stay, too
         self._health.ready()
@@ -150,7 +157,7 @@ class WorkerProcess:
         finally:
             reader.close(CLOSE_S)
 
-    def _states(self, consumer: GroupConsumer, pipeline: Pipeline, signals: LoopSignals) -> Checkpoints:
+    def _checkpoints(self, consumer: GroupConsumer, pipeline: Pipeline, signals: LoopSignals) -> Checkpoints:
         settings, link = self._settings, connection(self._settings)
         if settings.kafka.state_topic is None:
             return Checkpoints()
@@ -172,6 +179,12 @@ class WorkerProcess:
             events=signals,
             exactly_once=settings.delivery == "exactly_once",
         )
+
+    @staticmethod
+    def _sink(name: str, stack: ExitStack) -> Sink:
+        sink = SINKS[name]()
+        stack.callback(sink.close, CLOSE_S)
+        return sink
 
     def _delivery(self, consumer: GroupConsumer) -> Delivery:
         settings, link = self._settings, connection(self._settings)

@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from worker.settings.alerts import AlertSettings
 from worker.settings.group import Group, Name, empty_is_none
 from worker.settings.model import ModelSettings
-from worker.settings.options import parse_options, parse_store_options, reveal, secrets_of
+from worker.settings.options import parse_list, parse_options, parse_store_options, reveal, secrets_of
 from worker.settings.process import BreakerSettings, HttpSettings, LogSettings
 from worker.settings.train import TrainSettings
 
@@ -30,6 +30,17 @@ def _record_format(name: str) -> str:
     if name not in DECODERS:
         raise ValueError(DECODERS.unknown(name))
     return name
+
+
+def _registered(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Each sink once. ValueError where nobody registered one of this name."""
+    if names:
+        from worker.stream.sinks.base import SINKS
+
+        for name in names:
+            if name not in SINKS:
+                raise ValueError(SINKS.unknown(name))
+    return tuple(dict.fromkeys(names))
 
 
 class KafkaSettings(Group):
@@ -210,6 +221,11 @@ class Settings(BaseSettings):
     delivery: Literal["at_least_once", "exactly_once"] = Field(
         default="at_least_once",
         description="`at_least_once` can repeat an alert (with the same `alert_id`) after a crash",
+    )
+    sinks: Annotated[tuple[Name, ...], NoDecode, BeforeValidator(parse_list), AfterValidator(_registered)] = Field(
+        default=(),
+        description="receivers of outcomes beside the Kafka topics, by the names under which they were registered",
+        json_schema_extra={"allowed": "names separated by commas"},
     )
     instance_id: Annotated[
         Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,150}$")] | None, BeforeValidator(empty_is_none)

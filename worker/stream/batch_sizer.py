@@ -2,24 +2,39 @@
 
 
 class BatchSizer:
-    """The size of the next batch: `most` while all goes well, fewer when a batch kept the loop busy for too long.
+    """The size of the next batch: the maximum while all goes well, less after a batch that took too long.
 
-    longest_s: how long a batch may take from its scoring to its commit. Beyond the client's max_poll_interval_ms the
-    member is thrown out of its group and its batch is read again: at the same size that would go on for ever.
+    A member that does not poll for max_poll_interval_ms is thrown out of its group, and its batch is read again: at
+    the same size that would never end. Scorer, broker or sink may be what is slow; only the time counts.
+
+    A batch that took longer than `max_batch_s` sets the size to what would have fitted into it, in proportion. One that
+    took up to half of it doubles the size again; in between nothing changes, so that the size does not swing.
+
+    It assumes that time grows with the number of records. Where a batch is slow for another reason (a broker that hangs
+    for a minute), the next ones are small for nothing: from 1 back to 8,192 takes 13 batches.
+
+    max_records  size at the start, and at most
+    max_batch_s  seconds that a batch may take from its scoring to its commit
+
+    >>> sizer = BatchSizer(max_records=1000, max_batch_s=10.0)
+    >>> sizer.adapt(1000, 40.0), sizer.size
+    (True, 250)
+    >>> sizer.adapt(250, 2.0), sizer.size
+    (False, 500)
     """
 
-    def __init__(self, *, most: int, longest_s: float) -> None:
-        self._most = most
-        self._longest_s = longest_s
-        self.size = most
+    def __init__(self, *, max_records: int, max_batch_s: float) -> None:
+        self._max_records = max_records
+        self._max_batch_s = max_batch_s
+        self.size = max_records
 
-    def took(self, records: int, seconds: float) -> bool:
+    def adapt(self, records: int, seconds: float) -> bool:
         """A batch of so many records took so long. Whether the next one has to be smaller because of it."""
         before = self.size
-        if seconds > self._longest_s:
-            self.size = max(1, min(before, int(records * self._longest_s / seconds)))
-        elif seconds <= self._longest_s / 2:
-            self.size = min(self._most, before * 2)
+        if seconds > self._max_batch_s:
+            self.size = max(1, min(before, int(records * self._max_batch_s / seconds)))
+        elif seconds <= self._max_batch_s / 2:
+            self.size = min(self._max_records, before * 2)
         return self.size < before
 
     def halve(self) -> None:

@@ -6,36 +6,53 @@ from worker.errors import BreakerTripped
 
 
 class Breaker:
-    """Trips on too many invalid records in a row, or too large a share of the last `window` records.
+    """Trips on too many invalid records in a row, or too large a share of the last ones.
 
-    It is asked before a batch's dead letters are published, so the batch that trips it is not committed. A batch with
-    any scored record in it ends a row of invalid ones. ratio 1.0 and consecutive 0 mean never.
+    It is asked before a batch's dead letters are published, so the batch that trips it is not committed: after a wrong
+    deployment (another topic, another schema) nothing has to be fetched back from the dead letters.
+
+    It counts whole batches. A batch with any scored record in it ends a row of invalid ones, and the last `window`
+    records are those of as many whole batches as hold them, so large batches make it slower: with batches of 8,192 a
+    window of 1,000 is the last batch. A stream with one good record in each batch never trips `consecutive`; a worker
+    that is restarted counts from 0. After the breaker has tripped, a restart reads the same batch and trips again,
+    until somebody mends the schema or moves the offsets: that is wanted.
+
+    invalid_ratio  share of the last records that may be invalid; 1.0 = any
+    window         number of last records; below that the share is not looked at
+    consecutive    invalid records in a row that trip it; 0 = never
+
+    >>> breaker = Breaker(invalid_ratio=0.5, window=100, consecutive=0)
+    >>> breaker.check(scored=80, invalid=20)
+    >>> breaker.check(scored=0, invalid=100)
+    Traceback (most recent call last):
+    ...
+    worker.errors.BreakerTripped: 100 of the last 100 records are invalid ...
     """
 
     def __init__(self, *, invalid_ratio: float, window: int, consecutive: int) -> None:
         self._ratio = invalid_ratio
         self._window = window
         self._consecutive = consecutive
-        self._recent: deque[tuple[int, int]] = deque()  # (records, invalid ones) of each batch
+        self._batches: deque[tuple[int, int]] = deque()  # (records, invalid ones) of each
         self._records = self._invalid = self._in_a_row = 0
 
     def check(self, scored: int, invalid: int) -> None:
-        """Count a batch. Raises BreakerTripped, naming the limit that was passed."""
+        """Counts a batch. Raises BreakerTripped, naming the limit that was passed."""
         self._in_a_row = 0 if scored else self._in_a_row + invalid
-        self._recent.append((scored + invalid, invalid))
+        self._batches.append((scored + invalid, invalid))
         self._records += scored + invalid
         self._invalid += invalid
-        while self._records - self._recent[0][0] >= self._window:
-            records, bad = self._recent.popleft()
+        while self._records - self._batches[0][0] >= self._window:
+            records, bad = self._batches.popleft()
             self._records -= records
             self._invalid -= bad
         if self._consecutive and self._in_a_row >= self._consecutive:
             raise BreakerTripped(
-                f"{self._in_a_row} invalid records in a row (WORKER_BREAKER__CONSECUTIVE = {self._consecutive}): "
+                f"{self._in_a_row} invalid records in a row ([breaker.consecutive] = {self._consecutive}): "
                 f"is this the right topic and schema? Nothing of this batch was committed"
             )
         if self._records >= self._window and self._invalid > self._ratio * self._records:
             raise BreakerTripped(
                 f"{self._invalid} of the last {self._records} records are invalid "
-                f"(WORKER_BREAKER__INVALID_RATIO = {self._ratio}): nothing of this batch was committed"
+                f"([breaker.invalid_ratio] = {self._ratio}): nothing of this batch was committed"
             )

@@ -148,14 +148,14 @@ class TopicCheckpoints(Checkpoints):
                 self._pipeline.restore(partition, state)
         except ValueError as error:
             self._start_anew(partition, log, committed)
-            self._events.state_rebuilt(partition, str(error))
+            self._events.checkpoint_rebuilt(partition, str(error))
             return committed
         if head is None or state is None:
             self._start_anew(partition, log, committed)
             return committed
         sums = checksums(state.slots.items())
         self._kept[partition] = _Kept(committed, head.life, Counter(head.counters), sums)
-        self._events.state_restored(partition, head.next_offset)
+        self._events.checkpoint_restored(partition, head.next_offset)
         return head.next_offset
 
     def _choose(self, log: Log, committed: int | None) -> tuple[Head | None, ThresholdState | None]:

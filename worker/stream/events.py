@@ -18,10 +18,10 @@ class Events:
     def rebalanced(self, assigned: Collection[Partition], revoked: Collection[Partition]) -> None:
         """Partitions came or went."""
 
-    def state_restored(self, partition: Partition, next_offset: int) -> None:
+    def checkpoint_restored(self, partition: Partition, next_offset: int) -> None:
         """A partition's threshold goes on from its saved state, which holds up to this offset."""
 
-    def state_rebuilt(self, partition: Partition, why: str) -> None:
+    def checkpoint_rebuilt(self, partition: Partition, why: str) -> None:
         """A partition's threshold starts again from the calibration, since its saved state can't be used."""
 
     def swapped(self, old: str, new: str) -> None:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from devtools.brokers import eventually, produce, read_all
-from tests.stream.stage import Guarantee, Stage, Worker
+from devtools.stage import Guarantee, Stage, Worker
 from worker.broker.admin import ensure_topics
 from worker.broker.assignors import Assignor
 from worker.broker.base import Consumer, RangeReader
@@ -20,7 +20,7 @@ from worker.broker.ranges import TopicReader
 from worker.records import Message, Outgoing, Partition, RawMessage
 from worker.stream.changelog import CheckpointChangelog
 from worker.stream.checkpoints import TopicCheckpoints
-from worker.stream.sinks.kafka import Topics
+from worker.stream.sinks.kafka import KafkaSink
 
 PARTITIONS = 4
 DEADLINE_S = 90.0
@@ -38,11 +38,11 @@ class KafkaStage(Stage):
         self.input = f"{name}-in"
         self.group = f"{name}-group"
         self.state_topic = f"{name}-state"
-        self.topics = Topics(f"{name}-alerts", f"{name}-dead", f"{name}-scores")
+        self.topics = {topic: f"{name}-{topic}" for topic in ("alerts", "dead", "scores")}
         self.fed: list[Message] = []
         self.open = ExitStack()
         ensure_topics(connection, {self.input: PARTITIONS})
-        ensure_topics(connection, dict.fromkeys((self.topics.alerts, self.topics.dead_letter, f"{name}-scores"), 1))
+        ensure_topics(connection, dict.fromkeys(self.topics.values(), 1))
         assert ensure_compacted(connection, self.state_topic, like=self.input) is None
         self.watcher = GroupConsumer(connection, [self.input], self.group)
         self.open.callback(self.watcher.close, 1.0)
@@ -64,6 +64,10 @@ class KafkaStage(Stage):
         self.open.callback(consumer.close, 1.0)
         return consumer
 
+    def kafka_sink(self) -> KafkaSink:
+        alerts, dead, scores = self.topics.values()
+        return KafkaSink(alerts_topic=alerts, dead_letter_topic=dead, scores_topic=scores)
+
     def delivery(self, consumer: Consumer, name: str) -> AtLeastOnce | ExactlyOnce:
         delivery: AtLeastOnce | ExactlyOnce
         if self.guarantee == "at_least_once":
@@ -78,7 +82,7 @@ class KafkaStage(Stage):
         self.open.callback(delivery.close, 1.0)
         return delivery
 
-    def states(self, worker: Worker) -> TopicCheckpoints:
+    def checkpoints(self, worker: Worker) -> TopicCheckpoints:
         transactional = self.guarantee == "exactly_once"
         log = CheckpointChangelog(self.reader, topic=self.state_topic, group_id=self.group, transactional=transactional)
         return TopicCheckpoints(
@@ -95,8 +99,7 @@ class KafkaStage(Stage):
         return self.watcher.committed(ends) == ends
 
     def records(self, topic: str) -> Sequence[RawMessage]:
-        name = {"alerts": self.topics.alerts, "dead": self.topics.dead_letter, "scores": self.topics.scores}[topic]
-        return read_all(self.connection, name or "", read_committed=self.guarantee == "exactly_once")
+        return read_all(self.connection, self.topics[topic], read_committed=self.guarantee == "exactly_once")
 
 
 def step_until(workers: Sequence[Worker], condition: Callable[[], bool], what: str) -> None:

@@ -21,7 +21,7 @@ from worker.stream.changelog import CheckpointChangelog
 from worker.stream.checkpoints import Checkpoints, TopicCheckpoints
 from worker.stream.events import Events
 from worker.stream.loop import Loop
-from worker.stream.sinks.kafka import Topics
+from worker.stream.sinks.kafka import KafkaSink
 from worker.thresholds.factory import ThresholdFactory
 
 Guarantee = Literal["at_least_once", "exactly_once"]
@@ -50,32 +50,32 @@ class Seen(Events):
     owned: set[Partition] = field(default_factory=set)
     revoked: set[Partition] = field(default_factory=set)
 
-    def batch(self, outcome: Outcome, *, process_s: float, deliver_s: float) -> None:  # noqa: ARG002
+    def batch(self, outcome: Outcome, *, process_s: float, deliver_s: float) -> None:
         self.batches += 1
 
     def rebalanced(self, assigned: Collection[Partition], revoked: Collection[Partition]) -> None:
         self.owned = (self.owned - set(revoked)) | set(assigned)
         self.revoked |= set(revoked)
 
-    def state_restored(self, partition: Partition, next_offset: int) -> None:
+    def checkpoint_restored(self, partition: Partition, next_offset: int) -> None:
         self.restored[partition] = next_offset
 
-    def state_rebuilt(self, partition: Partition, why: str) -> None:
+    def checkpoint_rebuilt(self, partition: Partition, why: str) -> None:
         self.rebuilt[partition] = why
 
     def swapped(self, old: str, new: str) -> None:
         self.swaps.append((old, new))
 
-    def retrying(self, error: TransientError, attempt: int) -> None:  # noqa: ARG002
+    def retrying(self, error: TransientError, attempt: int) -> None:
         self.retries.append(error)
 
-    def dropped(self, records: int, why: str) -> None:  # noqa: ARG002
+    def dropped(self, records: int, why: str) -> None:
         self.lost.append(why)
 
     def shortened(self, records: int) -> None:
         self.short += records
 
-    def slowed(self, records: int, seconds: float) -> None:  # noqa: ARG002
+    def slowed(self, records: int, seconds: float) -> None:
         self.sizes.append(records)
 
 
@@ -93,7 +93,7 @@ def make_pipeline(seed: int = 0, window: int = WINDOW) -> Pipeline:
     return Pipeline(make_model(seed), threshold_factory=threshold_factory(window))
 
 
-class Given(Models):
+class SuppliedModels(Models):
     """Models that a test makes up."""
 
     def __init__(self, new_model: Callable[[], Model | None]) -> None:
@@ -118,27 +118,27 @@ class Worker:
         if "tried" in options:
             options["models"] = options.pop("tried")(self.pipeline.model)
         if "new_model" in options:
-            options["models"] = Given(options.pop("new_model"))
+            options["models"] = SuppliedModels(options.pop("new_model"))
         self.loop = Loop(
             self.consumer,
             stage.delivery(self.consumer, name),
             self.pipeline,
-            topics=stage.topics,
+            kafka_sink=stage.kafka_sink(),
             breaker=options.pop("breaker", Breaker(invalid_ratio=1.0, window=100, consecutive=0)),
             events=self.seen,
             wall_clock=lambda: "2026-01-01T00:00:00.000Z",
-            states=stage.states(self) if stateful else Checkpoints(),
+            checkpoints=stage.checkpoints(self) if stateful else Checkpoints(),
             max_wait_ms=0,
             **options,
         )
 
-    def drain(self, most_steps: int = 1000) -> "Worker":
+    def drain(self, max_steps: int = 1000) -> "Worker":
         """Until everything in the input is committed."""
-        for _ in range(most_steps):
+        for _ in range(max_steps):
             if self.stage.is_drained():
                 return self
             self.loop.step()
-        raise AssertionError(f"not drained after {most_steps} steps")
+        raise AssertionError(f"not drained after {max_steps} steps")
 
     def die(self) -> None:
         """The group notices that it is gone; nothing is finished."""
@@ -148,7 +148,6 @@ class Worker:
 class Stage:
     """The topics of one deployment, on the in-memory broker."""
 
-    topics = Topics("alerts", "dead", "scores")
     doubt_s = 0.0
 
     def __init__(
@@ -173,12 +172,15 @@ class Stage:
     def consumer(self) -> Consumer:
         return MemoryConsumer(self.broker, ["in"], GROUP)
 
+    def kafka_sink(self) -> KafkaSink:
+        return KafkaSink(alerts_topic="alerts", dead_letter_topic="dead", scores_topic="scores")
+
     def delivery(self, consumer: Consumer, name: str) -> AtLeastOnce | ExactlyOnce:
         if self.guarantee == "at_least_once":
             return AtLeastOnce(consumer, lambda: MemoryProducer(self.broker))
         return ExactlyOnce(consumer, lambda: MemoryTransactionalProducer(self.broker, name))
 
-    def states(self, worker: Worker) -> TopicCheckpoints:
+    def checkpoints(self, worker: Worker) -> TopicCheckpoints:
         transactional = self.guarantee == "exactly_once"
         log = CheckpointChangelog(self.reader, topic="state", group_id=GROUP, transactional=transactional)
         return TopicCheckpoints(
@@ -210,11 +212,11 @@ class Stage:
 
     def scored(self) -> Scored:
         """Score, threshold and model that each record was published with; more than one if they ever differed."""
-        found: Scored = {}
+        scored: Scored = {}
         for score in self.published("scores"):
             place = score["source"]["partition"], score["source"]["offset"]
-            found.setdefault(place, set()).add((score["score"], score["threshold"], score["model_version"]))
-        return found
+            scored.setdefault(place, set()).add((score["score"], score["threshold"], score["model_version"]))
+        return scored
 
     def alerted(self) -> set[str]:
         """The ids on the alerts topic."""
@@ -236,11 +238,11 @@ def undisturbed(messages: Sequence[Message], seed: int = 0) -> tuple[Scored, set
 
 def assert_as_undisturbed(stage: Stage) -> None:
     """Every record scored with the very score and threshold of an undisturbed run, and the same alerts."""
-    scored, alerts = undisturbed(stage.fed)
-    found = stage.scored()
-    assert found.keys() == scored.keys()
-    assert {place: (found[place], scored[place]) for place in scored if found[place] != scored[place]} == {}
+    expected, alerts = undisturbed(stage.fed)
+    published = stage.scored()
+    assert published.keys() == expected.keys()
+    assert {place: (published[place], scores) for place, scores in expected.items() if published[place] != scores} == {}
     assert stage.alerted() == alerts
     if stage.guarantee == "exactly_once":
         assert stage.repeated_alerts() == 0
-        assert len(stage.published("scores")) == len(scored)
+        assert len(stage.published("scores")) == len(expected)
