@@ -20,13 +20,14 @@ from devtools.objects import ObjectServer
 from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
 from worker.broker.probe import probe
-from worker.cli import check, main
+from worker.cli import main
 from worker.demo.embedded import free_port
 from worker.errors import BrokerUnavailable
 from worker.features.schema import parse_schema
 from worker.model.learn import fit_bundle
 from worker.model.network.fit import FitOptions
 from worker.model.store.model_store import ModelStore
+from worker.processes import checks
 
 SCHEMA = '[fields.amount]\nkind = "numeric"\n[fields.country]\nkind = "categorical"\n'
 ANSWER = b"\x00\x00\x00\x0a\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00"  # ApiVersions, version 0, correlation id 1
@@ -104,24 +105,12 @@ def test_everything_in_order_exits_0(
     monkeypatch.setenv("WORKER_KAFKA__INPUT_TOPIC", topic)
     version = a_model(place)
 
-    found = verdicts(capsys)
+    findings = verdicts(capsys)
 
-    assert {(code, verdict) for code, verdict, _ in found.values()} == {(0, "ok")}
-    names = [
-        "settings",
-        "device",
-        "schema",
-        "model store",
-        "recipe",
-        "scoring",
-        "threshold",
-        "silences",
-        "broker",
-        "topics",
-    ]
-    assert list(found) == names
-    assert found["model store"][2] == f"models: version {version} is sound and fits the schema"
-    assert f"{topic} (3 partitions)" in found["topics"][2]
+    assert {(code, verdict) for code, verdict, _ in findings.values()} == {(0, "ok")}
+    assert list(findings) == ["settings", *checks.CHECKS]
+    assert findings["model store"][2] == f"models: version {version} is sound and fits the schema"
+    assert f"{topic} (3 partitions)" in findings["topics"][2]
 
 
 @pytest.mark.broker
@@ -142,22 +131,22 @@ def test_wrong_settings_are_a_line_each_and_the_rest_is_skipped(
 ) -> None:
     monkeypatch.setenv("WORKER_BATCH__SIZE", "0")
 
-    found = verdicts(capsys)
+    findings = verdicts(capsys)
 
-    assert found["settings"] == (1, "FAILED", "WORKER_BATCH__SIZE = '0': allowed is 1 to 1000000")
-    assert found["broker"][1] == "skipped"
+    assert findings["settings"] == (1, "FAILED", "WORKER_BATCH__SIZE = '0': allowed is 1 to 1000000")
+    assert findings["broker"][1] == "skipped"
 
 
 def test_an_empty_place_says_how_to_begin_and_does_not_stop_at_the_first_fault(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = verdicts(capsys)
+    findings = verdicts(capsys)
 
-    assert found["schema"][:2] == (1, "FAILED")
-    assert "worker infer-schema FILE > schema.toml" in found["schema"][2]
-    assert found["model store"] == (1, "ok", "models: no model yet; fit one with: worker train --once --from FILE")
-    assert "connection refused" in found["broker"][2]
-    assert found["topics"][1] == "skipped"
+    assert findings["schema"][:2] == (1, "FAILED")
+    assert "worker infer-schema FILE > schema.toml" in findings["schema"][2]
+    assert findings["model store"] == (1, "ok", "models: no model yet; fit one with: worker train --once --from FILE")
+    assert "connection refused" in findings["broker"][2]
+    assert findings["topics"][1] == "skipped"
     assert not list(place.iterdir())
 
 
@@ -175,9 +164,7 @@ def test_a_model_of_another_schema_is_refused_with_both_fingerprints(
     assert parse_schema(other).fingerprint in text
 
 
-def test_suppression_rules_are_read(
-    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_silences_are_read(place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     a_model(place)
     monkeypatch.setenv("WORKER_ALERTS__SILENCES_FILE", "rules.toml")
     (place / "rules.toml").write_text('[rules.tests]\nfield = "country"\nvalues = ["XX"]\n')
@@ -220,10 +207,10 @@ def test_a_store_that_can_not_be_written_is_found(place: Path, capsys: pytest.Ca
     a_model(place)
     (place / "models").chmod(0o500)
 
-    found = verdicts(capsys)
+    findings = verdicts(capsys)
     (place / "models").chmod(0o700)
 
-    assert "can't be written" in found["model store"][2]
+    assert "can't be written" in findings["model store"][2]
 
 
 def test_a_store_that_is_a_file_is_found(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -244,9 +231,9 @@ def test_a_store_on_s3_is_tried(
 ) -> None:
     url = on_s3(monkeypatch, object_server, object_server.endpoint)
 
-    found = verdicts(capsys)["model store"]
+    store = verdicts(capsys)["model store"]
 
-    assert found[1:] == ("ok", f"{url}: no model yet; fit one with: worker train --once --from FILE")
+    assert store[1:] == ("ok", f"{url}: no model yet; fit one with: worker train --once --from FILE")
 
 
 def test_a_store_on_s3_that_is_away_is_found(
@@ -254,10 +241,10 @@ def test_a_store_on_s3_that_is_away_is_found(
 ) -> None:
     on_s3(monkeypatch, object_server, f"http://127.0.0.1:{closed_port()}")
 
-    found = verdicts(capsys)["model store"]
+    store = verdicts(capsys)["model store"]
 
-    assert found[1] == "FAILED"
-    assert "Could not connect" in found[2]
+    assert store[1] == "FAILED"
+    assert "Could not connect" in store[2]
 
 
 def test_a_broker_answers(serve: Serve) -> None:
@@ -335,11 +322,11 @@ def test_a_wrong_password_is_told_apart_from_a_wrong_protocol(
 ) -> None:
     broker = PasswordBroker(Path(KAFKA_HOME or ""), place / "broker")
     monkeypatch.setenv("WORKER_KAFKA__BOOTSTRAP_SERVERS", broker.address)
-    monkeypatch.setattr(check, "CONNECT_TIMEOUT_S", 5.0)
+    monkeypatch.setattr(checks, "CONNECT_TIMEOUT_S", 5.0)
     login = {"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "PLAIN", "sasl_plain_username": "app"}
 
     with contextlib.closing(broker):
-        found = []
+        findings = []
         for options in (
             {**login, "sasl_plain_password": "secret"},
             {**login, "sasl_plain_password": "hunter2"},
@@ -347,8 +334,8 @@ def test_a_wrong_password_is_told_apart_from_a_wrong_protocol(
             {},
         ):
             monkeypatch.setenv("WORKER_KAFKA__OPTIONS", json.dumps(options))
-            found.append(verdicts(capsys)["broker"])
-    right, wrong, other, none = found
+            findings.append(verdicts(capsys)["broker"])
+    right, wrong, other, none = findings
 
     assert right[1] == "ok"
     assert wrong[1] == "FAILED"
@@ -376,9 +363,9 @@ def test_what_scoring_costs_at_this_vocabulary_and_where_thresholds_come_from_ar
 ) -> None:
     a_model(place, **values)
 
-    found = verdicts(capsys)
-    assert re.search(says, found["scoring"][2])
-    assert threshold in found["threshold"][2]
+    findings = verdicts(capsys)
+    assert re.search(says, findings["scoring"][2])
+    assert threshold in findings["threshold"][2]
 
 
 @pytest.mark.parametrize(
@@ -390,7 +377,7 @@ def test_what_scoring_costs_at_this_vocabulary_and_where_thresholds_come_from_ar
         ({"PRESET": "digits", "PREPROCESSING": "robust"}, "FAILED", "WORKER_MODEL__PREPROCESSING = 'robust'"),
     ],
 )
-def test_the_recipe_of_the_next_fit_is_checked_against_the_model_in_force(
+def test_the_recipe_of_the_next_fit_is_checked_against_the_current_model(
     place: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -402,8 +389,8 @@ def test_the_recipe_of_the_next_fit_is_checked_against_the_model_in_force(
     for name, value in environment.items():
         monkeypatch.setenv(f"WORKER_MODEL__{name}", value)
 
-    _, found, text = verdicts(capsys)["recipe"]
-    assert found == verdict
+    _, finding, text = verdicts(capsys)["recipe"]
+    assert finding == verdict
     assert re.search(says, text)
 
 

@@ -14,7 +14,7 @@ HINTS: Final[Mapping[Hint, str]] = {
     Hint.PROMOTE_A_VERSION: "name a version again with: worker models promote VERSION",
     Hint.FORCE_THE_PROMOTION: "to take it all the same: worker models promote VERSION --force",
     Hint.LIST_THE_VERSIONS: "worker models list shows them",
-    Hint.PROPOSE_A_SCHEMA: "propose one with: worker infer-schema FILE",
+    Hint.PROPOSE_A_SCHEMA: "propose one with: worker infer-schema FILE > schema.toml",
     Hint.INSTALL_REPLAY: "pip install 'kafka-anomaly-worker[replay]'",
     Hint.INSTALL_STORE: "pip install 'kafka-anomaly-worker[store]'",
     Hint.INSTALL_COMPRESSION: "pip install 'kafka-anomaly-worker[compression]'",

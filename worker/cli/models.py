@@ -1,14 +1,16 @@
-"""`worker models`: the versions in the model store.
-
-A group of actions is a module with `add_actions(subparsers)`; each action names the function that performs it.
-"""
+"""`worker models`: the versions in the model store, what was decided about each, and what a person decides."""
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from worker.cli import models_compare, models_decide, models_presets, models_show
+from worker.cli import models_compare, models_presets
+from worker.cli.printing import print_table, print_tree
 
 if TYPE_CHECKING:
+    from worker.model.store.bundle import Bundle
+    from worker.model.store.model_store import Mark, ModelStore, Status, Version
+    from worker.settings import Settings
+
     Actions = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse has no public name for it
 
 HELP = """List the model versions with what was decided about each, and decide: make one the current one, go back to the
@@ -19,23 +21,169 @@ worker models compare 3f9a0c51d2e4 march.jsonl.gz --label is_fraud
 worker models promote 3f9a0c51d2e4
 worker models rollback
 worker models presets --width 41
-worker models presets --width 41
 worker models adopt
 worker models veto --why 'the flood of Tuesday'"""
 
-GROUPS = (models_show, models_compare, models_decide, models_presets)
+HEAD = ["", "version", "created", "records", "held-out error", "source", "status", "why"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The actions of all groups."""
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for group in GROUPS:
-        group.add_actions(actions)
+    """The actions, each with the function that performs it."""
+    actions: Actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    listing = actions.add_parser("list", help="all versions, the current one marked, and what was decided about each")
+    listing.add_argument("--json", action="store_true", help="one JSON object a line, with report and figures")
+    listing.set_defaults(perform=_list)
+    show = actions.add_parser("show", help="everything about one version: facts, report, the figures of its verdict")
+    show.add_argument("version", metavar="VERSION", nargs="?", help="default: the current one")
+    show.set_defaults(perform=_show)
+    models_compare.add_actions(actions)
+    promote = actions.add_parser("promote", help="make a version the current one; running workers take it over")
+    promote.add_argument("version", metavar="VERSION")
+    promote.add_argument("--force", action="store_true", help="even if it was vetoed or rolled back")
+    rollback = actions.add_parser("rollback", help="go back to the version before the current one")
+    adopt = actions.add_parser("adopt", help="make a version current that the trainer holds back")
+    veto = actions.add_parser("veto", help="rule a version out for good; where it is current, go back")
+    for action in (adopt, veto):
+        action.add_argument("version", metavar="VERSION", nargs="?", help="default: the newest that is held back")
+    for action, perform in ((promote, _promote), (rollback, _rollback), (adopt, _adopt), (veto, _veto)):
+        action.add_argument("--why", metavar="TEXT", default="", help="the reason, for the list")
+        action.set_defaults(perform=perform)
+    models_presets.add_actions(actions)
 
 
 def run(args: argparse.Namespace) -> int:
-    """See HELP."""
+    """Perform the action that was chosen."""
     from worker.settings import load_settings
 
-    code: int = args.perform(args, load_settings())
-    return code
+    code: int | None = args.perform(args, load_settings())
+    return code or 0
+
+
+def _list(args: argparse.Namespace, settings: "Settings") -> None:
+    import orjson
+
+    store = _store(settings)
+    versions = store.versions()
+    if args.json:
+        for entry in versions:
+            print(orjson.dumps(_as_json(entry)).decode())
+    elif not versions:
+        print(f"no model in {store.name} yet: fit one with worker train --once --from FILE")
+    else:
+        print_table([HEAD, *map(_row, versions)])
+
+
+def _as_json(entry: "Version") -> dict[str, Any]:
+    return {
+        "version": entry.version,
+        "created_at": entry.created_at or None,
+        "current": entry.current,
+        "broken": entry.broken,
+        "mark": entry.mark.to_json() if entry.mark is not None else None,
+        "report": entry.report,
+    }
+
+
+def _row(entry: "Version") -> list[str]:
+    report, mark = entry.report, entry.mark
+    status = "broken" if entry.broken else mark.status.replace("_", " ") if mark is not None else ""
+    return [
+        "*" if entry.current else "",
+        entry.version,
+        entry.created_at[:16].replace("T", " "),
+        str(report.get("rows", "")),
+        "" if entry.broken else f"{report.get('held_out_loss', 0):.4g}",
+        str(report.get("source", "")),
+        status,
+        entry.broken or (mark.why if mark is not None else ""),
+    ]
+
+
+def _show(args: argparse.Namespace, settings: "Settings") -> None:
+    store = _store(settings)
+    bundle = store.load(args.version)
+    print_tree(_facts(bundle, current=store.current() == bundle.version))
+    mark = store.marks().get(bundle.version)
+    if mark is None:
+        print_tree({"status": "nothing decided yet"})
+    else:
+        print_tree({"status": f"{mark.status}, by the {mark.by}, {mark.at}", "why": mark.why})
+        print_tree({"figures": mark.figures} if mark.figures else {})
+    print_tree({"report": {name: value for name, value in bundle.report.items() if name != "losses"}})
+
+
+def _facts(bundle: "Bundle", *, current: bool) -> dict[str, str]:
+    architecture, median = bundle.network.architecture, float(bundle.calibration[len(bundle.calibration) // 2])
+    return {
+        "version": f"{bundle.version}{' (current)' if current else ''}",
+        "created": bundle.created_at,
+        "schema": f"{len(bundle.schema.fields)} fields, fingerprint {bundle.schema.fingerprint}",
+        "fields": ", ".join(bundle.fields),
+        "inputs": f"{len(bundle.fitted.numeric)} numbers, {sum(bundle.fitted.widths)} categories",
+        "hidden layers": ", ".join(map(str, architecture.hidden)),
+        "calibration": f"{len(bundle.calibration)} scores, median {median:.6g}",
+        "golden rows": str(len(bundle.golden.scores) if bundle.golden is not None else 0),
+        "rehearsal rows": str(len(bundle.rehearsal)),
+    }
+
+
+def _promote(args: argparse.Namespace, settings: "Settings") -> None:
+    from worker.model.store.model_store import Status
+
+    _store(settings).promote(args.version, mark=_mark(Status.PROMOTED, args.why), force=args.force)
+    print(f"{args.version} is current")
+
+
+def _rollback(args: argparse.Namespace, settings: "Settings") -> None:
+    from worker.model.store.model_store import Status
+
+    print(f"{_store(settings).rollback(mark=_mark(Status.ROLLED_BACK, args.why))} is current again")
+
+
+def _adopt(args: argparse.Namespace, settings: "Settings") -> None:
+    from worker.model.store.model_store import Status
+
+    store = _store(settings)
+    version = args.version or _newest_held(store)
+    store.promote(version, mark=_mark(Status.PROMOTED, args.why or "adopted"))
+    print(f"{version} is current")
+
+
+def _veto(args: argparse.Namespace, settings: "Settings") -> None:
+    from worker.errors import StoreConflict
+    from worker.model.store.model_store import Status
+
+    store = _store(settings)
+    version = args.version or _newest_held(store)
+    store.require_version(version)
+    mark = _mark(Status.VETOED, args.why)
+    store.mark(version, mark)
+    print(f"{version} is vetoed")
+    if store.current() == version:
+        try:
+            print(f"{store.rollback(leaving=version, mark=mark)} is current again")
+        except StoreConflict:
+            print(f"{store.current()} is current")  # a worker has left it in the meantime
+
+
+def _newest_held(store: "ModelStore") -> str:
+    from worker.errors import StoreError
+    from worker.model.store.model_store import Status
+
+    held = {version: mark for version, mark in store.marks().items() if mark.status == Status.HELD}
+    if not held:
+        raise StoreError(f"no model version in {store.name} is held back: name one (worker models list)")
+    return max(held, key=lambda version: held[version].at)
+
+
+def _store(settings: "Settings") -> "ModelStore":
+    from worker.processes.wiring import model_store
+
+    return model_store(settings)
+
+
+def _mark(status: "Status", why: str) -> "Mark":
+    from worker.model.store.model_store import Mark
+    from worker.processes.wiring import utc_now
+
+    return Mark(status, utc_now(), "operator", why)

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from worker.cli.models_show import print_table
+from worker.cli.printing import print_table
 from worker.cli.replay import add_arguments, check_usage, input_arguments, label_arguments
 
 if TYPE_CHECKING:

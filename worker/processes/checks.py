@@ -1,0 +1,308 @@
+"""What `worker check` looks at, one function each, in this order: CHECKS is the only list of them."""
+
+import contextlib
+import logging
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+from worker.broker.access import creates_topics
+from worker.broker.admin import topic_partitions
+from worker.broker.client import Connection
+from worker.broker.probe import probe
+from worker.errors import (
+    BrokerUnavailable,
+    FatalError,
+    Hint,
+    MissingTopic,
+    SchemaError,
+    SettingsError,
+    StoreError,
+    WorkerError,
+)
+from worker.features.schema import Schema, load_schema
+from worker.settings import Settings
+
+if TYPE_CHECKING:
+    from worker.model.scoring.scorer import Scorer
+    from worker.model.store.bundle import Bundle
+
+CONNECT_TIMEOUT_S = 10.0
+ROWS = 4096
+ROUNDS = 3
+
+
+class Finding(NamedTuple):
+    """What one check has to say.
+
+    verdict   "ok", "FAILED", or "skipped" where something else comes first
+    text      for a person; an error has its hint with it
+    """
+
+    verdict: Literal["ok", "FAILED", "skipped"]
+    name: str
+    text: str | WorkerError
+
+
+class Skipped(Exception):
+    """This can't be checked yet; the text says why."""
+
+
+@dataclass
+class Known:
+    """The settings, and what the checks before have learned: None where they failed or were skipped."""
+
+    settings: Settings
+    schema: Schema | None = None
+    bundle: "Bundle | None" = None
+    partitions: Mapping[str, int] | None = None
+
+
+def run_checks(load: Callable[[], Settings]) -> Iterator[Finding]:
+    """One finding after the other, the settings' first; where they are wrong, all others are skipped."""
+    try:
+        known = Known(load())
+    except SettingsError as error:
+        yield from (Finding("FAILED", "settings", line) for line in str(error).splitlines())
+        yield from (Finding("skipped", name, "the settings come first") for name in CHECKS)
+        return
+    yield Finding("ok", "settings", "all values are valid")
+    for name, check in CHECKS.items():
+        try:
+            yield Finding("ok", name, check(known))
+        except Skipped as reason:
+            yield Finding("skipped", name, str(reason))
+        except WorkerError as error:
+            yield Finding("FAILED", name, error)
+
+
+def device(known: Known) -> str:
+    """The device exists."""
+    from worker.model.scoring.scorer import resolve_device
+
+    return str(resolve_device(known.settings.device))
+
+
+def schema(known: Known) -> str:
+    """The schema file is valid."""
+    path = known.settings.schema_file
+    if not Path(path).exists():
+        raise SchemaError(f"[schema_file] = {path!r}: no such file", hint=Hint.PROPOSE_A_SCHEMA)
+    known.schema = load_schema(path)
+    return f"{path}: {len(known.schema.fields)} fields, fingerprint {known.schema.fingerprint[:12]}"
+
+
+def model_store(known: Known) -> str | WorkerError:
+    """The store can be read and written; its current version, and the shadow, load and fit the schema."""
+    from worker.processes.wiring import model_store as open_store
+
+    root, shadow = known.settings.model_store, known.settings.model_shadow
+    store = open_store(known.settings)
+    version = store.current()
+    if "://" in root:
+        store.require_writable()
+    else:
+        _require_writable(Path(root))
+    if version is None:
+        return StoreError(f"{root}: no model yet", hint=Hint.FIT_A_MODEL)  # where one begins, not a fault
+    bundle = store.load(version)
+    if known.schema is None:
+        return f"{root}: version {version} is sound; the schema to compare it with is not"
+    bundle.require_schema(known.schema)
+    known.bundle = bundle
+    if shadow is None or shadow == version:
+        return f"{root}: version {version} is sound and fits the schema"
+    store.load(shadow).require_schema(known.schema)
+    return f"{root}: version {version} and the shadow {shadow} are sound and fit the schema"
+
+
+def _require_writable(root: Path) -> None:
+    """Writes and removes a file where the store is, or where it would be created: a check makes no folder."""
+    folder = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
+    probe_file = folder / f".check-{uuid.uuid4().hex}"
+    try:
+        probe_file.write_bytes(b"")
+        probe_file.unlink()
+    except OSError as error:
+        raise StoreError(f"{root}: can't be written ({error.strerror}); the trainer needs that") from error
+
+
+def recipe(known: Known) -> str:
+    """What the next fit will be, with its layers where a model tells the input width.
+
+    SettingsError where values do not go together, or do not fit that width.
+    """
+    from worker.processes.wiring import fit_options
+
+    options = fit_options(known.settings.model, known.settings.seed)
+    name = f"preset {options.preset}, {options.preprocessing} scaling, {options.loss} loss, {options.score} score"
+    if known.bundle is None:
+        return name
+    columns = known.bundle.network.layout.columns
+    layers = options.architecture(columns).written(columns)
+    return f"{name}; layers for the {columns} columns of the current model: {layers}"
+
+
+def scoring(known: Known) -> str:
+    """Whether every one-hot column has to be computed, and what that costs at this vocabulary, measured here."""
+    from worker.model.network.autoencoder import Autoencoder
+    from worker.model.scoring.score import Score
+    from worker.model.scoring.scorer import Scorer
+
+    bundle, device_name = _current(known), known.settings.device
+    network = bundle.network
+    layout, architecture = network.layout, network.architecture
+    what = f"{bundle.score.kind} of a {architecture.output} output, layers {architecture.written(layout.columns)}"
+    now = _microseconds(bundle.scorer(device_name), bundle)
+    if bundle.score.without_onehot(network):
+        return f"{what}: no one-hot column is computed; {now:.1f} µs a record"
+    like = Autoencoder(layout, replace(architecture, output="linear", variational=False)).eval()
+    without = _microseconds(Scorer(like, len(bundle.fields), device_name, score=Score()), bundle)
+    return (
+        f"{what}: all {sum(layout.widths):,} one-hot columns are computed for each record: {now:.1f} µs a record, "
+        f"{without:.1f} without them (a linear output with mse, rmse or euclidean and no field weights needs none)"
+    )
+
+
+def _microseconds(scorer: "Scorer", bundle: "Bundle") -> float:
+    """Time of a record in a batch of ROWS made-up ones, the shortest of ROUNDS."""
+    import numpy as np
+
+    layout = bundle.network.layout
+    draw = np.random.default_rng(0)
+    numeric = draw.random((ROWS, layout.numeric), np.float32)
+    category_ids = draw.integers(0, layout.widths or 1, (ROWS, len(layout.widths)), np.int32)
+    took = []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        scorer.score(numeric, category_ids)
+        took.append(time.perf_counter() - started)
+    return min(took) / ROWS * 1e6
+
+
+def threshold(known: Known) -> str:
+    """The rule that counts, and who asks for it."""
+    from worker.processes.wiring import threshold_factory
+
+    bundle, settings = _current(known), known.settings.threshold
+    rule = threshold_factory(settings).rule_for(bundle.rule)
+    theta = rule.theta(bundle.training)
+    by = "[threshold.rule]" if settings.rule else "as the model asks"
+    if theta is None:
+        return f"rolling quantile {settings.quantile:g} of {settings.window:,} scores, {by}"
+    above = float((bundle.training > theta).mean())
+    return f"{theta:.6g} for good, by the rule {rule.name}, {by}; {above:.2%} of the training records lie above it"
+
+
+def _current(known: Known) -> "Bundle":
+    if known.bundle is None:
+        raise Skipped("a model that fits the schema comes first")
+    return known.bundle
+
+
+def silences(known: Known) -> str:
+    """The file with silences is valid and names fields that the schema has."""
+    from worker.alerts.silences import load_silences
+
+    path = known.settings.alerts.silences_file
+    if path is None:
+        return "no rules"
+    rules = load_silences(path)
+    if known.schema is not None:
+        rules.require_fields(tuple(field.name for field in known.schema.encoded))
+    return f"{path}: {len(rules.rules)} rules"
+
+
+def broker(known: Known) -> str:
+    """At least one bootstrap server answers, and the client gets in."""
+    kafka = known.settings.kafka
+    said, answers = [], False
+    for server in kafka.bootstrap_servers.split(","):
+        try:
+            said.append(probe(server, kafka.client_options()))
+            answers = True
+        except BrokerUnavailable as error:
+            said.append(str(error))
+    if not answers:
+        raise BrokerUnavailable("; ".join(said))
+    with client_complaints() as complaints:
+        try:
+            known.partitions = topic_partitions(_connection(known.settings))
+        except (BrokerUnavailable, FatalError) as error:
+            protocol = kafka.options.get("security_protocol", "PLAINTEXT")
+            raise BrokerUnavailable(_why_refused(error, complaints, protocol)) from error
+    return "; ".join(said)
+
+
+def topics(known: Known) -> str:
+    """Every topic of the settings exists, or is created when somebody writes to it."""
+    partitions, kafka = known.partitions, known.settings.kafka
+    if partitions is None:
+        raise Skipped("the broker comes first")
+    names = [kafka.input_topic, kafka.alerts_topic, kafka.dead_letter_topic]
+    names += [kafka.scores_topic] if kafka.scores_topic else []
+    missing = [name for name in names if name not in partitions]
+    if kafka.input_topic in missing or (missing and not creates_topics(_connection(known.settings))):
+        raise MissingTopic(
+            f"not on the broker, or not visible to this user: {', '.join(missing)}; create with: "
+            f"kafka-topics.sh --create --topic {missing[0]} --bootstrap-server {kafka.bootstrap_servers}"
+        )
+    return ", ".join(
+        f"{name} ({partitions[name]} partitions)" if name in partitions else f"{name} (created when it is written to)"
+        for name in names
+    )
+
+
+def _connection(settings: Settings) -> Connection:
+    kafka = settings.kafka
+    return Connection(kafka.bootstrap_servers, options=kafka.client_options(), connect_timeout_s=CONNECT_TIMEOUT_S)
+
+
+def _why_refused(error: Exception, complaints: list[str], protocol: str) -> str:
+    of_login = [text for text in complaints if "sasl" in text.lower() or "authenticat" in text.lower()]
+    if of_login:
+        reason = re.sub(r"^.*Error: | \(backoff .*$", "", of_login[-1])
+        return f"the broker refuses the login: {reason}; check sasl_mechanism, user and password"
+    return (
+        f"{error}; the port answers, so check security_protocol (now {protocol}) and that the addresses which the "
+        f"broker advertises can be reached from here{': ' + complaints[-1] if complaints else ''}"
+    )
+
+
+@contextlib.contextmanager
+def client_complaints() -> Iterator[list[str]]:
+    """What the Kafka client's loggers say from warning on, instead of printing it.
+
+    The client often raises only that it can't connect; why is in its log.
+    """
+    complaints: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            complaints.append(record.getMessage())
+
+    logger, collector = logging.getLogger("kafka"), Collector(logging.WARNING)
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(collector)
+    try:
+        yield complaints
+    finally:
+        logger.removeHandler(collector)
+        logger.propagate = propagate
+
+
+CHECKS: Final[Mapping[str, Callable[[Known], str | WorkerError]]] = {
+    "device": device,
+    "schema": schema,
+    "model store": model_store,
+    "recipe": recipe,
+    "scoring": scoring,
+    "threshold": threshold,
+    "silences": silences,
+    "broker": broker,
+    "topics": topics,
+}
