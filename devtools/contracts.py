@@ -36,18 +36,20 @@ class ReasonDocument(TypedDict):
     observed: Annotated[Any, Field(description="as in the record, null where it is missing, a mark where redacted")]
     expected: Annotated[Any, Field(description="what the model would have expected beside the other fields")]
     share: Annotated[Share, Field(description="part of the score that this field explains; all fields add up to 1")]
-    typical: NotRequired[Annotated[list[float], Field(description="range of 98% of ordinary values", min_length=2)]]
+    typical: NotRequired[
+        Annotated[list[float], Field(description="range of 98% of the values in calibration", min_length=2)]
+    ]
     note: NotRequired[Annotated[str, Field(description="such as: never seen before, missing")]]
 
 
-class EpisodeDocument(TypedDict):
-    """Alerts of one deduplication key as one: an opening alert, updates at 10, 100, 1000 … alerts, a closing alert."""
+class GroupDocument(TypedDict):
+    """Alerts with the same key as one group: an opening alert, updates at 10, 100, 1000 … alerts, a closing alert."""
 
     state: Annotated[
         Literal["opening", "update", "closing"],
         Field(description="closing: the cooldown has passed, `source` and `score` are those of the strongest"),
     ]
-    key: Annotated[dict[str, Any], Field(description="values of the key's fields, long ones cut")]
+    key: Annotated[dict[str, Any], Field(description="values of the fields that alerts are grouped by, long ones cut")]
     opening_id: Annotated[str, Field(description="alert_id of the opening alert")]
     count: Annotated[int, Field(ge=1, description="records above their threshold so far")]
     first_seen: Annotated[str | None, Field(description="event time of the first of them, RFC 3339, UTC")]
@@ -56,7 +58,7 @@ class EpisodeDocument(TypedDict):
 
 
 class SummaryDocument(TypedDict):
-    """What the rate cap rate_limited; `source`, `score` and what belongs to them are the strongest's."""
+    """Alerts over the rate limit; `source`, `score` and what belongs to them are those of the strongest."""
 
     minute: Annotated[str | None, Field(description="start of the minute of event time, RFC 3339, UTC")]
     rate_limited: Annotated[int, Field(ge=1, description="alerts that were not published")]
@@ -65,8 +67,8 @@ class SummaryDocument(TypedDict):
 class AlertDocument(TypedDict):
     """A record above its partition's threshold, and why.
 
-    `episode` where alerts are deduplicated, `summary` where a rate cap rate_limited some. A summary and a closing alert
-    speak of several records and name the strongest: their `explanation` and `ids` are empty, their `record` is null.
+    `group` where alerts are grouped, `summary` where some were over the rate limit. A summary and a closing alert speak
+    of several records and name the strongest: their `explanation` and `ids` are empty, their `record` is null.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]  # pydantic reads it off the class
@@ -76,15 +78,19 @@ class AlertDocument(TypedDict):
     detected_at: Annotated[str, Field(description="RFC 3339, UTC; in a replay the event time")]
     event_time: Annotated[str | None, Field(description="RFC 3339, UTC")]
     source: Source
-    score: Annotated[float, Field(ge=0, description="mean squared reconstruction error over the fields")]
+    score: Annotated[
+        float, Field(ge=0, description="how badly the model reconstructs the record, in the model's own unit")
+    ]
     threshold: Annotated[float, Field(ge=0, description="what the score was compared with")]
-    severity: Annotated[str, Field(description="how far beyond the ordinary the score lies")]
-    tail_probability: Annotated[float | None, Field(description="share of ordinary records with such a score")]
+    severity: Annotated[Literal["info", "warning", "critical"], Field(description="by the tail probability")]
+    tail_probability: Annotated[
+        float | None, Field(description="share of inliers with a score at least as high; null: not known")
+    ]
     model_version: str
     explanation: Annotated[list[ReasonDocument], Field(description="largest share first")]
     ids: Annotated[dict[str, Any], Field(description="the schema's id fields")]
     record: Annotated[dict[str, Any] | None, Field(description="the original JSON, fields can be redacted")]
-    episode: NotRequired[EpisodeDocument]
+    group: NotRequired[GroupDocument]
     summary: NotRequired[SummaryDocument]
     truncated: NotRequired[Annotated[bool, Field(description="cut down, since the broker takes no larger record")]]
 
@@ -109,7 +115,7 @@ def json_schema(document: type) -> dict[str, Any]:
 
 def asyncapi() -> dict[str, Any]:
     """The AsyncAPI 3.0 description of what the worker publishes, with its default topic names."""
-    codes = ", ".join(code.value for code in ErrorCode)
+    error_codes = [code.value for code in ErrorCode]
     texts = {
         "alerts": ("alert.schema.json", "Records above their threshold. Kafka key = the record's key."),
         "scores": ("score.schema.json", "The score of every record, where a scores topic is set."),
@@ -126,14 +132,15 @@ def asyncapi() -> dict[str, Any]:
     }
     channels["dead-letters"] = {
         "address": "dead-letters",
-        "description": f"Records that can't be scored; bytes, key and headers unchanged. error.code: {codes}.",
+        "description": "Records that can't be scored; bytes, key and headers unchanged. "
+        f"error.code: {', '.join(error_codes)}.",
         "messages": {
             "dead-letter": {
                 "title": "dead letter",
                 "headers": {
                     "type": "object",
                     "properties": {
-                        "error.code": {"type": "string", "enum": [code.value for code in ErrorCode]},
+                        "error.code": {"type": "string", "enum": error_codes},
                         "error.detail": {"type": "string"},
                         "source.topic": {"type": "string"},
                         "source.partition": {"type": "string"},

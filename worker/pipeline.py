@@ -1,42 +1,47 @@
-"""decode, vectorize, score, threshold, explain: a batch of messages to its outcome.
+"""A batch of messages to its outcome: decode, vectorize, score, threshold, silence, group, explain.
 
-No I/O and no clock: `worker run`, `worker replay` and the trainer share this object, so they can't drift apart.
+No I/O and no clock: `worker run`, `worker replay` and the trainer share this object, so they can't drift apart. Each
+stage is called once for a batch, in this order, and none calls another.
 """
 
 import copy
 from collections.abc import Collection, Mapping, Sequence
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from worker.alerts.builder import Above, AlertDesk, Groups, Wording
-from worker.alerts.explain import Explainer
-from worker.alerts.grouping import GroupingOptions
+from worker.alerts.exceedance import exceedances
+from worker.alerts.explain import Explainer, Explanations
+from worker.alerts.grouping import GroupingOptions, PartitionGrouping, Published
 from worker.alerts.silences import Silences
 from worker.errors import BundleError
 from worker.features.scaling import Scaling, apply_scaling
-from worker.features.vectorize import Vectorizer, Vectors
+from worker.features.vectorize import Vectorizer
 from worker.formats.base import Decoder
 from worker.formats.json_objects import JsonDecoder
 from worker.model.network.reconstruct import Reconstructor
 from worker.model.scoring.latent import LatentEncoder
 from worker.model.store.bundle import Bundle, field_weights
-from worker.records import FloatArray, Outcome, Partition, RawMessage, Scores
+from worker.records import Outcome, Partition, RawMessage, Scores
 from worker.thresholds.factory import ThresholdFactory
-from worker.thresholds.partition import Judgement, PartitionThreshold, ThresholdState
+from worker.thresholds.partition import PartitionThreshold, ThresholdState
 
 WARM_ROWS = 1_024  # two tiles on the CPU
-LARGEST = apply_scaling(np.array([np.finfo(np.float64).max]), Scaling("linear", 0.0, 1.0)).item()
+MAX_INPUT = apply_scaling(np.array([np.finfo(np.float64).max]), Scaling("linear", 0.0, 1.0)).item()
+"""No number of a record leads to a larger one in the model's input."""
 
-_place = attrgetter("topic", "partition")
+_partition_of = attrgetter("topic", "partition")
 
 
 class Model:
     """A bundle made ready to score on one device. Built on any thread, used by one at a time: a scorer has buffers.
 
-    latent: whether outcomes hold the records' category_ids, too.
+    device        where it scores: cpu, cuda or cuda:N
+    redacted      fields that no alert may show, beside those that the schema redacts
+    max_reasons   fields in the explanation of an alert
+    latent        whether outcomes hold the records' latent values, too
     """
 
     def __init__(
@@ -49,7 +54,6 @@ class Model:
         latent: bool = False,
     ) -> None:
         self.bundle = bundle
-        self.redacted = bundle.schema.redacted | frozenset(redacted)
         self.vectorizer = Vectorizer(bundle.schema, bundle.fitted)
         self.explainer = Explainer(
             bundle.fitted,
@@ -57,33 +61,34 @@ class Model:
             fields=bundle.fields,
             usual=bundle.field_errors,
             weights=field_weights(bundle.fitted, bundle.score),
-            redacted=self.redacted,
+            redacted=bundle.schema.redacted | frozenset(redacted),
+            ids=bundle.schema.ids,
             max_reasons=max_reasons,
         )
-        self.wording = Wording(self.explainer, self.redacted, bundle.schema.ids)
         self.scorer = bundle.scorer(device)
         self.latent_encoder = LatentEncoder(bundle.network) if latent else None
 
     def warm_up(self) -> None:
-        """Score and explain made-up rows, so that the first batch finds everything in place.
+        """Score and explain made-up rows, so that the first batch finds all buffers and kernels ready.
 
         Among them are the largest values that a record can lead to: BundleError where a score is not finite.
         """
         widths = np.array(self.bundle.fitted.widths, np.int32)
-        size = np.array([0.0, 1.0, -1.0, LARGEST, -LARGEST], np.float32)
-        count = max(WARM_ROWS, len(size))
-        numeric = np.resize(size, (count, 1)).repeat(len(self.bundle.fitted.numeric), axis=1)
-        category_ids = (np.arange(count, dtype=np.int32)[:, np.newaxis] % widths).astype(np.int32)
+        sizes = np.array([0.0, 1.0, -1.0, MAX_INPUT, -MAX_INPUT], np.float32)
+        numeric = np.resize(sizes, (WARM_ROWS, 1)).repeat(len(self.bundle.fitted.numeric), axis=1)
+        category_ids = (np.arange(WARM_ROWS, dtype=np.int32)[:, np.newaxis] % widths).astype(np.int32)
         if not np.isfinite(self.scorer.score(numeric, category_ids)).all():
             raise BundleError(f"model {self.bundle.version}: its scores are not finite")
         self.explainer.explain(numeric[:1], category_ids[:1], [{}])
 
 
 class Pipeline:
-    """Messages in, outcomes out; keeps each partition's threshold and open alert episodes, and nothing else.
+    """Messages in, outcomes out; keeps the threshold and the open alert groups of each partition, and nothing else.
 
-    decoder: of the records' format.
-    grouping, silences: which alerts are published; by default each of them.
+    threshold_factory   makes the threshold of a partition that is new, or new to a model
+    decoder             of the records' format
+    grouping            which alerts become one group, and how many a minute are published; by default all stand alone
+    silences            alerts that are not published; by default none
     """
 
     def __init__(
@@ -98,13 +103,15 @@ class Pipeline:
         self._model = model
         self._threshold_factory = threshold_factory
         self._decoder = decoder
+        self._grouping_options = grouping
+        self._silences = silences
         self._thresholds: dict[Partition, PartitionThreshold] = {}
-        self._seeded: PartitionThreshold | None = None  # one that has learned nothing yet
-        self._desk = AlertDesk(options=grouping, silences=silences)
+        self._groupings: dict[Partition, PartitionGrouping] = {}
+        self._pristine: PartitionThreshold | None = None  # one of the model that has seen no record yet
 
     @property
     def model(self) -> Model:
-        """The model in force."""
+        """The current model."""
         return self._model
 
     def swap(
@@ -113,103 +120,114 @@ class Pipeline:
         """Go on with another model, and hand over the thresholds of the one that leaves.
 
         Every threshold starts anew from the model's calibration, or goes on as one of `thresholds`, which belonged to
-        this model before: scores of two models are never mixed. Open alert episodes go on: a burst does not end because
+        this model before: scores of two models are never mixed. Open alert groups go on: a burst does not end because
         the model was renewed.
         """
         left, self._thresholds = self._thresholds, dict(thresholds or {})
-        self._model, self._seeded = model, None
+        self._model, self._pristine = model, None
         return left
 
     def forget(self, partitions: Collection[Partition]) -> None:
-        """Drop the thresholds and episodes of partitions that belong to another member now."""
+        """Drop the thresholds and groups of partitions that belong to another member now."""
         for partition in partitions:
             self._thresholds.pop(partition, None)
-        self._desk.forget(partitions)
+            self._groupings.pop(partition, None)
 
     def head(self, partition: Partition) -> bytes:
         """All of a partition's state but the threshold's slots, as JSON: what `restore` takes as the state's head."""
-        threshold, grouping = self.threshold(partition).head(), self._desk.state(partition)
-        if grouping is None:
+        threshold = self.threshold(partition).head()
+        if not self._grouping_options.active:
             return threshold
-        return orjson.dumps({"threshold": orjson.Fragment(threshold), "grouping": grouping})
+        return orjson.dumps({"threshold": orjson.Fragment(threshold), "grouping": self._grouping(partition).state()})
 
     def restore(self, partition: Partition, state: ThresholdState) -> None:
         """Continue a partition from its head and slots; ValueError where they don't fit the settings.
 
-        A head of the threshold alone is fine: then there are no open episodes.
+        A head of the threshold alone is fine: then there are no open groups.
         """
         saved = orjson.loads(state.head)
-        grouping = None
+        groups = None
         if isinstance(saved, dict) and "grouping" in saved:
-            grouping = saved["grouping"]
+            groups = saved["grouping"]
             state = state._replace(head=orjson.dumps(saved.get("threshold")))
         threshold = self._new_threshold()
         threshold.restore(state)
-        self._desk.restore(partition, grouping)
-        self._thresholds[partition] = threshold
+        grouping = PartitionGrouping(partition, self._grouping_options)
+        if groups is not None:
+            grouping.restore(groups)
+        self._thresholds[partition], self._groupings[partition] = threshold, grouping
 
     def threshold(self, partition: Partition) -> PartitionThreshold:
         """The threshold object of a partition, made from the calibration where it is new."""
-        found = self._thresholds.get(partition)
-        if found is None:
-            found = self._thresholds[partition] = self._new_threshold()
-        return found
+        if partition not in self._thresholds:
+            self._thresholds[partition] = self._new_threshold()
+        return self._thresholds[partition]
 
     def _new_threshold(self) -> PartitionThreshold:
-        if self._seeded is None:
+        if self._pristine is None:
             bundle = self._model.bundle
-            self._seeded = self._threshold_factory.make(bundle.calibration, bundle.training, bundle.rule)
-        return copy.deepcopy(self._seeded)  # a fortieth of the time: a swap needs one for each partition at once
+            self._pristine = self._threshold_factory.make(bundle.calibration, bundle.training, bundle.rule)
+        return copy.deepcopy(self._pristine)  # a fortieth of the time: a swap needs one for each partition at once
+
+    def _grouping(self, partition: Partition) -> PartitionGrouping:
+        if partition not in self._groupings:
+            self._groupings[partition] = PartitionGrouping(partition, self._grouping_options)
+        return self._groupings[partition]
 
     def process(self, messages: Sequence[RawMessage], detected_at: str | None = None) -> Outcome:
         """Score a batch: offset order within a partition, partitions may be mixed.
 
-        detected_at: RFC 3339, UTC; None = each alert takes its record's own event time (replay).
         Every message is scored, rejected or skipped exactly once; thresholds have moved on when this returns.
         Scores, alerts and dead letters are in offset order within each partition.
+
+        detected_at   RFC 3339, UTC; None: each alert takes the event time of the record that caused it (replay)
         """
+        model = self._model
         decoded = self._decoder.decode(messages)
-        vectors = self._model.vectorizer.transform(decoded)
-        score = self._model.scorer.score(vectors.numeric, vectors.category_ids)
-        groups = by_partition(vectors.messages)
-        threshold, tail = self._judge(vectors, score, groups)
+        vectors = model.vectorizer.transform(decoded)
+        score = model.scorer.score(vectors.numeric, vectors.category_ids)
+        latent = None
+        if model.latent_encoder is not None:
+            latent = model.latent_encoder.category_ids(vectors.numeric, vectors.category_ids)
+        partitions = by_partition(vectors.messages)
+
+        threshold, tail_probability = np.full(len(score), np.nan), np.full(len(score), np.nan)
+        for partition, rows in partitions:
+            judgement = self.threshold(partition).judge(score[rows], vectors.event_time_ms[rows])
+            threshold[rows], tail_probability[rows] = judgement
         with np.errstate(invalid="ignore"):
             alert = score > threshold  # never for NaN: there is no threshold yet
-        latent_encoder, version = self._model.latent_encoder, self._model.bundle.version
-        latent = (
-            latent_encoder.category_ids(vectors.numeric, vectors.category_ids) if latent_encoder is not None else None
-        )
+        version = model.bundle.version
         scores = Scores(vectors.messages, score, threshold, alert, vectors.event_time_ms, version, latent)
-        published = self._desk.alerts(Above(vectors, scores, tail, groups, self._model.wording), detected_at)
+
+        explanations = Explanations(model.explainer, vectors)
+        above = exceedances(vectors, scores, tail_probability)
+        loud, silenced = self._silences.apply(above, explanations.of)
+        loud_of = {key: [loud[i] for i in index] for key, index in by_partition([one.message for one in loud])}
+        published = Published(vectors.event_time_ms, model.explainer.redacted, detected_at)
+        for partition, rows in partitions:  # those without an exceedance, too: their time goes on
+            self._grouping(partition).add(loud_of.get(partition, []), rows, published)
         return Outcome(
             scores=scores,
-            alerts=published.alerts,
+            alerts=explanations.complete(sorted(published.alerts, key=itemgetter(0))),
             dead_letters=sorted([*decoded.rejects, *vectors.rejects], key=lambda dead: dead.message.offset),
             skipped=decoded.skipped,
             next_offsets={key: messages[index[-1]].offset + 1 for key, index in by_partition(messages)},
-            silenced=published.silenced,
+            silenced=silenced,
             grouped=published.grouped,
             rate_limited=published.rate_limited,
         )
-
-    def _judge(self, vectors: Vectors, score: FloatArray, groups: Groups) -> Judgement:
-        found = Judgement(np.full(len(score), np.nan), np.full(len(score), np.nan))
-        for key, index in groups:
-            part = self.threshold(key).judge(score[index], vectors.event_time_ms[index])
-            found.threshold[index], found.tail_probability[index] = part
-        return found
 
 
 def by_partition(messages: Sequence[RawMessage]) -> list[tuple[Partition, NDArray[np.int64]]]:
     """Positions of each partition's messages, ascending; partitions in order of their first message."""
     if not messages:
         return []
-    places = list(map(_place, messages))
-    first = places[0]
-    if places.count(first) == len(places):
-        return [(Partition(*first), np.arange(len(places)))]
-    names = {place: number for number, place in enumerate(dict.fromkeys(places))}
-    numbers = np.fromiter(map(names.__getitem__, places), np.int64, len(places))
+    keys = list(map(_partition_of, messages))
+    if keys.count(keys[0]) == len(keys):
+        return [(Partition(*keys[0]), np.arange(len(keys)))]
+    numbers_of = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    numbers = np.fromiter(map(numbers_of.__getitem__, keys), np.int64, len(keys))
     order = np.argsort(numbers, kind="stable")
-    borders = np.searchsorted(numbers[order], np.arange(1, len(names)))
-    return [(Partition(*place), index) for place, index in zip(names, np.split(order, borders), strict=True)]
+    borders = np.searchsorted(numbers[order], np.arange(1, len(numbers_of)))
+    return [(Partition(*key), index) for key, index in zip(numbers_of, np.split(order, borders), strict=True)]

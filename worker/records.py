@@ -11,7 +11,11 @@ from worker.errors import ErrorCode
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
+TimeArray = NDArray[np.int64]
 Headers = Sequence[tuple[str, bytes | None]]
+
+NO_TIME = -1
+"""Event time or timestamp of a record without one, where milliseconds are expected."""
 
 
 class Partition(NamedTuple):
@@ -34,11 +38,11 @@ class RawMessage(Protocol):
 
     @property
     def offset(self) -> int:
-        """Its place in the partition."""
+        """Its position in the partition."""
 
     @property
     def timestamp(self) -> int:
-        """Milliseconds since the epoch, UTC; -1 where the record has none."""
+        """Milliseconds since the epoch, UTC; NO_TIME where the record has none."""
 
     @property
     def key(self) -> bytes | None:
@@ -55,7 +59,7 @@ class RawMessage(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A RawMessage that did not come from a broker: replay, tests, fakes."""
+    """A RawMessage that did not come from a broker: from a file, remembered by an alert group, made by a test."""
 
     topic: str
     partition: int
@@ -87,11 +91,35 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
-    """One line of an explanation, in the record's own units.
+class Scores:
+    """The scored records of a batch, column by column, in input order.
 
-    `share` is this field's part of the score's excess, the shares of one alert add up to 1.
-    `typical` is [low, high] for numbers (the range that holds 98% of the calibration rows).
+    messages        length B
+    score           float64 (B,)
+    threshold       float64 (B,), NaN before there is one
+    alert           bool (B,), by the threshold alone
+    event_time_ms   int64 (B,), UTC
+    model_version   the version that scored them
+    latent          float32 (B, L), the latent values of the records; None where the model does not give them
+    """
+
+    messages: Sequence[RawMessage]
+    score: FloatArray
+    threshold: FloatArray
+    alert: BoolArray
+    event_time_ms: TimeArray
+    model_version: str
+    latent: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One field of an explanation, in the record's own units.
+
+    observed, expected   what the record has, what the model would have expected beside the other fields
+    share                the field's part of the score's excess; the shares of all fields add up to 1
+    typical              of a number: low and high end of the range that holds 98% of the calibration rows
+    note                 such as "never seen before"
     """
 
     field: str
@@ -103,11 +131,14 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
-class Episode:
-    """Alerts of one deduplication key, each within the cooldown of the one before it, as one.
+class AlertGroup:
+    """What an alert says of its group: alerts with the same key, each within the cooldown of the one before it.
 
-    key: values of the key's fields, long ones cut. opening_id: `alert_id` of the opening alert. count: alerts so far.
-    first_seen, last_seen: event times, RFC 3339, UTC. strongest_score: of the newest model that took part.
+    key                     values of the fields that alerts are grouped by, long ones cut
+    opening_id              `alert_id` of the opening alert
+    count                   alerts so far
+    first_seen, last_seen   event times, RFC 3339, UTC
+    strongest_score         of the newest model that took part
     """
 
     state: Literal["opening", "update", "closing"]
@@ -121,7 +152,7 @@ class Episode:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Alerts that the rate cap rate_limited in one minute of event time. minute: its start, RFC 3339, UTC."""
+    """The alerts of one minute of event time that were over the rate limit. minute: its start, RFC 3339, UTC."""
 
     minute: str | None
     rate_limited: int
@@ -129,10 +160,10 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """A record above its threshold, ready to publish; `worker.alerts.encode` encodes it.
+    """An exceedance, ready to publish; `worker.alerts.encode` encodes it.
 
-    A closing alert (`episode`) and a `summary` speak of several records and name the strongest one, without its content
-    and explanation.
+    The closing alert of a `group` and a `summary` speak of several records and name the strongest one, without its
+    content and explanation.
     """
 
     alert_id: str
@@ -143,43 +174,29 @@ class Alert:
     threshold: float
     severity: str
     model_version: str
-    explanation: tuple[Reason, ...]
-    ids: Mapping[str, Any]
-    record: Mapping[str, Any]
     tail_probability: float | None = None
-    episode: Episode | None = None
+    explanation: tuple[Reason, ...] = ()
+    ids: Mapping[str, Any] = field(default_factory=dict)
+    record: Mapping[str, Any] = field(default_factory=dict)
+    group: AlertGroup | None = None
     summary: Summary | None = None
 
     @property
     def of_one_record(self) -> bool:
         """Whether it says that this record is above its threshold: neither a closing alert nor a summary."""
-        return self.summary is None and (self.episode is None or self.episode.state != "closing")
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """The scored records of a batch, column by column, in input order.
-
-    messages: length B; score, threshold: float64 (B,), threshold is NaN before there is one;
-    alert: bool (B,), by the threshold alone; event_time_ms: int64 (B,), UTC;
-    latent: the records' codes, float32 (B, L), None where nobody asked for them.
-    """
-
-    messages: Sequence[RawMessage]
-    score: FloatArray
-    threshold: FloatArray
-    alert: BoolArray
-    event_time_ms: NDArray[np.int64]
-    model_version: str
-    latent: NDArray[np.float32] | None = None
+        return self.summary is None and (self.group is None or self.group.state != "closing")
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """All that a batch leads to. Every input message is scored, dead-lettered or skipped (a tombstone), exactly once.
 
-    Every record above its threshold has an alert of its own, or is counted once: silenced (by rule name), grouped
-    into an episode, or rate_limited by the rate cap. `next_offsets` are those to commit once all of it is acknowledged.
+    Every exceedance has an alert of its own, or is counted once: silenced, grouped or rate limited.
+
+    next_offsets   to commit once all of it is acknowledged
+    silenced       exceedances by the name of the silence
+    grouped        exceedances that only count in an open group
+    rate_limited   exceedances beyond the rate limit, to be named in a summary
     """
 
     scores: Scores

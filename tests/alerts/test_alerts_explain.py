@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from devtools import traffic
-from worker.alerts.explain import SMALLEST_SHARE, shares
+from worker.alerts.explain import MIN_SHARE, shares
 from worker.features.vectorize import Vectors
 from worker.formats.json_objects import JsonDecoder
 from worker.pipeline import Model
@@ -15,7 +15,7 @@ from worker.records import Message, Reason
 
 
 def vectors(model: Model, count: int = 1500) -> Vectors:
-    """Ordinary records, and some with a fault: an amount, a channel, a country, a missing field."""
+    """Normal records, and some with a fault: an amount, a channel, a country, a missing field."""
     faults: tuple[dict[str, Any], ...] = (
         {"amount": 5e6},
         {"channel": "carrier pigeon"},
@@ -30,8 +30,8 @@ def vectors(model: Model, count: int = 1500) -> Vectors:
 
 
 def explained(model: Model) -> list[tuple[Reason, ...]]:
-    found = vectors(model)
-    return model.explainer.explain(found.numeric, found.category_ids, found.rows)
+    batch = vectors(model)
+    return model.explainer.explain(batch.numeric, batch.category_ids, batch.rows)
 
 
 def is_silent(reason: Reason) -> bool:
@@ -40,11 +40,11 @@ def is_silent(reason: Reason) -> bool:
 
 
 def test_a_field_that_is_as_expected_is_named_only_where_no_other_is() -> None:
-    found = explained(Model(traffic.bundle()))
+    explanations = explained(Model(traffic.bundle()))
 
-    assert all(len(reasons) >= 1 for reasons in found)
-    assert not any(is_silent(reason) for reasons in found if len(reasons) > 1 for reason in reasons)
-    assert sum(is_silent(reasons[0]) for reasons in found) < 0.1 * len(found)
+    assert all(len(reasons) >= 1 for reasons in explanations)
+    assert not any(is_silent(reason) for reasons in explanations if len(reasons) > 1 for reason in reasons)
+    assert sum(is_silent(reasons[0]) for reasons in explanations) < 0.1 * len(explanations)
 
 
 def test_reasons_are_ordered_by_their_share_of_all_fields() -> None:
@@ -53,7 +53,7 @@ def test_reasons_are_ordered_by_their_share_of_all_fields() -> None:
 
         assert listed == sorted(listed, reverse=True)
         assert sum(listed) <= 1.001
-        assert all(share >= SMALLEST_SHARE for share in listed[1:])
+        assert all(share >= MIN_SHARE for share in listed[1:])
 
 
 def test_redaction_hides_values_and_changes_nothing_else() -> None:
@@ -67,17 +67,17 @@ def test_redaction_hides_values_and_changes_nothing_else() -> None:
 def test_numbers_come_with_their_typical_range() -> None:
     ranges = {r.typical for reasons in explained(Model(traffic.bundle())) for r in reasons if r.field == "amount"}
 
-    ((low, high),) = (found for found in ranges if found is not None)
+    ((low, high),) = (typical for typical in ranges if typical is not None)
     assert 0 < low < high < 5e6
 
 
 def test_a_row_is_explained_alike_alone_and_in_a_storm() -> None:
     model = Model(traffic.bundle())
-    found = vectors(model, 200)
-    together = model.explainer.explain(found.numeric, found.category_ids, found.rows)
+    batch = vectors(model, 200)
+    together = model.explainer.explain(batch.numeric, batch.category_ids, batch.rows)
 
     for i in range(0, 200, 7):
-        alone = model.explainer.explain(found.numeric[i : i + 1], found.category_ids[i : i + 1], found.rows[i : i + 1])
+        alone = model.explainer.explain(batch.numeric[i : i + 1], batch.category_ids[i : i + 1], batch.rows[i : i + 1])
         assert alone == [together[i]]
 
 
@@ -92,7 +92,7 @@ def test_a_row_is_explained_alike_alone_and_in_a_storm() -> None:
 def test_shares_are_parts_of_the_excess_and_add_up_to_one(
     errors: list[float], usual: list[float], expected: list[float]
 ) -> None:
-    found = shares(np.array([errors]), np.array(usual))
+    parts = shares(np.array([errors]), np.array(usual))
 
-    assert found[0].tolist() == pytest.approx(expected)
-    assert found.sum() == pytest.approx(1)
+    assert parts[0].tolist() == pytest.approx(expected)
+    assert parts.sum() == pytest.approx(1)

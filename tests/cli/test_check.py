@@ -166,13 +166,13 @@ def test_a_model_of_another_schema_is_refused_with_both_fingerprints(
 
 def test_silences_are_read(place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     a_model(place)
-    monkeypatch.setenv("WORKER_ALERTS__SILENCES_FILE", "rules.toml")
-    (place / "rules.toml").write_text('[rules.tests]\nfield = "country"\nvalues = ["XX"]\n')
+    monkeypatch.setenv("WORKER_ALERTS__SILENCES_FILE", "silences.toml")
+    (place / "silences.toml").write_text('[silences.tests]\nfield = "country"\nvalues = ["XX"]\n')
     good = verdicts(capsys)["silences"]
-    (place / "rules.toml").write_text('[rules.tests]\nfeild = "country"\n')
+    (place / "silences.toml").write_text('[silences.tests]\nfeild = "country"\n')
     broken = verdicts(capsys)["silences"]
 
-    assert good[1:] == ("ok", "rules.toml: 1 rules")
+    assert good[1:] == ("ok", "silences.toml: 1 silences")
     assert broken[:2] == (1, "FAILED")
     assert "tests" in broken[2]
 

@@ -19,15 +19,17 @@ BROKEN = [b"", b"{", b"[1]", b"\xff\xfe", b'{"amount": "12"}', b'{"amount": 1e99
 
 def mixed_traffic(count: int = 3000, partitions: int = 3) -> list[Message]:
     """Ordinary records, outliers, broken records and tombstones."""
-    found = []
+    messages = []
     for number, message in enumerate(traffic.messages(count, partitions=partitions)):
         value: bytes | None = message.value
         if number % 41 == 7:
             value = BROKEN[number % len(BROKEN)]
         if number % 97 == 5:
             value = None
-        found.append(Message(message.topic, message.partition, message.offset, message.timestamp, message.key, value))
-    return found
+        messages.append(
+            Message(message.topic, message.partition, message.offset, message.timestamp, message.key, value)
+        )
+    return messages
 
 
 def process_in(size: int, messages: Sequence[Message]) -> list[Outcome]:

@@ -1,4 +1,4 @@
-"""Deduplication, silences and the rate cap in the pipeline: the same whatever the batching, and across restarts."""
+"""Groups, silences and the rate limit in the pipeline: the same whatever the batching, and across restarts."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ import pytest
 from devtools import traffic
 from tests.contracts import VALID_ALERT
 from worker.alerts.encode import encode_alert, encode_scores
+from worker.alerts.exceedance import severity_of
 from worker.alerts.grouping import GroupingOptions
 from worker.alerts.silences import Silences, load_silences
 from worker.errors import SettingsError
@@ -20,14 +21,13 @@ from worker.processes.wiring import make_pipeline
 from worker.records import Message, Outcome, Partition
 from worker.settings import AlertSettings, Settings
 from worker.stream.checkpoint_format import Head, decode_head
-from worker.thresholds.tail import severity
 
 GROUPING = GroupingOptions(("merchant.country",), cooldown_s=120, max_per_minute=4)
-RULES = """
-[rules.pigeons]
+SILENCES = """
+[silences.pigeons]
 field = "channel"
 values = ["carrier pigeon"]
-[rules.large-at-ten]
+[silences.large-at-ten]
 field = "amount"
 direction = "above"
 daily = "10:03-10:04"
@@ -41,8 +41,8 @@ def model(seed: int = 0) -> Model:
 
 @pytest.fixture
 def silences(tmp_path: Path) -> Silences:
-    path = tmp_path / "rules.toml"
-    path.write_text(RULES, encoding="utf-8")
+    path = tmp_path / "silences.toml"
+    path.write_text(SILENCES, encoding="utf-8")
     return load_silences(path)
 
 
@@ -57,7 +57,7 @@ def make(silences: Silences | None = None, grouping: GroupingOptions = GROUPING)
 
 def bursts(count: int = 1500, partitions: int = 2) -> list[Message]:
     """Traffic in event time, a record every half second, with minutes of bursts, pigeons and some wrong clocks."""
-    found = []
+    messages = []
     for number, record in enumerate(traffic.rows(count, seed=3)):
         at_ms = 36_000_000 + number * 500
         if number % 500 >= 400:
@@ -69,8 +69,8 @@ def bursts(count: int = 1500, partitions: int = 2) -> list[Message]:
         record["at"] = f"2026-01-{9 + at_ms // 86_400_000:02d}T" + _clock(at_ms % 86_400_000)
         place = number % partitions
         key = None if number % 3 else str(number % 5).encode()
-        found.append(Message("in", place, number // partitions, 1_767_225_600_000, key, orjson.dumps(record)))
-    return found
+        messages.append(Message("in", place, number // partitions, 1_767_225_600_000, key, orjson.dumps(record)))
+    return messages
 
 
 def _clock(ms: int) -> str:
@@ -94,7 +94,7 @@ def test_with_all_of_it_on_alerts_are_the_same_bytes_in_every_batch_size(silence
     messages = bursts()
     whole = process(make(silences), messages)
     kinds = Counter(
-        (alert.summary and "summary") or (alert.episode and alert.episode.state) for o in whole for alert in o.alerts
+        (alert.summary and "summary") or (alert.group and alert.group.state) for o in whole for alert in o.alerts
     )
 
     assert {"summary", "opening", "update", "closing"} <= kinds.keys()
@@ -146,7 +146,7 @@ def test_its_alerts_follow_the_published_schema_and_their_ids_differ(silences: S
 
     for document in documents:
         VALID_ALERT.validate(document)
-        of_many = "summary" in document or document["episode"]["state"] == "closing"
+        of_many = "summary" in document or document["group"]["state"] == "closing"
         assert (document["record"] is None, document["explanation"] == []) == (of_many, of_many)
     assert len({document["alert_id"] for document in documents}) == len(documents)
 
@@ -156,34 +156,34 @@ def test_off_it_leaves_each_alert_as_it_is_and_the_state_as_small() -> None:
     (outcome,) = process(pipeline, bursts())
 
     assert len(outcome.alerts) == int(outcome.scores.alert.sum())
-    assert all(alert.episode is None and alert.summary is None for alert in outcome.alerts)
+    assert all(alert.group is None and alert.summary is None for alert in outcome.alerts)
     assert counts([outcome]) == (Counter(), 0, 0)
     assert pipeline.head(Partition("in", 0)) == pipeline.threshold(Partition("in", 0)).head()
 
 
-def test_a_partition_that_was_forgotten_or_restored_without_episodes_has_none() -> None:
+def test_a_partition_that_was_forgotten_or_restored_without_groups_has_none() -> None:
     partition = Partition("in", 0)
     pipeline = make()
     process(pipeline, bursts())
-    episodes = orjson.loads(pipeline.head(partition))["grouping"]["episodes"]
+    groups = orjson.loads(pipeline.head(partition))["grouping"]["groups"]
     pipeline.restore(partition, pipeline.threshold(partition).state())
-    restored = orjson.loads(pipeline.head(partition))["grouping"]["episodes"]
+    restored = orjson.loads(pipeline.head(partition))["grouping"]["groups"]
     process(pipeline, bursts())
     pipeline.forget([partition])
 
-    assert len(episodes) > 0
+    assert len(groups) > 0
     assert restored == []
-    assert orjson.loads(pipeline.head(partition))["grouping"]["episodes"] == []
+    assert orjson.loads(pipeline.head(partition))["grouping"]["groups"] == []
 
 
-def test_an_episode_goes_on_across_a_model_swap() -> None:
+def test_a_group_goes_on_across_a_model_swap() -> None:
     pipeline = make(grouping=replace(GROUPING, max_per_minute=0))
     burst = [message for number, message in enumerate(bursts(partitions=1)) if 400 <= number < 490 and number != 411]
     (before,) = process(pipeline, burst[:40])
     pipeline.swap(Model(traffic.bundle(1)))
     (after,) = process(pipeline, burst[40:])
 
-    states = [alert.episode.state for alert in (*before.alerts, *after.alerts) if alert.episode]
+    states = [alert.group.state for alert in (*before.alerts, *after.alerts) if alert.group]
     assert Counter(states) == {"opening": 2, "update": 2}
     assert after.grouped > 10
 
@@ -193,24 +193,24 @@ def test_severity_and_tail_probability_come_from_the_threshold_policy() -> None:
     tails = [alert.tail_probability or 0 for alert in outcome.alerts]
 
     assert 0 < min(tails) < max(tails) < 0.05
-    assert [alert.severity for alert in outcome.alerts] == [severity(tail) for tail in tails]
+    assert [alert.severity for alert in outcome.alerts] == [severity_of(tail) for tail in tails]
     assert len({alert.severity for alert in outcome.alerts}) > 1
 
 
 def test_the_settings_reach_the_pipeline(tmp_path: Path) -> None:
-    path = tmp_path / "rules.toml"
-    path.write_text('[rules.web]\nfield = "channel"\nvalues = ["web"]', encoding="utf-8")
+    path = tmp_path / "silences.toml"
+    path.write_text('[silences.web]\nfield = "channel"\nvalues = ["web"]', encoding="utf-8")
     chosen = AlertSettings(group_by=("channel",), cooldown_s=60, silences_file=str(path), max_per_minute=5)
     (outcome,) = process(make_pipeline(Settings(alerts=chosen), model()), bursts(partitions=1))
 
     assert outcome.silenced["web"] > 0
     assert outcome.grouped > 0
-    assert all(alert.episode is not None for alert in outcome.alerts if alert.summary is None)
+    assert all(alert.group is not None for alert in outcome.alerts if alert.summary is None)
 
 
-def test_a_rule_for_a_field_that_the_model_lacks_stops_the_start(tmp_path: Path) -> None:
-    path = tmp_path / "rules.toml"
-    path.write_text('[rules.typo]\nfield = "amuont"', encoding="utf-8")
+def test_a_silence_for_a_field_that_the_model_lacks_stops_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "silences.toml"
+    path.write_text('[silences.typo]\nfield = "amuont"', encoding="utf-8")
 
     with pytest.raises(SettingsError, match="'typo': the model has no field 'amuont'"):
         make_pipeline(Settings(alerts=AlertSettings(silences_file=str(path))), model())

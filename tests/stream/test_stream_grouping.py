@@ -1,4 +1,4 @@
-"""Open episodes and rate caps travel with their partition: whoever dies when, the published alerts are the same."""
+"""Open groups and rate limits travel with their partition: whoever dies when, the published alerts are the same."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ DETECTED_AT = "2026-01-01T00:00:00.000Z"
 
 
 @pytest.fixture(autouse=True)
-def _with_hygiene(monkeypatch: pytest.MonkeyPatch) -> None:
+def _with_grouping(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stages, "make_pipeline", lambda *_: make(grouping=GROUPING))
 
 
@@ -52,7 +52,7 @@ def test_killed_at_any_step_the_next_worker_publishes_what_an_undisturbed_one_wo
 
 
 @pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
-def test_partitions_that_change_owners_take_their_episodes_along(guarantee: Guarantee) -> None:
+def test_partitions_that_change_owners_take_their_groups_along(guarantee: Guarantee) -> None:
     messages = bursts(partitions=3)
     stage = Stage(partitions=3, guarantee=guarantee).feed(messages)
     first, second = stage.worker("a", batch_size=60), stage.worker("b", batch_size=60)

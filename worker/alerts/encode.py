@@ -1,12 +1,13 @@
 """What goes onto the alerts, scores and dead-letter topics, byte for byte."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 import orjson
 
+from worker.formats.base import Row
 from worker.records import Alert, DeadLetter, Headers, RawMessage, Reason, Scores
 
 SCHEMA_VERSION = 1
@@ -52,7 +53,7 @@ def _reason(reason: Reason) -> dict[str, Any]:
 
 def alert_document(alert: Alert) -> dict[str, Any]:
     """The alert as plain data, as its JSON Schema describes it."""
-    document = {
+    document: dict[str, Any] = {
         "alert_id": alert.alert_id,
         "schema_version": SCHEMA_VERSION,
         "detected_at": alert.detected_at,
@@ -67,8 +68,8 @@ def alert_document(alert: Alert) -> dict[str, Any]:
         "ids": alert.ids,
         "record": alert.record if alert.of_one_record else None,
     }
-    if alert.episode is not None:
-        document["episode"] = asdict(alert.episode)
+    if alert.group is not None:
+        document["group"] = asdict(alert.group)
     if alert.summary is not None:
         document["summary"] = asdict(alert.summary)
     return document
@@ -114,7 +115,7 @@ def dead_letter_headers(dead: DeadLetter) -> Headers:
     )
 
 
-def redact(record: Mapping[str, Any], fields: frozenset[str]) -> Mapping[str, Any]:
+def redact(record: Row, fields: frozenset[str]) -> Row:
     """The record with a mark in place of these fields' values; dots reach into nested objects."""
     if not fields:
         return record

@@ -1,31 +1,39 @@
-"""Why a record was alerted: the fields whose error stands out, with observed and expected in the record's own units.
-
-A field's part is its squared error beyond what this field's error usually is (its mean over the calibration rows), so a
-field that nobody can predict is not blamed for it. The parts of all fields add up to 1. A field whose expected value is
-the observed one explains nothing to a reader: it keeps its part, and is named only where no other field is.
-"""
+"""Why a record was alerted: the fields whose error stands out, with observed and expected in the record's own units."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.alerts.encode import REDACTED
+from worker.alerts.encode import REDACTED, redact
 from worker.features.columns import value_of
 from worker.features.fitted import MISSING_PATTERN, UNKNOWN_ID, Fitted, Special
+from worker.features.vectorize import Vectors
 from worker.formats.base import Row
 from worker.model.network.reconstruct import Reconstructor
-from worker.records import FloatArray, Reason
+from worker.records import Alert, FloatArray, Reason
 
 SHARE_DIGITS = 4
-SMALLEST_SHARE = 0.01
+MIN_SHARE = 0.01
 
 
 def shares(errors: FloatArray, usual: FloatArray) -> FloatArray:
-    """Each field's part, (A, F) rows that add up to 1, of squared errors (A, F) beyond the usual ones (F,).
+    """How much of each record's score its fields explain: float64 (A, F), each row adds up to 1.
 
-    A row without any excess is divided by its plain errors; one without any error at all is divided evenly.
+    A field's part is its squared error beyond the one that it usually has, so that a field which nothing predicts is
+    not blamed for it. A row without any excess is divided by its plain errors; one without any error evenly.
+
+    This works badly where fields are strange only together: the error falls on those that the model finds hardest to
+    rebuild, which need not be the ones that are wrong. And a share compares errors, not harm: twice the share is not
+    twice as strange, for one field's errors may have a longer tail than another's.
+
+    errors   squared errors of the fields, float64 (A, F)
+    usual    their means over the calibration rows, float64 (F,)
+
+    >>> shares(np.array([[4.0, 1.0, 1.0]]), np.array([1.0, 1.0, 0.0])).tolist()
+    [[0.75, 0.0, 0.25]]
     """
     parts = np.maximum(errors - usual, 0.0)
     for fallback in (errors, np.ones_like(errors)):
@@ -37,9 +45,15 @@ def shares(errors: FloatArray, usual: FloatArray) -> FloatArray:
 class Explainer:
     """Explains rows by one fitted model.
 
-    usual: mean squared error of each field on calibration rows, (F,), in the order of `fields`; weights: the factor on
-    each field's error in the score, (F,).
-    max_reasons: most fields in one explanation; fields below 1% of the whole are left out, where another is named.
+    A field whose expected value is the observed one tells a reader nothing: it keeps its share, and is named only where
+    no other field is.
+
+    fields        the model's fields (F,)
+    usual         mean squared error of each field on the calibration rows, float64 (F,)
+    weights       factor on the error of each field in the score, float64 (F,)
+    redacted      fields that no alert may show
+    ids           fields that an alert carries on their own
+    max_reasons   fields in one explanation; those with less than MIN_SHARE are left out, where another is named
     """
 
     def __init__(
@@ -51,14 +65,16 @@ class Explainer:
         usual: FloatArray,
         weights: FloatArray | None = None,
         redacted: frozenset[str] = frozenset(),
+        ids: tuple[str, ...] = (),
         max_reasons: int = 5,
     ) -> None:
+        self.redacted = redacted
+        self.ids = ids
         self._fitted = fitted
         self._reconstructor = reconstructor
         self._fields = fields
         self._weights = np.ones(len(fields)) if weights is None else weights
         self._usual = usual * self._weights
-        self._redacted = redacted
         self._max_reasons = max_reasons
         self._numeric_at = {name: [j for j, f in enumerate(fitted.numeric_fields) if f == name] for name in fields}
         self._category_at = {name: j for j, name in enumerate(fitted.category_fields)}
@@ -69,11 +85,11 @@ class Explainer:
         """Reasons of each row, largest share first; rows (A, N), (A, C) and the A JSON objects they came from."""
         if not rows:
             return []
-        found = self._reconstructor.rows(numeric, category_ids)
-        by_field = found.field_errors(self._fitted.numeric_fields, self._fitted.category_fields)
+        rebuilt = self._reconstructor.rows(numeric, category_ids)
+        by_field = rebuilt.field_errors(self._fitted.numeric_fields, self._fitted.category_fields)
         parts = shares(np.stack([by_field[name] for name in self._fields], 1) * self._weights, self._usual)
         order = np.argsort(-parts, axis=1, kind="stable")
-        columns = (category_ids, found.numeric, found.expected_ids, parts, order)
+        columns = (category_ids, rebuilt.numeric, rebuilt.expected_ids, parts, order)
         # Plain lists: in an alert storm, element by element access to arrays would cost as much as all the rest.
         lines = map(_Line, rows, *(column.tolist() for column in columns))
         return [self._reasons(line) for line in lines]
@@ -82,11 +98,11 @@ class Explainer:
         telling: list[Reason] = []
         silent: list[Reason] = []
         for rank, at in enumerate(line.order):
-            if (rank > 0 and line.parts[at] < SMALLEST_SHARE) or len(telling) == self._max_reasons:
+            if (rank > 0 and line.shares[at] < MIN_SHARE) or len(telling) == self._max_reasons:
                 break
-            name, share = self._fields[at], line.parts[at]
+            name = self._fields[at]
             observed, expected = self._observed(line, name), self._expected(line, name)
-            reason = self._reason(line, name, observed, expected, share)
+            reason = self._reason(line, name, observed, expected, line.shares[at])
             (silent if _is_same(observed, expected) else telling).append(reason)
         return tuple(telling) or (silent[0],)
 
@@ -94,13 +110,18 @@ class Explainer:
         at = self._category_at.get(name)
         stats = self._fitted.stats_of.get(name)
         ranged = stats is not None and stats.low is not None and at is None
+        note = None
+        if observed is None:
+            note = Special.MISSING.value
+        elif at is not None and line.category_ids[at] == UNKNOWN_ID:
+            note = Special.UNKNOWN.value
         return Reason(
             field=name,
-            observed=REDACTED if name in self._redacted else observed,
+            observed=REDACTED if name in self.redacted else observed,
             expected=expected,
             share=round(share, SHARE_DIGITS),
             typical=(stats.low, stats.high) if stats is not None and ranged else None,
-            note=self._note(observed, at, line.category_ids),
+            note=note,
         )
 
     def _expected(self, line: "_Line", name: str) -> Any:
@@ -118,23 +139,44 @@ class Explainer:
             return f"without {', '.join(absent)}" if absent else "all fields present"
         return value_of(line.row, name)
 
-    def _note(self, observed: Any, at: int | None, category_ids: list[int]) -> str | None:
-        if observed is None:
-            return Special.MISSING.value
-        if at is not None and category_ids[at] == UNKNOWN_ID:
-            return Special.UNKNOWN.value
-        return None
-
 
 class _Line(NamedTuple):
-    """One row: its JSON object, category ids (C,), expected numbers (N,) and ids (C,), parts (F,) and their order."""
+    """One row: its JSON object, category ids (C,), expected numbers (N,) and ids (C,), shares (F,) and their order."""
 
     row: Row
     category_ids: list[int]
     numeric: list[float]
     expected_ids: list[int]
-    parts: list[float]
+    shares: list[float]
     order: list[int]
+
+
+class Explanations:
+    """The reasons of one batch's records, each computed once: a silence and an alert may ask for the same."""
+
+    def __init__(self, explainer: Explainer, vectors: Vectors) -> None:
+        self._explainer = explainer
+        self._vectors = vectors
+        self._reasons: dict[int, tuple[Reason, ...]] = {}
+
+    def of(self, rows: Sequence[int]) -> list[tuple[Reason, ...]]:
+        """The reasons of the records in these rows of the batch, largest share first."""
+        missing = [row for row in rows if row not in self._reasons]
+        vectors = self._vectors
+        records = [vectors.rows[row] for row in missing]
+        reasons = self._explainer.explain(vectors.numeric[missing], vectors.category_ids[missing], records)
+        self._reasons.update(zip(missing, reasons, strict=True))
+        return [self._reasons[row] for row in rows]
+
+    def complete(self, alerts: Sequence[tuple[int, Alert]]) -> list[Alert]:
+        """The alerts with their record and its reasons, by their rows; those of several records as they are."""
+        self.of([row for row, alert in alerts if alert.of_one_record])
+        return [self._completed(row, alert) if alert.of_one_record else alert for row, alert in alerts]
+
+    def _completed(self, row: int, alert: Alert) -> Alert:
+        record = redact(self._vectors.rows[row], self._explainer.redacted)
+        ids = {name: value_of(record, name) for name in self._explainer.ids}
+        return replace(alert, explanation=self._reasons[row], ids=ids, record=record)
 
 
 def _is_same(observed: Any, expected: Any) -> bool:

@@ -1,39 +1,61 @@
-"""Which of a partition's alerts are published: bursts collapse into episodes, and a rate cap bounds the rest.
+"""Which exceedances of a partition are published: bursts become alert groups, and a rate limit bounds the rest.
 
-Event time drives everything and all state is the partition's own: the same records give the same alerts whatever the
-batches, and a restart in the middle changes nothing. No count is lost: every record above its threshold has an alert of
-its own, or is counted as grouped or rate_limited.
+Event time drives everything, and all state is the partition's own: the same records give the same alerts whatever the
+batches, and a restart in the middle changes nothing. Each exceedance has an alert of its own, or is counted as grouped
+or as rate limited.
 
-Times. An episode ends when neither the partition's clock nor an alert of its own key shows a time within the cooldown;
-its closing alert goes out with the record that shows it. An episode of a single alert ends without a closing: there is
-nothing to add. Records up to a day late count as of now. Without any event time, alerts stand alone.
+Times. A group ends when neither the partition's clock nor an exceedance of its own shows a time within the cooldown;
+its closing alert goes out with the record that shows it. A group of a single alert ends without a closing, which would
+add nothing. Records up to a day late count as of now. Without any event time, alerts stand alone.
 
-State. One JSON object, at most MAX_OPEN episodes of about 200 bytes each (50 kB); nothing at all with grouping off.
+State. One JSON object, at most MAX_OPEN groups of about 200 bytes each (50 kB); nothing at all while this is off.
 """
 
+import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Any, Literal
 
 import numpy as np
+import orjson
+from numpy.typing import NDArray
 
-from worker.alerts.encode import alert_id, derived_id
-from worker.alerts.event_clock import EventClock
-from worker.alerts.groups import Episodes, Group, Held, OpenEpisode
-from worker.alerts.rate_limit import RateCap
-from worker.records import Episode, Partition, Summary
-from worker.thresholds.partition import NO_TIME, TimeArray
+from worker.alerts.encode import alert_id, derived_id, redact
+from worker.alerts.exceedance import Exceedance
+from worker.features.columns import value_of
+from worker.formats.base import Row
+from worker.records import NO_TIME, Alert, AlertGroup, Message, Partition, Summary, TimeArray
+from worker.texts import event_time_text
 
-_NEVER = 1 << 62
+MAX_OPEN = 256
+"""Groups that one partition keeps open; one more ends the one that was quiet for the longest time."""
+
+MAX_KEY_BYTES = 256
+"""A record's Kafka key is remembered up to this size; an alert that remembers a record with a longer one has none."""
+
+MAX_SHOWN_CHARACTERS = 64
+"""What is remembered of each value of a group's key, for people; groups are told apart by the whole value."""
+
+MINUTE_MS = 60_000
+
+LATE_MS = 86_400_000
+"""How late a record may be and still belong to an open group. What is further off has another clock."""
+
+ENDLESS = 1 << 62
+"""Milliseconds that no event time reaches."""
+
+Span = tuple[int, int]
+"""First and last time of an interval, milliseconds, both included."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroupingOptions:
     """All of it is off by default.
 
-    group_by       fields whose values make alerts the same; none = each alert stands alone
-    cooldown_s      quiet time that ends an episode, seconds of event time
-    max_per_minute  alerts of a partition in a minute of event time, closings and summaries apart; 0 = no cap
+    group_by         fields whose values make alerts one group; none: each alert stands alone
+    cooldown_s       quiet time that ends a group, seconds of event time
+    max_per_minute   alerts of a partition in a minute of event time, closings and summaries apart; 0: no limit
     """
 
     group_by: tuple[str, ...] = ()
@@ -46,140 +68,351 @@ class GroupingOptions:
         return bool(self.group_by) or self.max_per_minute > 0
 
 
-class Candidate(NamedTuple):
-    """A record above its threshold. position: its place among the partition's scored records of the batch."""
+class EventClock:
+    """The time of a partition: the median of its last three event times, so that one wrong clock does not move it.
 
-    position: int
-    held: Held
-    group: Group | None = None
+    Nothing older is remembered: two records after any disorder it is right again. Records without a time don't count.
+    """
+
+    def __init__(self) -> None:
+        self.recent: tuple[int, int] | None = None  # the last two times, in offset order
+        self.now = NO_TIME
+
+    def advance(self, event_time_ms: TimeArray) -> TimeArray:
+        """The time at each record: int64 (B,) for times (B,) in offset order; NO_TIME before there is any."""
+        now = np.full(len(event_time_ms), self.now)
+        known = np.flatnonzero(event_time_ms != NO_TIME)
+        if not len(known):
+            return now
+        times = event_time_ms[known]
+        recent = self.recent or (int(times[0]), int(times[0]))
+        row = np.concatenate([np.array(recent, np.int64), times])
+        first, second, third = row[:-2], row[1:-1], row[2:]
+        median = np.maximum(np.minimum(first, second), np.minimum(np.maximum(first, second), third))
+        now[known[0] :] = np.repeat(median, np.diff(known, append=len(now)))
+        self.recent, self.now = (int(row[-2]), int(row[-1])), int(median[-1])
+        return now
 
 
-class Notice(NamedTuple):
-    """An alert to publish: a candidate's own, or a closing or summary that the record at `position` has caused."""
+@dataclass(slots=True)
+class OpenGroup:
+    """A group that the cooldown has not ended yet.
 
-    position: int
-    alert_id: str
-    held: Held
-    episode: Episode | None = None
-    summary: Summary | None = None
+    digest              hash of the key's values, by which alerts belong together
+    shown               the key's values, cut for people
+    strongest           the exceedance that the closing alert will name, without its record
+    seen_ms             the partition's clock at the latest alert, or that alert's own time, whichever is later
+    first_ms, last_ms   event times of the first and the latest alert
+    count               alerts so far
+    opening_id          `alert_id` of the opening alert; None until it is published
+    """
+
+    digest: str
+    shown: tuple[Any, ...]
+    strongest: Exceedance
+    seen_ms: int
+    first_ms: int
+    last_ms: int
+    count: int = 0
+    opening_id: str | None = None
+
+    def span(self, cooldown_ms: int) -> Span:
+        """The times at which it goes on; earlier ones are another clock's."""
+        return self.seen_ms - LATE_MS, self.seen_ms + cooldown_ms
+
+    def is_due(self) -> bool:
+        """Whether the latest alert is to be published: as the opening, or as number 10, 100, 1000 …"""
+        return self.opening_id is None or str(self.count).strip("0") == "1"
+
+    def as_of_now(self, state: Literal["opening", "update", "closing"], names: tuple[str, ...]) -> AlertGroup:
+        """What an alert says of it. names: the fields of the key."""
+        return AlertGroup(
+            state=state,
+            key=dict(zip(names, self.shown, strict=True)),
+            opening_id=self.opening_id or "",
+            count=self.count,
+            first_seen=event_time_text(self.first_ms),
+            last_seen=event_time_text(self.last_ms),
+            strongest_score=self.strongest.score,
+        )
 
 
-class Sifted(NamedTuple):
-    """Notices by position; candidates without one are in one of the counts."""
+@dataclass(slots=True)
+class _Minute:
+    """A minute of event time, its alerts and what was over the rate limit.
 
-    notices: list[Notice]
-    grouped: int = 0
+    start_ms        when it began, milliseconds since the epoch
+    first_offset    of the first exceedance over the limit, strongest: of them all
+    """
+
+    start_ms: int
+    published: int = 0
     rate_limited: int = 0
+    first_offset: int = 0
+    strongest: Exceedance | None = None
+
+    def span(self) -> Span:
+        return self.start_ms - LATE_MS, self.start_ms + MINUTE_MS - 1
 
 
-class AlertGrouping:
-    """Of one partition."""
+class Published:
+    """The alerts of one batch as they come up, and the counts of exceedances that have none.
+
+    alerts          with the row of the record that caused each; those of one record still lack their explanation
+    event_time_ms   of the batch's scored records, int64 (B,)
+    redacted        fields that no alert may show
+    detected_at     RFC 3339, UTC; None: the event time of the record that caused the alert
+    """
+
+    def __init__(self, event_time_ms: TimeArray, redacted: frozenset[str], detected_at: str | None) -> None:
+        self.alerts: list[tuple[int, Alert]] = []
+        self.grouped = self.rate_limited = 0
+        self.event_time_ms = event_time_ms
+        self.redacted = redacted
+        self._detected_at = detected_at
+
+    def add(
+        self,
+        row: int,
+        identity: str,
+        exceedance: Exceedance,
+        group: AlertGroup | None = None,
+        summary: Summary | None = None,
+    ) -> None:
+        """Publish an alert of this exceedance that the record in this row has caused."""
+        alert = Alert(
+            alert_id=identity,
+            detected_at=self._detected_at or event_time_text(int(self.event_time_ms[row])) or "",
+            event_time=event_time_text(exceedance.event_time_ms),
+            message=exceedance.message,
+            score=exceedance.score,
+            threshold=exceedance.threshold,
+            severity=exceedance.severity,
+            model_version=exceedance.model_version,
+            tail_probability=exceedance.tail_probability,
+            group=group,
+            summary=summary,
+        )
+        self.alerts.append((row, alert))
+
+
+class PartitionGrouping:
+    """The open groups and the rate limit of one partition.
+
+    Why a span. A group or a minute ends at the record whose time says so, not at the next exceedance: so the time of
+    every record counts. To ask 256 open groups about each of them would cost more than to score them. Therefore
+    `_span` holds the times at which surely nothing ends, and one comparison of arrays skips the records within it.
+    A span that is too narrow costs a vain look. One that is too wide would close a group with a later record, and after
+    a restart, which looks anew, with another one: alerts would depend on when the worker restarted. So everything that
+    is added narrows the span, and only `_expire`, which asks all of them, widens it.
+    """
 
     def __init__(self, partition: Partition, options: GroupingOptions) -> None:
         self._partition = partition
         self._names = options.group_by
+        self._cooldown_ms = round(options.cooldown_s * 1000)
+        self._max_per_minute = options.max_per_minute
+        self._active = options.active
         self._clock = EventClock()
-        self._episodes = Episodes(round(options.cooldown_s * 1000))
-        self._cap = RateCap(options.max_per_minute)
-        self._span = (-_NEVER, _NEVER)  # times at which surely nothing ends
-        self._notices: list[Notice] = []
-        self._collapsed = self._withheld = 0
+        self._open: dict[str, OpenGroup] = {}  # by digest; the one that was quiet for the longest time first
+        self._minute: _Minute | None = None
+        self._span: Span = (-ENDLESS, ENDLESS)
 
-    def sift(self, event_time_ms: TimeArray, candidates: Sequence[Candidate]) -> Sifted:
-        """What becomes of the candidates, ascending by position; event_time_ms of all scored records, int64 (B,)."""
-        now = self._clock.advance(event_time_ms)
+    def add(self, exceedances: Sequence[Exceedance], rows: NDArray[np.int64], published: Published) -> None:
+        """Let the partition's records of a batch pass, and publish what comes of its exceedances.
+
+        exceedances   in offset order
+        rows          positions of the partition's scored records in the batch, int64 (P,), ascending
+        """
+        if not self._active:
+            for exceedance in exceedances:
+                published.add(exceedance.row, alert_id(*self._partition, exceedance.message.offset), exceedance)
+            return
+        now = self._clock.advance(published.event_time_ms[rows])
         start = 0
-        for candidate in candidates:
-            end = candidate.position + 1
-            self._pass(now, start, end)
-            self._take(candidate, int(now[candidate.position]))
-            start = end
-        self._pass(now, start, len(now))
-        sifted = Sifted(self._notices, self._collapsed, self._withheld)
-        self._notices, self._collapsed, self._withheld = [], 0, 0
-        return sifted
+        for exceedance in exceedances:
+            position = int(np.searchsorted(rows, exceedance.row))
+            self._pass(now, rows, start, position + 1, published)
+            self._take(exceedance, int(now[position]), published)
+            start = position + 1
+        self._pass(now, rows, start, len(now), published)
 
-    def _pass(self, now: TimeArray, start: int, end: int) -> None:
+    def _pass(self, now: TimeArray, rows: NDArray[np.int64], start: int, end: int, published: Published) -> None:
         """Let the time go on from record to record, up to `end`, and end what it ends."""
         while start < end:
             part = now[start:end]
             outside = (part < self._span[0]) | (part > self._span[1])
-            at = int(np.argmax(outside))
-            if not outside[at]:
+            first = int(np.argmax(outside))
+            if not outside[first]:
                 return
-            self._expire(start + at, int(part[at]))
-            start += at + 1
+            self._expire(int(part[first]), int(rows[start + first]), published)
+            start += first + 1
 
-    def _expire(self, position: int, now_ms: int) -> None:
-        for episode in self._episodes.expire(now_ms):
-            self._close(episode, position)
-        found = self._cap.expire(now_ms)
-        if found is not None:
-            identity = derived_id(self._id(found.first), "summary")
-            self._notices.append(Notice(position, identity, found.strongest, summary=found.summary))
-        self._span = (-_NEVER, _NEVER)
-        for bounds in (self._episodes.bounds(), self._cap.bounds()):
-            self._narrow(bounds)
+    def _expire(self, now_ms: int, row: int, published: Published) -> None:
+        """End the groups and the minute that are over, and find the span anew from those that go on."""
+        self._span = (-ENDLESS, ENDLESS)
+        for group in list(self._open.values()):
+            if _is_within(now_ms, group.span(self._cooldown_ms)):
+                self._narrow(group.span(self._cooldown_ms))
+            else:
+                self._close(group, row, published)
+        minute = self._minute
+        if minute is not None and _is_within(now_ms, minute.span()):
+            self._narrow(minute.span())
+        elif minute is not None:
+            self._minute = None
+            if minute.strongest is not None:
+                identity = derived_id(alert_id(*self._partition, minute.first_offset), "summary")
+                summary = Summary(event_time_text(minute.start_ms), minute.rate_limited)
+                published.add(row, identity, minute.strongest, summary=summary)
 
-    def _narrow(self, bounds: tuple[int, int] | None) -> None:
-        if bounds is not None:
-            self._span = max(self._span[0], bounds[0]), min(self._span[1], bounds[1])
+    def _narrow(self, span: Span) -> None:
+        self._span = max(self._span[0], span[0]), min(self._span[1], span[1])
 
-    def _take(self, candidate: Candidate, now_ms: int) -> None:
-        if now_ms == NO_TIME:
-            self._notices.append(Notice(candidate.position, self._id(candidate.held.offset), candidate.held))
-            return
-        episode = None
-        if candidate.group is not None:
-            seen_ms = max(now_ms, candidate.held.event_time_ms)
-            episode, over = self._episodes.add(candidate.group, candidate.held, seen_ms)
-            for ended in over:
-                self._close(ended, candidate.position)
-            self._narrow(episode.bounds(self._episodes.cooldown_ms))
-            if not episode.is_due():
-                self._collapsed += 1
+    def _take(self, exceedance: Exceedance, now_ms: int, published: Published) -> None:
+        group = None
+        if now_ms != NO_TIME:
+            if self._names:
+                group = self._group(exceedance, now_ms, published)
+                if not group.is_due():
+                    published.grouped += 1
+                    return
+            if self._is_over_limit(exceedance, now_ms):
+                published.rate_limited += 1
                 return
-        admitted = self._cap.admit(candidate.held, now_ms)
-        self._narrow(self._cap.bounds())
-        if admitted:
-            self._publish(candidate, episode)
-        else:
-            self._withheld += 1
+        identity = alert_id(*self._partition, exceedance.message.offset)
+        shown = None
+        if group is not None:
+            is_opening = group.opening_id is None
+            group.opening_id = group.opening_id or identity
+            shown = group.as_of_now("opening" if is_opening else "update", self._names)
+        published.add(exceedance.row, identity, exceedance, group=shown)
 
-    def _publish(self, candidate: Candidate, episode: OpenEpisode | None) -> None:
-        identity = self._id(candidate.held.offset)
-        told = None
-        if episode is not None:
-            state: Any = "update" if episode.opening_id else "opening"
-            episode.opening_id = episode.opening_id or identity
-            told = episode.told(state, self._names)
-        self._notices.append(Notice(candidate.position, identity, candidate.held, episode=told))
+    def _group(self, exceedance: Exceedance, now_ms: int, published: Published) -> OpenGroup:
+        """The group that this exceedance belongs to, with it counted."""
+        digest, shown = group_key(exceedance.record, self._names, published.redacted)
+        seen_ms = max(now_ms, exceedance.event_time_ms)
+        group = self._open.get(digest)
+        if group is not None and not _is_within(seen_ms, group.span(self._cooldown_ms)):
+            self._close(group, exceedance.row, published)
+            group = None
+        if group is None:
+            if len(self._open) == MAX_OPEN:
+                self._close(next(iter(self._open.values())), exceedance.row, published)
+            time = exceedance.event_time_ms if exceedance.event_time_ms != NO_TIME else seen_ms
+            group = OpenGroup(digest, shown, remember(None, exceedance), seen_ms, time, time)
+        group.count += 1
+        group.strongest = remember(group.strongest, exceedance)
+        group.seen_ms, group.last_ms = max(group.seen_ms, seen_ms), max(group.last_ms, exceedance.event_time_ms)
+        self._open.pop(digest, None)
+        self._open[digest] = group  # the last one now
+        self._narrow(group.span(self._cooldown_ms))
+        return group
 
-    def _close(self, episode: OpenEpisode, position: int) -> None:
-        if episode.opening_id is not None and episode.count > 1:
-            identity = derived_id(episode.opening_id, "closing")
-            told = episode.told("closing", self._names)
-            self._notices.append(Notice(position, identity, episode.strongest, episode=told))
+    def _close(self, group: OpenGroup, row: int, published: Published) -> None:
+        del self._open[group.digest]
+        if group.opening_id is not None and group.count > 1:
+            identity = derived_id(group.opening_id, "closing")
+            published.add(row, identity, group.strongest, group=group.as_of_now("closing", self._names))
 
-    def _id(self, offset: int) -> str:
-        return alert_id(self._partition.topic, self._partition.partition, offset)
+    def _is_over_limit(self, exceedance: Exceedance, now_ms: int) -> bool:
+        """Count an alert in its minute, which `_expire` was asked about before; whether it is one too many."""
+        if not self._max_per_minute:
+            return False
+        minute = self._minute = self._minute or _Minute(now_ms // MINUTE_MS * MINUTE_MS)
+        self._narrow(minute.span())
+        if minute.published < self._max_per_minute:
+            minute.published += 1
+            return False
+        if minute.strongest is None:
+            minute.first_offset = exceedance.message.offset
+        minute.strongest = remember(minute.strongest, exceedance)
+        minute.rate_limited += 1
+        return True
 
     def state(self) -> dict[str, Any]:
         """Plain data for JSON, from which a restored object goes on exactly as this one."""
+        groups = [
+            [g.digest, list(g.shown), _saved(g.strongest), g.seen_ms, g.first_ms, g.last_ms, g.count, g.opening_id]
+            for g in self._open.values()
+        ]
+        minute = self._minute and [
+            *(self._minute.start_ms, self._minute.published, self._minute.rate_limited, self._minute.first_offset),
+            self._minute.strongest and _saved(self._minute.strongest),
+        ]
         return {
             "group_by": list(self._names),
-            "clock": self._clock.state(),
-            "episodes": self._episodes.to_json(),
-            "cap": self._cap.to_json(),
+            "clock": [self._clock.recent, self._clock.now],
+            "groups": groups,
+            "minute": minute,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from `state`; without its episodes if they are of another key. ValueError where it is damaged."""
+        """Continue from `state`; without its groups if they are of another key. ValueError where it is damaged."""
         try:
-            self._clock.restore(state["clock"])
+            recent, now_ms = state["clock"]
+            self._clock.recent, self._clock.now = recent and (int(recent[0]), int(recent[1])), int(now_ms)
             if state["group_by"] == list(self._names):
-                self._episodes.restore(state["episodes"])
-            self._cap.restore(state["cap"])
+                for digest, shown, strongest, *rest in state["groups"]:
+                    self._open[digest] = OpenGroup(digest, tuple(shown), self._restored(strongest), *rest)
+            if state["minute"] is not None:
+                start_ms, count, rate_limited, first_offset, strongest = state["minute"]
+                remembered = strongest and self._restored(strongest)
+                self._minute = _Minute(start_ms, count, rate_limited, first_offset, remembered)
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"saved alert episodes are damaged: {error!r}") from error
-        self._span = (_NEVER, -_NEVER)  # looked at with the next record
+            raise ValueError(f"saved alert groups are damaged: {error!r}") from error
+        self._span = (ENDLESS, -ENDLESS)  # the next record asks all of them
+
+    def _restored(self, saved: list[Any]) -> Exceedance:
+        offset, timestamp, key, *rest = saved
+        key = None if key is None else base64.b64decode(key)
+        message = Message(*self._partition, offset, timestamp, key, None)
+        return Exceedance(-1, message, {}, *rest)
+
+
+def remember(strongest: Exceedance | None, other: Exceedance) -> Exceedance:
+    """The one with the higher score; of two models, whose scores don't compare, the `other`, newer one.
+
+    It is remembered without its record and without a long key: as it would be after a restart, which changes nothing.
+    """
+    if strongest is not None and strongest.model_version == other.model_version and strongest.score >= other.score:
+        return strongest
+    message = other.message
+    key = message.key if message.key is None or len(message.key) <= MAX_KEY_BYTES else None
+    bare = Message(message.topic, message.partition, message.offset, message.timestamp, key, None)
+    return replace(other, row=-1, message=bare, record={})
+
+
+def group_key(record: Row, names: tuple[str, ...], redacted: frozenset[str]) -> tuple[str, tuple[Any, ...]]:
+    """A digest of the values of these fields, and the values cut for people; a missing one is a value, too."""
+    values = [value_of(record, name) for name in names]
+    digest = blake2b(orjson.dumps(values, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
+    public = redact(record, redacted)
+    return digest, tuple(_shortened(value_of(public, name)) for name in names)
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, dict | list):
+        value = orjson.dumps(value).decode()
+    if isinstance(value, str) and len(value) > MAX_SHOWN_CHARACTERS:
+        return value[:MAX_SHOWN_CHARACTERS] + "…"
+    return value
+
+
+def _saved(one: Exceedance) -> list[Any]:
+    """For JSON: about 200 bytes, and the Kafka key."""
+    key = None if one.message.key is None else base64.b64encode(one.message.key).decode()
+    message = [one.message.offset, one.message.timestamp, key]
+    return [
+        *message,
+        one.event_time_ms,
+        one.score,
+        one.threshold,
+        one.severity,
+        one.tail_probability,
+        one.model_version,
+    ]
+
+
+def _is_within(time_ms: int, span: Span) -> bool:
+    return span[0] <= time_ms <= span[1]

@@ -210,11 +210,11 @@ def silences(known: Known) -> str:
 
     path = known.settings.alerts.silences_file
     if path is None:
-        return "no rules"
-    rules = load_silences(path)
+        return "none"
+    silences = load_silences(path)
     if known.schema is not None:
-        rules.require_fields(tuple(field.name for field in known.schema.encoded))
-    return f"{path}: {len(rules.rules)} rules"
+        silences.require_fields(tuple(field.name for field in known.schema.encoded))
+    return f"{path}: {len(silences.silences)} silences"
 
 
 def broker(known: Known) -> str:

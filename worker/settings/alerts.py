@@ -32,21 +32,21 @@ class AlertSettings(Group):
     group_by: Annotated[tuple[Name, ...], NoDecode, BeforeValidator(parse_list), Field(max_length=8)] = Field(
         default=(),
         description="alerts with the same values in these fields, each within the cooldown of the one before, are one "
-        "episode of a partition: an opening alert, updates at 10, 100, 1000 … of them, a closing alert; where empty, "
+        "group of a partition: an opening alert, updates at 10, 100, 1000 … of them, a closing alert; where empty, "
         "each alert stands alone",
         json_schema_extra={"allowed": "up to 8 field names separated by commas"},
     )
     cooldown_s: float = Field(
-        default=300, ge=1, le=2_592_000, description="seconds of event time without an alert that end an episode"
+        default=300, ge=1, le=2_592_000, description="seconds of event time without an alert that end a group"
     )
     silences_file: Annotated[Name | None, BeforeValidator(empty_is_none)] = Field(
         default=None,
-        description="TOML file with rules for alerts that are not published, only counted; off where empty",
+        description="TOML file of silences: alerts that are counted, not published; off where empty",
     )
     max_per_minute: int = Field(
         default=0,
         ge=0,
         le=1_000_000,
-        description="most alerts of a partition in a minute of event time, closings apart; what is beyond is summed up "
-        "in one alert; 0 = no limit",
+        description="most alerts of a partition in a minute of event time, closings apart; those over the limit are "
+        "summed up in one alert; 0 = no limit",
     )

@@ -1,0 +1,74 @@
+"""Records above their threshold, and how severe that is."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from worker.features.vectorize import Vectors
+from worker.formats.base import Row
+from worker.records import FloatArray, RawMessage, Scores
+
+WARNING_BELOW = 1e-3
+"""Tail probability below which an alert is a warning: one inlier in 1,000 has such a score."""
+
+CRITICAL_BELOW = 1e-5
+"""Tail probability below which an alert is critical: one inlier in 100,000 has such a score."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exceedance:
+    """A scored record above its partition's threshold.
+
+    row                its position among the scored records of the batch
+    message, record    as the broker handed it over, and decoded
+    event_time_ms      milliseconds since the epoch, UTC; NO_TIME where there is none
+    severity           info, warning or critical
+    tail_probability   estimated share of inliers with a score at least as high; None where it is not known
+    """
+
+    row: int
+    message: RawMessage
+    record: Row
+    event_time_ms: int
+    score: float
+    threshold: float
+    severity: str
+    tail_probability: float | None
+    model_version: str
+
+
+def severity_of(tail_probability: float) -> str:
+    """`critical`, `warning` or `info`; NaN, a score whose rarity is not known, is `info`.
+
+    >>> [severity_of(probability) for probability in (5e-6, 5e-4, 0.004, math.nan)]
+    ['critical', 'warning', 'info', 'info']
+    """
+    if tail_probability < CRITICAL_BELOW:
+        return "critical"
+    return "warning" if tail_probability < WARNING_BELOW else "info"
+
+
+def exceedances(vectors: Vectors, scores: Scores, tail_probability: FloatArray) -> list[Exceedance]:
+    """The exceedances among the scored records of a batch, in input order.
+
+    tail_probability   float64 (B,), NaN where it is not known
+    """
+    rows = np.flatnonzero(scores.alert)
+    columns = (scores.event_time_ms, scores.score, scores.threshold, tail_probability)
+    return [
+        Exceedance(
+            row=row,
+            message=vectors.messages[row],
+            record=vectors.rows[row],
+            event_time_ms=event_time_ms,
+            score=score,
+            threshold=threshold,
+            severity=severity_of(tail),
+            tail_probability=None if math.isnan(tail) else tail,
+            model_version=scores.model_version,
+        )
+        for row, event_time_ms, score, threshold, tail in zip(
+            rows.tolist(), *(column[rows].tolist() for column in columns), strict=True
+        )
+    ]
