@@ -15,7 +15,7 @@ from worker.broker.delivery import AtLeastOnce, ExactlyOnce
 from worker.errors import TransientError
 from worker.pipeline import Model, Pipeline
 from worker.records import Message, Outcome, Outgoing, Partition, RawMessage
-from worker.rollout.rollout import Change, Models
+from worker.rollout.rollout import Promotion, Rollout
 from worker.stream.breaker import Breaker
 from worker.stream.changelog import CheckpointChangelog
 from worker.stream.checkpoints import Checkpoints, TopicCheckpoints
@@ -93,15 +93,18 @@ def make_pipeline(seed: int = 0, window: int = WINDOW) -> Pipeline:
     return Pipeline(make_model(seed), threshold_factory=threshold_factory(window))
 
 
-class SuppliedModels(Models):
-    """Models that a test makes up."""
+class SuppliedModels(Rollout):
+    """Swaps to models that a test makes up."""
 
-    def __init__(self, new_model: Callable[[], Model | None]) -> None:
+    def __init__(self, current: Model, new_model: Callable[[], Model | None]) -> None:
+        super().__init__(current)
         self._new_model = new_model
 
-    def take(self) -> Change | None:
+    def swap(self, pipeline: Pipeline) -> bool:
         model = self._new_model()
-        return None if model is None else Change(model)
+        if model is not None:
+            self.promote(Promotion(model, needs_canary=False))
+        return super().swap(pipeline)
 
 
 class Worker:
@@ -115,10 +118,10 @@ class Worker:
         self.pipeline = make_pipeline(options.pop("seed"), options.pop("window"))
         self.consumer = stage.consumer()
         stateful = options.pop("stateful")
-        if "tried" in options:
-            options["models"] = options.pop("tried")(self.pipeline.model)
+        if "rollout" in options:
+            options["rollout"] = options["rollout"](self.pipeline.model)
         if "new_model" in options:
-            options["models"] = SuppliedModels(options.pop("new_model"))
+            options["rollout"] = SuppliedModels(self.pipeline.model, options.pop("new_model"))
         self.loop = Loop(
             self.consumer,
             stage.delivery(self.consumer, name),

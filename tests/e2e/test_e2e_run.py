@@ -174,7 +174,7 @@ def test_a_bad_version_that_was_forced_in_is_rolled_back_in_the_store_and_nothin
     assert {score["model_version"] for score in scores} == {traffic.bundle().version, bad.version}
 
 
-def test_a_worker_that_starts_soon_after_a_promotion_puts_the_version_on_probation(
+def test_a_worker_that_starts_soon_after_a_promotion_puts_the_version_on_canary(
     make_site: Callable[..., Site],
 ) -> None:
     site = make_site()

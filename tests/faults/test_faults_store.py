@@ -25,7 +25,7 @@ from worker.errors import BundleError, StoreError, StoreUnavailable, WorkerError
 from worker.model.store.model_store import ModelStore
 from worker.pipeline import Model
 from worker.records import Outgoing
-from worker.rollout.events import ModelEvents
+from worker.rollout.rollout import RolloutEvents
 from worker.rollout.watcher import ModelWatcher
 
 OLD, NEW = traffic.bundle(0), traffic.bundle(1)
@@ -228,7 +228,7 @@ def test_while_the_store_is_away_the_model_in_force_stays_and_afterwards_the_nex
         store.save(bundle)
     store.promote(OLD.version)
     told = Outages()
-    watcher = ModelWatcher(store, Model, current=OLD.version, events=told, look_every_s=0.01)
+    watcher = ModelWatcher(store, Model, current=OLD.version, events=told, check_every_s=0.01)
     watcher.start()
 
     own_server.stop()
@@ -288,7 +288,7 @@ def send(site: Site, seed: int) -> None:
     produce(site.connection, [Outgoing(m.topic, m.key, m.value, partition=m.partition) for m in messages])
 
 
-class Outages(ModelEvents):
+class Outages(RolloutEvents):
     """What a watcher said about its store."""
 
     def __init__(self) -> None:

@@ -73,13 +73,13 @@ def test_without_need_nothing_differs_from_a_replay_without_refits(
     assert (plain / "alerts.jsonl").read_bytes() == (refits / "alerts.jsonl").read_bytes()
 
 
-def test_a_bad_model_that_was_forced_in_is_rolled_back_within_its_probation() -> None:
+def test_a_bad_model_that_was_forced_in_is_rolled_back_within_its_canary() -> None:
     settings = Settings(model_canary_records=4_000, train=TrainSettings(min_records=500))
     build = model_builder(settings)
     good, bad = build(bundle()), build(broken_scale_bundle(bundle(), 10.0))
     pipeline = make_pipeline(settings, good)
     refits = Refits(settings, pipeline, build, 100_000)
-    refits._promote(bad)
+    refits.promote(bad)
     traffic, place = Traffic(0), 0
 
     while pipeline.model is bad and place < 4_000:

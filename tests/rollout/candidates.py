@@ -1,4 +1,4 @@
-"""Traffic for two models at once, and challengers that are good, bad and broken."""
+"""Traffic for two models at once, and candidates that are good, bad and broken."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,13 +15,18 @@ from worker.model.network.fit import FitOptions
 from worker.model.store.bundle import Bundle, pack
 from worker.pipeline import Model, Pipeline
 from worker.records import Message
-from worker.rollout.canary import Canary, CanaryVerdict
+from worker.rollout.canary import CanaryVerdict
+from worker.rollout.paired import Pairing
+from worker.rollout.rollout import Promotion, Rollout
 from worker.thresholds.factory import ThresholdFactory
 
 QUANTILE = 0.99
 RECORDS = 8_000
 Row = dict[str, Any]
+
+
 THRESHOLDS = ThresholdFactory(quantile=QUANTILE, window=4_000, stride=64)
+PAIRING = Pairing(THRESHOLDS, JsonDecoder(), RECORDS)
 
 
 def messages(rows: Sequence[Row], first: int = 0, partition: int = 0) -> list[Message]:
@@ -65,13 +70,13 @@ def fit(rows: Sequence[Row], seed: int = 0) -> Bundle:
 
 
 @cache
-def champion(seed: int) -> Bundle:
+def current(seed: int) -> Bundle:
     return fit(traffic.rows(1_500, 100 + seed), seed)
 
 
 @cache
-def successor(seed: int) -> Bundle:
-    """As good as the champion, from other rows."""
+def candidate(seed: int) -> Bundle:
+    """As good as the current version, from other rows."""
     return fit(traffic.rows(1_500, 200 + seed), 1 + seed)
 
 
@@ -88,26 +93,18 @@ def broken_scale(bundle: Bundle, factor: float) -> Bundle:
     return repacked(bundle, fitted=replace(bundle.fitted, numeric=numeric))
 
 
-def needs_canary(
-    old: Bundle, new: Bundle, before: Sequence[Row], during: Sequence[Row], *, batch: int = 1_000
+def verdict_of(
+    previous: Bundle, candidate: Bundle, before: Sequence[Row], during: Sequence[Row], *, batch: int = 1_000
 ) -> CanaryVerdict | None:
-    """What a canary of RECORDS finds, after the old model has scored `before`."""
-    pipeline = Pipeline(Model(old), threshold_factory=THRESHOLDS)
+    """What a canary of RECORDS comes to, after the previous version has scored `before`."""
+    pipeline = Pipeline(Model(previous), threshold_factory=THRESHOLDS)
     pipeline.process(messages(before))
-    model, left = Model(new), pipeline.model
-    thresholds = pipeline.swap(model)
-    trial = Canary(
-        model,
-        left,
-        threshold_factory=THRESHOLDS,
-        decoder=JsonDecoder(),
-        records=RECORDS,
-        nominal=1 - QUANTILE,
-        thresholds=thresholds,
-    )
+    rollout = Rollout(pipeline.model, PAIRING)
+    rollout.promote(Promotion(Model(candidate)))
+    rollout.swap(pipeline)
     stream = messages(during, len(before))
     for start in range(0, len(stream), batch):
-        verdict = trial.observe(pipeline.process(stream[start : start + batch]))
+        verdict = rollout.observe(pipeline.process(stream[start : start + batch]))
         if verdict is not None:
             return verdict
     return None

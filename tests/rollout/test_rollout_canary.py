@@ -8,13 +8,13 @@ from devtools import traffic
 from tests.rollout.candidates import (
     RECORDS,
     broken_scale,
-    champion,
+    candidate,
+    current,
     fit,
-    needs_canary,
     noise,
     repacked,
     shifted,
-    successor,
+    verdict_of,
     with_anomalies,
 )
 from worker.model.store.bundle import Bundle
@@ -22,13 +22,13 @@ from worker.model.store.bundle import Bundle
 SEEDS = (0, 1)
 BAD: dict[str, Callable[[int], Bundle]] = {
     "fitted on noise": lambda seed: fit(noise(1_500, 300 + seed), seed),
-    "scales ten times too large": lambda seed: broken_scale(successor(seed), 10),
-    "scales ten times too small": lambda seed: broken_scale(successor(seed), 0.1),
+    "scales ten times too large": lambda seed: broken_scale(candidate(seed), 10),
+    "scales ten times too small": lambda seed: broken_scale(candidate(seed), 0.1),
     "calibration five times too high": lambda seed: repacked(
-        successor(seed), calibration=successor(seed).calibration * 5
+        candidate(seed), calibration=candidate(seed).calibration * 5
     ),
     "calibration five times too low": lambda seed: repacked(
-        successor(seed), calibration=successor(seed).calibration / 5
+        candidate(seed), calibration=candidate(seed).calibration / 5
     ),
 }
 
@@ -43,8 +43,8 @@ def during(seed: int) -> list[dict[str, object]]:
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("kind", BAD)
-def test_a_bad_model_is_sent_back_within_its_probation(kind: str, seed: int) -> None:
-    verdict = needs_canary(champion(seed), BAD[kind](seed), before(seed), during(seed))
+def test_a_bad_model_is_sent_back_within_its_canary(kind: str, seed: int) -> None:
+    verdict = verdict_of(current(seed), BAD[kind](seed), before(seed), during(seed))
 
     assert verdict is not None
     assert not verdict.passed
@@ -52,10 +52,10 @@ def test_a_bad_model_is_sent_back_within_its_probation(kind: str, seed: int) -> 
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_model_that_calls_the_strongest_anomalies_ordinary_is_sent_back(seed: int) -> None:
+def test_a_model_that_calls_the_strongest_anomalies_inliers_is_sent_back(seed: int) -> None:
     poisoned = fit(with_anomalies(traffic.rows(1_500, 200 + seed), 0.3, seed), seed)
 
-    verdict = needs_canary(champion(seed), poisoned, before(seed), with_anomalies(during(seed), 0.02, seed))
+    verdict = verdict_of(current(seed), poisoned, before(seed), with_anomalies(during(seed), 0.02, seed))
 
     assert verdict is not None
     assert "strongest" in verdict.why
@@ -63,7 +63,7 @@ def test_a_model_that_calls_the_strongest_anomalies_ordinary_is_sent_back(seed: 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_good_model_stays(seed: int) -> None:
-    verdict = needs_canary(champion(seed), successor(seed), before(seed), with_anomalies(during(seed), 0.005, seed))
+    verdict = verdict_of(current(seed), candidate(seed), before(seed), with_anomalies(during(seed), 0.005, seed))
 
     assert verdict is not None
     assert verdict.passed, verdict.why
@@ -71,11 +71,11 @@ def test_a_good_model_stays(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_good_model_stays_when_a_flood_of_anomalies_comes_during_its_probation(seed: int) -> None:
+def test_a_good_model_stays_when_a_flood_of_anomalies_comes_during_its_canary(seed: int) -> None:
     stream = during(seed)
     flooded = stream[:2_000] + with_anomalies(stream[2_000:], 0.3, seed)
 
-    verdict = needs_canary(champion(seed), successor(seed), before(seed), flooded)
+    verdict = verdict_of(current(seed), candidate(seed), before(seed), flooded)
 
     assert verdict is not None
     assert verdict.passed, verdict.why
@@ -83,10 +83,10 @@ def test_a_good_model_stays_when_a_flood_of_anomalies_comes_during_its_probation
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("calm", [0, 3_000])
-def test_a_good_model_stays_when_the_traffic_shifts_during_its_probation(calm: int, seed: int) -> None:
+def test_a_good_model_stays_when_the_traffic_shifts_during_its_canary(calm: int, seed: int) -> None:
     stream = during(seed)
 
-    verdict = needs_canary(champion(seed), successor(seed), before(seed), stream[:calm] + shifted(stream[calm:]))
+    verdict = verdict_of(current(seed), candidate(seed), before(seed), stream[:calm] + shifted(stream[calm:]))
 
     assert verdict is not None
     assert verdict.passed, verdict.why
@@ -99,7 +99,7 @@ def test_a_refit_after_a_shift_stays_whether_or_not_the_old_threshold_has_follow
     refitted = fit(shifted(traffic.rows(1_500, 200 + seed)), 1 + seed)
     earlier = before(seed) + shifted(traffic.rows(late, 600 + seed))
 
-    verdict = needs_canary(champion(seed), refitted, earlier, shifted(during(seed)))
+    verdict = verdict_of(current(seed), refitted, earlier, shifted(during(seed)))
 
     assert verdict is not None
     assert verdict.passed, verdict.why
@@ -107,8 +107,8 @@ def test_a_refit_after_a_shift_stays_whether_or_not_the_old_threshold_has_follow
 
 def test_the_verdict_is_the_same_whatever_the_batching() -> None:
     verdicts = [
-        needs_canary(champion(0), new, before(0), with_anomalies(during(0), 0.01, 0), batch=batch)
-        for new in (successor(0), broken_scale(successor(0), 0.1))
+        verdict_of(current(0), version, before(0), with_anomalies(during(0), 0.01, 0), batch=batch)
+        for version in (candidate(0), broken_scale(candidate(0), 0.1))
         for batch in (130, 1_000, 10_000)
     ]
 
@@ -117,8 +117,8 @@ def test_the_verdict_is_the_same_whatever_the_batching() -> None:
     assert verdicts[0] != verdicts[3]
 
 
-def test_a_fault_has_to_be_seen_at_two_looks_in_a_row() -> None:
-    verdict = needs_canary(champion(0), broken_scale(successor(0), 0.1), before(0), during(0))
+def test_a_fault_has_to_be_seen_at_two_checks_in_a_row() -> None:
+    verdict = verdict_of(current(0), broken_scale(candidate(0), 0.1), before(0), during(0))
 
     assert verdict is not None
     assert verdict.figures["records"] == 2 * RECORDS // 10

@@ -17,11 +17,11 @@ from worker.model.store.bundle import Bundle
 from worker.model.store.model_store import Mark, ModelStore, Status
 from worker.pipeline import Model
 from worker.records import Message, Partition
-from worker.rollout.canary import Canary, CanaryVerdict
-from worker.rollout.events import ModelEvents
-from worker.rollout.rollout import Thresholds, TriedModels
+from worker.rollout.canary import CanaryVerdict
+from worker.rollout.paired import Pairing
+from worker.rollout.rollout import RolloutEvents
 from worker.rollout.shadow import ShadowCounts, ShadowReport
-from worker.rollout.watcher import ModelWatcher
+from worker.rollout.watcher import ModelWatcher, StoreRollout
 
 OLD, GOOD = (traffic.bundle(seed) for seed in (0, 1))
 RECORDS = 6_000
@@ -29,16 +29,16 @@ NOW = "2026-01-02T00:00:00.000Z"
 BOTH: list[Guarantee] = ["at_least_once", "exactly_once"]
 
 
-class Told(ModelEvents):
+class Seen(RolloutEvents):
     def __init__(self) -> None:
         self.verdicts: list[CanaryVerdict] = []
         self.canaries: list[tuple[str, str]] = []
         self.dropped: list[str] = []
-        self.shadowed_records = 0
-        self.differences: list[ShadowReport] = []
+        self.shadow_records = 0
+        self.reports: list[ShadowReport] = []
 
-    def canary_began(self, version: str, before: str) -> None:
-        self.canaries.append((version, before))
+    def canary_began(self, version: str, previous: str) -> None:
+        self.canaries.append((version, previous))
 
     def canary_ended(self, verdict: CanaryVerdict) -> None:
         self.verdicts.append(verdict)
@@ -46,11 +46,11 @@ class Told(ModelEvents):
     def canary_dropped(self, version: str) -> None:
         self.dropped.append(version)
 
-    def shadowed(self, tally: ShadowCounts) -> None:
-        self.shadowed_records += tally.sampled
+    def shadow_scored(self, counts: ShadowCounts) -> None:
+        self.shadow_records += counts.sampled
 
-    def compared(self, difference: ShadowReport) -> None:
-        self.differences.append(difference)
+    def shadow_reported(self, report: ShadowReport) -> None:
+        self.reports.append(report)
 
 
 class Away(ModelStore):
@@ -63,12 +63,12 @@ class Away(ModelStore):
 
 
 class Site:
-    """A worker whose model store is looked at between its steps, instead of once a second."""
+    """A worker whose model store is checked between its steps, instead of once a second."""
 
     def __init__(self, folder: Path, guarantee: Guarantee = "at_least_once", partitions: int = 1) -> None:
         self.store = Away(folder)
         self.stage = Stage(guarantee=guarantee, partitions=partitions)
-        self.told = Told()
+        self.seen = Seen()
         for bundle in (OLD, GOOD):
             self.store.save(bundle)
         self.store.promote(OLD.version)
@@ -80,41 +80,25 @@ class Site:
         return model
 
     def worker(self, *, canary: int = RECORDS, shadow: str | None = None, name: str = "worker") -> Worker:
-        def tried(model: Model) -> TriedModels:
+        def make_rollout(model: Model) -> StoreRollout:
             self.watcher = ModelWatcher(
-                self.store, self.build, current=model.bundle.version, events=self.told, shadow=shadow
+                self.store, self.build, current=model.bundle.version, events=self.seen, shadow=shadow
             )
-
-            def needs_canary(new: Model, old: Model, thresholds: Thresholds) -> Canary | None:
-                if canary == 0:
-                    return None
-                return Canary(
-                    new,
-                    old,
-                    threshold_factory=threshold_factory(),
-                    decoder=JsonDecoder(),
-                    records=canary,
-                    nominal=0.03,
-                    thresholds=thresholds,
-                )
-
-            return TriedModels(
+            return StoreRollout(
                 self.watcher,
                 model,
-                make_canary=needs_canary,
-                threshold_factory=threshold_factory(),
-                decoder=JsonDecoder(),
-                events=self.told,
+                Pairing(threshold_factory(), JsonDecoder(), canary),
+                events=self.seen,
                 wall_clock=lambda: NOW,
             )
 
-        return self.stage.worker(name, tried=tried)
+        return self.stage.worker(name, rollout=make_rollout)
 
     def drain(self, worker: Worker, each_step: Callable[[int], None] = lambda _: None) -> None:
         steps = 0
         while not self.stage.is_drained():
             each_step(steps)
-            self.watcher.look()
+            self.watcher.check()
             worker.loop.step()
             steps += 1
             assert steps < 1_000
@@ -141,7 +125,7 @@ def scored_once(site: Site, count: int) -> bool:
 
 @pytest.mark.parametrize("guarantee", BOTH)
 @pytest.mark.parametrize("kind", ["noise", "scale"])
-def test_a_bad_version_that_was_forced_in_is_rolled_back_within_its_probation(
+def test_a_bad_version_that_was_forced_in_is_rolled_back_within_its_canary(
     tmp_path: Path, kind: str, guarantee: Guarantee
 ) -> None:
     site = Site(tmp_path, guarantee)
@@ -152,11 +136,11 @@ def test_a_bad_version_that_was_forced_in_is_rolled_back_within_its_probation(
     site.drain(worker, lambda step: site.put(bad) if step == 3 else None)
 
     assert worker.seen.swaps == [(OLD.version, bad.version), (bad.version, OLD.version)]
-    assert site.told.verdicts[0].figures["records"] <= RECORDS
+    assert site.seen.verdicts[0].figures["records"] <= RECORDS
     assert site.store.current() == OLD.version
     mark = site.store.marks()[bad.version]
     assert (mark.status, mark.by, mark.at) == (Status.ROLLED_BACK, "worker", NOW)
-    assert mark.why == site.told.verdicts[0].why
+    assert mark.why == site.seen.verdicts[0].why
     assert scored_once(site, RECORDS + 1_000)
 
 
@@ -167,7 +151,7 @@ def test_a_good_version_stays_and_the_one_before_it_is_let_go(site: Site) -> Non
     site.drain(worker, lambda step: site.store.promote(GOOD.version) if step == 3 else None)
 
     assert worker.seen.swaps == [(OLD.version, GOOD.version)]
-    assert [verdict.passed for verdict in site.told.verdicts] == [True]
+    assert [verdict.passed for verdict in site.seen.verdicts] == [True]
     assert site.store.current() == GOOD.version
 
 
@@ -180,20 +164,20 @@ def test_the_thresholds_of_the_version_that_comes_back_go_on_and_are_saved_whole
     before = worker.pipeline.threshold(here).policy.threshold()
     site.put(broken_scale(GOOD, 0.1))
     while len(worker.seen.swaps) < 2:
-        site.watcher.look()
+        site.watcher.check()
         worker.loop.step()
     after = worker.pipeline.threshold(here).policy.threshold()
     worker.die()
     saved = site.stage.broker.offsets(GROUP)[here]
-    successor = site.worker(name="successor")
-    site.drain(successor)
+    restarted = site.worker(name="restarted")
+    site.drain(restarted)
 
-    assert successor.seen.restored == {here: saved}
-    assert successor.seen.rebuilt == {}
+    assert restarted.seen.restored == {here: saved}
+    assert restarted.seen.rebuilt == {}
     assert after == pytest.approx(before, rel=0.3)
 
 
-def test_while_the_store_is_away_the_old_version_stays_in_force_and_is_written_back_later(site: Site) -> None:
+def test_while_the_store_is_away_the_old_version_stays_current_and_is_written_back_later(site: Site) -> None:
     bad = broken_scale(GOOD, 0.1)
     site.stage.feed(stream(RECORDS))
     worker = site.worker()
@@ -206,7 +190,7 @@ def test_while_the_store_is_away_the_old_version_stays_in_force_and_is_written_b
     site.drain(worker, disturb)
     still = site.store.current()
     site.store.away = False
-    site.watcher.look()
+    site.watcher.check()
 
     assert worker.seen.swaps == [(OLD.version, bad.version), (bad.version, OLD.version)]
     assert still == bad.version
@@ -214,7 +198,7 @@ def test_while_the_store_is_away_the_old_version_stays_in_force_and_is_written_b
     assert worker.pipeline.model.bundle.version == OLD.version
 
 
-def test_a_version_that_comes_during_a_probation_has_to_prove_itself_against_the_last_proved_one(site: Site) -> None:
+def test_a_version_that_comes_during_a_canary_has_to_prove_itself_against_the_last_proven_one(site: Site) -> None:
     bad = broken_scale(GOOD, 0.1)
     site.stage.feed(stream(RECORDS))
     worker = site.worker()
@@ -227,14 +211,14 @@ def test_a_version_that_comes_during_a_probation_has_to_prove_itself_against_the
 
     site.drain(worker, promote)
 
-    assert site.told.canaries[:2] == [(GOOD.version, OLD.version), (bad.version, OLD.version)]
+    assert site.seen.canaries[:2] == [(GOOD.version, OLD.version), (bad.version, OLD.version)]
     assert worker.seen.swaps[2] == (bad.version, OLD.version)
     assert site.store.marks()[bad.version].status == Status.ROLLED_BACK
     assert worker.pipeline.model.bundle.version == GOOD.version  # the store's version before the bad one
-    assert site.told.canaries[2:] == [(GOOD.version, OLD.version)]
+    assert site.seen.canaries[2:] == [(GOOD.version, OLD.version)]
 
 
-def test_a_rollback_by_somebody_else_is_followed_without_a_probation_and_without_a_new_threshold(site: Site) -> None:
+def test_a_rollback_by_somebody_else_is_followed_without_a_canary_and_without_a_new_threshold(site: Site) -> None:
     site.stage.feed(stream(3_000))
     worker = site.worker()
     held = worker.pipeline.model
@@ -248,12 +232,12 @@ def test_a_rollback_by_somebody_else_is_followed_without_a_probation_and_without
     site.drain(worker, steer)
 
     assert worker.pipeline.model is held
-    assert site.told.canaries == [(GOOD.version, OLD.version)]
-    assert site.told.verdicts == []
-    assert site.told.dropped == [GOOD.version]
+    assert site.seen.canaries == [(GOOD.version, OLD.version)]
+    assert site.seen.verdicts == []
+    assert site.seen.dropped == [GOOD.version]
 
 
-def test_without_a_probation_a_bad_version_stays(site: Site) -> None:
+def test_without_a_canary_a_bad_version_stays(site: Site) -> None:
     bad = broken_scale(GOOD, 0.1)
     site.stage.feed(stream(RECORDS))
     worker = site.worker(canary=0)
@@ -272,8 +256,8 @@ def test_a_shadow_scores_a_sample_and_publishes_nothing(site: Site) -> None:
     assert {score["model_version"] for score in site.stage.published("scores")} == {OLD.version}
     assert {alert["model_version"] for alert in site.stage.published("alerts")} == {OLD.version}
     assert scored_once(site, 21_000)
-    assert 0 < 21_000 / 8 - site.told.shadowed_records < 700  # a tile, and chance
-    assert [(found.version, found.candidate) for found in site.told.differences] == [(OLD.version, GOOD.version)]
+    assert 0 < 21_000 / 8 - site.seen.shadow_records < 700  # a tile, and chance
+    assert [(report.version, report.candidate) for report in site.seen.reports] == [(OLD.version, GOOD.version)]
 
 
 @pytest.mark.parametrize("guarantee", BOTH)

@@ -7,27 +7,37 @@ import numpy as np
 import pytest
 
 from devtools import traffic
-from tests.rollout.candidates import THRESHOLDS, Row, champion, messages, successor
+from tests.rollout.candidates import PAIRING, THRESHOLDS, Row, candidate, current, messages
 from worker.features.vectorize import Vectors
 from worker.formats.base import Decoded
 from worker.formats.json_objects import JsonDecoder
 from worker.pipeline import Model, Pipeline
 from worker.records import Message, Outcome, Partition
-from worker.rollout.figures import body, rank_correlation, wins
-from worker.rollout.paired import TILE, PairedSample, PairedScorer, joined
-from worker.rollout.sampling import SAMPLE_EVERY, Exchange, chosen_fields, exchangeable, hashes, sampled
-from worker.rollout.shadow import REPORT_SAMPLED, Shadow, ShadowCounts, ShadowReport
+from worker.rollout.paired import (
+    SAMPLE_EVERY,
+    TILE,
+    Exchange,
+    PairedScorer,
+    PairedScores,
+    bulk_ratio,
+    chosen_fields,
+    exchangeable,
+    hashes,
+    joined,
+    sampled,
+)
+from worker.rollout.shadow import REPORT_SAMPLED, Shadow, ShadowCounts, ShadowReport, rank_correlation
 
 COUNT = 1_500
 
 
 def outcome_of(rows: Sequence[Row]) -> Outcome:
-    return Pipeline(Model(champion(0)), threshold_factory=THRESHOLDS).process(messages(rows))
+    return Pipeline(Model(current(0)), threshold_factory=THRESHOLDS).process(messages(rows))
 
 
-def sample_of(batch: int) -> PairedSample:
-    pipeline = Pipeline(Model(champion(0)), threshold_factory=THRESHOLDS)
-    paired = PairedScorer(pipeline.model, Model(successor(0)), threshold_factory=THRESHOLDS, decoder=JsonDecoder())
+def sample_of(batch: int) -> PairedScores:
+    pipeline = Pipeline(Model(current(0)), threshold_factory=THRESHOLDS)
+    paired = PairedScorer(pipeline.model, Model(candidate(0)), PAIRING)
     stream = messages(traffic.rows(COUNT, 7))
     parts = []
     for at in range(0, COUNT, batch):
@@ -44,10 +54,10 @@ def with_value(row: Row, donor: Row, name: str) -> Row:
     """The row with one field of the donor, dots reaching into objects."""
     changed = copy.deepcopy(row)
     *path, last = name.split(".")
-    inside, given = changed, donor
+    target, source = changed, donor
     for key in path:
-        inside, given = inside[key], given[key]
-    inside[last] = given[last]
+        target, source = target[key], source[key]
+    target[last] = source[last]
     return changed
 
 
@@ -71,7 +81,7 @@ def test_every_field_is_exchanged_about_as_often_as_any_other() -> None:
 
 
 def test_an_exchanged_field_is_the_record_with_that_value_of_the_record_before() -> None:
-    model, rows = Model(champion(0)), traffic.rows(200, 3)
+    model, rows = Model(current(0)), traffic.rows(200, 3)
     names = exchangeable(model.bundle)
     field = chosen_fields(hashes(messages(rows))[1:], len(names))
     plain = vectors_of(model, [with_value(rows[i + 1], rows[i], names[number]) for i, number in enumerate(field)])
@@ -86,32 +96,34 @@ def test_an_exchanged_field_is_the_record_with_that_value_of_the_record_before()
     assert 0.2 < changed.mean() < 1.0
 
 
-def test_the_companion_gives_each_sampled_record_the_score_that_its_model_would_give_it_in_force() -> None:
+def test_the_paired_scorer_gives_each_sampled_record_the_score_that_the_model_would_give_it_as_the_current_one() -> (
+    None
+):
     sample = sample_of(500)
 
     rows = traffic.rows(COUNT, 7)
-    alone = Pipeline(Model(successor(0)), threshold_factory=THRESHOLDS).process(messages(rows))
-    assert np.array_equal(sample.beside, alone.scores.score[sample.place])
-    assert np.array_equal(sample.score, outcome_of(rows).scores.score[sample.place])
-    bundle = successor(0)
+    alone = Pipeline(Model(candidate(0)), threshold_factory=THRESHOLDS).process(messages(rows))
+    assert np.array_equal(sample.paired_score, alone.scores.score[sample.position])
+    assert np.array_equal(sample.score, outcome_of(rows).scores.score[sample.position])
+    bundle = candidate(0)
     threshold = THRESHOLDS.make(bundle.calibration, bundle.training, bundle.rule)
-    assert np.array_equal(sample.limit, threshold.compare(sample.beside))
+    assert np.array_equal(sample.paired_threshold, threshold.compare(sample.paired_score))
 
 
 def test_the_sample_is_the_same_whatever_the_batching() -> None:
     whole = sample_of(COUNT)
 
     for batch in (13, 512):
-        found = sample_of(batch)
+        sample = sample_of(batch)
         assert all(
-            np.array_equal(getattr(found, name), getattr(whole, name), equal_nan=True)
-            for name in PairedSample.__slots__
+            np.array_equal(getattr(sample, name), getattr(whole, name), equal_nan=True)
+            for name in PairedScores.__slots__
         )
 
 
 def test_thresholds_of_a_revoked_partition_are_dropped() -> None:
-    pipeline = Pipeline(Model(champion(0)), threshold_factory=THRESHOLDS)
-    paired = PairedScorer(pipeline.model, Model(successor(0)), threshold_factory=THRESHOLDS, decoder=JsonDecoder())
+    pipeline = Pipeline(Model(current(0)), threshold_factory=THRESHOLDS)
+    paired = PairedScorer(pipeline.model, Model(candidate(0)), PAIRING)
     paired.add(pipeline.process(messages(traffic.rows(100), partition=3)))
     paired.add(pipeline.process(messages(traffic.rows(100), partition=4)))
     paired.take()
@@ -121,18 +133,26 @@ def test_thresholds_of_a_revoked_partition_are_dropped() -> None:
     assert set(paired.thresholds) == {Partition("in", 4)}
 
 
-def test_the_body_is_the_ratio_of_quartiles() -> None:
+def test_the_bulk_ratio_is_that_of_the_quartiles() -> None:
     rng = np.random.default_rng(0)
     calibration = np.sort(rng.lognormal(0, 1, 501))
 
-    assert body(calibration * 3, calibration) == pytest.approx(3.0)
-    assert body(np.concatenate([calibration, np.full(60, 1e9)]), calibration) < 1.4
-    assert body(np.empty(0), calibration) == 1.0
-    assert body(np.zeros(9), np.zeros(9)) == 1.0
+    assert bulk_ratio(calibration * 3, calibration) == pytest.approx(3.0)
+    assert bulk_ratio(np.concatenate([calibration, np.full(60, 1e9)]), calibration) < 1.4
+    assert bulk_ratio(np.empty(0), calibration) == 1.0
+    assert bulk_ratio(np.zeros(9), np.zeros(9)) == 1.0
 
 
-def test_wins_count_ties_as_half() -> None:
-    assert wins(np.array([2.0, 1.0, 1.0]), np.array([1.0, 2.0, 1.0])).tolist() == [1.0, 0.0, 0.5]
+def test_an_exchange_is_noticed_where_the_score_rises_half_where_it_stays_and_left_out_where_nothing_changed() -> None:
+    score, field = np.array([1.0, 2.0, 1.0, 5.0]), np.array([0, 1, 0, -1])
+    exchanged = np.array([2.0, 1.0, 1.0, 9.0])
+    sample = PairedScores(np.arange(4), score, score, score, score, field, exchanged, score)
+
+    comparable, noticed, noticed_by_paired = sample.noticed()
+
+    assert comparable.position.tolist() == [0, 1, 2]
+    assert noticed.tolist() == [1.0, 0.0, 0.5]
+    assert noticed_by_paired.tolist() == [0.5, 0.5, 0.5]
 
 
 def test_rank_correlation_is_that_of_the_plain_definition() -> None:
@@ -153,22 +173,22 @@ def test_rank_correlation_is_that_of_the_plain_definition() -> None:
 
 
 def test_a_shadow_counts_the_alerts_of_both_and_reports_at_a_fixed_number_of_sampled_records() -> None:
-    pipeline = Pipeline(Model(champion(0)), threshold_factory=THRESHOLDS)
-    shadow = Shadow(pipeline.model, Model(successor(0)), threshold_factory=THRESHOLDS, decoder=JsonDecoder())
+    pipeline = Pipeline(Model(current(0)), threshold_factory=THRESHOLDS)
+    shadow = Shadow(pipeline.model, Model(candidate(0)), PAIRING)
     records = REPORT_SAMPLED * SAMPLE_EVERY + 4_000
     stream = messages(traffic.rows(records, 9))
     reports: list[ShadowReport] = []
-    tallies: list[ShadowCounts] = []
+    batches: list[ShadowCounts] = []
     for start in range(0, records, 500):
-        tally, report = shadow.observe(pipeline.process(stream[start : start + 500]))
-        tallies.append(tally)
+        counts, report = shadow.observe(pipeline.process(stream[start : start + 500]))
+        batches.append(counts)
         reports += [] if report is None else [report]
 
     assert len(reports) == 1
-    assert reports[0].tally.sampled >= REPORT_SAMPLED
+    assert reports[0].counts.sampled >= REPORT_SAMPLED
     assert (reports[0].rank_correlation or 0) > 0.5
-    assert 0 <= len(sampled(hashes(stream))) - sum(tally.sampled for tally in tallies) < TILE
-    assert 0 < reports[0].tally.both <= min(reports[0].tally.current, reports[0].tally.candidate)
+    assert 0 <= len(sampled(hashes(stream))) - sum(counts.sampled for counts in batches) < TILE
+    assert 0 < reports[0].counts.both <= min(reports[0].counts.current, reports[0].counts.candidate)
 
 
 def test_a_record_that_was_refused_is_not_sampled() -> None:
@@ -178,13 +198,13 @@ def test_a_record_that_was_refused_is_not_sampled() -> None:
         message if number % 2 else Message("in", 0, message.offset, 0, None, b"{")
         for number, message in enumerate(stream)
     ]
-    pipeline = Pipeline(Model(champion(0)), threshold_factory=THRESHOLDS)
-    paired = PairedScorer(pipeline.model, Model(successor(0)), threshold_factory=THRESHOLDS, decoder=JsonDecoder())
+    pipeline = Pipeline(Model(current(0)), threshold_factory=THRESHOLDS)
+    paired = PairedScorer(pipeline.model, Model(candidate(0)), PAIRING)
     outcome = pipeline.process(broken)
 
     paired.add(outcome)
     sample = paired.take()
 
     assert len(outcome.scores.messages) == 200
-    assert np.array_equal(sample.place, sampled(hashes(outcome.scores.messages)))
+    assert np.array_equal(sample.position, sampled(hashes(outcome.scores.messages)))
     assert len(JsonDecoder(1_000).decode(broken).rejects) == 200

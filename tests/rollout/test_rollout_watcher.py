@@ -14,14 +14,14 @@ from worker.errors import BundleError, StoreError, StoreUnavailable, WorkerError
 from worker.model.store.bundle import WEIGHTS, Bundle, pack
 from worker.model.store.model_store import Mark, ModelStore, Status
 from worker.pipeline import Model
-from worker.rollout.events import ModelEvents
+from worker.rollout.rollout import RolloutEvents
 from worker.rollout.watcher import ModelWatcher, is_recent
 
 OLD, NEW = (traffic.bundle(seed) for seed in (0, 1))
 
 
-class Told(ModelEvents):
-    """What the watcher told."""
+class Seen(RolloutEvents):
+    """What the watcher reported."""
 
     def __init__(self) -> None:
         self.refusals: list[tuple[str, str]] = []
@@ -46,11 +46,11 @@ class Watched:
         for bundle in (OLD, NEW):
             self.store.save(bundle)
         self.store.promote(OLD.version)
-        self.told = Told()
+        self.seen = Seen()
         self.watcher = self.watch(Model)
 
     def watch(self, build: Callable[[Bundle], Model], shadow: str | None = None) -> ModelWatcher:
-        return ModelWatcher(self.store, build, current=OLD.version, events=self.told, shadow=shadow, look_every_s=0.01)
+        return ModelWatcher(self.store, build, current=OLD.version, events=self.seen, shadow=shadow, check_every_s=0.01)
 
     def taken(self) -> str | None:
         ready = self.watcher.take()
@@ -59,21 +59,21 @@ class Watched:
 
 @pytest.fixture
 def watched(tmp_path: Path) -> Iterator[Watched]:
-    found = Watched(tmp_path / "models")
-    yield found
-    found.watcher.close()
+    watched = Watched(tmp_path / "models")
+    yield watched
+    watched.watcher.close()
 
 
-def test_the_version_in_force_is_not_loaded_again(watched: Watched) -> None:
-    watched.watcher.look()
+def test_the_current_version_is_not_loaded_again(watched: Watched) -> None:
+    watched.watcher.check()
 
     assert watched.taken() is None
 
 
 def test_a_promoted_version_is_ready_once(watched: Watched) -> None:
     watched.store.promote(NEW.version)
-    watched.watcher.look()
-    watched.watcher.look()
+    watched.watcher.check()
+    watched.watcher.check()
 
     assert watched.taken() == NEW.version
     assert watched.taken() is None
@@ -81,9 +81,9 @@ def test_a_promoted_version_is_ready_once(watched: Watched) -> None:
 
 def test_a_rollback_is_followed_like_a_promotion(watched: Watched) -> None:
     watched.store.promote(NEW.version)
-    watched.watcher.look()
+    watched.watcher.check()
     watched.store.rollback()
-    watched.watcher.look()
+    watched.watcher.check()
 
     assert watched.taken() == OLD.version
 
@@ -91,7 +91,7 @@ def test_a_rollback_is_followed_like_a_promotion(watched: Watched) -> None:
 def test_the_newest_of_several_wins(watched: Watched) -> None:
     for version in (NEW.version, OLD.version, NEW.version):
         watched.store.promote(version)
-        watched.watcher.look()
+        watched.watcher.check()
 
     assert watched.taken() == NEW.version
     assert watched.taken() is None
@@ -102,12 +102,12 @@ def test_a_damaged_version_is_reported_once_and_the_next_good_one_is_taken(watch
     weights = watched.store.root / NEW.version / WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-9])
     for _ in range(3):
-        watched.watcher.look()
+        watched.watcher.check()
 
     assert watched.taken() is None
-    assert [version for version, _ in watched.told.refusals] == [NEW.version]
+    assert [version for version, _ in watched.seen.refusals] == [NEW.version]
     watched.store.rollback()
-    watched.watcher.look()
+    watched.watcher.check()
     assert watched.taken() == OLD.version
 
 
@@ -119,11 +119,11 @@ def test_a_version_that_does_not_fit_is_refused(tmp_path: Path) -> None:
 
     watcher = watched.watch(refuse)
     watched.store.promote(NEW.version)
-    watcher.look()
-    watcher.look()
+    watcher.check()
+    watcher.check()
 
     assert watcher.take() is None
-    assert watched.told.refusals == [(NEW.version, f"{NEW.version} is for another schema")]
+    assert watched.seen.refusals == [(NEW.version, f"{NEW.version} is for another schema")]
 
 
 class Away(ModelStore):
@@ -154,17 +154,17 @@ def on_new(tmp_path: Path) -> Watched:
     watched.store = Away(tmp_path / "models")
     watched.watcher = watched.watch(Model)
     watched.store.promote(NEW.version)
-    watched.watcher.look()
+    watched.watcher.check()
     watched.watcher.take()
     return watched
 
 
 def test_a_new_version_has_to_prove_itself_and_one_that_a_rollback_brought_back_has_not(watched: Watched) -> None:
     watched.store.promote(NEW.version)
-    watched.watcher.look()
+    watched.watcher.check()
     first = watched.watcher.take()
     watched.store.rollback()
-    watched.watcher.look()
+    watched.watcher.check()
     second = watched.watcher.take()
 
     assert first is not None
@@ -175,7 +175,7 @@ def test_a_new_version_has_to_prove_itself_and_one_that_a_rollback_brought_back_
 
 def test_a_version_that_a_veto_brought_back_has_nothing_to_prove(on_new: Watched) -> None:
     on_new.store.rollback(mark=Mark(Status.VETOED, MARK.at, "operator"))
-    on_new.watcher.look()
+    on_new.watcher.check()
     ready = on_new.watcher.take()
 
     assert ready is not None
@@ -184,9 +184,9 @@ def test_a_version_that_a_veto_brought_back_has_nothing_to_prove(on_new: Watched
 
 def test_a_version_that_an_operator_promotes_although_it_was_rolled_back_has_nothing_to_prove(on_new: Watched) -> None:
     on_new.watcher.reject(NEW.version, MARK, current=OLD.version)
-    on_new.watcher.look()
+    on_new.watcher.check()
     on_new.store.promote(NEW.version, force=True)
-    on_new.watcher.look()
+    on_new.watcher.check()
     ready = on_new.watcher.take()
 
     assert ready is not None
@@ -196,11 +196,11 @@ def test_a_version_that_an_operator_promotes_although_it_was_rolled_back_has_not
 
 def test_a_rejected_version_is_rolled_back_in_the_store_with_its_mark(on_new: Watched) -> None:
     on_new.watcher.reject(NEW.version, MARK, current=OLD.version)
-    on_new.watcher.look()
+    on_new.watcher.check()
 
     assert on_new.store.current() == OLD.version
     assert on_new.store.marks()[NEW.version] == MARK
-    assert on_new.told.rolled_back == [(NEW.version, OLD.version)]
+    assert on_new.seen.rolled_back == [(NEW.version, OLD.version)]
     assert on_new.taken() is None
 
 
@@ -212,13 +212,13 @@ def test_a_rejected_version_is_not_taken_while_the_store_is_away_and_rolled_back
     store.away = True
     on_new.watcher.reject(NEW.version, MARK, current=OLD.version)
     for _ in range(3):
-        on_new.watcher.look()
-    outages = list(on_new.told.outages)
+        on_new.watcher.check()
+    outages = list(on_new.seen.outages)
     store.away = False
-    on_new.watcher.look()
+    on_new.watcher.check()
 
     assert outages == ["no route to the store"]
-    assert on_new.told.refusals == []
+    assert on_new.seen.refusals == []
     assert on_new.taken() is None
     assert store.current() == OLD.version
 
@@ -229,24 +229,24 @@ def test_where_another_worker_was_faster_the_pointer_is_followed(on_new: Watched
     on_new.store.rollback()
     on_new.store.promote(third.version)
     on_new.watcher.reject(NEW.version, MARK, current=OLD.version)
-    on_new.watcher.look()
+    on_new.watcher.check()
 
     assert on_new.taken() == third.version
     assert on_new.store.current() == third.version
-    assert on_new.told.rolled_back == []
+    assert on_new.seen.rolled_back == []
 
 
 def test_a_rejected_version_without_a_predecessor_is_said_once_and_stays_rejected(tmp_path: Path) -> None:
     store = ModelStore(tmp_path)
     store.save(NEW)
     store.promote(NEW.version)
-    told = Told()
-    watcher = ModelWatcher(store, Model, current=NEW.version, events=told)
+    seen = Seen()
+    watcher = ModelWatcher(store, Model, current=NEW.version, events=seen)
     watcher.reject(NEW.version, MARK, current=OLD.version)
     for _ in range(3):
-        watcher.look()
+        watcher.check()
 
-    assert [version for version, _ in told.refusals] == [NEW.version]
+    assert [version for version, _ in seen.refusals] == [NEW.version]
     assert watcher.take() is None
 
 
@@ -254,15 +254,15 @@ def test_a_store_that_is_away_only_means_waiting(on_new: Watched) -> None:
     store = on_new.store
     assert isinstance(store, Away)
     store.away = True
-    on_new.watcher.look()
-    on_new.watcher.look()
+    on_new.watcher.check()
+    on_new.watcher.check()
     store.away = False
-    on_new.watcher.look()
+    on_new.watcher.check()
     store.away = True
-    on_new.watcher.look()
+    on_new.watcher.check()
 
-    assert len(on_new.told.outages) == 2
-    assert on_new.told.refusals == []
+    assert len(on_new.seen.outages) == 2
+    assert on_new.seen.refusals == []
 
 
 def test_a_model_whose_scores_are_not_finite_is_refused_before_it_is_taken(watched: Watched) -> None:
@@ -273,10 +273,10 @@ def test_a_model_whose_scores_are_not_finite_is_refused_before_it_is_taken(watch
     watched.store.save(wild)
     watched.store.promote(wild.version)
     watcher = watched.watch(warm)
-    watcher.look()
+    watcher.check()
 
     assert watcher.take() is None
-    assert [version for version, _ in watched.told.refusals] == [wild.version]
+    assert [version for version, _ in watched.seen.refusals] == [wild.version]
 
 
 PARTS = (
@@ -302,12 +302,12 @@ def warm(bundle: Bundle) -> Model:
 def test_the_shadow_is_made_ready_once_also_when_it_comes_to_the_store_later(watched: Watched) -> None:
     late = traffic.bundle(2)
     watcher = watched.watch(Model, shadow=late.version)
-    watcher.look()
+    watcher.check()
     early = watcher.take_shadow()
     watched.store.save(late)
-    watcher.look()
+    watcher.check()
     shadow = watcher.take_shadow()
-    watcher.look()
+    watcher.check()
 
     assert early is None
     assert shadow is not None
@@ -320,7 +320,7 @@ def test_the_shadow_is_made_ready_once_also_when_it_comes_to_the_store_later(wat
     ("status", "hours", "recent"),
     [(Status.PROMOTED, 23, True), (Status.PROMOTED, 25, False), (Status.ROLLED_BACK, 1, False)],
 )
-def test_a_start_puts_a_version_on_probation_that_was_promoted_within_a_day(
+def test_a_start_puts_a_version_on_canary_that_was_promoted_within_a_day(
     status: Status, hours: int, recent: bool
 ) -> None:
     now = datetime(2026, 1, 3, tzinfo=UTC)

@@ -1,7 +1,7 @@
 """From settings to objects: what more than one command needs."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from worker.alerts.grouping import GroupingOptions
 from worker.alerts.silences import Silences, load_silences
@@ -14,14 +14,11 @@ from worker.model.store.bundle import Bundle
 from worker.model.store.model_store import ModelStore
 from worker.pipeline import Model, Pipeline
 from worker.processes.garbage import calm_garbage_collector
-from worker.records import Partition
-from worker.rollout.canary import Canary
-from worker.rollout.sampling import SAMPLE_EVERY
+from worker.rollout.paired import SAMPLE_EVERY, Pairing
 from worker.settings import AlertSettings, ModelSettings, Settings, ThresholdSettings
 from worker.texts import rfc3339
 from worker.thresholds.budget import DAY_MS, HOUR_MS
 from worker.thresholds.factory import ThresholdFactory
-from worker.thresholds.partition import PartitionThreshold
 from worker.trainer.reservoir import Reservoir
 from worker.trainer.trainer import Patience, Trainer
 
@@ -84,29 +81,12 @@ def threshold_factory(
     )
 
 
-def sample_threshold_factory(settings: Settings, partitions: int = 1) -> ThresholdFactory:
-    """Thresholds of a model that sees a sample: its part of an alert budget is as much smaller."""
-    return threshold_factory(settings.threshold, settings.alerts, partitions * SAMPLE_EVERY)
-
-
-def make_canary(
-    settings: Settings, new: Model, old: Model, thresholds: Mapping[Partition, PartitionThreshold], partitions: int = 1
-) -> Canary | None:
-    """The canary of a model that has taken over; None where it is off. thresholds: those of the old one.
-
-    They go on with the sample, except where an alert budget counts the alerts of all records in a time.
-    """
-    if settings.model_canary_records == 0:
-        return None
-    factory = sample_threshold_factory(settings, partitions)
-    return Canary(
-        new,
-        old,
-        threshold_factory=factory,
-        decoder=make_decoder(settings, any_size=True),
-        records=settings.model_canary_records,
-        nominal=factory.nominal_rate(new.bundle.training, new.bundle.rule),
-        thresholds=None if factory.budgets else thresholds,
+def make_pairing(settings: Settings, partitions: int = 1) -> Pairing:
+    """How two versions are compared. The paired one sees a sample: its part of an alert budget is as much smaller."""
+    return Pairing(
+        threshold_factory(settings.threshold, settings.alerts, partitions * SAMPLE_EVERY),
+        make_decoder(settings, any_size=True),
+        settings.model_canary_records,
     )
 
 

@@ -29,6 +29,7 @@ from worker.processes.wiring import (
     tune_process,
     utc_now,
 )
+from worker.rollout.watcher import StoreRollout
 from worker.settings import Settings
 from worker.stream.breaker import Breaker
 from worker.stream.changelog import CheckpointChangelog
@@ -59,10 +60,9 @@ class WorkerProcess:
             model = source.first()
             if model is None:
                 return 0
-            source.watch(model, stack)
-            return self._consume(model, source, stack)
+            return self._consume(model, source.watch(model, stack), stack)
 
-    def _consume(self, model: Model, source: ModelSource, stack: ExitStack) -> int:
+    def _consume(self, model: Model, make_rollout: Callable[[int], StoreRollout], stack: ExitStack) -> int:
         settings = self._settings
         if not settings.kafka.state_topic:
             self._log.warning("no state topic: thresholds start again after each restart and rebalance")
@@ -100,7 +100,7 @@ class WorkerProcess:
             events=signals,
             wall_clock=utc_now,
             checkpoints=self._checkpoints(consumer, pipeline, signals),
-            models=source.models(model, partitions),
+            rollout=make_rollout(partitions),
             batch_size=settings.batch.size,
             max_wait_ms=settings.batch.max_wait_ms,
             max_batch_s=longest_batch_s(settings),

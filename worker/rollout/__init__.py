@@ -1,1 +1,1 @@
-"""A second model beside the one in force: on canary after a swap, or a candidate in the shadow. No I/O, no clock."""
+"""Which model version scores, and what a second one makes of the same records: canary after a swap, shadow before."""

@@ -1,16 +1,16 @@
-"""After a swap: is the new model worse than the one before it? The old one keeps scoring a sample of the records.
+"""After a swap: is the new current version worse than the previous one, which goes on scoring a sample of the records?
 
-Every figure is compared with the old model's on the same records, never with a fixed bound alone: when traffic itself
-changes, both models see it. Four things send a new model back, each at two looks in a row:
+Why the comparison is made like this:
 
-    alerts      it alerts on more than ALERTS_TIMES what is nominal, and what the old one does (a flood: both do)
-    body        the bulk of its scores lies at a multiple or a fraction of its own calibration, in logarithms more than
-                BODY_FURTHER as far out as the old one's (a shift: the old one's does too, or more)
-    strongest   most of what the old one puts far beyond its threshold is ordinary to it
-    relations   it no longer notices when one field of a record is taken from another record, over all fields or in a
-                single one, where the old one does
-
-The last one needs no anomaly in the traffic: a model of noise knows the fields but not how they belong together.
+- On the same records, never against a fixed bound alone. Traffic itself changes: a flood of anomalies or a shift looks
+  to a single model just like a fault of that model. Both models see the flood, so only what one of them makes of it and
+  the other does not is held against it. A fixed bound would roll a good refit back in the very hour it is needed for.
+- Two checks in a row. Each check compares a few dozen figures, and records come in bursts; a cache of late records can
+  fill a whole check. Acting on one check would roll good versions back by chance, and each rollback is final: the store
+  never takes the version again unless somebody forces it. Waiting for a third would only lengthen the harm.
+- At fixed counts of scored records, not at batch borders: a replay of the same records comes to the same verdict.
+- An exchanged field needs no anomaly in the traffic: a version that was fitted on noise knows each field but not how
+  they belong together, and would otherwise pass every check until the first real anomaly is missed.
 """
 
 import math
@@ -20,199 +20,217 @@ from typing import Any
 
 import numpy as np
 
-from worker.formats.base import Decoder
 from worker.pipeline import Model
-from worker.records import Outcome, Partition
-from worker.rollout.figures import above, body, wins
-from worker.rollout.paired import PairedSample, PairedScorer, joined
+from worker.records import FloatArray, Outcome, Partition
+from worker.rollout.paired import PairedScorer, PairedScores, Pairing, above, bulk_ratio, joined
 from worker.texts import significant
-from worker.thresholds.factory import ThresholdFactory
 from worker.thresholds.partition import PartitionThreshold
 
-LOOKS = 10
-"""Looks in a canary, at fixed counts of scored records: early enough to cut a bad model's harm to a fifth."""
+CHECKS = 10
+"""Checks in a canary: early enough to limit a bad version's harm to a fifth."""
 
-CONFIRMED = 2
-"""Looks in a row that have to find fault: one can be a burst, or a cache of late records."""
+CONFIRMING_CHECKS = 2
+"""Checks in a row that have to find fault."""
 
-ERRORS = 4.0
-"""Standard errors by which a difference has to exceed chance: with ten looks at a few dozen figures each, less would
+STANDARD_ERRORS = 4.0
+"""Standard errors by which a difference has to exceed chance: with ten checks of a few dozen figures each, less would
 find fault by chance."""
 
-ALERTS_TIMES = 3.0
-"""Alert rate, in multiples of the higher of the nominal and the old model's, that is too much: a calibration of a few
-hundred rows misses its quantile by up to a factor of two."""
+MAX_ALERT_RATIO = 3.0
+"""Alert rate, in multiples of the higher of the nominal one and the previous version's: a calibration of a few hundred
+rows misses its quantile by up to a factor of two."""
 
-BODY_TIMES = 2.0
-"""Factor, up or down, between the bulk of the scores and the calibration that is too much: seasons move both models'
-scores by half."""
+MAX_BULK_RATIO = 2.0
+"""Factor, up or down, between the bulk of the scores and the calibration: a season moves both versions' by half."""
 
-BODY_FURTHER = 2.0
-"""Times as far out, in logarithms, as the old model's bulk: after a shift both are out, and how far says little."""
+MAX_BULK_DISTANCE = 2.0
+"""How far out the bulk may lie, in logarithms and in multiples of the previous version's: after a shift both are out,
+and how far says little."""
 
 STRONG_TIMES = 2.0
-"""Multiples of the old model's threshold from which on a record is one of the strongest."""
+"""Multiples of the previous version's threshold from which on a record is one of the strongest."""
 
-STRONG_LEAST = 10
-"""Strongest records without which nothing is said about them."""
+MIN_STRONG = 10
+"""Strongest records below which nothing is said about them."""
 
-STRONG_MOST = 0.05
+MAX_STRONG_SHARE = 0.05
 """Share of the sample up to which they are anomalies; more is a flood or a change of the traffic."""
 
-STRONG_LOST = 0.5
-"""Share of them that may become ordinary."""
+MAX_STRONG_LOST = 0.5
+"""Share of them that may become inliers."""
 
-PAIRS_LEAST = 50
-"""Exchanged records without which nothing is said about a field."""
+MIN_EXCHANGED = 50
+"""Exchanged records below which nothing is said about a field."""
 
-RELATION_TOLD = 0.1
-"""Excess over chance with which the old model has to notice exchanged fields before the new one can fail to."""
+MIN_WIN_EXCESS = 0.1
+"""Win rate beyond chance that the previous version has to reach before the new one can fall short of it."""
 
-RELATION_LOST = 0.5
-"""Share of the old model's excess that has to be lost."""
+MAX_EXCESS_LOST = 0.5
+"""Share of that excess that may be lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class CanaryVerdict:
-    """The end of a canary. why: empty where the new model stays. figures: plain data, for JSON."""
+    """The end of a canary. why: empty where the version stays. figures: plain data, for JSON."""
 
     version: str
-    before: str
+    previous: str
     why: str
     figures: Mapping[str, Any]
 
     @property
     def passed(self) -> bool:
-        """Whether the new model stays."""
+        """Whether the version stays."""
         return not self.why
 
 
 class Canary:
-    """One new model, from its swap on.
+    """One version from its swap on, against the one that was current before.
 
-    records: scored records after which it is over; at least LOOKS. nominal: share of ordinary records that the
-    threshold settings alert on, 0 where they do not say. thresholds: those of the old model at the swap; None where
-    they can't move to a model that sees a sample: they start from its calibration.
+    It is sent back for one of four faults, each compared with the previous version on the same sample:
+
+    alerts      it alerts on more than MAX_ALERT_RATIO times what is nominal, and what the previous version does
+    bulk        the bulk of its scores lies far from its own calibration, that of the previous version's does not
+    strongest   more than half of what the previous version puts far beyond its threshold is an inlier to it
+    relations   it no longer notices exchanged fields (`Exchange`) that the previous version notices, over all
+                fields or in a single one; what is compared is the excess of the win rate over chance, with a
+                paired z-test
+
+    It works badly where the previous version is bad itself: what that one never noticed can't be lost. A fault that
+    shows only after the canary's end is not seen, and in less than about 4,000 records the sample (one in SAMPLE_EVERY)
+    is too small for the third and the fourth.
+
+    current      the version that took over
+    previous     the one it is compared with, which the way back leads to
+    pairing      how the two are compared, and for how long: its canary_records are at least CHECKS
+    thresholds   the previous version's at the swap, which go on with the sample. Not where there is a budget, which
+                 counts the alerts of all records in a time: then they start from its calibration
+
+    >>> import orjson
+    >>> from worker.features.schema import parse_schema
+    >>> from worker.formats.json_objects import JsonDecoder
+    >>> from worker.model.learn import fit_bundle
+    >>> from worker.model.network.fit import FitOptions
+    >>> from worker.pipeline import Pipeline
+    >>> from worker.records import Message
+    >>> from worker.thresholds.factory import ThresholdFactory
+    >>> schema = parse_schema('[fields.a]\\nkind = "numeric"\\n[fields.b]\\nkind = "numeric"\\n')
+    >>> rows = [{"a": float(i % 7), "b": float(i % 7)} for i in range(800)]
+    >>> good, bad = (
+    ...     Model(fit_bundle(schema, some, FitOptions(hidden=(4,), steps=20), created_at="2026-01-01T00:00:00Z"))
+    ...     for some in (rows, [{"a": 1e6 * i, "b": -1.0} for i in range(200)])
+    ... )
+    >>> factory = ThresholdFactory(quantile=0.99, window=500)
+    >>> canary = Canary(bad, good, Pairing(factory, JsonDecoder(), canary_records=800))
+    >>> messages = [Message("t", 0, i, -1, None, orjson.dumps(row)) for i, row in enumerate(rows)]
+    >>> verdict = canary.observe(Pipeline(bad, threshold_factory=factory).process(messages))
+    >>> verdict.passed, verdict.figures["records"]
+    (False, 160)
+
+    Test on the excess: Agresti, Categorical Data Analysis (2002), section 10.1 (matched pairs).
     """
 
     def __init__(
         self,
-        new: Model,
-        old: Model,
-        *,
-        threshold_factory: ThresholdFactory,
-        decoder: Decoder,
-        records: int,
-        nominal: float,
+        current: Model,
+        previous: Model,
+        pairing: Pairing,
         thresholds: Mapping[Partition, PartitionThreshold] | None = None,
     ) -> None:
-        self.new, self.old = new, old
-        self._paired = PairedScorer(
-            new, old, threshold_factory=threshold_factory, decoder=decoder, thresholds=thresholds
-        )
-        self._handed_over = thresholds is not None
-        self._nominal = nominal
-        self._step = max(1, records // LOOKS)
-        self._end = self._step * LOOKS
-        self._border = self._step
-        self._parts: list[PairedSample] = []
-        self._faults = 0
+        self.current, self.previous = current, previous
+        factory = pairing.threshold_factory
+        self._handed_over = thresholds is not None and not factory.budgets
+        self._paired = PairedScorer(current, previous, pairing, thresholds if self._handed_over else None)
+        self._nominal_rate = factory.nominal_rate(current.bundle.training, current.bundle.rule)
+        self._step = max(1, pairing.canary_records // CHECKS)
+        self._next_check = self._step
+        self._sample = joined([])
+        self._faulty_checks = 0
 
     @property
     def thresholds(self) -> Mapping[Partition, PartitionThreshold] | None:
-        """Those of the old model, as they go on; None where none were handed over."""
+        """Those of the previous version, as they go on; None where they did not."""
         return self._paired.thresholds if self._handed_over else None
 
     def observe(self, outcome: Outcome) -> CanaryVerdict | None:
-        """Take a batch that the new model has scored; a verdict once there is one, and nothing after it."""
+        """Take a batch that the current version has scored; a verdict once there is one, and nothing after it."""
         self._paired.add(outcome)
-        while self._border <= self._paired.scored:
-            verdict = self._look()
+        while self._next_check <= self._paired.scored:
+            verdict = self._check(self._next_check)
             if verdict is not None:
                 return verdict
-            self._border += self._step
+            self._next_check += self._step
         return None
 
     def forget(self, partitions: Collection[Partition]) -> None:
         """Drop what is known of partitions that belong to another member now."""
         self._paired.forget(partitions)
 
-    def _look(self) -> CanaryVerdict | None:
-        whole = joined([*self._parts, self._paired.take()])
-        self._parts = [whole]
-        sample = whole.take(whole.place < self._border)
-        figures, why = self._judge(sample)
-        self._faults = self._faults + 1 if why else 0
-        if self._faults < CONFIRMED and (self._border < self._end or why):
+    def _check(self, records: int) -> CanaryVerdict | None:
+        """Judge all that was sampled among the first `records` records; None where the canary goes on."""
+        self._sample = joined([self._sample, self._paired.take()])
+        sample = self._sample.take(self._sample.position < records)
+        figures: dict[str, Any] = {"records": records, "sampled": len(sample)}
+        parts = (self._alerts, self._bulk, self._strongest, self._relations)
+        faults = [fault for part in parts if (fault := part(sample, figures))] if len(sample) else []
+        self._faulty_checks = self._faulty_checks + 1 if faults else 0
+        over = records >= self._step * CHECKS
+        if self._faulty_checks < CONFIRMING_CHECKS and (faults or not over):
             return None
-        facts = {"records": self._border, **figures}
-        return CanaryVerdict(self.new.bundle.version, self.old.bundle.version, "; ".join(why), facts)
+        versions = self.current.bundle.version, self.previous.bundle.version
+        return CanaryVerdict(*versions, "; ".join(faults), figures)
 
-    def _judge(self, sample: PairedSample) -> tuple[dict[str, Any], list[str]]:
-        figures: dict[str, Any] = {"sampled": len(sample)}
-        checks = (self._alerts, self._body, self._strongest, self._relations)
-        why = [fault for check in checks if (fault := check(sample, figures))] if len(sample) else []
-        return figures, why
-
-    def _alerts(self, sample: PairedSample, figures: dict[str, Any]) -> str:
-        new, old = (
-            int(np.count_nonzero(above(score, limit)))
-            for score, limit in ((sample.score, sample.threshold), (sample.beside, sample.limit))
-        )
-        figures |= {"alert_rate": _short(new / len(sample)), "alert_rate_before": _short(old / len(sample))}
-        most = ALERTS_TIMES * max(self._nominal * len(sample), old, 1.0)
-        if new <= most + ERRORS * math.sqrt(most):
+    def _alerts(self, sample: PairedScores, figures: dict[str, Any]) -> str:
+        alerts = int(np.count_nonzero(above(sample.score, sample.threshold)))
+        previous = int(np.count_nonzero(above(sample.paired_score, sample.paired_threshold)))
+        rate, previous_rate = alerts / len(sample), previous / len(sample)
+        figures |= {"alert_rate": significant(rate, 4), "alert_rate_previous": significant(previous_rate, 4)}
+        bound = MAX_ALERT_RATIO * max(self._nominal_rate * len(sample), previous, 1.0)
+        if alerts <= bound + STANDARD_ERRORS * math.sqrt(bound):
             return ""
-        return f"it alerts on {new / len(sample):.2%} of the records, {self._before} on {old / len(sample):.2%}"
+        return f"it alerts on {rate:.2%} of the records, {self._name} on {previous_rate:.2%}"
 
-    def _body(self, sample: PairedSample, figures: dict[str, Any]) -> str:
-        new = body(sample.score, self.new.bundle.calibration)
-        old = body(sample.beside, self.old.bundle.calibration)
-        figures |= {"body": _short(new), "body_before": _short(old)}
-        if abs(math.log(new)) <= max(math.log(BODY_TIMES), BODY_FURTHER * abs(math.log(old))):
+    def _bulk(self, sample: PairedScores, figures: dict[str, Any]) -> str:
+        ratio = bulk_ratio(sample.score, self.current.bundle.calibration)
+        previous = bulk_ratio(sample.paired_score, self.previous.bundle.calibration)
+        figures |= {"bulk_ratio": significant(ratio, 4), "bulk_ratio_previous": significant(previous, 4)}
+        if abs(math.log(ratio)) <= max(math.log(MAX_BULK_RATIO), MAX_BULK_DISTANCE * abs(math.log(previous))):
             return ""
-        return f"its scores are {new:.3g} times those of its calibration, those of {self._before} {old:.3g} times"
+        return f"its scores are {ratio:.3g} times those of its calibration, those of {self._name} {previous:.3g} times"
 
-    def _strongest(self, sample: PairedSample, figures: dict[str, Any]) -> str:
-        strong = above(sample.beside, sample.limit, STRONG_TIMES)
-        lost = strong & ~above(sample.score, sample.threshold)
-        count, gone = int(np.count_nonzero(strong)), int(np.count_nonzero(lost))
-        figures |= {"strongest": count, "strongest_lost": gone}
-        if count < STRONG_LEAST or count > STRONG_MOST * len(sample) or gone <= STRONG_LOST * count:
+    def _strongest(self, sample: PairedScores, figures: dict[str, Any]) -> str:
+        strong = above(sample.paired_score, sample.paired_threshold, STRONG_TIMES)
+        count = int(np.count_nonzero(strong))
+        lost = int(np.count_nonzero(strong & ~above(sample.score, sample.threshold)))
+        figures |= {"strongest": count, "strongest_lost": lost}
+        if count < MIN_STRONG or count > MAX_STRONG_SHARE * len(sample) or lost <= MAX_STRONG_LOST * count:
             return ""
-        return f"{gone} of the {count} strongest anomalies of {self._before} are ordinary to it"
+        return f"{lost} of the {count} strongest anomalies of {self._name} are inliers to it"
 
-    def _relations(self, sample: PairedSample, figures: dict[str, Any]) -> str:
-        told = sample.take(sample.field >= 0)
-        new, old = wins(told.mixed, told.score), wins(told.mixed_beside, told.beside)
-        if len(told) == 0:
+    def _relations(self, sample: PairedScores, figures: dict[str, Any]) -> str:
+        comparable, noticed, previous = sample.noticed()
+        if len(comparable) == 0:
             return ""
-        figures |= {"noticed": _short(float(new.mean())), "noticed_before": _short(float(old.mean()))}
-        if _is_lost(new, old):
-            return (
-                f"it notices an exchanged field in {new.mean():.0%} of the records, {self._before} in {old.mean():.0%}"
-            )
-        for number, name in enumerate(self._paired.fields):
-            own = told.field == number
-            if _is_lost(new[own], old[own]):
+        rates = [significant(float(side.mean()), 4) for side in (noticed, previous)]
+        figures |= {"win_rate": rates[0], "win_rate_previous": rates[1]}
+        everywhere = np.ones(len(comparable), np.bool_)
+        one_field = [(name, comparable.field == number) for number, name in enumerate(self._paired.fields)]
+        for name, mask in [("field", everywhere), *one_field]:
+            if _is_lost(noticed[mask], previous[mask]):
                 return (
-                    f"it notices an exchanged {name} in {new[own].mean():.0%} of the records, {self._before} "
-                    f"in {old[own].mean():.0%}"
+                    f"it notices an exchanged {name} in {noticed[mask].mean():.0%} of the records, "
+                    f"{self._name} in {previous[mask].mean():.0%}"
                 )
         return ""
 
     @property
-    def _before(self) -> str:
-        return f"{self.old.bundle.version} before it"
+    def _name(self) -> str:
+        return f"the previous version {self.previous.bundle.version}"
 
 
-def _is_lost(new: np.ndarray[Any, Any], old: np.ndarray[Any, Any]) -> bool:
-    """Whether the new model has lost most of what the old one notices beyond chance; wins of the same pairs (n,)."""
-    if len(new) < PAIRS_LEAST or old.mean() - 0.5 < RELATION_TOLD:
+def _is_lost(noticed: FloatArray, previous: FloatArray) -> bool:
+    """Whether the current version has lost too much of the previous one's excess; of the same exchanges, (n,) each."""
+    if len(noticed) < MIN_EXCHANGED or previous.mean() - 0.5 < MIN_WIN_EXCESS:
         return False
-    short = RELATION_LOST * (old - 0.5) - (new - 0.5)  # above 0 in the mean where more than this share is lost
-    return bool(short.mean() > ERRORS * short.std() / math.sqrt(len(short)))
-
-
-def _short(value: float) -> float:
-    return significant(value, 4)
+    lost = (1 - MAX_EXCESS_LOST) * (previous - 0.5) - (noticed - 0.5)  # above 0 in the mean where too much is lost
+    return bool(lost.mean() > STANDARD_ERRORS * lost.std() / math.sqrt(len(lost)))

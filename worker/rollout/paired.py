@@ -1,171 +1,306 @@
-"""Two models on the same sample of records: the one in force, and a paired that alerts nobody."""
+"""Two versions on the same sample of records: the current one, and a paired one that alerts nobody.
 
-from collections.abc import Collection, Iterable, Mapping
+A record is sampled by a hash of its offset alone, so that the sample is the same whatever the batching.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.features.fitted import MISSING_PATTERN
 from worker.features.vectorize import Vectors
 from worker.formats.base import Decoded, Decoder, Row
+from worker.model.store.bundle import Bundle
 from worker.pipeline import Model, by_partition
-from worker.records import FloatArray, Outcome, Partition, RawMessage
-from worker.rollout.sampling import Exchange, chosen_fields, exchangeable, hashes, sampled
+from worker.records import BoolArray, FloatArray, Outcome, Partition, RawMessage
 from worker.thresholds.factory import ThresholdFactory
 from worker.thresholds.partition import PartitionThreshold
+
+SAMPLE_EVERY = 8
+"""One record in so many is sampled: it is decoded again, encoded by both models and scored three times more, 13 us each
+where the whole path takes 10 us a record: a sixth on top."""
 
 TILE = 512
 """Sampled records that are scored together: a scorer works on as many rows at a time, and fewer cost the same."""
 
+QUARTILES = (0.25, 0.5, 0.75)
+MIN_SCORE = 1e-12  # scores below are as good as none
 
-@dataclass(frozen=True, slots=True)
-class PairedSample:
-    """S records that both models scored, column by column, all (S,).
+_MULTIPLIERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+_START = np.uint64(0x9E3779B97F4A7C15)
 
-    place               scored records before this one, since the two were put side by side
-    score, threshold    of the model in force
-    beside, limit       score and threshold of the paired; thresholds are NaN before there is one
-    field               number of the field that was exchanged, -1 where neither model could tell
-    mixed, mixed_beside scores of the record with this field taken from the record before it in the sample
+
+def hashes(messages: Sequence[RawMessage]) -> NDArray[np.uint64]:
+    """A hash of each record's offset, uint64 (B,): a sample of plain offsets would beat with a producer's rhythm."""
+    return mix(np.fromiter((message.offset for message in messages), np.uint64, len(messages)))
+
+
+def mix(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Numbers (B,) to well-mixed ones, uint64 (B,): the finaliser of splitmix64 (Steele, Lea and Flood 2014)."""
+    mixed = numbers * _START + _START  # wraps around, as it should
+    for shift, multiplier in zip((30, 27), _MULTIPLIERS, strict=True):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * multiplier
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+def sampled(hashed: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Positions of the sampled records among the hashes (B,), ascending, int64 (S,)."""
+    return np.flatnonzero(hashed % np.uint64(SAMPLE_EVERY) == 0)
+
+
+def chosen_fields(hashed: NDArray[np.uint64], count: int) -> NDArray[np.int64]:
+    """The field to exchange in each record (S,), int64 (S,), 0 <= field < count."""
+    return ((hashed >> np.uint64(32)) % np.uint64(count)).astype(np.int64)
+
+
+def exchangeable(bundle: Bundle) -> tuple[str, ...]:
+    """The fields whose values can be taken from another record: all but the pattern of missing ones."""
+    return tuple(name for name in bundle.fields if name != MISSING_PATTERN)
+
+
+class Exchange:
+    """Puts one field of another record into each row, in one model's own columns.
+
+    Whether a model notices is the test of what it has learned of the relations between fields: the exchanged value is
+    one that occurs, it only does not belong to this record. It is the permutation of Breiman's variable importance
+    (2001), with the record before in the place of a random one, so that a stream can do it.
+
+    It says little about a field that is independent of the others, and nothing where both records have the same value
+    (`changed`). A model whose fields are all independent loses to chance with every exchange.
+
+    bundle   whose columns the rows have
+    fields   names by number, as `exchangeable` gives them
+
+    >>> import orjson
+    >>> from worker.features.schema import parse_schema
+    >>> from worker.formats.json_objects import JsonDecoder
+    >>> from worker.model.learn import fit_bundle
+    >>> from worker.model.network.fit import FitOptions
+    >>> from worker.records import Message
+    >>> schema = parse_schema('[fields.country]\\nkind = "categorical"\\n[fields.amount]\\nkind = "numeric"\\n')
+    >>> rows = [{"country": "AB"[i % 2], "amount": 10.0 * (i % 2) + i % 3} for i in range(200)]
+    >>> model = Model(fit_bundle(schema, rows, FitOptions(hidden=(4,), steps=5), created_at="2026-01-01T00:00:00Z"))
+    >>> messages = [Message("t", 0, i, -1, None, orjson.dumps(row)) for i, row in enumerate(rows[:3])]
+    >>> vectors = model.vectorizer.transform(JsonDecoder().decode(messages))
+    >>> exchange = Exchange(model.bundle, ["country", "amount"])
+    >>> numeric, category_ids, changed = exchange.rows(vectors, np.array([0, 1]))
+    >>> bool((category_ids[0] == vectors.category_ids[0]).all()), bool((numeric[1] == vectors.numeric[1]).all())
+    (True, True)
+    >>> changed.tolist()
+    [True, True]
     """
 
-    place: NDArray[np.int64]
+    def __init__(self, bundle: Bundle, fields: Sequence[str]) -> None:
+        fitted = bundle.fitted
+        self._numeric = [[j for j, name in enumerate(fitted.numeric_fields) if name == field] for field in fields]
+        self._categories = [[j for j, name in enumerate(fitted.category_fields) if name == field] for field in fields]
+
+    def rows(
+        self, vectors: Vectors, field: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32], BoolArray]:
+        """Rows 1 to S of vectors (S + 1,), each with field (S,) of the row before it; and which of them it changed."""
+        numeric, category_ids = vectors.numeric[1:].copy(), vectors.category_ids[1:].copy()
+        for number in np.unique(field).tolist():
+            rows = np.flatnonzero(field == number)
+            for column in self._numeric[number]:
+                numeric[rows, column] = vectors.numeric[rows, column]
+            for column in self._categories[number]:
+                category_ids[rows, column] = vectors.category_ids[rows, column]
+        changed = (numeric != vectors.numeric[1:]).any(1) | (category_ids != vectors.category_ids[1:]).any(1)
+        return numeric, category_ids, changed
+
+
+@dataclass(frozen=True, slots=True)
+class PairedScores:
+    """S records that both models scored, column by column, all (S,).
+
+    position                scored records before this one, since the comparison began
+    score, threshold        of the current model
+    paired_score, …         of the paired model; thresholds are NaN before there is one
+    field                   number of the field that was exchanged, -1 where that changed the record for neither model
+    exchanged_score, …      score of the record with this field taken from the sampled record before it
+    """
+
+    position: NDArray[np.int64]
     score: FloatArray
     threshold: FloatArray
-    beside: FloatArray
-    limit: FloatArray
+    paired_score: FloatArray
+    paired_threshold: FloatArray
     field: NDArray[np.int64]
-    mixed: FloatArray
-    mixed_beside: FloatArray
+    exchanged_score: FloatArray
+    paired_exchanged_score: FloatArray
 
     def __len__(self) -> int:
-        return len(self.place)
+        return len(self.position)
 
-    def take(self, index: NDArray[np.bool_]) -> "PairedSample":
-        """Those records alone."""
-        return PairedSample(*(getattr(self, column.name)[index] for column in fields(self)))
+    def take(self, mask: NDArray[np.bool_]) -> "PairedScores":
+        """The records where `mask` (S,) holds."""
+        return PairedScores(*(getattr(self, column.name)[mask] for column in fields(self)))
+
+    def noticed(self) -> tuple["PairedScores", FloatArray, FloatArray]:
+        """The comparable records (n,), and whether the current and the paired model notice each exchange, (n,) each.
+
+        1 where the exchanged record scores higher than the record as it is, 0 where lower, 0.5 where equal: the mean is
+        a model's win rate, 0.5 by chance.
+        """
+        comparable = self.take(self.field >= 0)
+        return (
+            comparable,
+            _is_noticed(comparable.exchanged_score, comparable.score),
+            _is_noticed(comparable.paired_exchanged_score, comparable.paired_score),
+        )
 
 
-def joined(parts: Iterable[PairedSample]) -> PairedSample:
-    """One sample of several, in order; at least one."""
-    found = list(parts)
-    return PairedSample(
-        *(np.concatenate([getattr(part, column.name) for part in found]) for column in fields(PairedSample))
-    )
+def _is_noticed(exchanged: FloatArray, score: FloatArray) -> FloatArray:
+    return (1 + np.sign(exchanged - score)) / 2
 
 
-class _Waiting(NamedTuple):
-    """The sampled records of one batch: messages, places, hashes, scores and thresholds of the model in force."""
+def joined(parts: Iterable[PairedScores]) -> PairedScores:
+    """One sample of several, in order; an empty one of none."""
+    columns = [[getattr(part, column.name) for column in fields(PairedScores)] for part in (_EMPTY, *parts)]
+    return PairedScores(*map(np.concatenate, zip(*columns, strict=True)))
+
+
+_NO_SCORES, _NO_NUMBERS = np.empty(0), np.empty(0, np.int64)
+_EMPTY = PairedScores(_NO_NUMBERS, _NO_SCORES, _NO_SCORES, _NO_SCORES, _NO_SCORES, _NO_NUMBERS, _NO_SCORES, _NO_SCORES)
+
+
+def above(scores: FloatArray, thresholds: FloatArray, times: float = 1.0) -> BoolArray:
+    """Where scores (S,) are beyond so many times their thresholds (S,); never where a threshold is NaN."""
+    with np.errstate(invalid="ignore"):
+        beyond: BoolArray = scores > times * thresholds
+    return beyond
+
+
+def bulk_ratio(scores: FloatArray, calibration: FloatArray) -> float:
+    """How many times as high as in the calibration (N,) the bulk of scores (S,) lies; 1 where either is empty.
+
+    The median of the ratios of the three quartiles: a flood in the upper half moves it little.
+
+    >>> bulk_ratio(np.array([2.0, 4.0, 6.0, 900.0]), np.array([1.0, 2.0, 3.0, 4.0]))
+    2.0
+    """
+    if len(scores) == 0 or len(calibration) == 0:
+        return 1.0
+    now, then = (np.maximum(np.quantile(values, QUARTILES), MIN_SCORE) for values in (scores, calibration))
+    return float(np.median(now / then))
+
+
+class _Sampled(NamedTuple):
+    """Sampled records of one batch: messages, positions, hashes, scores and thresholds of the current model."""
 
     messages: list[RawMessage]
-    place: NDArray[np.int64]
-    mixed: NDArray[np.uint64]
+    position: NDArray[np.int64]
+    hashed: NDArray[np.uint64]
     score: FloatArray
     threshold: FloatArray
 
 
-def _nothing() -> PairedSample:
-    empty = np.empty(0)
-    return PairedSample(np.empty(0, np.int64), empty, empty, empty, empty, np.empty(0, np.int64), empty, empty)
+class Pairing(NamedTuple):
+    """How two versions are compared.
+
+    threshold_factory   makes the paired one's thresholds; its budgets are for the sample, not for all records
+    decoder             without a limit of size: the pipeline has refused what is too large
+    canary_records      scored records that a canary lasts; 0 = no canary
+    """
+
+    threshold_factory: ThresholdFactory
+    decoder: Decoder
+    canary_records: int = 0
 
 
 class PairedScorer:
-    """Scores a sample of what the model in force has scored. Both models are used on the caller's thread.
+    """Scores a sample of what the current model has scored with the paired model, too, both on the caller's thread.
 
-    thresholds: the paired's own, where it was in force before; others start from its calibration. They learn the
-    sample only, so they move as much slower.
+    current      the model whose outcomes `add` is given
+    paired       the other one
+    thresholds   the paired model's own, where it was current before, by default from its calibration; they learn the
+                 sample only, so they move as much slower
     """
 
     def __init__(
         self,
         current: Model,
-        model: Model,
-        *,
-        threshold_factory: ThresholdFactory,
-        decoder: Decoder,
+        paired: Model,
+        pairing: Pairing,
         thresholds: Mapping[Partition, PartitionThreshold] | None = None,
     ) -> None:
-        self.model = model
         self.thresholds = dict(thresholds or {})
-        self.fields = exchangeable(model.bundle)
-        self._current = current
-        self._threshold_factory = threshold_factory
-        self._decoder = decoder  # without a limit of size: the pipeline has refused what is too large
-        self._exchange = [Exchange(side.bundle, self.fields) for side in (current, model)]
+        self.fields = exchangeable(paired.bundle)
+        self.scored = 0  # records that the current model has scored since the comparison began
+        self._current, self._paired = current, paired
+        self._pairing = pairing
+        self._exchanges = [Exchange(model.bundle, self.fields) for model in (current, paired)]
         self._last: tuple[RawMessage, Row] | None = None
-        self._waiting: list[_Waiting] = []
-        self._count = 0
-        self._done: list[PairedSample] = []
-        self.scored = 0  # records that the model in force has scored meanwhile
+        self._waiting: list[_Sampled] = []
+        self._done: list[PairedScores] = []
 
     def add(self, outcome: Outcome) -> None:
-        """Put the sample of a batch aside, and score it beside once there is a tile full of it."""
+        """Put the sample of a batch aside, and score it once there is a tile full of it."""
         scores = outcome.scores
-        mixed = hashes(scores.messages)
-        at = sampled(mixed)
-        places = self.scored + at
+        hashed = hashes(scores.messages)
+        index = sampled(hashed)
+        messages = [scores.messages[position] for position in index.tolist()]
+        self._waiting.append(
+            _Sampled(messages, self.scored + index, hashed[index], scores.score[index], scores.threshold[index])
+        )
         self.scored += len(scores.messages)
-        messages = [scores.messages[position] for position in at.tolist()]
-        self._waiting.append(_Waiting(messages, places, mixed[at], scores.score[at], scores.threshold[at]))
-        self._count += len(at)
-        if self._count >= TILE:
+        if sum(len(part.messages) for part in self._waiting) >= TILE:
             self._score()
 
-    def take(self) -> PairedSample:
+    def take(self) -> PairedScores:
         """What was sampled since the last call, scored by both; may be empty."""
         self._score()
         return self.ready()
 
-    def ready(self) -> PairedSample:
+    def ready(self) -> PairedScores:
         """What was scored by both since the last call; the rest waits for its tile."""
-        found, self._done = self._done, []
-        return joined(found) if found else _nothing()
-
-    def _score(self) -> None:
-        waiting, self._waiting, self._count = self._waiting, [], 0
-        messages = [message for part in waiting for message in part.messages]
-        if not messages:
-            return
-        place, mixed, score, threshold = (
-            np.concatenate(columns) for columns in zip(*(part[1:] for part in waiting), strict=True)
-        )
-        rows = self._decoder.decode(messages).rows
-        earlier = self._last or (messages[0], rows[0])
-        decoded = Decoded([earlier[0], *messages], [earlier[1], *rows], [], 0)
-        vectors = [side.vectorizer.transform(decoded) for side in (self._current, self.model)]
-        beside = self.model.scorer.score(vectors[1].numeric[1:], vectors[1].category_ids[1:])
-        field = chosen_fields(mixed, max(1, len(self.fields)))
-        told, exchanged = self._exchanged(vectors, field)
-        self._last = messages[-1], rows[-1]
-        limits = self._limits(vectors[1], beside)
-        number = np.where(told, field, -1)
-        self._done.append(PairedSample(place, score, threshold, beside, limits, number, exchanged[0], exchanged[1]))
-
-    def _exchanged(
-        self, vectors: list[Vectors], field: NDArray[np.int64]
-    ) -> tuple[NDArray[np.bool_], list[FloatArray]]:
-        told = np.zeros(len(field), np.bool_)
-        found: list[FloatArray] = []
-        for side, exchange, own in zip((self._current, self.model), self._exchange, vectors, strict=True):
-            numeric, category_ids, changed = exchange.rows(own, field)
-            found.append(side.scorer.score(numeric, category_ids))
-            told |= changed
-        return told, found
-
-    def _limits(self, vectors: Vectors, scores: FloatArray) -> FloatArray:
-        limits = np.empty(len(scores))
-        for key, index in by_partition(vectors.messages[1:]):
-            threshold = self.thresholds.get(key)
-            if threshold is None:
-                bundle = self.model.bundle
-                threshold = self._threshold_factory.make(bundle.calibration, bundle.training, bundle.rule)
-                self.thresholds[key] = threshold
-            limits[index] = threshold.compare(scores[index], vectors.event_time_ms[1:][index])
-        return limits
+        done, self._done = self._done, []
+        return joined(done)
 
     def forget(self, partitions: Collection[Partition]) -> None:
         """Drop the thresholds of partitions that belong to another member now."""
         self._score()  # else what waits of theirs would make new ones
         for partition in partitions:
             self.thresholds.pop(partition, None)
+
+    def _score(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        messages = [message for part in waiting for message in part.messages]
+        if not messages:
+            return
+        position, hashed, score, threshold = (
+            np.concatenate(columns) for columns in zip(*(part[1:] for part in waiting), strict=True)
+        )
+        rows = self._pairing.decoder.decode(messages).rows
+        earlier = self._last or (messages[0], rows[0])
+        self._last = messages[-1], rows[-1]
+        decoded = Decoded([earlier[0], *messages], [earlier[1], *rows], [], 0)  # row 0 only lends its values to row 1
+        field = chosen_fields(hashed, max(1, len(self.fields)))
+        comparable = np.zeros(len(field), np.bool_)
+        exchanged_scores: list[FloatArray] = []
+        for model, exchange in zip((self._current, self._paired), self._exchanges, strict=True):
+            vectors = model.vectorizer.transform(decoded)
+            numeric, category_ids, changed = exchange.rows(vectors, field)
+            exchanged_scores.append(model.scorer.score(numeric, category_ids))
+            comparable |= changed
+        paired_score = self._paired.scorer.score(vectors.numeric[1:], vectors.category_ids[1:])  # the last one's
+        paired_threshold = self._thresholds_of(vectors, paired_score)
+        field = np.where(comparable, field, -1)
+        self._done.append(
+            PairedScores(position, score, threshold, paired_score, paired_threshold, field, *exchanged_scores)
+        )
+
+    def _thresholds_of(self, vectors: Vectors, scores: FloatArray) -> FloatArray:
+        """The paired model's threshold for each of its scores (S,), float64 (S,); they learn the scores."""
+        compared, bundle = np.empty(len(scores)), self._paired.bundle
+        for partition, index in by_partition(vectors.messages[1:]):
+            threshold = self.thresholds.get(partition)
+            if threshold is None:
+                threshold = self._pairing.threshold_factory.make(bundle.calibration, bundle.training, bundle.rule)
+                self.thresholds[partition] = threshold
+            compared[index] = threshold.compare(scores[index], vectors.event_time_ms[1:][index])
+        return compared

@@ -1,166 +1,182 @@
-"""Where the loop gets its model from, and what runs beside it: a canary after each swap, a candidate in the shadow.
+"""Which version scores, and what it is compared with: swap, canary, way back, shadow. No I/O, no clock, no threads.
 
-    1. the watcher has a new current version ready: it takes over between two batches, and its predecessor goes on
-       scoring a sample
-    2. the canary finds fault: between the next two batches the predecessor takes over again, with its own
-       thresholds; the watcher writes that into the store, as soon as it can
-    3. the canary is over: the predecessor is let go
+    proven ── swap to a candidate ──> on canary ── passed ──> proven
+      ^                                   |
+      └────── swap back to previous ──────┘ failed
 
-A batch is tried after it was delivered, so no alert waits for it.
+    1. `promote` announces a candidate; at the next `swap`, between two batches, it becomes current
+    2. the previous version goes on scoring a sample of what `observe` is given, after the delivery: no alert waits
+    3. the canary finds fault: at the next `swap` the previous version takes over again, with its own thresholds
+    4. the canary is over: the previous version is let go
+
+A candidate that comes during a canary is compared with the last proven version, not with the one it follows: else a
+bad version could pass beside another bad one. The record loop and a replay with refits drive the same object.
 """
 
-from collections.abc import Callable, Collection, Mapping
-from typing import NamedTuple
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
-from worker.formats.base import Decoder
-from worker.model.store.pointer import Mark, Status
-from worker.pipeline import Model
+from worker.errors import StoreError, WorkerError
+from worker.pipeline import Model, Pipeline
 from worker.records import Outcome, Partition
 from worker.rollout.canary import Canary, CanaryVerdict
-from worker.rollout.events import ModelEvents
-from worker.rollout.shadow import Shadow
-from worker.rollout.watcher import ModelWatcher, Ready
-from worker.thresholds.factory import ThresholdFactory
+from worker.rollout.paired import Pairing
+from worker.rollout.shadow import Shadow, ShadowCounts, ShadowReport
 from worker.thresholds.partition import PartitionThreshold
 
-Thresholds = Mapping[Partition, PartitionThreshold]
-MakeCanary = Callable[[Model, Model, Thresholds], Canary | None]
-"""Of a new model against an old one with its thresholds."""
+
+class RolloutEvents:
+    """What becomes of model versions. Must not block; this one ignores everything.
+
+    The first three are called on the watcher's thread, the others on the loop's.
+    """
+
+    def refused(self, version: str, error: WorkerError) -> None:
+        """A version can't be used, the current one stays; "?" where the store can't even say which."""
+
+    def store_unavailable(self, error: StoreError) -> None:
+        """The store is away; it is asked again."""
+
+    def rolled_back_in_store(self, left: str, current: str) -> None:
+        """The store names the previous version as the current one, in the place of one that failed its canary."""
+
+    def canary_began(self, version: str, previous: str) -> None:
+        """A version is compared with the last proven one."""
+
+    def canary_ended(self, verdict: CanaryVerdict) -> None:
+        """The version stays, or the previous one takes over again at the next swap."""
+
+    def canary_dropped(self, version: str) -> None:
+        """A version that needs no canary has taken over in the middle of this one's."""
+
+    def shadow_began(self, candidate: str, current: str) -> None:
+        """A candidate is compared with the current version from here on."""
+
+    def shadow_ended(self, candidate: str) -> None:
+        """The candidate is the current version itself: there is nothing to compare."""
+
+    def shadow_scored(self, counts: ShadowCounts) -> None:
+        """The sample of a batch was scored by the candidate, too."""
+
+    def shadow_reported(self, report: ShadowReport) -> None:
+        """Enough was sampled for a report."""
 
 
-class Change(NamedTuple):
-    """The model to go on with. thresholds: its own, where it has been in force before; None = from the calibration."""
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """A version to make current. needs_canary: whether it has yet to prove itself against the one that it follows."""
 
     model: Model
-    thresholds: Thresholds | None = None
+    needs_canary: bool = True
 
 
-class Models:
-    """Asked by the loop on its own thread; must not block. This one has no other model and tries nothing."""
+class Rollout:
+    """The state of one worker's model.
 
-    def take(self) -> Change | None:
-        """What to go on with, asked between two batches; None = as before."""
-        return None
-
-    def swapped(self, old: Model, thresholds: Thresholds) -> None:
-        """What was taken is in force. old: the model that left; thresholds: those that it had."""
-
-    def observe(self, outcome: Outcome) -> None:
-        """A batch was delivered."""
-
-    def forget(self, partitions: Collection[Partition]) -> None:
-        """These partitions are not this process's any more."""
-
-
-class TriedModels(Models):
-    """The store's current version, as far as it proves itself.
-
-    make_canary: None where there is none. threshold_factory: for the shadow, which sees a sample. before: what the
-    model in force has to prove itself against, right from the start.
+    current    the version that scores
+    pairing    how two versions are compared; None: not at all, and what is promoted stays
+    previous   what `current` has to prove itself against right from the start
     """
 
     def __init__(
         self,
-        watcher: ModelWatcher,
         current: Model,
+        pairing: Pairing | None = None,
         *,
-        make_canary: MakeCanary,
-        threshold_factory: ThresholdFactory,
-        decoder: Decoder,
-        events: ModelEvents,
-        wall_clock: Callable[[], str],
-        before: Model | None = None,
+        events: RolloutEvents | None = None,
+        previous: Model | None = None,
     ) -> None:
-        self._watcher = watcher
-        self._current = current
-        self._make_canary = make_canary
-        self._threshold_factory = threshold_factory
-        self._decoder = decoder
-        self._events = events
-        self._wall_clock = wall_clock
-        self._taken: Ready | None = None
-        self._way_back: Change | None = None
+        self.current = current
+        self._pairing = pairing
+        self._events = events or RolloutEvents()
+        self._promotion: Promotion | None = None
         self._canary: Canary | None = None
-        self._candidate: Model | None = None
+        self._failed: Canary | None = None  # it leads back at the next swap
+        self._candidate: Model | None = None  # in the shadow
         self._shadow: Shadow | None = None
-        if before is not None:
-            self._begin(before, {})
+        if previous is not None:
+            self._begin_canary(previous, {})
 
-    def take(self) -> Change | None:
-        """See Models."""
-        if self._way_back is not None:
-            change, self._way_back = self._way_back, None
-            self._taken = Ready(change.model, needs_canary=False)
-            return change
-        ready = self._watcher.take()
-        if ready is None:
-            return None
-        trial = self._canary
-        if trial is not None and ready.model.bundle.version == trial.old.bundle.version:
-            self._taken = Ready(trial.old, needs_canary=False)  # somebody else went back
-            return Change(trial.old, trial.thresholds)
-        self._taken = ready
-        return Change(ready.model)
+    def promote(self, promotion: Promotion) -> None:
+        """Make a version current at the next swap, in the place of one that still waits for it."""
+        self._promotion = promotion
 
-    def swapped(self, old: Model, thresholds: Thresholds) -> None:
-        """See Models."""
-        taken, trial = self._taken, self._canary
-        self._taken = self._canary = None
-        if taken is None:
+    def swap(self, pipeline: Pipeline) -> bool:
+        """Between two batches: change the pipeline's model where another is to score; whether it was changed.
+
+        A way back goes first, whatever was promoted since: the promotion then follows the version that is proven.
+        """
+        failed, self._failed = self._failed, None
+        if failed is not None:
+            return self._change(pipeline, failed.previous, failed.thresholds)
+        promotion, self._promotion = self._promotion, None
+        if promotion is None:
+            return False
+        canary, model = self._canary, promotion.model
+        if canary is not None and model.bundle.version == canary.previous.bundle.version:  # somebody else went back
+            return self._change(pipeline, canary.previous, canary.thresholds)
+        return self._change(pipeline, model, needs_canary=promotion.needs_canary)
+
+    def _change(
+        self,
+        pipeline: Pipeline,
+        model: Model,
+        thresholds: Mapping[Partition, PartitionThreshold] | None = None,
+        *,
+        needs_canary: bool = False,
+    ) -> bool:
+        previous, canary = pipeline.model, self._canary
+        if model.bundle.version == previous.bundle.version:
+            return False
+        previous_thresholds = pipeline.swap(model, thresholds)
+        self.current, self._canary = model, None
+        if needs_canary and canary is not None:
+            self._begin_canary(canary.previous, canary.thresholds or {})
+        elif needs_canary:
+            self._begin_canary(previous, previous_thresholds)
+        elif canary is not None:
+            self._events.canary_dropped(canary.current.bundle.version)
+        self._begin_shadow()
+        return True
+
+    def _begin_canary(self, previous: Model, thresholds: Mapping[Partition, PartitionThreshold]) -> None:
+        if self._pairing is None or self._pairing.canary_records == 0:
             return
-        self._current = taken.model
-        if taken.needs_canary and trial is not None:
-            self._begin(trial.old, trial.thresholds or {})  # old has not proved itself yet
-        elif taken.needs_canary:
-            self._begin(old, thresholds)
-        elif trial is not None:
-            self._events.canary_dropped(trial.new.bundle.version)
-        self._stand_beside()
+        self._canary = Canary(self.current, previous, self._pairing, thresholds)
+        self._events.canary_began(self.current.bundle.version, previous.bundle.version)
 
-    def _begin(self, before: Model, thresholds: Thresholds) -> None:
-        self._canary = self._make_canary(self._current, before, thresholds)
-        if self._canary is not None:
-            self._events.canary_began(self._current.bundle.version, before.bundle.version)
-
-    def observe(self, outcome: Outcome) -> None:
-        """See Models."""
-        if self._canary is not None:
-            verdict = self._canary.observe(outcome)
-            if verdict is not None:
-                self._end(self._canary, verdict)
-        candidate = self._watcher.take_shadow()
-        if candidate is not None:
-            self._candidate = candidate
-            self._stand_beside()
+    def observe(self, outcome: Outcome) -> CanaryVerdict | None:
+        """Take a batch that was delivered; the verdict where it ends a canary."""
+        canary = self._canary
+        verdict = canary.observe(outcome) if canary is not None else None
+        if verdict is not None:
+            self._canary, self._failed = None, None if verdict.passed else canary
+            self._events.canary_ended(verdict)
         if self._shadow is not None:
-            tally, difference = self._shadow.observe(outcome)
-            self._events.shadowed(tally)
-            if difference is not None:
-                self._events.compared(difference)
+            counts, report = self._shadow.observe(outcome)
+            self._events.shadow_scored(counts)
+            if report is not None:
+                self._events.shadow_reported(report)
+        return verdict
 
-    def _end(self, trial: Canary, verdict: CanaryVerdict) -> None:
-        self._canary = None
-        self._events.canary_ended(verdict)
-        if verdict.passed:
-            return
-        self._way_back = Change(trial.old, trial.thresholds)
-        mark = Mark(Status.ROLLED_BACK, self._wall_clock(), "worker", verdict.why, dict(verdict.figures))
-        self._watcher.reject(verdict.version, mark, current=verdict.before)
+    def shadow(self, candidate: Model) -> None:
+        """Compare a candidate with whatever version is current from here on."""
+        self._candidate = candidate
+        self._begin_shadow()
 
-    def _stand_beside(self) -> None:
-        """Begin to compare the candidate with the model in force; there is nothing to compare once it is that."""
-        if self._candidate is None:
+    def _begin_shadow(self) -> None:
+        candidate, current = self._candidate, self.current.bundle.version
+        if candidate is None or self._pairing is None:
             return
-        same = self._candidate.bundle.version == self._current.bundle.version
-        self._shadow = None
-        if not same:
-            self._shadow = Shadow(
-                self._current, self._candidate, threshold_factory=self._threshold_factory, decoder=self._decoder
-            )
-        self._events.shadow_began(self._candidate.bundle.version, None if same else self._current.bundle.version)
+        if candidate.bundle.version == current:
+            self._shadow = None
+            self._events.shadow_ended(current)
+        else:
+            self._shadow = Shadow(self.current, candidate, self._pairing)
+            self._events.shadow_began(candidate.bundle.version, current)
 
     def forget(self, partitions: Collection[Partition]) -> None:
-        """See Models."""
-        for trial in (self._canary, self._shadow):
-            if trial is not None:
-                trial.forget(partitions)
+        """Drop what is known of partitions that are not this process's any more."""
+        for comparison in (self._canary, self._shadow):
+            if comparison is not None:
+                comparison.forget(partitions)

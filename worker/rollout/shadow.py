@@ -1,18 +1,14 @@
-"""A candidate beside the model in force: what it would have alerted, and nobody hears of it."""
+"""A candidate beside the current version: what it would have alerted, without alerting anybody."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from worker.formats.base import Decoder
 from worker.pipeline import Model
-from worker.records import Outcome, Partition
-from worker.rollout.figures import above, body, rank_correlation, wins
-from worker.rollout.paired import PairedSample, PairedScorer, joined
+from worker.records import FloatArray, Outcome, Partition
+from worker.rollout.paired import PairedScorer, PairedScores, Pairing, above, bulk_ratio, joined
 from worker.texts import significant
-from worker.thresholds.factory import ThresholdFactory
-from worker.thresholds.partition import PartitionThreshold
 
 REPORT_SAMPLED = 2_000
 """Sampled records in one report: a rank correlation is known within 0.02 then, an alert rate of 0.5% within a third."""
@@ -20,7 +16,7 @@ REPORT_SAMPLED = 2_000
 
 @dataclass(frozen=True, slots=True)
 class ShadowCounts:
-    """What the sample of one batch says. Records: sampled; alerts: of the model in force, of the candidate, of both."""
+    """Records that were sampled, and alerts of the current version, of the candidate, and of both among them."""
 
     sampled: int = 0
     current: int = 0
@@ -30,101 +26,95 @@ class ShadowCounts:
 
 @dataclass(frozen=True, slots=True)
 class ShadowReport:
-    """The model in force and the candidate on the same REPORT_SAMPLED records or more.
+    """The current version and a candidate on the same REPORT_SAMPLED records or more.
 
-    rank_correlation: of the scores (Spearman), None where one side is constant. body: the bulk of each one's scores in
-    multiples of its own calibration. noticed: share of records in which each notices that a field was exchanged.
+    rank_correlation   of the two versions' scores (Spearman), None where one side is constant
+    bulk_ratio, …      the bulk of each one's scores in multiples of its own calibration
+    win_rate, …        share of records in which each notices that a field was exchanged; 0.5 by chance
     """
 
     version: str
     candidate: str
-    tally: ShadowCounts
+    counts: ShadowCounts
     rank_correlation: float | None
-    body: float
-    body_candidate: float
-    noticed: float
-    noticed_candidate: float
+    bulk_ratio: float
+    bulk_ratio_candidate: float
+    win_rate: float
+    win_rate_candidate: float
 
     def to_json(self) -> Mapping[str, object]:
         """Plain data with four digits."""
         numbers = {name: getattr(self, name) for name in self.__slots__[3:]}
-        rounded = {name: None if value is None else significant(value, 4) for name, value in numbers.items()}
-        tally = self.tally
         return {
             "version": self.version,
             "candidate": self.candidate,
-            "sampled": tally.sampled,
-            "alerts": tally.current,
-            "alerts_candidate": tally.candidate,
-            "alerts_both": tally.both,
-            **rounded,
+            "sampled": self.counts.sampled,
+            "alerts": self.counts.current,
+            "alerts_candidate": self.counts.candidate,
+            "alerts_both": self.counts.both,
+            **{name: None if value is None else significant(value, 4) for name, value in numbers.items()},
         }
 
 
 class Shadow:
-    """One candidate beside one model in force.
+    """One candidate beside one current version."""
 
-    thresholds: the candidate's, where it has been beside another model before.
-    """
-
-    def __init__(
-        self,
-        current: Model,
-        candidate: Model,
-        *,
-        threshold_factory: ThresholdFactory,
-        decoder: Decoder,
-        thresholds: Mapping[Partition, PartitionThreshold] | None = None,
-    ) -> None:
-        self.current, self.candidate = current, candidate
-        self._paired = PairedScorer(
-            current, candidate, threshold_factory=threshold_factory, decoder=decoder, thresholds=thresholds
-        )
-        self._parts: list[PairedSample] = []
-        self._held = 0
-
-    @property
-    def thresholds(self) -> Mapping[Partition, PartitionThreshold]:
-        """The candidate's."""
-        return self._paired.thresholds
+    def __init__(self, current: Model, candidate: Model, pairing: Pairing) -> None:
+        self._current, self._candidate = current, candidate
+        self._paired = PairedScorer(current, candidate, pairing)
+        self._parts: list[PairedScores] = []
 
     def observe(self, outcome: Outcome) -> tuple[ShadowCounts, ShadowReport | None]:
-        """Take a batch that the model in force has scored: the tally of what was sampled and scored meanwhile, which
-        happens in tiles, and a report whenever enough was.
+        """Take a batch that the current version has scored.
+
+        Returns the counts of what was sampled and scored meanwhile, which happens in tiles, and a report whenever
+        enough was.
         """
         self._paired.add(outcome)
         sample = self._paired.ready()
         self._parts.append(sample)
-        self._held += len(sample)
-        difference = None
-        if self._held >= REPORT_SAMPLED:
-            difference = self._difference(joined(self._parts))
-            self._parts, self._held = [], 0
-        return shadow_counts(sample), difference
+        report = None
+        if sum(map(len, self._parts)) >= REPORT_SAMPLED:
+            report = self._report(joined(self._parts))
+            self._parts = []
+        return shadow_counts(sample), report
 
     def forget(self, partitions: Collection[Partition]) -> None:
         """Drop what is known of partitions that belong to another member now."""
         self._paired.forget(partitions)
 
-    def _difference(self, sample: PairedSample) -> ShadowReport:
-        told = sample.take(sample.field >= 0)
-        noticed = [
-            float(wins(mixed, score).mean()) if len(told) else 0.5
-            for mixed, score in ((told.mixed, told.score), (told.mixed_beside, told.beside))
-        ]
+    def _report(self, sample: PairedScores) -> ShadowReport:
+        comparable, *noticed = sample.noticed()
+        rates = [float(side.mean()) if len(comparable) else 0.5 for side in noticed]
         return ShadowReport(
-            version=self.current.bundle.version,
-            candidate=self.candidate.bundle.version,
-            tally=shadow_counts(sample),
-            rank_correlation=rank_correlation(sample.score, sample.beside),
-            body=body(sample.score, self.current.bundle.calibration),
-            body_candidate=body(sample.beside, self.candidate.bundle.calibration),
-            noticed=noticed[0],
-            noticed_candidate=noticed[1],
+            version=self._current.bundle.version,
+            candidate=self._candidate.bundle.version,
+            counts=shadow_counts(sample),
+            rank_correlation=rank_correlation(sample.score, sample.paired_score),
+            bulk_ratio=bulk_ratio(sample.score, self._current.bundle.calibration),
+            bulk_ratio_candidate=bulk_ratio(sample.paired_score, self._candidate.bundle.calibration),
+            win_rate=rates[0],
+            win_rate_candidate=rates[1],
         )
 
 
-def shadow_counts(sample: PairedSample) -> ShadowCounts:
+def shadow_counts(sample: PairedScores) -> ShadowCounts:
     """The alerts of both sides in a sample."""
-    first, second = above(sample.score, sample.threshold), above(sample.beside, sample.limit)
-    return ShadowCounts(len(sample), *(int(np.count_nonzero(side)) for side in (first, second, first & second)))
+    current, candidate = above(sample.score, sample.threshold), above(sample.paired_score, sample.paired_threshold)
+    sides = (current, candidate, current & candidate)
+    return ShadowCounts(len(sample), *(int(np.count_nonzero(side)) for side in sides))
+
+
+def rank_correlation(first: FloatArray, second: FloatArray) -> float | None:
+    """Spearman's, with mean ranks for ties, of values (n,); None for fewer than two records or a constant side."""
+    if len(first) < 2:
+        return None
+    centred = [ranks - ranks.mean() for ranks in map(_mean_ranks, (first, second))]
+    norm = float(np.sqrt((centred[0] @ centred[0]) * (centred[1] @ centred[1])))
+    return float(centred[0] @ centred[1]) / norm if norm > 0 else None
+
+
+def _mean_ranks(values: FloatArray) -> FloatArray:
+    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: FloatArray = np.cumsum(counts) - (counts - 1) / 2
+    return ranks[group]

@@ -1,28 +1,33 @@
-"""Watches the model store and makes a new current version ready in the background."""
+"""Follows the model store: a thread makes its current version ready, and the rollout takes that between batches."""
 
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+from typing_extensions import override
 
 from worker.errors import BundleError, StoreConflict, StoreError, StoreUnavailable
 from worker.model.store.bundle import Bundle
 from worker.model.store.pointer import NEVER_AGAIN, Mark, Status
-from worker.pipeline import Model
-from worker.rollout.events import ModelEvents
+from worker.pipeline import Model, Pipeline
+from worker.records import Outcome
+from worker.rollout.canary import CanaryVerdict
+from worker.rollout.paired import Pairing
+from worker.rollout.rollout import Promotion, Rollout, RolloutEvents
 
-LOOK_EVERY_S = 1.0
+CHECK_EVERY_S = 1.0
 
 CANARY_AGAIN = timedelta(days=1)
 """A worker that starts within this time of a promotion begins the canary anew: what it knew is gone, and starts are
-frequent just when a model is bad. After it the version counts as proved."""
+frequent just when a model is bad. After it the version counts as proven."""
 
 
 class Store(Protocol):
     """What the watcher needs of a model store. All of it may block, and raise StoreError."""
 
     def current(self) -> str | None:
-        """The version in force."""
+        """The current version."""
 
     def load(self, version: str | None = None) -> Bundle:
         """A version, checked; BundleError where it is broken."""
@@ -34,25 +39,13 @@ class Store(Protocol):
         """Back to the version before `leaving`; StoreConflict where that is not the current one."""
 
 
-class Ready(NamedTuple):
-    """A model to go on with. needs_canary: it has to prove itself against the one that it follows."""
+def needs_canary(marks: Mapping[str, Mark], version: str, previous: str | None) -> bool:
+    """Whether a version that follows another one has yet to prove itself.
 
-    model: Model
-    needs_canary: bool
-
-
-class _Rejection(NamedTuple):
-    version: str
-    mark: Mark
-
-
-def has_to_prove_itself(marks: Mapping[str, Mark], version: str, before: str | None) -> bool:
-    """Whether a version that follows another one is new.
-
-    Not after a rollback or a veto: then it has been in force before. Nor where an operator has promoted it anew
-    although it was rolled back or vetoed: that is the last word.
+    Not after a rollback or a veto: then it has been current before. Nor where an operator has promoted it anew although
+    it was rolled back or vetoed: that is the last word.
     """
-    left, mark = marks.get(before or ""), marks.get(version)
+    left, mark = marks.get(previous or ""), marks.get(version)
     return not (left is not None and left.status in NEVER_AGAIN) and not (mark is not None and mark.insisted)
 
 
@@ -66,11 +59,15 @@ def is_recent(mark: Mark, now: str) -> bool:
 
 
 class ModelWatcher:
-    """Loads the store's current version whenever it changes; the loop takes it between two batches.
+    """Loads the store's current version whenever it changes.
 
-    build: a Model that has scored before, from a bundle; BundleError refuses it (another schema, not finite). A version
-    that was refused is reported once and not tried again until the store names another: the last good one stays in
-    force. While the store is away everything stays as it is. shadow: a version to make ready beside, None = none.
+    A version that was refused is reported once and not tried again until the store names another: the last good one
+    goes on. While the store is away everything stays as it is.
+
+    build           a Model that has scored before, from a bundle; BundleError refuses it
+    current         the version that scores now
+    shadow          a version to make ready beside it, None = none
+    check_every_s   seconds between two checks of the store
     """
 
     def __init__(
@@ -79,19 +76,19 @@ class ModelWatcher:
         build: Callable[[Bundle], Model],
         *,
         current: str | None,
-        events: ModelEvents,
+        events: RolloutEvents,
         shadow: str | None = None,
-        look_every_s: float = LOOK_EVERY_S,
+        check_every_s: float = CHECK_EVERY_S,
     ) -> None:
         self._store = store
         self._build = build
-        self._seen = current
+        self._known = current  # the version that was handed out last, or refused
         self._events = events
         self._shadow = shadow
-        self._look_every_s = look_every_s
-        self._ready: Ready | None = None
+        self._check_every_s = check_every_s
+        self._ready: Promotion | None = None
         self._shadow_ready: Model | None = None
-        self._rejection: _Rejection | None = None
+        self._rejected: tuple[str, Mark] | None = None  # not written to the store yet
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._trouble: str | None = None
@@ -108,8 +105,8 @@ class ModelWatcher:
         if self._thread.ident is not None:
             self._thread.join()
 
-    def take(self) -> Ready | None:
-        """The newest model that is ready and was not taken yet. Does not block."""
+    def take(self) -> Promotion | None:
+        """The newest version that is ready and was not taken yet. Does not block."""
         with self._lock:
             ready, self._ready = self._ready, None
         return ready
@@ -123,69 +120,66 @@ class ModelWatcher:
     def reject(self, version: str, mark: Mark, *, current: str) -> None:
         """Roll this version back in the store, with this mark, as soon as that can be written; does not block.
 
-        current: the version that the loop has gone back to. Until the store agrees, the rejected version is not taken.
+        current: the version that scores again. Until the store agrees, the rejected version is not taken.
         """
         with self._lock:
-            self._rejection = _Rejection(version, mark)
-            self._seen = current
+            self._rejected = version, mark
+            self._known = current
 
-    def look(self) -> None:
-        """Look at the store once."""
+    def check(self) -> None:
+        """Check the store once."""
         try:
             self._write_rejection()
-            self._look_for_current()
-            self._look_for_shadow()
+            self._check_current()
+            self._check_shadow()
         except StoreError as error:
             if self._trouble != str(error):
                 self._trouble = str(error)
-                self._report(error)
+                if isinstance(error, StoreUnavailable):
+                    self._events.store_unavailable(error)
+                else:
+                    self._events.refused("?", error)
         else:
             self._trouble = None
 
-    def _report(self, error: StoreError) -> None:
-        if isinstance(error, StoreUnavailable):
-            self._events.store_unavailable(error)
-        else:
-            self._events.refused("?", error)
-
     def _write_rejection(self) -> None:
-        rejection = self._rejection
-        if rejection is None:
+        if self._rejected is None:
             return
+        version, mark = self._rejected
         try:
-            current = self._store.rollback(leaving=rejection.version, mark=rejection.mark)
+            current = self._store.rollback(leaving=version, mark=mark)
         except StoreConflict:
             pass  # the store names another version already: go where it points
         except StoreUnavailable:
             raise
         except StoreError as error:
-            if self._store.current() == rejection.version:  # nothing sound to go back to: another has to be promoted
+            if self._store.current() == version:  # nothing sound to go back to: another has to be promoted
                 if self._rejection_trouble != str(error):
                     self._rejection_trouble = str(error)
-                    self._events.refused(rejection.version, error)
+                    self._events.refused(version, error)
                 return
         else:
-            self._events.rolled_back_in_store(rejection.version, current)
+            self._events.rolled_back_in_store(version, current)
         self._rejection_trouble = None
         with self._lock:
-            self._rejection = None
+            self._rejected = None
 
-    def _look_for_current(self) -> None:
+    def _check_current(self) -> None:
         version = self._store.current()
         with self._lock:
-            before, rejected = self._seen, self._rejection.version if self._rejection else None
-        if version is None or version in {before, rejected}:
+            previous, rejected = self._known, self._rejected[0] if self._rejected else None
+        if version is None or version in {previous, rejected}:
             return
         model = self._load(version)
-        needs_canary = model is not None and has_to_prove_itself(self._store.marks(), version, before)
+        on_canary = model is not None and needs_canary(self._store.marks(), version, previous)
         with self._lock:
-            if self._rejection is None or self._rejection.version != version:
-                self._seen = version
-                self._ready = self._ready if model is None else Ready(model, needs_canary)
+            if self._rejected is None or self._rejected[0] != version:  # it may have been rejected during the load
+                self._known = version
+                self._ready = self._ready if model is None else Promotion(model, on_canary)
 
-    def _look_for_shadow(self) -> None:
+    def _check_shadow(self) -> None:
         version = self._shadow
-        if version is None or version == self._seen:
+        if version is None or version == self._known:
             return
         model = self._load(version)
         self._shadow = None
@@ -201,5 +195,44 @@ class ModelWatcher:
             return None
 
     def _watch(self) -> None:
-        while not self._stop.wait(self._look_every_s):
-            self.look()
+        while not self._stop.wait(self._check_every_s):
+            self.check()
+
+
+class StoreRollout(Rollout):
+    """A rollout that promotes what a watcher has made ready, and has it roll back in the store what fails its canary.
+
+    wall_clock: RFC 3339, UTC, for the mark of a rollback.
+    """
+
+    def __init__(
+        self,
+        watcher: ModelWatcher,
+        current: Model,
+        pairing: Pairing,
+        *,
+        events: RolloutEvents,
+        wall_clock: Callable[[], str],
+        previous: Model | None = None,
+    ) -> None:
+        super().__init__(current, pairing, events=events, previous=previous)
+        self._watcher = watcher
+        self._wall_clock = wall_clock
+
+    @override
+    def swap(self, pipeline: Pipeline) -> bool:
+        promotion = self._watcher.take()
+        if promotion is not None:
+            self.promote(promotion)
+        return super().swap(pipeline)
+
+    @override
+    def observe(self, outcome: Outcome) -> CanaryVerdict | None:
+        candidate = self._watcher.take_shadow()
+        if candidate is not None:
+            self.shadow(candidate)
+        verdict = super().observe(outcome)
+        if verdict is not None and not verdict.passed:
+            mark = Mark(Status.ROLLED_BACK, self._wall_clock(), "worker", verdict.why, dict(verdict.figures))
+            self._watcher.reject(verdict.version, mark, current=verdict.previous)
+        return verdict

@@ -20,7 +20,7 @@ from worker.broker.base import Consumer, Delivery, Polled
 from worker.errors import CommitRefused, RecordTooLarge, SettingsError, TransientError
 from worker.pipeline import Pipeline
 from worker.records import Outcome, Outgoing, Partition, RawMessage
-from worker.rollout.rollout import Models
+from worker.rollout.rollout import Rollout
 from worker.stream.batch_sizer import BatchSizer
 from worker.stream.breaker import Breaker
 from worker.stream.checkpoints import Checkpoints
@@ -42,7 +42,7 @@ class Loop:
     sinks           other receivers of outcomes, flushed before it
     sink_timeout_s  seconds in which all of them together have to take a batch
     checkpoints     where thresholds stay; by default nowhere, then they start anew with each owner of a partition
-    models          asked between two batches for a model that takes over; by default there is none
+    rollout         changes the model between two batches; by default never
     batch_size      records, at most
     max_wait_ms     time in which a batch fills
     max_batch_s     batches shrink when one takes longer from its scoring to its commit (worker.stream.batch_sizer)
@@ -63,7 +63,7 @@ class Loop:
         sinks: Sequence[Sink] = (),
         sink_timeout_s: float = 30.0,
         checkpoints: Checkpoints | None = None,
-        models: Models | None = None,
+        rollout: Rollout | None = None,
         batch_size: int = 8192,
         max_wait_ms: int = 50,
         max_batch_s: float = 15.0,
@@ -79,7 +79,7 @@ class Loop:
         self._events = events
         self._wall_clock = wall_clock
         self._checkpoints = checkpoints or Checkpoints()
-        self._models = models or Models()
+        self._rollout = rollout or Rollout(pipeline.model)
         self._batch_sizer = BatchSizer(max_records=batch_size, max_batch_s=max_batch_s)
         self._max_wait_s = max_wait_ms / 1000
         self._monotonic = monotonic
@@ -113,12 +113,10 @@ class Loop:
         self._deliver()  # 4. 5.
 
     def _swap(self) -> None:
-        change, old = self._models.take(), self._pipeline.model
-        if change is not None and change.model.bundle.version != old.bundle.version:
-            left = self._pipeline.swap(change.model, change.thresholds)
+        old = self._pipeline.model.bundle.version
+        if self._rollout.swap(self._pipeline):
             self._checkpoints.swapped()
-            self._models.swapped(old, left)
-            self._events.swapped(old.bundle.version, change.model.bundle.version)
+            self._events.swapped(old, self._pipeline.model.bundle.version)
 
     # Why the deadline of a batch is not simply "first record + max_wait_s".
     #
@@ -176,7 +174,7 @@ class Loop:
     def _forget(self, partitions: Collection[Partition]) -> None:
         for sink in (self._kafka_sink, *self._sinks):
             sink.discard(partitions)
-        for keeper in (self._pipeline, self._checkpoints, self._models):
+        for keeper in (self._pipeline, self._checkpoints, self._rollout):
             keeper.forget(partitions)
 
     def _restore(self, polled: Polled) -> Polled:
@@ -249,7 +247,7 @@ class Loop:
             self._kafka_sink.discard(batch.starts)
             self._checkpoints.delivered(batch.next_offsets)
             delivered = self._monotonic()
-            self._models.observe(batch.outcome)
+            self._rollout.observe(batch.outcome)
             self._adapt_size(batch, started)
             process_s = batch.process_s + self._monotonic() - delivered
             self._events.batch(batch.outcome, process_s=process_s, deliver_s=delivered - started)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.records import FloatArray, RawMessage
-from worker.rollout.sampling import hashes, mixed_up
+from worker.rollout.paired import hashes, mix
 
 _PER_PARTITION = np.uint64(0x632BE59BD9B4E019)  # odd, so that no two partitions share their numbers
 _SLACK = 2  # it grows to this many times its size before it is cut back
@@ -116,5 +116,5 @@ class Reservoir:
 def uniform_of(messages: Sequence[RawMessage], seed: int) -> FloatArray:
     """A number in (0, 1) for each record, float64 (B,), from its partition and offset."""
     partition = np.fromiter((message.partition for message in messages), np.uint64, len(messages))
-    mixed = mixed_up(hashes(messages) + partition * _PER_PARTITION + np.uint64(seed))
+    mixed = mix(hashes(messages) + partition * _PER_PARTITION + np.uint64(seed))
     return ((mixed >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
