@@ -9,7 +9,7 @@ from worker.model.network import autoencoder, options, sizes
 from worker.model.network.options import FitOptions
 from worker.model.network.presets import PRESETS, preset_options
 from worker.model.scoring import score
-from worker.processes.wiring import fit_options, longest_batch_s, threshold_factory
+from worker.processes.wiring import fit_options, max_batch_s, threshold_factory
 from worker.settings import ModelSettings, load_settings
 from worker.settings.ranges import allowed
 from worker.thresholds.budget import AlertBudget
@@ -73,7 +73,7 @@ def test_a_budget_is_shared_by_the_partitions() -> None:
 def test_a_batch_may_take_a_quarter_of_what_group_and_liveness_allow(
     environment: dict[str, str], seconds: float
 ) -> None:
-    assert longest_batch_s(load_settings(environment, dotenv="")) == seconds
+    assert max_batch_s(load_settings(environment, dotenv="")) == seconds
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from worker.ops.health import Health
 from worker.ops.metrics import Metrics
 from worker.pipeline import Model
 from worker.processes.model_signals import ModelSignals
-from worker.processes.process import StopSignal
+from worker.processes.process import Stopped, StopSignal
 from worker.processes.wiring import make_pairing, model_builder, model_store, utc_now
 from worker.rollout.watcher import CHECK_EVERY_S, ModelWatcher, StoreRollout, is_recent
 from worker.settings import Settings
@@ -41,8 +41,8 @@ class ModelSource:
             raise BundleError(f"model {bundle.version} can't be used on {self._settings.device}: {error}") from error
         return model
 
-    def first(self) -> Model | None:
-        """Wait until the store has a model; None when told to stop first. A broken one is an error at once."""
+    def first(self) -> Model:
+        """Wait until the store has a model; Stopped when told to stop first. A broken one is an error at once."""
         logged = ""
         while True:
             try:
@@ -59,7 +59,7 @@ class ModelSource:
                 self._log.warning(event, error=reason, store=self._settings.model_store)
             self._health.beat()
             if self._stop.wait(CHECK_EVERY_S):
-                return None
+                raise Stopped
 
     def watch(self, model: Model, stack: ExitStack) -> Callable[[int], StoreRollout]:
         """Follow the store from the first model on, by a thread that ends with the stack.

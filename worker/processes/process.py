@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import count
 from types import FrameType
 from typing import Protocol, TypeVar
 
@@ -35,6 +36,10 @@ class StopSignal(Protocol):
 
     def wait(self, seconds: float) -> bool:
         """Whether a stop came within this time."""
+
+
+class Stopped(Exception):
+    """A stop was asked for before the work was done; nothing is lost by leaving it."""
 
 
 class Stop:
@@ -96,22 +101,22 @@ def patiently(
     event: str,
     errors: type[WorkerError] | tuple[type[WorkerError], ...],
     retry_s: float,
-) -> T | None:
-    """What `build` makes, tried again as long as it raises one of these errors; None when told to stop first.
+) -> T:
+    """What `build` makes, tried again as long as it raises one of these errors; Stopped when told to stop first.
 
     part      what is waited for, among the reasons of health: "model", "broker", …
     event     the log line of each attempt that failed
     errors    those that pass by themselves; all others are raised
     retry_s   seconds between two attempts
     """
-    attempt = 0
-    while not stop():
+    for attempt in count(1):
+        if stop():
+            break
         health.beat()
         try:
             return build()
         except errors as error:
-            attempt += 1
             health.waiting(part, error)
             structlog.get_logger().warning(event, attempt=attempt, error=error)
             stop.wait(retry_s)
-    return None
+    raise Stopped

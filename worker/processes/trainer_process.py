@@ -13,7 +13,7 @@ from worker.model.store.model_store import ModelStore
 from worker.ops.health import Health
 from worker.ops.metrics import TrainerMetrics
 from worker.pipeline import Model
-from worker.processes.process import CLOSE_S, watched
+from worker.processes.process import CLOSE_S, Stopped, watched
 from worker.processes.trainer_signals import TrainerObserver
 from worker.processes.wiring import connection, make_decoder, make_trainer, model_builder, model_store, utc_now
 from worker.settings import Settings
@@ -23,10 +23,6 @@ POLL_S = 2.0
 RETRY_S = 5.0
 STEP_WINDOWS = 4
 """Records of one step, in windows: more than that are passed over."""
-
-
-class Stopped(Exception):
-    """A stop was asked for in the middle of a fit; what it would have become is fitted again after the next start."""
 
 
 class TrainerProcess:

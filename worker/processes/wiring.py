@@ -152,6 +152,6 @@ def model_store(settings: Settings) -> ModelStore:
     return ModelStore(settings.model_store, options=settings.store_options())
 
 
-def longest_batch_s(settings: Settings) -> float:
+def max_batch_s(settings: Settings) -> float:
     """A quarter of the time after which the group gives a silent member up, or liveness fails."""
     return min(poll_interval_ms(settings) / 1000, settings.http.stall_s) / 4

@@ -21,14 +21,8 @@ from worker.pipeline import Model, Pipeline
 from worker.processes.garbage import calm_garbage_collector
 from worker.processes.loop_signals import LoopSignals
 from worker.processes.model_source import ModelSource
-from worker.processes.process import CLOSE_S, StopSignal, T, Words, patiently, start_logs, watched
-from worker.processes.wiring import (
-    connection,
-    longest_batch_s,
-    make_pipeline,
-    tune_process,
-    utc_now,
-)
+from worker.processes.process import CLOSE_S, Stopped, StopSignal, T, Words, patiently, start_logs, watched
+from worker.processes.wiring import connection, make_pipeline, max_batch_s, tune_process, utc_now
 from worker.rollout.watcher import StoreRollout
 from worker.settings import Settings
 from worker.stream.breaker import Breaker
@@ -56,29 +50,26 @@ class WorkerProcess:
         """0 after a drain; FatalError otherwise."""
         tune_process(self._settings)
         with watched(self._settings, self._health, self._metrics.registry) as stack:
-            source = ModelSource(self._settings, self._stop, self._health, self._metrics)
-            model = source.first()
-            if model is None:
-                return 0
-            return self._consume(model, source.watch(model, stack), stack)
+            try:
+                source = ModelSource(self._settings, self._stop, self._health, self._metrics)
+                model = source.first()
+                self._consume(model, source.watch(model, stack), stack)
+            except Stopped:
+                pass
+        return 0
 
-    def _consume(self, model: Model, make_rollout: Callable[[int], StoreRollout], stack: ExitStack) -> int:
-        settings = self._settings
-        if not settings.kafka.state_topic:
+    def _consume(self, model: Model, make_rollout: Callable[[int], StoreRollout], stack: ExitStack) -> None:
+        settings, kafka = self._settings, self._settings.kafka
+        if kafka.state_topic is None:
             self._log.warning("no state topic: thresholds start again after each restart and rebalance")
-        elif self._patiently(self._prepare_state_topic) is None:
-            return 0
+        else:
+            self._patiently(self._prepare_state_topic)
         consumer = self._patiently(self._join)
-        if consumer is None:
-            return 0
         stack.callback(consumer.close, CLOSE_S)
         delivery = self._delivery(consumer)
         stack.callback(delivery.close, CLOSE_S)
-        if self._patiently(lambda: _opened(delivery)) is None:
-            return 0
+        self._patiently(delivery.open)  # before the first poll: a predecessor's open transaction ends here
         partitions = self._patiently(self._count_partitions)
-        if partitions is None:
-            return 0
         pipeline = make_pipeline(settings, model, partitions)
         signals = LoopSignals(consumer, pipeline, self._metrics, self._health)
         loop = Loop(
@@ -86,12 +77,12 @@ class WorkerProcess:
             delivery,
             pipeline,
             kafka_sink=KafkaSink(
-                alerts_topic=settings.kafka.alerts_topic,
-                dead_letter_topic=settings.kafka.dead_letter_topic,
-                scores_topic=settings.kafka.scores_topic,
+                alerts_topic=kafka.alerts_topic,
+                dead_letter_topic=kafka.dead_letter_topic,
+                scores_topic=kafka.scores_topic,
             ),
             sinks=[self._sink(name, stack) for name in settings.sinks],
-            sink_timeout_s=settings.kafka.delivery_timeout_ms / 1000,
+            sink_timeout_s=kafka.delivery_timeout_ms / 1000,
             breaker=Breaker(
                 invalid_ratio=settings.breaker.invalid_ratio,
                 window=settings.breaker.invalid_window_records,
@@ -103,19 +94,16 @@ class WorkerProcess:
             rollout=make_rollout(partitions),
             batch_size=settings.batch.size,
             max_wait_ms=settings.batch.max_wait_ms,
-            max_batch_s=longest_batch_s(settings),
+            max_batch_s=max_batch_s(settings),
         )
         calm_garbage_collector()  # the model and the clients are here to stay, too
         self._health.ready()
-        self._log.info(
-            "started", topic=settings.kafka.input_topic, model=model.bundle.version, delivery=settings.delivery
-        )
+        self._log.info("started", topic=kafka.input_topic, model=model.bundle.version, delivery=settings.delivery)
         loop.run(self._stop)
         signals.report()
         self._log.info("stopped")
-        return 0
 
-    def _patiently(self, build: Callable[[], T]) -> T | None:
+    def _patiently(self, build: Callable[[], T]) -> T:
         return patiently(
             build,
             self._stop,
@@ -126,12 +114,11 @@ class WorkerProcess:
             retry_s=RETRY_CONNECT_S,
         )
 
-    def _prepare_state_topic(self) -> bool:
+    def _prepare_state_topic(self) -> None:
         kafka = self._settings.kafka
         complaint = ensure_compacted(connection(self._settings), kafka.state_topic or "", kafka.input_topic)
         if complaint is not None:
             self._log.warning("the state topic is not as it should be", reason=complaint)
-        return True
 
     def _join(self) -> GroupConsumer:
         kafka = self._settings.kafka
@@ -198,9 +185,3 @@ class WorkerProcess:
         name = settings.instance_id or f"{socket.gethostname()}-{os.getpid()}-{int(time.time())}"
         name = f"{settings.kafka.group_id}-{name}"
         return ExactlyOnce(consumer, lambda: TransactionalKafkaProducer(link, name, timeout_s=timeout_ms / 1000))
-
-
-def _opened(delivery: Delivery) -> Delivery:
-    """Before the first poll: a predecessor's open transaction ends here."""
-    delivery.open()
-    return delivery
