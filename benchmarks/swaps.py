@@ -55,9 +55,7 @@ def run_timed(file: str) -> int:
             super().batch(outcome, process_s=process_s, deliver_s=deliver_s)
 
     worker_process.LoopSignals = Timed  # type: ignore[attr-defined]  # the one place that sees every batch
-    stop = Stop()
-    stop.install()
-    code = worker_process.WorkerProcess(load_settings(), stop).run()
+    code = worker_process.WorkerProcess(load_settings(), Stop()).run()
     Path(file).write_bytes(orjson.dumps(timings))
     return code
 

@@ -13,13 +13,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """See HELP."""
+    """Run the worker until it is told to stop."""
     del args
     from worker.cli.hints import message_of
     from worker.processes.process import Stop
     from worker.processes.worker_process import WorkerProcess
     from worker.settings import load_settings
 
-    stop = Stop()
-    stop.install()
-    return WorkerProcess(load_settings(), stop, message_of).run()
+    return WorkerProcess(load_settings(), Stop(), message_of).run()

@@ -2,22 +2,13 @@
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from worker.features.schema import Schema
-    from worker.model.network.fit import Progress
-    from worker.model.store.bundle import Bundle
-    from worker.records import RawMessage
-    from worker.settings import Settings
 
 HELP = """Fit a model version on recent records of the input topic, or on a file, and put it into the model store.
 
-With --once the new version becomes the current one: somebody asked for it. Without --once it runs beside the workers:
-it fits the first version where there is none, then looks every WORKER_TRAIN__INTERVAL_S whether ordinary traffic has
-moved. Only then it fits a candidate, and only one that is no worse anywhere and better somewhere takes over; the
-verdict is in the log and in worker models show VERSION. SIGUSR1 asks for a look with a fit now."""
+With --once the new version becomes the current one: a person asked for it. Without --once it runs beside the workers:
+it fits the first version where there is none, then checks every WORKER_TRAIN__INTERVAL_S whether normal traffic has
+drifted. Only then it fits a candidate, and only one that is no worse anywhere and better somewhere takes over; the
+verdict is in the log and in worker models show VERSION. SIGUSR1 asks for a check with a fit now."""
 EXAMPLE = """worker train --once --from history.jsonl.gz --schema schema.toml
 worker train"""
 
@@ -30,12 +21,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """See HELP."""
+    """Fit once and say what came of it, or run the trainer until it is told to stop."""
     from worker.cli.hints import message_of
+    from worker.cli.progress import fit_progress
     from worker.errors import UsageError
     from worker.features.schema import load_schema
-    from worker.processes.process import start_logs
-    from worker.processes.wiring import tune_process
+    from worker.processes.fitting import fit_version
+    from worker.processes.process import Request, Stop, start_logs
+    from worker.processes.trainer_process import TrainerProcess
+    from worker.processes.wiring import model_store, tune_process
     from worker.settings import load_settings
 
     if args.source and not args.once:
@@ -44,19 +38,12 @@ def run(args: argparse.Namespace) -> int:
     start_logs(settings, message_of)
     tune_process(settings)
     schema = load_schema(args.schema or settings.schema_file)
-    if args.once:
-        return _once(settings, schema, args.source)
-    return _forever(settings, schema)
-
-
-def _once(settings: "Settings", schema: "Schema", source: str | None) -> int:
-    from worker.cli.progress import fit_progress
-    from worker.processes.wiring import model_store
-
+    if not args.once:
+        return TrainerProcess(settings, schema, stop=Stop(), asked=Request(), message_of=message_of).run()
     store = model_store(settings)
     store.require_writable()
     with fit_progress() as progress:
-        bundle = _fit(settings, schema, source, progress)
+        bundle = fit_version(settings, schema, progress, args.source)
     store.save(bundle)
     store.promote(bundle.version)
     report = bundle.report
@@ -68,75 +55,3 @@ def _once(settings: "Settings", schema: "Schema", source: str | None) -> int:
     for note in report["notes"]:
         print(f"note: {note}", file=sys.stderr)
     return 0
-
-
-def _fit(settings: "Settings", schema: "Schema", source: str | None, progress: "Progress") -> "Bundle":
-    from worker.processes.wiring import fit_options, make_decoder, utc_now
-    from worker.trainer.refit import refit, usable_rows
-
-    batches = _file_batches(source) if source else _topic_batches(settings)
-    rows = usable_rows(batches, window=settings.train.window_records, decoder=make_decoder(settings))
-    return refit(
-        schema,
-        rows,
-        fit_options(settings.model, settings.seed),
-        source=source or f"topic {settings.kafka.input_topic}",
-        minimum=settings.train.min_records,
-        created_at=utc_now(),
-        keep_rows=settings.train.rehearsal_records,
-        progress=progress,
-    )
-
-
-def _file_batches(path: str) -> "Iterator[Sequence[RawMessage]]":
-    from worker.records import Message
-    from worker.sources.lines import Meter, read_lines
-
-    for first, lines in read_lines(path, Meter()):
-        yield [Message(path, 0, first + i, -1, None, line) for i, line in enumerate(lines) if line.strip()]
-
-
-def _topic_batches(settings: "Settings") -> "Iterator[Sequence[RawMessage]]":
-    from worker.broker.ranges import TopicReader
-    from worker.processes.wiring import connection
-
-    reader = TopicReader(connection(settings), read_committed=True)
-    try:
-        yield reader.latest(settings.kafka.input_topic, settings.train.window_records)
-    finally:
-        reader.close(5.0)
-
-
-def _forever(settings: "Settings", schema: "Schema") -> int:
-    import signal
-
-    from worker.processes.process import Stop
-    from worker.processes.trainer_process import TrainerProcess
-
-    stop, asked = Stop(), Asked()
-    stop.install()
-    signal.signal(signal.SIGUSR1, lambda number, frame: asked.ask())  # noqa: ARG005
-    return TrainerProcess(
-        settings,
-        schema,
-        should_stop=stop,
-        wait=stop.wait,
-        asked=asked,
-        first_fit=lambda progress: _fit(settings, schema, None, progress),
-    ).run()
-
-
-class Asked:
-    """A request that is answered once."""
-
-    def __init__(self) -> None:
-        self._waiting = False
-
-    def ask(self) -> None:
-        """From a signal handler."""
-        self._waiting = True
-
-    def __call__(self) -> bool:
-        """Whether somebody asked since the last call."""
-        waiting, self._waiting = self._waiting, False
-        return waiting

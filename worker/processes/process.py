@@ -51,9 +51,6 @@ class Stop:
     def __init__(self) -> None:
         self._event = threading.Event()
         self._first = 0.0
-
-    def install(self) -> None:
-        """Take over the two signals."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._signalled)
 
@@ -73,6 +70,23 @@ class Stop:
     def wait(self, seconds: float) -> bool:
         """Whether a stop was asked for within this time."""
         return self._event.wait(seconds)
+
+
+class Request:
+    """A request by SIGUSR1, which is answered once."""
+
+    def __init__(self) -> None:
+        self._waiting = False
+        signal.signal(signal.SIGUSR1, self._signalled)
+
+    def _signalled(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        self._waiting = True
+
+    def __call__(self) -> bool:
+        """Whether it was made since the last call."""
+        waiting, self._waiting = self._waiting, False
+        return waiting
 
 
 def start_logs(settings: Settings, message_of: Words) -> None:

@@ -13,7 +13,8 @@ from worker.model.store.model_store import ModelStore
 from worker.ops.health import Health
 from worker.ops.metrics import TrainerMetrics
 from worker.pipeline import Model
-from worker.processes.process import CLOSE_S, Stopped, watched
+from worker.processes.fitting import fit_version
+from worker.processes.process import CLOSE_S, Stopped, StopSignal, Words, patiently, watched
 from worker.processes.trainer_signals import TrainerObserver
 from worker.processes.wiring import connection, make_decoder, make_trainer, model_builder, model_store, utc_now
 from worker.settings import Settings
@@ -26,9 +27,11 @@ STEP_WINDOWS = 4
 
 
 class TrainerProcess:
-    """One trainer. first_fit: a bundle of the topic's recent records, DataError where they are too few yet.
+    """One trainer.
 
-    asked: whether somebody asked for a look since it was called last.
+    stop         asked between two steps, and while a version is fitted
+    asked        whether somebody asked for a check since it was called last
+    message_of   the words for an error in health
     """
 
     def __init__(
@@ -36,55 +39,54 @@ class TrainerProcess:
         settings: Settings,
         schema: Schema,
         *,
-        should_stop: Callable[[], bool],
-        wait: Callable[[float], bool],
+        stop: StopSignal,
         asked: Callable[[], bool],
-        first_fit: Callable[[Callable[[int, int, float], None]], Bundle],
+        message_of: Words = str,
     ) -> None:
         self._settings = settings
         self._schema = schema
-        self._should_stop = should_stop
-        self._wait = wait
+        self._stop = stop
         self._asked = asked
-        self._first_fit = first_fit
         self._metrics = TrainerMetrics()
-        self._health = Health(stall_s=settings.http.stall_s)
+        self._health = Health(stall_s=settings.http.stall_s, message_of=message_of)
         self._log = structlog.get_logger()
 
     def run(self) -> int:
         """0 after a stop; FatalError otherwise."""
-        settings = self._settings
-        with watched(settings, self._health, self._metrics.registry):
-            store = model_store(settings)
+        with watched(self._settings, self._health, self._metrics.registry):
             try:
-                champion = self._champion(store)
-                if champion is not None:
-                    self._look_after(self._sidecar(champion, store))
+                store = model_store(self._settings)
+                self._look_after(self._sidecar(self._first(store), store))
             except Stopped:
                 pass
         self._log.info("stopped")
         return 0
 
-    def _champion(self, store: ModelStore) -> Model | None:
-        """The current model; where there is none yet, one that is fitted as soon as there are records enough."""
+    def _first(self, store: ModelStore) -> Model:
+        """The current model; where there is none yet, one that is fitted once there are records for it."""
         build = self._builder()
-        while not self._should_stop():
-            self._health.beat()
-            try:
-                if store.current() is None:
-                    self._log.info("no model yet, fitting one on recent records")
-                    bundle = self._first_fit(self._progress)
-                    store.save(bundle)
+
+        def fitted_or_current() -> Model:
+            if store.current() is None:
+                self._log.info("no model yet, fitting one on recent records")
+                bundle = fit_version(self._settings, self._schema, self._progress)
+                store.save(bundle)
+                try:
                     store.promote(bundle.version, expected=None)
                     self._log.info("first model", version=bundle.version, rows=bundle.report["rows"])
-                return build(store.load())
-            except StoreConflict:
-                continue  # another trainer was faster
-            except (DataError, TransientError, StoreError) as error:
-                self._health.waiting("model", error)
-                self._log.warning("no model yet", reason=error)
-                self._wait(RETRY_S)
-        return None
+                except StoreConflict:
+                    pass  # another trainer was faster: its version is the current one
+            return build(store.load())
+
+        return patiently(
+            fitted_or_current,
+            self._stop,
+            self._health,
+            part="model",
+            event="no model yet",
+            errors=(DataError, TransientError, StoreError),
+            retry_s=RETRY_S,
+        )
 
     def _builder(self) -> Callable[[Bundle], Model]:
         build = model_builder(self._settings)
@@ -118,7 +120,7 @@ class TrainerProcess:
     def _progress(self, step: int, steps: int, loss: float) -> None:
         del step, steps, loss
         self._health.beat()
-        if self._should_stop():
+        if self._stop():
             raise Stopped
 
     def _look_after(self, sidecar: Sidecar) -> None:
@@ -127,7 +129,7 @@ class TrainerProcess:
         self._log.info("started", topic=self._settings.kafka.input_topic, interval_s=self._settings.train.interval_s)
         reader: TopicReader | None = None
         asked = False
-        while not self._should_stop():
+        while not self._stop():
             self._health.beat()
             asked = asked or self._asked()
             try:
@@ -141,7 +143,7 @@ class TrainerProcess:
                 if reader is not None and isinstance(error, TransientError):
                     reader.close(CLOSE_S)
                     reader = None
-            self._wait(min(POLL_S, self._settings.train.interval_s))
+            self._stop.wait(min(POLL_S, self._settings.train.interval_s))
         sidecar.remember()
         if reader is not None:
             reader.close(CLOSE_S)
