@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import orjson
 
+from worker.features.fitted import fit_vectorizer
 from worker.features.schema import parse_schema
-from worker.features.vectorize import Vectorizer, fit_vectorizer
+from worker.features.vectorize import Vectorizer
 from worker.formats.json_objects import JsonDecoder
 from worker.records import Message
 

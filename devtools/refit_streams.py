@@ -8,8 +8,9 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from worker.features.inject import SINGLE, Row, plant
+from worker.features.inject import plant
 from worker.features.schema import parse_schema
+from worker.formats.base import Row
 from worker.records import FloatArray, Message
 
 NUMBERS = ("amount", "items", "weight", "rate", "age", "delay")
@@ -21,7 +22,7 @@ SCHEMA = parse_schema(
 )
 PROFILES = 8
 VALUES = 8
-KINDS = tuple(SINGLE)
+KINDS = ("field_swap", "scaled_number", "unseen_category")
 SCALE = 1.7
 """Standard deviation of a number over all profiles."""
 

@@ -12,7 +12,7 @@ from devtools.refit_streams import SCHEMA, Traffic
 from devtools.sites import Site
 from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
-from worker.features.inject import Row
+from worker.formats.base import Row
 from worker.model.store.model_store import ModelStore, Status
 
 pytestmark = pytest.mark.broker

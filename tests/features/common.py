@@ -6,9 +6,10 @@ from typing import Any
 import orjson
 from hypothesis import settings
 
-from worker.features.fitted import Fitted
-from worker.features.schema import Field, Kind, Schema
-from worker.features.vectorize import Vectorizer, Vectors, fit_vectorizer
+from worker.features.fitted import Fitted, fit_vectorizer
+from worker.features.kinds import KINDS
+from worker.features.schema import Schema
+from worker.features.vectorize import Vectorizer, Vectors
 from worker.formats.base import Decoded, Row
 from worker.records import Message
 
@@ -26,9 +27,9 @@ def decoded(rows: Sequence[Row]) -> Decoded:
     return Decoded(list(raw([b""] * len(rows))), list(rows), [], 0)
 
 
-def one_field(kind: Kind, values: Sequence[Any], **options: Any) -> tuple[Schema, Fitted]:
+def one_field(kind: str, values: Sequence[Any], **options: Any) -> tuple[Schema, Fitted]:
     """A schema with the single field "x", fitted on these values; ... stands for an absent field."""
-    schema = Schema((Field("x", kind, **options),))
+    schema = Schema((KINDS[kind]("x", **options),))
     return schema, fit_vectorizer(schema, rows_of(values))
 
 

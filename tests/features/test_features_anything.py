@@ -8,19 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.features.common import STEADY, raw
-from worker.features.schema import Field, Schema
-from worker.features.vectorize import Vectorizer, fit_vectorizer
+from worker.features.fitted import fit_vectorizer
+from worker.features.kinds import Boolean, Categorical, Id, Ignore, Numeric, Text, Timestamp
+from worker.features.schema import Schema
+from worker.features.vectorize import Vectorizer
 from worker.formats.json_objects import JsonDecoder
 
 SCHEMA = Schema(
     (
-        Field("i", "id"),
-        Field("t", "timestamp"),
-        Field("n", "numeric", required=True),
-        Field("c", "categorical", max_values=2, hash_buckets=3),
-        Field("o.b", "boolean"),
-        Field("s", "text"),
-        Field("gone", "ignore"),
+        Id("i"),
+        Timestamp("t"),
+        Numeric("n", required=True),
+        Categorical("c", max_values=2, hash_buckets=3),
+        Boolean("o.b"),
+        Text("s"),
+        Ignore("gone"),
     )
 )
 NAMES = st.sampled_from(["i", "t", "n", "c", "o", "b", "o.b", "s", "gone"])

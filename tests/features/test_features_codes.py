@@ -1,7 +1,9 @@
 from tests.features.common import decoded, encode, one_field
-from worker.features.fitted import MISSING_PATTERN
-from worker.features.schema import Field, Schema
-from worker.features.vectorize import Vectorizer, fit_vectorizer
+from worker.features.fitted import fit_vectorizer
+from worker.features.kinds import Numeric
+from worker.features.learned import MISSING_PATTERN
+from worker.features.schema import Schema
+from worker.features.vectorize import Vectorizer
 from worker.formats.base import Row
 
 
@@ -24,7 +26,7 @@ def test_an_unseen_pattern_of_missing_fields_is_code_0() -> None:
 
 
 def test_at_most_64_patterns_are_kept_and_the_most_frequent_come_first() -> None:
-    fields = tuple(Field(f"f{n}", "numeric") for n in range(80))
+    fields = tuple(Numeric(f"f{n}") for n in range(80))
     rows: list[Row] = [{f.name: 1 for f in fields if f.name != f"f{n}"} for n in range(80)]
     schema = Schema(fields)
 

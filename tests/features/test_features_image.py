@@ -24,7 +24,7 @@ def test_a_range_is_part_of_the_schema_and_its_absence_changes_no_fingerprint() 
     without = parse_schema('[fields.a]\nkind = "numeric"')
     with_range = parse_schema('[fields.a]\nkind = "numeric"\nrange = [0, 2.5]')
 
-    assert with_range.fields[0].range == (0.0, 2.5)
+    assert with_range.fields[0].options()["range"] == [0.0, 2.5]
     assert with_range.fingerprint != without.fingerprint
     assert "range" not in without.fields[0].options()
     assert without.fingerprint == "ba6a5611e1476af201c6436c93c562947e5a73dc06e5385756abddaa8f57c51b"

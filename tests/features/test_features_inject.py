@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from worker.errors import DataError, UsageError
 from worker.features.columns import read_columns, value_of
-from worker.features.inject import KINDS, inject, plant, scale_number, swap_fields, with_value, without_fields
+from worker.features.inject import anomalies, inject, plant, scale_number, swap_fields, with_value, without_fields
 from worker.features.schema import Schema, parse_schema
 
 SCHEMA = parse_schema("""
@@ -68,7 +68,7 @@ def test_the_share_is_reached_with_every_kind() -> None:
     _, truth = inject(make_rows(1000), SCHEMA, share=0.05)
 
     assert len(truth) == len({planted.index for planted in truth}) == 50
-    assert set(Counter(planted.kind for planted in truth)) == set(KINDS)
+    assert set(Counter(planted.kind for planted in truth)) == set(anomalies())
 
 
 def test_the_same_seed_plants_the_same() -> None:
@@ -102,7 +102,7 @@ def test_a_missing_burst_takes_the_same_fields_from_neighbours_and_leaves_requir
     assert not {"count", "at", "id"} & set(truth[0].fields)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", anomalies())
 def test_a_kind_that_is_impossible_in_a_record_gives_none(kind: str) -> None:
     schema = parse_schema('[fields.ok]\nkind = "boolean"\nrequired = true\n')
 

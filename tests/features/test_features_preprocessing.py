@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.features.common import STEADY, decoded
+from worker.features.fitted import fit_vectorizer
 from worker.features.scaling import FARTHEST, apply_scaling, fit_range, fit_standard, invert_scaling
 from worker.features.schema import parse_schema
-from worker.features.vectorize import Vectorizer, fit_vectorizer
+from worker.features.vectorize import Vectorizer
 from worker.records import FloatArray
 
 FINITE = st.floats(-1e300, 1e300)

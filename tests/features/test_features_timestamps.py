@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.features.common import STEADY, encode, one_field
 from worker.errors import ErrorCode
-from worker.features.timestamps import parse_column, parse_same_shape, parser
+from worker.features.kinds.timestamp import parse_column, parse_same_shape, parser
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MOMENTS = st.datetimes(timezones=st.just(UTC))

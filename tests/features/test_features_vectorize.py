@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any
@@ -11,21 +12,22 @@ from hypothesis import strategies as st
 from tests.features.common import STEADY, decoded, encode, one_field
 from worker.errors import BundleError, DataError, ErrorCode
 from worker.features.columns import value_of
-from worker.features.fitted import Fitted
-from worker.features.schema import Field, Schema
-from worker.features.text import template
-from worker.features.vectorize import Vectorizer, Vectors, fit_vectorizer
+from worker.features.fitted import Fitted, fit_vectorizer
+from worker.features.kinds import KINDS, Boolean, Categorical, Id, Numeric, Text, Timestamp
+from worker.features.kinds.text import template
+from worker.features.schema import Schema
+from worker.features.vectorize import Vectorizer, Vectors
 from worker.formats.base import Row
 
 SCHEMA = Schema(
     (
-        Field("id", "id"),
-        Field("time", "timestamp"),
-        Field("amount", "numeric"),
-        Field("customer", "categorical", max_values=3, hash_buckets=4),
-        Field("merchant.country", "categorical"),
-        Field("online", "boolean"),
-        Field("note", "text", max_values=2),
+        Id("id"),
+        Timestamp("time"),
+        Numeric("amount"),
+        Categorical("customer", max_values=3, hash_buckets=4),
+        Categorical("merchant.country"),
+        Boolean("online"),
+        Text("note", max_values=2),
     )
 )
 
@@ -182,9 +184,9 @@ def test_the_first_wrong_field_in_schema_order_is_named() -> None:
 @pytest.mark.parametrize("value", [..., None])
 def test_a_required_field_that_is_absent_or_null_is_a_missing_field(value: Any) -> None:
     for kind in ("numeric", "categorical", "boolean", "timestamp", "text"):
-        schema = Schema((Field("x", kind, required=True), Field("y", "numeric")))
-        fitted = fit_vectorizer(Schema((Field("x", kind), Field("y", "numeric"))), [{"y": 1}])
-        fitted = Fitted(schema.fingerprint, 1, fitted.numeric, fitted.categorical, fitted.stats)
+        schema = Schema((KINDS[kind]("x", required=True), Numeric("y")))
+        fitted = fit_vectorizer(Schema((KINDS[kind]("x"), Numeric("y"))), [{"y": 1}])
+        fitted = replace(fitted, schema=schema)
 
         vectors = encode(schema, fitted, [value])
 
@@ -193,7 +195,7 @@ def test_a_required_field_that_is_absent_or_null_is_a_missing_field(value: Any) 
 
 
 def test_a_required_id_is_checked_too() -> None:
-    schema = Schema((Field("x", "id", required=True), Field("y", "numeric")))
+    schema = Schema((Id("x", required=True), Numeric("y")))
     fitted = fit_vectorizer(schema, [{"x": [1], "y": 1}])
 
     vectors = encode(schema, fitted, [7, None, "a", ...])
@@ -202,7 +204,7 @@ def test_a_required_id_is_checked_too() -> None:
 
 
 def test_the_literal_key_wins_over_the_nested_path() -> None:
-    schema = Schema((Field("a.b", "categorical"),))
+    schema = Schema((Categorical("a.b"),))
     fitted = fit_vectorizer(schema, [{"a.b": "literal"}, {"a": {"b": "nested"}}])
 
     rows: list[Row] = [{"a": {"b": "nested"}}, {"a.b": "literal", "a": {"b": "nested"}}, {"a": None}, {"a": {}}, {}]
@@ -231,7 +233,7 @@ def test_without_a_timestamp_field_the_messages_timestamp_is_the_event_time() ->
 
 
 def test_a_timestamp_without_cycles_gives_the_event_time_and_is_not_encoded() -> None:
-    schema = Schema((Field("t", "timestamp", cyclical=()), Field("x", "numeric")))
+    schema = Schema((Timestamp("t", cyclical=()), Numeric("x")))
     fitted = fit_vectorizer(schema, [{"t": 5, "x": 1}])
 
     vectors = Vectorizer(schema, fitted).transform(decoded([{"t": 5, "x": 1}, {"x": 1}]))
@@ -260,7 +262,7 @@ def test_an_empty_batch_gives_empty_arrays() -> None:
 
 
 def test_another_schemas_fit_is_refused_with_both_fingerprints() -> None:
-    other = Schema((Field("x", "numeric"),))
+    other = Schema((Numeric("x"),))
 
     with pytest.raises(BundleError) as caught:
         Vectorizer(other, FITTED)

@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 
 from devtools.refit_streams import CATEGORIES, NUMBERS, SCHEMA, Traffic
-from worker.features.fitted import NumericColumn
+from worker.features.learned import NumericColumn
 from worker.formats.json_objects import JsonDecoder
 from worker.model.learn import fit_bundle
 from worker.model.network.fit import FitOptions

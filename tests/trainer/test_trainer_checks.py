@@ -5,7 +5,7 @@ import pytest
 
 from devtools.refit_streams import Traffic, planted
 from tests.trainer.common import CREATED, OPTIONS, bundle, observe, trainer
-from worker.features.inject import Row
+from worker.formats.base import Row
 from worker.pipeline import Model
 from worker.processes.wiring import make_trainer
 from worker.settings import Settings, TrainSettings

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from worker.alerts.encode import REDACTED, redact
 from worker.features.columns import value_of
-from worker.features.fitted import MISSING_PATTERN, UNKNOWN_ID, Fitted, Special
+from worker.features.fitted import Fitted
+from worker.features.learned import MISSING_PATTERN, UNKNOWN_ID, Special
 from worker.features.vectorize import Vectors
 from worker.formats.base import Row
 from worker.model.network.reconstruct import Reconstructor

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from worker.demo.anomalies import Planted
 from worker.demo.ledger import MAX_FALSE_SHARE, MIN_RECALL, Summary
-from worker.features.fitted import MISSING_PATTERN
+from worker.features.learned import MISSING_PATTERN
 
 PLAIN_STATUS_EVERY_S = 10.0
 PLAIN_WIDTH = 132

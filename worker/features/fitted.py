@@ -1,104 +1,46 @@
-"""What fitting learned about the fields: plain data that turns rows into model input and model output into words."""
+"""What fitting learned about all fields, from rows: it turns rows into model input, and model output into words."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
-from worker.errors import BundleError
-from worker.features.scaling import Scaling, invert_scaling
-from worker.texts import significant
+import numpy as np
+from numpy.typing import NDArray
 
-MISSING_PATTERN = "(missing fields)"  # the name under which the code column of the missing-field pattern appears
-UNKNOWN_ID = 0
-MISSING_ID = 1
-_WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+from worker.errors import BundleError, DataError
+from worker.features.columns import read_columns
+from worker.features.kinds.base import Column, Field
+from worker.features.learned import (
+    MISSING_ID,
+    MISSING_PATTERN,
+    UNKNOWN_ID,
+    CategoryColumn,
+    FieldStats,
+    NumericColumn,
+    Special,
+)
+from worker.features.schema import Schema
+from worker.formats.base import Row
 
-
-class Special(StrEnum):
-    """Codes that stand for no value of the data."""
-
-    UNKNOWN = "never seen before"
-    MISSING = "missing"
-    OTHER = "a rare value"
-
-
-@dataclass(frozen=True)
-class NumericColumn:
-    """One column of `numeric`.
-
-    part: "value", "length" (of a text), or "hour_sin", "hour_cos", "weekday_sin", "weekday_cos".
-    transform, center, scale, knee: see worker.features.scaling. whole: all values at fit were whole numbers.
-    imputed: what stands for a missing value, scaled.
-    """
-
-    field: str
-    part: str
-    transform: str
-    center: float
-    scale: float
-    whole: bool = False
-    knee: bool = True
-    imputed: float = 0.0
-
-    @property
-    def scaling(self) -> Scaling:
-        """What `apply_scaling` takes."""
-        return Scaling(self.transform, self.center, self.scale, self.knee)
-
-
-@dataclass(frozen=True)
-class CategoryColumn:
-    """One column of `categorical`: 0 = never seen, 1 = missing, then `spare` ids for values beyond the limit
-    (one for all, or hash buckets), then the vocabulary, most frequent first.
-
-    kind: categorical, boolean, text (values are templates), or presence (values are tuples of missing fields' names;
-    no code for missing, none spare).
-    """
-
-    field: str
-    kind: str
-    values: tuple[Any, ...]
-    spare: int = 0
-
-    @property
-    def first(self) -> int:
-        """The code of values[0]."""
-        return 1 if self.kind == "presence" else 2 + self.spare
-
-    @property
-    def width(self) -> int:
-        """How many categorical there are: 0 <= code < width."""
-        return self.first + len(self.values)
-
-
-@dataclass(frozen=True)
-class FieldStats:
-    """What is ordinary for a field, in the record's own units.
-
-    low, high: values at 1% and 99% (of a text: its length), median; None for fields that aren't numbers.
-    top: the most frequent value (of a text: template), None for numbers and times.
-    """
-
-    field: str
-    low: float | None = None
-    high: float | None = None
-    median: float | None = None
-    top: Any = None
+# F optional fields have 2^F missing patterns. Each one kept is a row of the model's embedding and of its output, and
+# learns from the records that have it alone: without a bound, a topic of sparse records would give most of the network
+# to patterns that it has seen once. The rarer ones share id 0 with what was never seen, and score as high.
+MAX_PATTERNS = 64
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """Everything that `Vectorizer` needs besides the schema, and the way back.
+    """All that `Vectorizer` needs, and the way back.
 
-    numeric: N columns, none for a cycle of time that the rows did not cover.
-    categorical: C columns, the last one is the missing-field pattern; stats: one per encoded field;
-    rows: how many rows it was learned from.
+    rows          how many rows it was learned from
+    numeric       N columns, none for a cycle of time that the rows did not cover
+    categorical   C columns, the last one is that of the missing patterns
+    stats         one per encoded field
     """
 
-    schema_fingerprint: str
+    schema: Schema
     rows: int
     numeric: tuple[NumericColumn, ...]
     categorical: tuple[CategoryColumn, ...]
@@ -106,7 +48,7 @@ class Fitted:
 
     @cached_property
     def widths(self) -> tuple[int, ...]:
-        """Number of categorical of each code column, length C."""
+        """Number of ids of each categorical column, length C."""
         return tuple(column.width for column in self.categorical)
 
     @cached_property
@@ -116,7 +58,7 @@ class Fitted:
 
     @cached_property
     def category_fields(self) -> tuple[str, ...]:
-        """The field that each code column belongs to, length C; the last is MISSING_PATTERN."""
+        """The field that each categorical column belongs to, length C; the last is MISSING_PATTERN."""
         return tuple(column.field for column in self.categorical)
 
     @cached_property
@@ -132,82 +74,124 @@ class Fitted:
     def _category_index(self) -> Mapping[str, int]:
         return {name: index for index, name in enumerate(self.category_fields)}
 
-    def inverse_numeric(self, column: int, z: float) -> float:
-        """The value in the record's own units that numeric column `column` would encode as `z`."""
-        value = invert_scaling(z, self.numeric[column].scaling)
-        return _readable(value, self.numeric[column].whole)
+    @cached_property
+    def _field(self) -> Mapping[str, Field]:
+        return {field.name: field for field in self.schema.fields}
 
-    def category(self, column: int, code: int) -> Any:
-        """The value that `code` stands for in code column `column`, or a `Special`; for MISSING_PATTERN a phrase."""
+    def category(self, column: int, category_id: int) -> Any:
+        """The value that an id stands for in a categorical column, or a `Special`; for MISSING_PATTERN a phrase."""
         known = self.categorical[column]
-        if known.kind == "presence":
-            if code == UNKNOWN_ID:
-                return Special.UNKNOWN
-            absent = known.values[code - known.first]
-            return f"without {', '.join(absent)}" if absent else "all fields present"
-        if code == UNKNOWN_ID:
+        if category_id == UNKNOWN_ID:
             return Special.UNKNOWN
-        if code == MISSING_ID:
+        if known.field == MISSING_PATTERN:
+            absent = known.values[category_id - known.first]
+            return f"without {', '.join(absent)}" if absent else "all fields present"
+        if category_id == MISSING_ID:
             return Special.MISSING
-        return Special.OTHER if code < known.first else known.values[code - known.first]
+        return Special.OTHER if category_id < known.first else known.values[category_id - known.first]
 
-    def expected(self, field: str, z: Sequence[float], code: int | None = None) -> Any:
+    def expected(self, field: str, z: Sequence[float], category_id: int | None = None) -> Any:
         """What a reconstruction says that `field` should have been, in the record's own units.
 
-        z: the reconstructed values of the field's numeric columns, in column order; code: its most probable code.
-        A number for a numeric field, a value for categories, a template for text, "Tue 14:30" (UTC) for a time.
+        z             the reconstructed values of the field's numeric columns, in column order
+        category_id   its most probable id, where the field has categories
         """
         index = self._category_index.get(field)
-        if index is not None and code is not None:
-            return self.category(index, code)
+        if index is not None and category_id is not None:
+            return self.category(index, category_id)
         columns = self._numeric_of.get(field, ())
         if not columns or len(z) != len(columns):
             raise ValueError(f"{field!r} has {len(columns)} numeric columns, got {len(z)} values")
-        if columns[0].transform == "cycle":
-            pairs = zip(columns, z, strict=True)
-            return _moment({column.part: invert_scaling(float(value), column.scaling) for column, value in pairs})
-        return _readable(invert_scaling(float(z[0]), columns[0].scaling), columns[0].whole)
+        return self._field[field].read_back(columns, [float(value) for value in z])
+
+    def describe(self, field: str) -> str:
+        """What is usual for an encoded field, in words."""
+        index = self._category_index.get(field)
+        return self._field[field].describe(self.stats_of[field], None if index is None else self.categorical[index])
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data: dicts, lists, strings, numbers; equal objects give equal data."""
-        return asdict(self)
+        """Plain data: dicts, lists, strings, numbers; equal objects give equal data. Of the schema the fingerprint."""
+        parts = {name: [asdict(entry) for entry in getattr(self, name)] for name in ("numeric", "categorical", "stats")}
+        return {"schema_fingerprint": self.schema.fingerprint, "rows": self.rows, **parts}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Fitted":
-        """The inverse of `to_json`, also after a round trip through JSON text; BundleError where parts are missing."""
+    def from_json(cls, data: Mapping[str, Any], schema: Schema) -> "Fitted":
+        """The inverse of `to_json`, also after a round trip through JSON text; BundleError where parts are missing, or
+        belong to another schema.
+        """
         try:
+            require_fingerprint(schema, data["schema_fingerprint"])
+            values = [tuple(map(_hashable, column["values"])) for column in data["categorical"]]
             return cls(
-                schema_fingerprint=data["schema_fingerprint"],
-                rows=data["rows"],
-                numeric=tuple(NumericColumn(**column) for column in data["numeric"]),
-                categorical=tuple(
-                    CategoryColumn(**{**column, "values": _values(column)}) for column in data["categorical"]
-                ),
-                stats=tuple(FieldStats(**stats) for stats in data["stats"]),
+                schema,
+                data["rows"],
+                tuple(NumericColumn(**column) for column in data["numeric"]),
+                tuple(CategoryColumn(**{**c, "values": v}) for c, v in zip(data["categorical"], values, strict=True)),
+                tuple(FieldStats(**stats) for stats in data["stats"]),
             )
         except (KeyError, TypeError) as error:
             raise BundleError(f"the fitted fields are incomplete or of another version: {error!r}") from error
 
 
-def _values(column: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(tuple(value) if isinstance(value, list) else value for value in column["values"])
+def require_fingerprint(schema: Schema, fingerprint: str) -> None:
+    """BundleError, with both fingerprints, where a model was fitted with another schema."""
+    if schema.fingerprint != fingerprint:
+        raise BundleError(f"the schema's fingerprint is {schema.fingerprint}, the model's is {fingerprint}")
 
 
-def _readable(value: float, whole: bool) -> float:
-    # Four digits: a reconstruction is no more exact than that.
-    return round(value) if whole else significant(value, 4)
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
-def _moment(parts: Mapping[str, float]) -> str:
-    words = []
-    if "weekday_sin" in parts:
-        words.append(_WEEKDAYS[int(_turn(parts["weekday_sin"], parts["weekday_cos"]) * 7) % 7])
-    if "hour_sin" in parts:
-        minutes = round(_turn(parts["hour_sin"], parts["hour_cos"]) * 1440) % 1440
-        words.append(f"{minutes // 60:02d}:{minutes % 60:02d}")
-    return " ".join(words)
+def fit_vectorizer(schema: Schema, rows: Sequence[Row], preprocessing: str = "robust") -> Fitted:
+    """Learn from these rows; rows that don't fit the schema are left out. The order of the rows doesn't matter.
+
+    preprocessing   how numbers are scaled, one of worker.features.scaling.PREPROCESSING
+
+    DataError where no row is left.
+    """
+    columns, failures = read_columns(schema, rows)
+    if failures:
+        first = next(iter(failures.values()))
+        rows = [row for index, row in enumerate(rows) if index not in failures]
+        if not rows:
+            raise DataError(f"none of the {len(failures)} rows fits the schema; the first: {first}")
+        columns, _ = read_columns(schema, rows)
+    if not rows:
+        raise DataError("there are no rows to learn from")
+    numeric: list[NumericColumn] = []
+    categorical: list[CategoryColumn] = []
+    stats: list[FieldStats] = []
+    for column in columns:
+        if not column.field.encoded:
+            continue
+        numeric += column.field.fit_numbers(column, preprocessing)
+        vocabulary = column.field.fit_categories(column)
+        if vocabulary is not None:
+            categorical.append(vocabulary)
+        stats.append(column.field.statistics(column, vocabulary))
+    keys, names = missing_patterns(columns, len(rows))
+    counts = {tuple(sorted(names[key])): count for key, count in Counter(keys).items()}
+    patterns = sorted(counts, key=lambda pattern: (-counts[pattern], pattern))[:MAX_PATTERNS]
+    categorical.append(CategoryColumn(MISSING_PATTERN, "presence", tuple(patterns)))
+    return Fitted(schema, len(rows), tuple(numeric), tuple(categorical), tuple(stats))
 
 
-def _turn(sine: float, cosine: float) -> float:
-    """The part of a full circle in [0, 1)."""
-    return (math.atan2(sine, cosine) / math.tau) % 1.0
+def missing_patterns(
+    columns: Sequence[Column], count: int
+) -> tuple[Sequence[Hashable], Mapping[Hashable, frozenset[str]]]:
+    """For each of `count` rows a key of its missing pattern, and for each key the names of the missing fields.
+
+    Only encoded fields count.
+    """
+    gaps = [(column.field.name, column.missing) for column in columns if column.field.encoded]
+    partial = [(name, missing) for name, missing in gaps if missing is not None]
+    if not partial:
+        return [b""] * count, {b"": frozenset()}
+    packed = np.packbits(np.stack([missing for _, missing in partial], axis=1), axis=1)  # (B, bytes)
+    keys: NDArray[Any] = packed.view(f"V{packed.shape[1]}").ravel()
+    names: dict[Hashable, frozenset[str]] = {}
+    for key in set(keys.tolist()):
+        bits = np.unpackbits(np.frombuffer(key, np.uint8), count=len(partial)).tolist()
+        names[key] = frozenset(name for (name, _), bit in zip(partial, bits, strict=True) if bit)
+    return keys.tolist(), names

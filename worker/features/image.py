@@ -11,7 +11,7 @@ from typing import Any
 
 from worker.errors import SchemaError
 
-MOST_PIXELS = 4096
+MAX_PIXELS = 4096
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ def parse_report(table: Any, numeric: Collection[str]) -> Image | None:
 
 def _parse(image: Mapping[str, Any], numeric: Collection[str]) -> Image:
     fields, width = image["fields"], image["width"]
-    if not isinstance(fields, list) or not 1 <= len(fields) <= MOST_PIXELS:
-        raise SchemaError(f"[report.image] fields must be a list of 1 to {MOST_PIXELS} names of numeric fields")
+    if not isinstance(fields, list) or not 1 <= len(fields) <= MAX_PIXELS:
+        raise SchemaError(f"[report.image] fields must be a list of 1 to {MAX_PIXELS} names of numeric fields")
     wrong = next((name for name in fields if name not in numeric), None)
     if wrong is not None:
         raise SchemaError(f"[report.image] fields names {wrong!r}, which is no numeric field of this schema")

@@ -1,29 +1,19 @@
 """Propose a schema from sample rows, with the reason for each field's kind."""
 
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import islice
 from typing import Any
 
 import orjson
 
 from worker.errors import DataError
 from worker.features.columns import value_of
-from worker.features.schema import Field, Kind, Schema
-from worker.features.timestamps import parser
+from worker.features.kinds import KINDS
+from worker.features.kinds.base import Sample
+from worker.features.schema import Field, Schema
 from worker.formats.base import Row
 from worker.texts import did_you_mean
-
-ENOUGH = 20  # rows; fewer prove neither a constant nor an id
-NEAR_UNIQUE = 0.95  # share of distinct values among those present
-UPWARDS = 0.9  # share of steps that go up in a counter; parallel writers swap neighbours
-_UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
-_EPOCHS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
-_YEAR_2000, _YEAR_2100 = 946_684_800, 4_102_444_800
-_THIRTY_YEARS = 30 * 365 * 86_400
-
-Verdict = tuple[Kind, str]
 
 
 @dataclass(frozen=True)
@@ -39,40 +29,63 @@ class Proposal:
 
 
 def infer_schema(rows: Iterable[Row], ignore: Collection[str] = (), *, limit: int = 20_000) -> Proposal:
-    """Look at the first `limit` rows and propose a kind for every field; nested objects become dotted names.
+    """Propose a kind for every field of these rows; nested objects become dotted names.
 
-    ignore: fields that must not reach the model, such as labels; they are listed with kind ignore.
+    Every kind in KINDS says what speaks for it in the values of a field; the strongest evidence decides. A field that
+    is constant, always null, mixed or an array is left out. It works badly where the first rows are not typical (a
+    field that is constant until noon), where numbers are categories (an error code: it repeats, and looks like a
+    quantity), and for labels, which it can't tell from any other field: read the proposal before you use it.
+
+    rows     JSON objects; the first `limit` are looked at
+    ignore   fields that must not reach the model, such as labels; they are listed with kind ignore
+    limit    most rows to look at
+
     DataError where there are no rows, no field can be learned from, or no row has a field named in `ignore`.
+
+    >>> rows = [{"amount": n / 7, "shop": "web" if n % 3 else "till", "fraud": n % 9 == 0} for n in range(50)]
+    >>> proposal = infer_schema(rows, ignore=["fraud"])
+    >>> [(field.name, field.kind) for field in proposal.schema.fields]
+    [('amount', 'numeric'), ('shop', 'categorical'), ('fraud', 'ignore')]
+    >>> proposal.comments["shop"]
+    'strings that repeat; 0% missing; 2 distinct; e.g. "till"'
     """
     sample = list(islice(rows, limit))
     if not sample:
         raise DataError("there are no rows to infer a schema from")
-    found: dict[str, list[Any]] = {}
-    for row in sample:
-        for name, value in _flatten(row):
-            if value_of(row, name) is value:
-                found.setdefault(name, []).append(value)
-    _check_ignored(ignore, found)
-    prefixes = tuple(name + "." for name in ignore)
-    ambiguous = _ambiguous(found)
-    fields, comments = [], {}
-    for name, values in found.items():
+    values_of = _values_of(sample)
+    for name in ignore:
+        if name not in values_of and not any(other.startswith(name + ".") for other in values_of):
+            raise DataError(f"no row has a field {name!r}{did_you_mean(name, values_of)}")
+    ignored, ambiguous = tuple(name + "." for name in ignore), _ambiguous(values_of)
+    fields: list[Field] = []
+    comments: dict[str, str] = {}
+    for name, values in values_of.items():
         present = [value for value in values if value is not None]
         if any(present) and set(map(type, present)) == {dict}:
             continue  # its fields stand for it
-        distinct = _distinct(present)
-        if name in ignore or name.startswith(prefixes):
-            kind, why = _ignored("left out on request")
+        distinct = len({(type(value), value) for value in present if not isinstance(value, list | dict)})
+        if name in ignore or name.startswith(ignored):
+            kind, why = "ignore", "left out on request"
         elif name in ambiguous:
-            kind, why = _ignored("sometimes an object, sometimes not")
+            kind, why = "ignore", "sometimes an object, sometimes not"
         else:
-            kind, why = _judge(present, distinct, len(sample))
-        fields.append(Field(name, kind))
+            kind, why = _kind_of(present, distinct, len(sample))
+        fields.append(KINDS[kind](name))
         comments[name] = _comment(why, present, distinct, len(sample))
     if not any(field.encoded for field in fields):
         reasons = "; ".join(f"{name}: {comment.split(';')[0]}" for name, comment in list(comments.items())[:10])
         raise DataError(f"no field that a model could learn from ({reasons or 'the rows are empty'})")
     return Proposal(Schema(tuple(fields)), comments)
+
+
+def _values_of(rows: Iterable[Row]) -> dict[str, list[Any]]:
+    """The values of each field, in the order of the rows, by the name under which `value_of` finds them."""
+    values: dict[str, list[Any]] = {}
+    for row in rows:
+        for name, value in _flatten(row):
+            if value_of(row, name) is value:
+                values.setdefault(name, []).append(value)
+    return values
 
 
 def _flatten(row: Row, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -83,87 +96,30 @@ def _flatten(row: Row, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flatten(value, f"{prefix}{key}.")
 
 
-def _ambiguous(found: Mapping[str, Sequence[Any]]) -> set[str]:
+def _ambiguous(values_of: Mapping[str, Sequence[Any]]) -> set[str]:
     """Names that hold an object in some rows and a value in others, and names under one that ever holds a value."""
-    leaves = {name for name, values in found.items() if set(map(type, values)) - {dict, type(None)}}
-    mixed = {name for name in leaves if dict in set(map(type, found[name]))}
-    below = {name for name in found if any(name[:at] in leaves for at, letter in enumerate(name) if letter == ".")}
+    leaves = {name for name, values in values_of.items() if set(map(type, values)) - {dict, type(None)}}
+    mixed = {name for name in leaves if dict in set(map(type, values_of[name]))}
+    below = {name for name in values_of if any(name[:at] in leaves for at, letter in enumerate(name) if letter == ".")}
     return mixed | below
 
 
-def _check_ignored(ignore: Collection[str], found: Collection[str]) -> None:
-    for name in ignore:
-        if name not in found and not any(other.startswith(name + ".") for other in found):
-            raise DataError(f"no row has a field {name!r}{did_you_mean(name, found)}")
-
-
-def _distinct(present: Sequence[Any]) -> int:
-    return len({(type(value), value) for value in present if not isinstance(value, list | dict)})
-
-
-def _judge(present: Sequence[Any], distinct: int, total: int) -> Verdict:
+def _kind_of(present: Sequence[Any], distinct: int, total: int) -> tuple[str, str]:
+    """The name of the kind that these values are of, and why; total: number of rows."""
     types = set(map(type, present))
     if not present:
-        return _ignored("always null")
+        return "ignore", "always null"
     if types & {list, dict}:
-        return _ignored("holds arrays" if list in types else "holds empty objects")
-    if distinct == 1 and len(present) == total >= ENOUGH:
-        return _ignored("constant")
-    if types == {bool}:
-        return "boolean", "true or false"
-    if types == {str}:
-        return _judge_strings(present, distinct)
-    if types <= {int, float}:
-        return _judge_numbers(present, distinct)
+        return "ignore", "holds arrays" if list in types else "holds empty objects"
+    if distinct == 1 and len(present) == total >= Sample.MIN_ROWS:
+        return "ignore", "constant"
+    sample = Sample(present, distinct)
+    evidence = [(kind, said) for kind in KINDS if (said := KINDS[kind].infer(sample)) is not None]
+    if evidence:
+        kind, strongest = max(evidence, key=lambda entry: entry[1].strength)  # the first one of several
+        return kind, strongest.why
     names = sorted({bool: "booleans", str: "strings"}.get(kind, "numbers") for kind in types)
-    return _ignored(f"mixes {' and '.join(dict.fromkeys(names))}")
-
-
-def _ignored(why: str) -> Verdict:
-    return "ignore", why
-
-
-def _judge_strings(present: Sequence[str], distinct: int) -> Verdict:
-    if _all_iso_times(present):
-        return "timestamp", "ISO 8601 times"
-    many = len(present) >= ENOUGH and distinct > NEAR_UNIQUE * len(present)
-    if many and all(map(_UUID.fullmatch, present)):
-        return "id", "UUIDs that hardly repeat"
-    words = sum(value.count(" ") for value in present) / len(present)
-    letters = sum(map(len, present)) / len(present)
-    if distinct >= ENOUGH and words >= 2 and letters >= 20:
-        return "text", f"sentences, {letters:.0f} characters on average"
-    if many:
-        return "id", "strings that hardly repeat"
-    return "categorical", "strings that repeat"
-
-
-def _all_iso_times(present: Sequence[str]) -> bool:
-    parse = parser("iso8601")
-    try:
-        for value in present:
-            if value[4:5] != "-":  # 20180401 may be any number
-                return False
-            parse(value)
-    except (ValueError, OverflowError):
-        return False
-    return True
-
-
-def _judge_numbers(present: Sequence[float], distinct: int) -> Verdict:
-    low, high = min(present), max(present)
-    for unit, per_second in _EPOCHS.items():
-        in_range = _YEAR_2000 * per_second <= low and high <= _YEAR_2100 * per_second
-        if in_range and high - low <= _THIRTY_YEARS * per_second:
-            return "timestamp", f"epoch times in {unit}, between 2000 and 2100"
-    whole = all(type(value) is int for value in present)
-    if whole and len(present) >= ENOUGH and distinct > NEAR_UNIQUE * len(present):
-        upwards = sum(after > before for before, after in pairwise(present))
-        if upwards >= UPWARDS * (len(present) - 1):
-            return "id", "whole numbers that count up and hardly repeat"
-        if low >= 10**12:
-            return "id", "very large whole numbers that hardly repeat"
-    return "numeric", "whole numbers" if whole else "numbers"
+    return "ignore", f"mixes {' and '.join(dict.fromkeys(names))}"
 
 
 def _comment(why: str, present: Sequence[Any], distinct: int, total: int) -> str:

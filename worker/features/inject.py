@@ -1,10 +1,10 @@
 """Synthetic anomalies in real records: how well would this model find a mistake, with no label at hand?
 
-Pure functions over rows (parsed JSON objects) and their schema. The given rows are never changed, and what was planted
-is told beside the rows, never inside them.
+Pure functions over rows and their schema. The rows are never changed, and what was planted is told beside them, never
+inside.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from random import Random
@@ -12,14 +12,16 @@ from typing import Any
 
 from worker.errors import DataError, UsageError
 from worker.features.columns import value_of
+from worker.features.kinds import KINDS
+from worker.features.kinds.numeric import scaled
 from worker.features.schema import Schema
+from worker.formats.base import Row
 
-Row = dict[str, Any]
 Change = tuple[Row, tuple[str, ...]]
 """A changed copy of a row, and the names of the fields that were changed."""
 
+SWAP, BURST = "field_swap", "missing_burst"
 BURST_LENGTHS = (4, 8)
-SCALES = (100, 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +61,7 @@ def swap_fields(row: Row, donor: Row, names: Sequence[str]) -> Row:
 
 def scale_number(row: Row, name: str, factor: float) -> Row:
     """A copy of the row with one number multiplied; a whole number stays one where the result is whole."""
-    value = value_of(row, name)
-    product = value * factor
-    return with_value(row, name, int(product) if isinstance(value, int) and product == int(product) else product)
+    return with_value(row, name, scaled(value_of(row, name), factor))
 
 
 def _holder(row: Row, name: str) -> tuple[Row, str]:
@@ -77,85 +77,71 @@ def _holder(row: Row, name: str) -> tuple[Row, str]:
     return row, key
 
 
-def _names(schema: Schema, *kinds: str) -> list[str]:
-    return [field.name for field in schema.encoded if field.kind in kinds]
+def anomalies() -> tuple[str, ...]:
+    """The sorts of anomalies that can be planted: a swap, one for each sort that a kind of field knows, a burst."""
+    return (SWAP, *dict.fromkeys(KINDS[kind].anomaly or SWAP for kind in KINDS if KINDS[kind].anomaly), BURST)
 
 
-def _field_swap(row: Row, schema: Schema, rng: Random, donor: Row) -> Change | None:
-    """About half of the fields in which the two records differ come from the other one."""
-    names = [field.name for field in schema.encoded if field.kind != "timestamp"]
-    differing = [name for name in names if _differ(value_of(row, name), value_of(donor, name))]
-    if len(differing) < 2:
-        return None
-    fields = tuple(rng.sample(differing, len(differing) // 2))
-    return swap_fields(row, donor, fields), fields
+def plant(row: Row, anomaly: str, rng: Random, *, schema: Schema, donor: Row) -> Change | None:
+    """An anomalous copy of one record, or None where that is impossible in it (no number, nothing to swap).
 
+    anomaly   "field_swap": about half of the fields in which two records differ come from the other one;
+              "missing_burst": up to three fields are missing, never the event time (`inject` plants real bursts);
+              else one field becomes what its kind's `plant` makes of it
+    donor     another record, from which a swap takes its values
 
-def _differ(one: Any, other: Any) -> bool:
-    return one is not None and other is not None and bool(one != other)
-
-
-def _scaled_number(row: Row, schema: Schema, rng: Random, donor: Row) -> Change | None:  # noqa: ARG001
-    """One number in other units: a hundred or a thousand times what it was."""
-    numbers = [name for name in _names(schema, "numeric") if value_of(row, name)]
-    if not numbers:
-        return None
-    name = rng.choice(numbers)
-    return scale_number(row, name, rng.choice(SCALES)), (name,)
-
-
-def _unseen_category(row: Row, schema: Schema, rng: Random, donor: Row) -> Change | None:  # noqa: ARG001
-    """One category that no record has had."""
-    names = [name for name in _names(schema, "categorical", "text") if type(value_of(row, name)) in (str, int)]
-    if not names:
-        return None
-    name = rng.choice(names)
-    number = rng.randrange(10**9, 10**10)
-    return with_value(row, name, f"unseen-{number}" if isinstance(value_of(row, name), str) else number), (name,)
-
-
-SINGLE: Mapping[str, Callable[[Row, Schema, Random, Row], Change | None]] = {
-    "field_swap": _field_swap,
-    "scaled_number": _scaled_number,
-    "unseen_category": _unseen_category,
-}
-KINDS = (*SINGLE, "missing_burst")
-
-
-def plant(row: Row, kind: str, rng: Random, *, schema: Schema, donor: Row) -> Change | None:
-    """An anomalous copy of one record, or None where the kind is impossible in it (no number, nothing to swap).
-
-    kind: one of KINDS; `donor` is another record, `field_swap` takes its values. A `missing_burst` of one record is a
-    record that lacks fields; `inject` plants real bursts. Raises UsageError for an unknown kind.
+    UsageError for an unknown anomaly.
     """
-    if kind == "missing_burst":
-        fields = _to_drop(row, schema, rng)
+    if anomaly == SWAP:
+        names = [field.name for field in schema.encoded if not field.is_time]
+        values = [(name, value_of(row, name), value_of(donor, name)) for name in names]
+        differing = [name for name, own, other in values if own is not None and other is not None and own != other]
+        if len(differing) < 2:
+            return None
+        fields = tuple(rng.sample(differing, len(differing) // 2))
+        return swap_fields(row, donor, fields), fields
+    if anomaly == BURST:
+        may_lack = (f.name for f in schema.encoded if not f.required and f.name != schema.event_time_field)
+        names = [name for name in may_lack if value_of(row, name) is not None]
+        fields = tuple(rng.sample(names, min(3, len(names))))
         return (without_fields(row, fields), fields) if fields else None
-    if kind not in SINGLE:
-        raise UsageError(f"unknown kind of anomaly {kind!r}; kinds are {', '.join(KINDS)}")
-    return SINGLE[kind](row, schema, rng, donor)
-
-
-def _to_drop(row: Row, schema: Schema, rng: Random) -> tuple[str, ...]:
-    """Up to three fields that this record has and may lack; the event time stays."""
-    names = [
-        field.name
-        for field in schema.encoded
-        if not field.required and field.name != schema.event_time_field and value_of(row, field.name) is not None
-    ]
-    return tuple(rng.sample(names, min(3, len(names))))
+    if anomaly not in anomalies():
+        raise UsageError(f"unknown kind of anomaly {anomaly!r}; kinds are {', '.join(anomalies())}")
+    able = [f for f in schema.encoded if f.anomaly == anomaly and f.can_plant(value_of(row, f.name))]
+    if not able:
+        return None
+    field = rng.choice(able)
+    return with_value(row, field.name, field.plant(value_of(row, field.name), rng)), (field.name,)
 
 
 def inject(
-    rows: Sequence[Row], schema: Schema, *, share: float = 0.02, seed: int = 0, kinds: Sequence[str] = KINDS
+    rows: Sequence[Row], schema: Schema, *, share: float = 0.02, seed: int = 0, kinds: Sequence[str] | None = None
 ) -> tuple[list[Row], list[Planted]]:
-    """Rows with about `share` of them made anomalous, kinds in turn, and the truth about each, by index.
+    """Rows with about `share` of them made anomalous, and the truth about each, by index.
 
-    The same rows, schema and seed give the same result. Rows that were not touched are the same objects.
-    Raises UsageError for a share outside (0, 0.5] or an unknown kind, DataError where no row can take any of the kinds.
+    What a model notices of it is a lower bound on nothing: real anomalies can be subtler, or can follow no record at
+    all. A swap says little where fields hardly depend on each other (then half of another record is a normal one), and
+    a scaled number little where numbers spread over decades anyway. Swapping values between records keeps every field's
+    own distribution and breaks what ties them together, as in the real/synthetic contrast of unsupervised random
+    forests (Shi and Horvath, "Unsupervised Learning with Random Forest Predictors", 2006).
+
+    rows     JSON objects; those that are not touched are passed on as they are
+    share    of the rows, more than 0, at most 0.5
+    seed     the same rows, schema and seed give the same result
+    kinds    sorts of anomalies, planted in turn; None = all of `anomalies()`
+
+    UsageError for another share or an unknown kind, DataError where no row can take any of the kinds.
+
+    >>> from worker.features.schema import parse_schema
+    >>> rows = [{"amount": n} for n in range(100)]
+    >>> schema = parse_schema("[fields.amount]\\nkind = 'numeric'")
+    >>> changed, truth = inject(rows, schema, share=0.01, kinds=["scaled_number"])
+    >>> [(planted.index, planted.fields, changed[planted.index]) for planted in truth]
+    [(49, ('amount',), {'amount': 4900})]
     """
     if not 0 < share <= 0.5:
         raise UsageError(f"share of planted anomalies = {share}: more than 0, at most 0.5")
+    kinds = anomalies() if kinds is None else kinds
     rng = Random(seed)  # noqa: S311
     changed, truth = list(rows), list[Planted]()
     touched: set[int] = set()
@@ -164,26 +150,19 @@ def inject(
         kind = kinds[tries % len(kinds)]
         tries += 1
         start, length = rng.randrange(len(rows)), 1
-        if kind == "missing_burst":
+        if kind == BURST:
             length = min(rng.randint(*BURST_LENGTHS), target - len(truth))
         run = range(start, min(start + length, len(rows)))
         if touched.intersection(run):
             continue
-        planted = _plant_run(rows, run, kind, schema, rng)
-        for index, (row, fields) in planted.items():
-            changed[index] = row
+        first = plant(rows[start], kind, rng, schema=schema, donor=rows[rng.randrange(len(rows))])
+        if first is None:
+            continue
+        fields = first[1]  # all rows of a burst lack the same fields
+        for index in run:
+            changed[index] = first[0] if index == start else without_fields(rows[index], fields)
             truth.append(Planted(index, kind, fields))
-        touched.update(planted)
+        touched.update(run)
     if not truth:
         raise DataError(f"none of {', '.join(kinds)} can be planted in these records")
     return changed, sorted(truth, key=lambda planted: planted.index)
-
-
-def _plant_run(rows: Sequence[Row], run: range, kind: str, schema: Schema, rng: Random) -> dict[int, Change]:
-    """The changed rows of one anomaly, by index; all rows of a burst lack the same fields."""
-    donor = rows[rng.randrange(len(rows))]
-    first = plant(rows[run.start], kind, rng, schema=schema, donor=donor)
-    if first is None:
-        return {}
-    fields = first[1]
-    return {run.start: first, **{index: (without_fields(rows[index], fields), fields) for index in run[1:]}}

@@ -92,6 +92,15 @@ def fit_range(x: FloatArray, transform: str, known: tuple[float, float] | None) 
     return Scaling(transform, low, min(high - low, _LARGEST) or 1.0)
 
 
+def fit_preprocessing(
+    x: FloatArray, preprocessing: str, transform: str = "auto", known_range: tuple[float, float] | None = None
+) -> Scaling:
+    """The scaling that one of PREPROCESSING finds for these finite values, float64 (n,)."""
+    if preprocessing == "standard":
+        return fit_standard(x, transform)
+    return fit_range(x, transform, known_range) if preprocessing == "minmax" else fit_scaling(x, transform)
+
+
 def apply_scaling(x: FloatArray, scaling: Scaling) -> FloatArray:
     """z, float64 (B,), finite for every finite x."""
     y = _signed_log1p(x) if scaling.transform == LOG1P else x

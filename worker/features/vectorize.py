@@ -9,26 +9,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.errors import BundleError
-from worker.features.columns import Column, read_columns
-from worker.features.fit import fit_vectorizer
-from worker.features.fitted import MISSING_ID, UNKNOWN_ID, CategoryColumn, Fitted
-from worker.features.parts import categories, missing_patterns, numeric_parts, part_names
+from worker.features.columns import read_columns
+from worker.features.fitted import Fitted, missing_patterns, require_fingerprint
+from worker.features.kinds.base import Column
+from worker.features.learned import MISSING_ID, UNKNOWN_ID, CategoryColumn
 from worker.features.scaling import apply_scaling
 from worker.features.schema import Schema
 from worker.formats.base import Decoded, Row
 from worker.records import DeadLetter, RawMessage
 
-__all__ = ["Vectorizer", "Vectors", "fit_vectorizer"]
-
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """The records that can be scored, in input order, and the dead letters that this stage found.
+    """The records that can be scored, in input order, and the dead letters of this stage.
 
-    messages, rows: length B. numeric: float32 (B, N), finite. category_ids: int32 (B, C), 0 <= id < width.
-    event_time_ms: int64 (B,), UTC; the message's own timestamp where the record has no event time.
-    rejects: only those of this stage, not the ones that `decode` found.
+    messages, rows   length B
+    numeric          float32 (B, N), finite
+    category_ids     int32 (B, C), 0 <= id < width
+    event_time_ms    int64 (B,), UTC; the message's own timestamp where the record has no event time
+    rejects          those that don't fit the schema, without the decoder's
     """
 
     messages: list[RawMessage]
@@ -46,17 +45,14 @@ class Vectorizer:
     """
 
     def __init__(self, schema: Schema, fitted: Fitted) -> None:
-        if schema.fingerprint != fitted.schema_fingerprint:
-            raise BundleError(
-                f"the schema's fingerprint is {schema.fingerprint}, the model's is {fitted.schema_fingerprint}"
-            )
+        require_fingerprint(schema, fitted.schema.fingerprint)
         self.schema = schema
         self.fitted = fitted
         self._numeric_at = {(column.field, column.part): index for index, column in enumerate(fitted.numeric)}
         self._category_at = {name: index for index, name in enumerate(fitted.category_fields)}
         self._tables = [_tables(column) for column in fitted.categorical[:-1]]
-        presence = fitted.categorical[-1]
-        self._patterns = _Table({frozenset(names): presence.first + i for i, names in enumerate(presence.values)})
+        patterns = fitted.categorical[-1]
+        self._patterns = _Table({frozenset(names): patterns.first + i for i, names in enumerate(patterns.values)})
 
     def transform(self, decoded: Decoded) -> Vectors:
         """Vectors of all rows that fit the schema; the others become rejects and leave no trace in their neighbours."""
@@ -72,7 +68,9 @@ class Vectorizer:
         category_ids = np.empty((len(rows), len(self.fitted.categorical)), np.int32)
         for column in columns:
             self._encode(column, numeric, category_ids)
-        category_ids[:, -1] = self._presence(columns, len(rows))
+        keys, names = missing_patterns(columns, len(rows))
+        id_of = {key: self._patterns[absent] for key, absent in names.items()}
+        category_ids[:, -1] = np.fromiter(map(id_of.__getitem__, keys), np.int32, len(rows))
         return Vectors(messages, rows, numeric, category_ids, self._event_times(columns, messages), rejects)
 
     def _encode(self, column: Column, numeric: NDArray[np.float32], category_ids: NDArray[np.int32]) -> None:
@@ -81,8 +79,8 @@ class Vectorizer:
             return
         if field.name in self._category_at:
             at = self._category_at[field.name]
-            category_ids[:, at] = _look_up(self._tables[at], categories(column), column.types)
-        for part, numbers in zip(part_names(field), numeric_parts(column), strict=True):
+            category_ids[:, at] = _look_up(self._tables[at], field.categories(column) or (), column.types)
+        for part, numbers in zip(field.part_names(), field.numbers(column), strict=True):
             if (field.name, part) not in self._numeric_at:  # a cycle that the fit rows did not cover
                 continue
             at = self._numeric_at[field.name, part]
@@ -90,11 +88,6 @@ class Vectorizer:
             if column.missing is not None:
                 scaled[column.missing] = self.fitted.numeric[at].imputed
             numeric[:, at] = scaled
-
-    def _presence(self, columns: Sequence[Column], count: int) -> NDArray[np.int32]:
-        keys, names = missing_patterns(columns, count)
-        id_of = {key: self._patterns[absent] for key, absent in names.items()}
-        return np.fromiter(map(id_of.__getitem__, keys), np.int32, count)
 
     def _event_times(self, columns: Sequence[Column], messages: Sequence[RawMessage]) -> NDArray[np.int64]:
         clock = next((c for c in columns if c.field.name == self.schema.event_time_field), None)
@@ -107,21 +100,21 @@ class Vectorizer:
 
 
 class _Table:
-    """Value to code. What is not listed gets `unlisted`, or its hash bucket where there are several."""
+    """Value to id. What is not listed gets `unlisted`, or its hash bucket where there are several."""
 
     def __init__(self, category_ids: Mapping[Any, int], unlisted: int = UNKNOWN_ID, buckets: int = 1) -> None:
-        self._codes = dict(category_ids)
+        self._ids = dict(category_ids)
         self._unlisted = unlisted
         self._buckets = buckets
 
     def __getitem__(self, value: Any) -> int:
-        code = self._codes.get(value)
-        return code if code is not None else self._unlisted + _bucket(value, self._buckets)
+        known = self._ids.get(value)
+        return known if known is not None else self._unlisted + _bucket(value, self._buckets)
 
     def all_of(self, values: Sequence[Any]) -> Iterator[int]:
         """The ids of values that this table is for; no Python code runs for each unless it has to be hashed."""
         if self._buckets == 1:
-            return map(self._codes.get, values, repeat(self._unlisted))
+            return map(self._ids.get, values, repeat(self._unlisted))
         return map(self.__getitem__, values)
 
 

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.errors import DataError, SettingsError
-from worker.features.fitted import Fitted
+from worker.features.fitted import Fitted, fit_vectorizer
 from worker.features.schema import Schema
-from worker.features.vectorize import Vectorizer, fit_vectorizer
+from worker.features.vectorize import Vectorizer
 from worker.formats.base import Decoded, Row
 from worker.model.network.fit import MINIMUM_ROWS, Fit, FitOptions, Progress, fit_network
 from worker.model.network.reconstruct import Reconstructor

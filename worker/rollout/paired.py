@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.features.fitted import MISSING_PATTERN
+from worker.features.learned import MISSING_PATTERN
 from worker.features.vectorize import Vectors
 from worker.formats.base import Decoded, Decoder, Row
 from worker.model.store.bundle import Bundle

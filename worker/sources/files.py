@@ -38,8 +38,8 @@ class Files:
         self._numbers: frozenset[str] | None = None
         self._booleans: frozenset[str] = frozenset()
         if schema is not None:
-            self._numbers = frozenset(field.name for field in schema.fields if field.kind in ("numeric", "timestamp"))
-            self._booleans = frozenset(field.name for field in schema.fields if field.kind == "boolean")
+            self._numbers = frozenset(field.name for field in schema.fields if field.cell == "number")
+            self._booleans = frozenset(field.name for field in schema.fields if field.cell == "boolean")
         self._header: list[str] = []
 
     def __iter__(self) -> Iterator[list[bytes]]:

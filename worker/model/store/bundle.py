@@ -238,7 +238,7 @@ def read_bundle(read: Reader, where: str) -> Bundle:
     files = {name: _checked(read, name, digest, where) for name, digest in manifest["files"].items()}
     try:
         schema = parse_schema(manifest["schema"])
-        fitted = Fitted.from_json(manifest["fitted"])
+        fitted = Fitted.from_json(manifest["fitted"], schema)
         tensors = load_tensors(files[WEIGHTS])
         network = Autoencoder(layout_of(fitted), architecture_from(manifest["architecture"])).eval()
         network.load_state_dict(

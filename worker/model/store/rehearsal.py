@@ -37,7 +37,7 @@ def reduced(schema: Schema, row: Row) -> Row:
     values = {field.name: value_of(row, field.name) for field in schema.fields if field.encoded}
     for field in schema.fields:
         if field.required and not field.encoded:
-            values[field.name] = LEFT_OUT if field.kind == "id" else value_of(row, field.name)
+            values[field.name] = LEFT_OUT if field.is_id else value_of(row, field.name)
     return {name: value for name, value in values.items() if value is not None}
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from worker.features.columns import value_of
 from worker.features.image import Image
+from worker.features.kinds import Numeric
 from worker.features.vectorize import Vectorizer
 from worker.formats.base import Decoded
 from worker.model.network.reconstruct import Reconstructor
@@ -25,7 +26,7 @@ class Pictures:
         self._fitted = bundle.fitted
         self._vectorizer = Vectorizer(bundle.schema, bundle.fitted)
         self._reconstructor = Reconstructor(bundle.network)
-        self._columns = [bundle.fitted.numeric_fields.index(name) for name in image.fields]
+        self._columns = [(name, bundle.fitted.numeric_fields.index(name)) for name in image.fields]
         self._low, self._high = _range(bundle, image)
 
     def pair(self, record: Mapping[str, Any]) -> str:
@@ -36,7 +37,7 @@ class Pictures:
             return ""
         found = self._reconstructor.rows(vectors.numeric, vectors.category_ids).numeric[0]
         observed = [value_of(row, name) for name in self._image.fields]
-        expected = [self._fitted.inverse_numeric(column, float(found[column])) for column in self._columns]
+        expected = [self._fitted.expected(name, [found[column]]) for name, column in self._columns]
         return f'<div class="pictures">{self._svg(observed, "observed")}{self._svg(expected, "expected")}</div>'
 
     def _svg(self, values: Sequence[float | None], label: str) -> str:
@@ -59,7 +60,7 @@ class Pictures:
 
 def _range(bundle: Bundle, image: Image) -> tuple[float, float]:
     """The values of an empty and of a full pixel: the schema's ranges, else what was ordinary at fit."""
-    known = {field.name: field.range for field in bundle.schema.fields}
+    known = {field.name: field.range for field in bundle.schema.fields if isinstance(field, Numeric)}
     stats = bundle.fitted.stats_of
     lows, highs = [], []
     for name in image.fields:

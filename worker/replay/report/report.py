@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from worker.errors import DataError
-from worker.features.fitted import MISSING_PATTERN, Fitted
 from worker.features.image import Image
 from worker.model.store.bundle import Bundle
 from worker.replay.evaluate.metrics import METRICS
@@ -21,7 +20,6 @@ from worker.replay.report.strongest import strongest_section
 from worker.replay.run.loop import Result
 
 _PAGE = Path(__file__).with_name("page")
-_MOST_VALUES = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,26 +184,11 @@ def _labels(metrics: Mapping[str, Any]) -> str:
 
 def _learned(bundle: Bundle) -> str:
     rows = [
-        (text(name), text(kind), text(_learned_of(bundle.fitted, name)))
+        (text(name), text(kind), text(bundle.fitted.describe(name)))
         for name, kind in ((entry.name, entry.kind) for entry in bundle.schema.encoded)
     ]
     note = f"From {bundle.fitted.rows:,} records. Ranges hold 98% of them."
     return card("What the model learned about each field", table(("field", "kind", "usual"), rows), note)
-
-
-def _learned_of(fitted: Fitted, name: str) -> str:
-    """What is ordinary for a field, in words."""
-    stats = fitted.stats_of.get(name)
-    parts = []
-    if stats is not None and stats.low is not None:
-        length = "length " if stats.top is not None else ""
-        parts.append(f"{length}{stats.low:g} to {stats.high:g}, median {stats.median:g}")
-    columns = {column.field: column for column in fitted.categorical if column.field != MISSING_PATTERN}
-    if name in columns:
-        values = columns[name].values
-        more = f" and {len(values) - _MOST_VALUES:,} more" if len(values) > _MOST_VALUES else ""
-        parts.append(", ".join(str(value) for value in values[:_MOST_VALUES]) + more)
-    return "; ".join(parts) or "its cycles through day and week"
 
 
 def _dead_letters(result: Result) -> str:

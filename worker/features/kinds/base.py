@@ -1,0 +1,380 @@
+"""What a kind of field is. A new one is a class and a line, in one file:
+
+    @dataclass(frozen=True)
+    class Currency(Numeric):
+        kind = "currency"
+        accepts, expected = frozenset({str}), "an amount such as 12.50 EUR"
+        ...
+
+    KINDS.register(Currency.kind, Currency)
+
+Its dataclass fields are the options that a schema file may set. Everything else about a field is asked of its class:
+there is no list of kinds anywhere else.
+"""
+
+from abc import ABC
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, fields
+from enum import IntEnum
+from random import Random
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.errors import ErrorCode, RecordError, SchemaError
+from worker.features.learned import CategoryColumn, FieldStats, NumericColumn
+from worker.features.scaling import apply_scaling, fit_preprocessing, invert_scaling
+from worker.formats.base import type_name
+from worker.records import BoolArray, FloatArray
+from worker.texts import did_you_mean, significant
+
+COMPARED_VALUES = 50
+"""Categories that are compared one by one between two samples; the rarer ones count together."""
+
+SHOWN_VALUES = 6
+
+Failures = dict[int, RecordError]
+"""Rows that can't be used, by their index, each with the first reason why."""
+
+
+class NotAnObject:
+    """Stands where a dotted path runs into something that holds no fields."""
+
+
+class Check(NamedTuple):
+    """What an option's value in the schema file must be: in words, as a test, and what becomes of it."""
+
+    expected: str
+    accepts: Callable[[Any], bool]
+    convert: Callable[[Any], Any] = lambda value: value
+
+
+FLAG = Check("true or false", lambda value: isinstance(value, bool))
+
+
+def one_of(names: Sequence[str]) -> Check:
+    """One of these words."""
+    return Check("one of " + ", ".join(names), lambda value: value in names)
+
+
+def whole_number(minimum: int, maximum: int = 1_000_000) -> Check:
+    """A whole number of this range."""
+    return Check(
+        f"a whole number from {minimum} to {maximum}", lambda value: type(value) is int and minimum <= value <= maximum
+    )
+
+
+def option(default: Any, check: Check) -> Any:
+    """A dataclass field that a schema file may set."""
+    return field(default=default, metadata={"check": check})
+
+
+class Strength(IntEnum):
+    """How much speaks for a kind. The strongest evidence decides, of equal ones that of the kind registered first."""
+
+    TYPES = 1  # the JSON types of the values
+    REPETITION = 2  # how often values come again
+    FORM = 3  # what each single value looks like
+
+
+class Evidence(NamedTuple):
+    """Why values are of a kind, in words."""
+
+    strength: Strength
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Values of one field, for `infer`: at least one, none of them None, an array or an object.
+
+    values     those that are there, in the records' order
+    distinct   number of different ones
+    """
+
+    values: Sequence[Any]
+    distinct: int
+
+    MIN_ROWS: ClassVar[int] = 20
+    """Fewer values prove neither a constant nor an id."""
+
+    @property
+    def types(self) -> set[type]:
+        """The JSON types that occur."""
+        return set(map(type, self.values))
+
+    @property
+    def hardly_repeats(self) -> bool:
+        """Whether nearly every value is another one."""
+        return len(self.values) >= self.MIN_ROWS and self.distinct > 0.95 * len(self.values)
+
+
+@dataclass(frozen=True)
+class Field(ABC):
+    """One field of a record. The base is a value that is looked up in a vocabulary; a subclass overrides what differs.
+
+    name       key in the record, dots reach into nested objects
+    required   a record without it (absent or null) is a `missing_field` dead letter
+    redact     alerts show a mark instead of the value
+    """
+
+    kind: ClassVar[str]
+    """Name of the kind in the schema file and in the registry."""
+
+    accepts: ClassVar[frozenset[type]]
+    """JSON types that a value may have; another one is a `wrong_type` dead letter."""
+
+    expected: ClassVar[str]
+    """What such a value is, with its article, for that dead letter."""
+
+    is_time: ClassVar[bool] = False
+    """Whether it may be a record's event time. A time always moves: it can't drift, and is not planted elsewhere."""
+
+    is_id: ClassVar[bool] = False
+    """Whether it is carried into the alert on its own."""
+
+    cell: ClassVar[str] = "text"
+    """How the cells of a CSV column are read: as number, boolean or text."""
+
+    anomaly: ClassVar[str | None] = None
+    """Name of the synthetic anomaly that `plant` makes; None = there is none."""
+
+    name: str
+    required: bool = option(False, FLAG)
+    redact: bool = option(False, FLAG)
+
+    # -- the schema file
+
+    @classmethod
+    def checks(cls) -> Mapping[str, Check]:
+        """The options by name, with what their values must be."""
+        return {entry.name: entry.metadata["check"] for entry in fields(cls) if "check" in entry.metadata}
+
+    def options(self) -> dict[str, Any]:
+        """Every option that has a value, as plain data. They are part of the schema's fingerprint."""
+        values = {name: getattr(self, name) for name in self.checks()}
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items() if v is not None}
+
+    @classmethod
+    def parsed(cls, name: str, table: Mapping[str, Any]) -> "Field":
+        """The field of a schema file's table without its kind; SchemaError says which option is wrong."""
+        values, checks = {}, cls.checks()
+        for key, value in table.items():
+            if key not in checks:
+                hint = did_you_mean(key, checks)
+                raise SchemaError(f"a {cls.kind} field has no option {key!r}{hint}; options are {', '.join(checks)}")
+            if not checks[key].accepts(value):
+                raise SchemaError(f"{key} = {value!r} must be {checks[key].expected}")
+            values[key] = checks[key].convert(value)
+        return cls(name, **values)
+
+    @classmethod
+    def infer(cls, sample: Sample) -> Evidence | None:
+        """What speaks for this kind in values of a field that nobody has described; None = nothing does."""
+        del sample
+        return None
+
+    # -- reading
+
+    @property
+    def encoded(self) -> bool:
+        """Whether the model sees this field at all."""
+        return True
+
+    @property
+    def is_read(self) -> bool:
+        """Whether records are refused for what stands in it."""
+        return self.encoded or self.required
+
+    def refused(self, types: Set[type]) -> Set[type]:
+        """Which of these types, that of None never among them, a value must not have."""
+        return types - self.accepts
+
+    def parse(self, column: "Column") -> tuple[NDArray[Any] | None, Failures]:
+        """The values as one array (B,), anything where they are missing, and the rows whose value is none after all.
+
+        None: the values are good as they are. A time must become int64 milliseconds since the epoch, UTC.
+        """
+        del column
+        return None, {}
+
+    def type_name(self, value: Any) -> str:
+        """What a dead letter calls a value that is not accepted."""
+        return "a path through a value that is no object" if type(value) is NotAnObject else type_name(value)
+
+    def read(self, values: Sequence[Any]) -> tuple["Column", Failures]:
+        """What stands in the field of each row, (B,), None where missing, as a column."""
+        failures: Failures = {}
+        types = set(map(type, values))
+        wrong = self.refused(types - {type(None)})
+        if wrong or (self.required and type(None) in types):
+            failures = self._failures(values, wrong)
+            values = [None if index in failures else value for index, value in enumerate(values)]
+            types = set(map(type, values))
+        missing = np.array([value is None for value in values]) if type(None) in types else None
+        types.discard(type(None))
+        numbers, broken = self.parse(Column(self, values, types, None, missing))
+        return Column(self, values, types, numbers, missing), {**failures, **broken}
+
+    def _failures(self, values: Sequence[Any], wrong: Set[type]) -> Failures:
+        failures: Failures = {}
+        for index, value in enumerate(values):
+            if value is None and self.required:
+                failures[index] = self.failure(ErrorCode.MISSING_FIELD, "required, but absent or null")
+            elif type(value) in wrong:
+                detail = f"expected {self.expected}, got {self.type_name(value)}"
+                failures[index] = self.failure(ErrorCode.WRONG_TYPE, detail)
+        return failures
+
+    def failure(self, error_code: ErrorCode, detail: str) -> RecordError:
+        """Why a record can't be used, with the field's name."""
+        return RecordError(error_code, f"{self.name}: {detail}")
+
+    # -- what the model sees
+
+    def part_names(self) -> tuple[str, ...]:
+        """Names of the numbers that the model sees of this field, in the order of `numbers`."""
+        return ()
+
+    def numbers(self, column: "Column") -> list[FloatArray]:
+        """The same numbers before scaling, each float64 (B,); anything where missing."""
+        del column
+        return []
+
+    def categories(self, column: "Column") -> Sequence[Any] | None:
+        """What is looked up in the vocabulary, (B,): strings, whole numbers, booleans, None where missing.
+
+        None: the model sees no category of this field.
+        """
+        return column.values
+
+    # -- the fit
+
+    def fit_numbers(self, column: "Column", preprocessing: str) -> list[NumericColumn]:
+        """How each part is scaled; a part that is left out here is never encoded."""
+        parts = zip(self.part_names(), column.present(self.numbers(column)), strict=True)
+        return [self.fit_part(part, x, preprocessing) for part, x in parts]
+
+    def fit_part(
+        self,
+        part: str,
+        x: FloatArray,
+        preprocessing: str,
+        *,
+        transform: str = "auto",
+        known_range: tuple[float, float] | None = None,
+    ) -> NumericColumn:
+        """One part's scaling from the values that are there, float64 (n,); preprocessing: see worker.features.scaling.
+
+        transform     auto, linear or log1p
+        known_range   smallest and largest value that can occur, None = as fitted
+        """
+        scaling, imputed = fit_preprocessing(x, preprocessing, transform, known_range), 0.0
+        if preprocessing == "minmax" and len(x):  # 0 is an end of the range, so the median stands for a missing value
+            imputed = float(apply_scaling(np.median(x, keepdims=True), scaling)[0])
+        return NumericColumn(self.name, part, *scaling[:3], _is_whole(x), scaling.knee, imputed)
+
+    def vocabulary_limit(self) -> tuple[int | None, int]:
+        """How many categories have an id of their own, None = all, and over how many ids the rarer ones spread."""
+        return None, 0
+
+    def fit_categories(self, column: "Column") -> CategoryColumn | None:
+        """The vocabulary: the most frequent first, equally frequent ones by type and value. None without categories."""
+        categories = self.categories(column)
+        if categories is None:
+            return None
+        counts = Counter((type(value).__name__, value) for value in categories if value is not None)
+        ranked = sorted(counts, key=lambda key: (-counts[key], key))
+        limit, buckets = self.vocabulary_limit()
+        spare = max(buckets, 1) if limit is not None and len(ranked) > limit else 0
+        return CategoryColumn(self.name, self.kind, tuple(value for _, value in ranked[:limit]), spare)
+
+    def statistics(self, column: "Column", vocabulary: CategoryColumn | None) -> FieldStats:
+        """What is usual: of the first part, values that did occur; of the categories, the most frequent one."""
+        top = vocabulary.values[0] if vocabulary is not None and vocabulary.values else None
+        numbers = column.present(self.numbers(column))
+        if not numbers or len(numbers[0]) == 0:
+            return FieldStats(self.name, top=top)
+        low, median, high = np.quantile(numbers[0], [0.01, 0.5, 0.99], method="inverted_cdf").tolist()
+        if _is_whole(numbers[0]):
+            low, median, high = int(low), int(median), int(high)
+        return FieldStats(self.name, low=low, high=high, median=median, top=top)
+
+    # -- back into the record's own units
+
+    def read_back(self, columns: Sequence[NumericColumn], z: Sequence[float]) -> Any:
+        """The value that a model expected, in the record's own units: `z` are its numbers of this field's columns."""
+        value = invert_scaling(z[0], columns[0].scaling)
+        return round(value) if columns[0].whole else significant(value, 4)  # a reconstruction is no more exact
+
+    def describe(self, stats: FieldStats, vocabulary: CategoryColumn | None) -> str:
+        """What is usual for this field, for a report."""
+        parts = []
+        if stats.low is not None:
+            parts.append(f"{stats.low:g} to {stats.high:g}, median {stats.median:g}")
+        if vocabulary is not None:
+            rest = len(vocabulary.values) - SHOWN_VALUES
+            parts.append(
+                ", ".join(map(str, vocabulary.values[:SHOWN_VALUES])) + (f" and {rest:,} more" if rest > 0 else "")
+            )
+        return "; ".join(parts)
+
+    # -- changes
+
+    def drift(self, learned: Sequence[Any], recent: Sequence[Any]) -> tuple[float, float]:
+        """How far two samples of values lie apart, None among them: a distance in [0, 1], and the probability of one at
+        least as large in samples of the same traffic. Not asked where `is_time`.
+
+        Here: total variation distance and the chi-square test of homogeneity, over categories.
+        """
+        return categories_apart(learned, recent)
+
+    def can_plant(self, value: Any) -> bool:
+        """Whether `plant` can make an anomaly of this value."""
+        del value
+        return False
+
+    def plant(self, value: Any, rng: Random) -> Any:
+        """An anomalous value in place of this one, drawn with `rng` alone."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One field of B rows.
+
+    values    what the rows hold, None where missing
+    types     types of the values that are there
+    numbers   what `parse` made of them, (B,)
+    missing   bool (B,), or None where nothing is missing
+    """
+
+    field: Field
+    values: Sequence[Any]
+    types: Set[type]
+    numbers: NDArray[Any] | None
+    missing: BoolArray | None
+
+    def present(self, arrays: Iterable[FloatArray]) -> list[FloatArray]:
+        """These arrays (B,) without the rows where the field is missing."""
+        return list(arrays) if self.missing is None else [x[~self.missing] for x in arrays]
+
+
+def categories_apart(learned: Sequence[Any], recent: Sequence[Any]) -> tuple[float, float]:
+    """Total variation distance of two samples of values, and the p-value of the chi-square test (of SciPy)."""
+    from scipy.stats import chi2_contingency
+
+    counts = [Counter(map(repr, side)) for side in (learned, recent)]
+    common = [value for value, _ in (counts[0] + counts[1]).most_common(COMPARED_VALUES)]
+    table = np.array([[count[value] for value in common] for count in counts], np.float64)
+    rest = np.array([[len(learned)], [len(recent)]]) - table.sum(1, keepdims=True)
+    table = np.hstack([table, rest])[:, np.r_[np.full(len(common), True), rest.sum() > 0]]
+    shares = table / table.sum(1, keepdims=True)
+    distance = float(np.abs(shares[0] - shares[1]).sum() / 2)
+    return distance, float(chi2_contingency(table).pvalue) if table.shape[1] > 1 else 1.0
+
+
+def _is_whole(x: FloatArray) -> bool:
+    return bool((x == np.floor(x)).all()) and bool((np.abs(x) < 2**53).all())

@@ -1,0 +1,135 @@
+"""Fields that hold numbers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from worker.errors import ErrorCode
+from worker.features.kinds.base import (
+    Check,
+    Column,
+    Evidence,
+    Failures,
+    Field,
+    Sample,
+    Strength,
+    categories_apart,
+    one_of,
+    option,
+)
+from worker.features.learned import NumericColumn
+from worker.records import FloatArray
+
+TRANSFORMS = ("auto", "linear", "log1p")
+FACTORS = (100, 1000)
+"""How many times too large a planted number is: cents for euros, grams for kilograms."""
+
+
+def _is_range(value: Any) -> bool:
+    if not isinstance(value, list) or len(value) != 2 or not all(type(end) in (int, float) for end in value):
+        return False
+    return all(-1e300 <= end <= 1e300 for end in value) and bool(value[0] < value[1])
+
+
+RANGE = Check(
+    "[low, high], two finite numbers with low below high", _is_range, lambda ends: (float(ends[0]), float(ends[1]))
+)
+
+
+@dataclass(frozen=True)
+class Numeric(Field):
+    """A number.
+
+    transform   "log1p" takes sign(x) log(1 + |x|) first, "auto" decides from the data
+    range       smallest and largest value that can occur, for models that scale to [0, 1]; None = as fitted
+    """
+
+    kind = "numeric"
+    accepts = frozenset({int, float})
+    expected = "a number"
+    cell = "number"
+    anomaly = "scaled_number"
+
+    transform: str = option("auto", one_of(TRANSFORMS))
+    range: tuple[float, float] | None = option(None, RANGE)
+
+    @classmethod
+    @override
+    def infer(cls, sample: Sample) -> Evidence | None:
+        if not sample.types <= {int, float}:
+            return None
+        return Evidence(Strength.TYPES, "whole numbers" if sample.types == {int} else "numbers")
+
+    @override
+    def parse(self, column: Column) -> tuple[NDArray[np.float64], Failures]:
+        values, missing = column.values, column.missing
+        try:
+            x = np.fromiter(values, np.float64, len(values)) if missing is None else np.array(values, np.float64)
+        except OverflowError:  # an integer beyond the range of a double, from a source that isn't JSON
+            x = np.array([_float(value) for value in values], np.float64)
+        if missing is not None:
+            x[missing] = 0.0
+        broken = np.flatnonzero(~np.isfinite(x)).tolist()
+        detail = "expected a finite number, got one that a double can't hold"
+        return x, {index: self.failure(ErrorCode.NOT_FINITE, detail) for index in broken}
+
+    @override
+    def part_names(self) -> tuple[str, ...]:
+        return ("value",)
+
+    @override
+    def numbers(self, column: Column) -> list[FloatArray]:
+        return [] if column.numbers is None else [column.numbers]
+
+    @override
+    def categories(self, column: Column) -> None:
+        return None
+
+    @override
+    def fit_numbers(self, column: Column, preprocessing: str) -> list[NumericColumn]:
+        (x,) = column.present(self.numbers(column))
+        return [self.fit_part("value", x, preprocessing, transform=self.transform, known_range=self.range)]
+
+    @override
+    def drift(self, learned: Sequence[Any], recent: Sequence[Any]) -> tuple[float, float]:
+        """The two-sample Kolmogorov-Smirnov test (of SciPy); without numbers on a side, the shares of missing ones."""
+        from scipy.stats import ks_2samp
+
+        x, y = (self._readable(side) for side in (learned, recent))
+        if not len(x) or not len(y):
+            return categories_apart([value is None for value in learned], [value is None for value in recent])
+        result = ks_2samp(x, y, method="asymp")
+        return float(result.statistic), float(result.pvalue)
+
+    def _readable(self, values: Sequence[Any]) -> FloatArray:
+        column, failures = self.read(values)
+        (x,) = self.numbers(column)
+        there = [index not in failures and value is not None for index, value in enumerate(column.values)]
+        numbers: FloatArray = x[there]
+        return numbers
+
+    @override
+    def can_plant(self, value: Any) -> bool:
+        return bool(value)
+
+    @override
+    def plant(self, value: Any, rng: Random) -> Any:
+        return scaled(value, rng.choice(FACTORS))
+
+
+def scaled(value: float, factor: float) -> float:
+    """A number times a factor; a whole number stays one where the result is whole."""
+    product = value * factor
+    return int(product) if isinstance(value, int) and product == int(product) else product
+
+
+def _float(value: Any) -> float:
+    try:
+        return float("nan") if value is None else float(value)
+    except OverflowError:
+        return float("inf")

@@ -1,0 +1,335 @@
+"""Fields that hold times: read to milliseconds since the epoch, UTC, a column at a time."""
+
+import math
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from worker.errors import ErrorCode
+from worker.features.kinds.base import (
+    FLAG,
+    Check,
+    Column,
+    Evidence,
+    Failures,
+    Field,
+    Sample,
+    Strength,
+    option,
+)
+from worker.features.learned import CategoryColumn, FieldStats, NumericColumn
+from worker.features.scaling import CYCLE, Scaling, invert_scaling
+from worker.formats.base import type_name
+from worker.records import FloatArray
+
+MINUTE_MS = 60_000
+DAY_MS = 86_400_000
+WEEK_MS = 7 * DAY_MS
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+_EARLIEST_MS = -62_135_596_800_000  # year 1
+_LATEST_MS = 253_402_300_799_999  # year 9999
+_PER_SECOND = {"epoch_s": 1, "epoch_ms": 1_000, "epoch_us": 1_000_000, "epoch_ns": 1_000_000_000}
+_SHAPE = "0000-00-00T00:00:00.000000Z"
+CYCLES = {"hour": DAY_MS, "weekday": WEEK_MS}
+"""Their periods. An hour of the day lies on the daily circle, a weekday with its time on the weekly one."""
+
+TIME_FORMATS = ("auto", "iso8601", "epoch_s", "epoch_ms", "epoch_us", "epoch_ns")
+MIN_CYCLES = 1.9
+"""Cycles that the fit rows have to span: about two, so that two calendar weeks of records are enough."""
+
+_MONDAY_MS = 4 * DAY_MS  # 1970-01-05; the epoch was a Thursday
+_WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_YEAR_2000, _YEAR_2100 = 946_684_800, 4_102_444_800
+_THIRTY_YEARS = 30 * 365 * 86_400
+
+
+def _is_pattern(text: str) -> bool:
+    try:
+        datetime.strptime(datetime(2000, 1, 1, tzinfo=UTC).strftime(text), text)
+    except ValueError:
+        return False
+    return "%" in text
+
+
+FORMAT = Check(
+    f"one of {', '.join(TIME_FORMATS)}, or a strptime pattern such as %d/%b/%Y:%H:%M:%S",
+    lambda value: isinstance(value, str) and (value in TIME_FORMATS or _is_pattern(value)),
+)
+CYCLICAL = Check(
+    "a list with any of " + ", ".join(CYCLES),
+    lambda value: isinstance(value, list) and all(c in CYCLES for c in value) and len(set(value)) == len(value),
+    lambda value: tuple(cycle for cycle in CYCLES if cycle in value),
+)
+
+
+@dataclass(frozen=True)
+class Timestamp(Field):
+    """A time, of which the model sees its place in the day and in the week, UTC.
+
+    A time t in a cycle of period T becomes two numbers, sin(2 pi t / T) and cos(2 pi t / T): the common encoding of
+    cyclical features, in which 23:59 lies beside 00:00 as 12:00 does beside 12:01. It works badly where the cycle is
+    not one of UTC (shops that close at six, local time, over a change of the clocks), and says nothing of months or
+    holidays. A cycle that the fit rows did not span about twice is left out: a weekday learned from three days would
+    make an anomaly of every other weekday.
+
+    format       "auto", "iso8601", "epoch_s|ms|us|ns", or a strptime pattern with a percent sign; UTC where the value
+                 names no zone
+    cyclical     which cycles the model sees; none of them = the field gives the event time only
+    event_time   this field is the record's event time (default: the schema's first timestamp)
+
+    >>> time = Timestamp("at", cyclical=("hour",))
+    >>> column, _ = time.read(["2026-03-01T06:00:00Z", "2026-03-01T12:00:00Z"])
+    >>> [wave.round(2).tolist() for wave in time.numbers(column)]
+    [[1.0, 0.0], [0.0, -1.0]]
+    """
+
+    kind = "timestamp"
+    expected = "a time"
+    is_time = True
+    cell = "number"
+
+    format: str = option("auto", FORMAT)
+    cyclical: tuple[str, ...] = option(tuple(CYCLES), CYCLICAL)
+    event_time: bool = option(False, FLAG)
+
+    @classmethod
+    @override
+    def infer(cls, sample: Sample) -> Evidence | None:
+        if sample.types == {str}:
+            return Evidence(Strength.FORM, "ISO 8601 times") if _all_iso_times(sample.values) else None
+        if not sample.types <= {int, float}:
+            return None
+        low, high = min(sample.values), max(sample.values)
+        for name, per_second in _PER_SECOND.items():
+            in_range = _YEAR_2000 * per_second <= low and high <= _YEAR_2100 * per_second
+            if in_range and high - low <= _THIRTY_YEARS * per_second:
+                unit = name.removeprefix("epoch_")
+                return Evidence(Strength.FORM, f"epoch times in {unit}, between 2000 and 2100")
+        return None
+
+    @property
+    @override
+    def encoded(self) -> bool:
+        return bool(self.cyclical)
+
+    @property
+    @override
+    def is_read(self) -> bool:
+        return True
+
+    @override
+    def refused(self, types: Set[type]) -> Set[type]:
+        return types - accepted_types(self.format)
+
+    @override
+    def parse(self, column: Column) -> tuple[NDArray[np.int64], Failures]:
+        values, missing = column.values, column.missing
+        present = values if missing is None else [value for value in values if value is not None]
+        fast = parse_column(present, column.types, self.format)
+        if fast is not None and missing is None:
+            return fast, {}
+        result, failures = np.zeros(len(values), np.int64), Failures()
+        if fast is not None:
+            result[~missing] = fast  # type: ignore[operator]
+            return result, {}
+        parse = parser(self.format)
+        for index, value in enumerate(values):
+            if value is None:
+                continue
+            try:
+                result[index] = parse(value)
+            except (ValueError, OverflowError):
+                form = "an ISO 8601 time or an epoch" if self.format == "auto" else self.format
+                detail = f"expected {form}, got {type_name(value)} that is none"
+                failures[index] = self.failure(ErrorCode.BAD_TIMESTAMP, detail)
+        return result, failures
+
+    @override
+    def part_names(self) -> tuple[str, ...]:
+        return tuple(f"{cycle}_{wave}" for cycle in self.cyclical for wave in ("sin", "cos"))
+
+    @override
+    def numbers(self, column: Column) -> list[FloatArray]:
+        if column.numbers is None:
+            return []
+        waves = []
+        for cycle in self.cyclical:
+            start, period = _MONDAY_MS if cycle == "weekday" else 0, CYCLES[cycle]
+            angle = (column.numbers - start) % period * (math.tau / period)
+            waves += [np.sin(angle), np.cos(angle)]
+        return waves
+
+    @override
+    def categories(self, column: Column) -> None:
+        return None
+
+    @override
+    def fit_numbers(self, column: Column, preprocessing: str) -> list[NumericColumn]:
+        """Nothing but the cycles that the rows span; an outlier must not stretch the span, so the middle 98% count."""
+        (times,) = column.present([] if column.numbers is None else [column.numbers])
+        span = float(np.subtract(*np.quantile(times, [0.99, 0.01]))) if len(times) else 0.0
+        spanned = [part for part in self.part_names() if span >= MIN_CYCLES * CYCLES[part.partition("_")[0]]]
+        # A sine and its cosine together vary by at most 1, as one numeric field does; so do all cycles of one field.
+        scaling = Scaling(CYCLE, 0.0, float(np.sqrt(len(spanned) / 2)))
+        if preprocessing == "minmax":
+            scaling = Scaling(CYCLE, -1.0, 2.0)
+        return [NumericColumn(self.name, part, *scaling[:3], knee=scaling.knee) for part in spanned]
+
+    @override
+    def statistics(self, column: Column, vocabulary: CategoryColumn | None) -> FieldStats:
+        return FieldStats(self.name)
+
+    @override
+    def read_back(self, columns: Sequence[NumericColumn], z: Sequence[float]) -> str:
+        """Such as "Tue 14:30"; the part of a cycle that was left out is not there."""
+        waves = {column.part: invert_scaling(value, column.scaling) for column, value in zip(columns, z, strict=True)}
+        words = []
+        if "weekday_sin" in waves:
+            words.append(_WEEKDAYS[int(_turn(waves["weekday_sin"], waves["weekday_cos"]) * 7) % 7])
+        if "hour_sin" in waves:
+            minutes = round(_turn(waves["hour_sin"], waves["hour_cos"]) * 1440) % 1440
+            words.append(f"{minutes // 60:02d}:{minutes % 60:02d}")
+        return " ".join(words)
+
+    @override
+    def describe(self, stats: FieldStats, vocabulary: CategoryColumn | None) -> str:
+        return "its cycles through day and week"
+
+
+def _turn(sine: float, cosine: float) -> float:
+    """The part of a full circle, in [0, 1)."""
+    return (math.atan2(sine, cosine) / math.tau) % 1.0
+
+
+def _all_iso_times(values: Sequence[str]) -> bool:
+    try:
+        for value in values:
+            if value[4:5] != "-":  # 20180401 may be any number
+                return False
+            _from_iso(value)
+    except (ValueError, OverflowError):
+        return False
+    return True
+
+
+def accepted_types(time_format: str) -> frozenset[type]:
+    """The JSON types that a value in this format can have."""
+    if time_format == "auto":
+        return frozenset({str, int, float})
+    return frozenset({int, float}) if time_format in _PER_SECOND else frozenset({str})
+
+
+def parser(time_format: str) -> Callable[[Any], int]:
+    """A function from one value of an accepted type to milliseconds; it raises ValueError for what is no time."""
+    if time_format == "auto":
+        return lambda value: _from_iso(value) if isinstance(value, str) else _from_epoch(value, _guess_unit(value))
+    if time_format == "iso8601":
+        return _from_iso
+    if time_format in _PER_SECOND:
+        per_second = _PER_SECOND[time_format]
+        return lambda value: _from_epoch(value, per_second)
+    return lambda value: _from_datetime(datetime.strptime(value, time_format))
+
+
+def parse_column(values: Sequence[Any], types: Set[type], time_format: str) -> NDArray[np.int64] | None:
+    """int64 (B,) milliseconds of a column without gaps, or None where `parser` must go through it value by value.
+
+    types: the types that occur in it.
+    """
+    if types == {str} and time_format in ("auto", "iso8601"):
+        return parse_same_shape(values)
+    if types == {int}:
+        return _parse_integers(values, time_format)
+    return None
+
+
+def _parse_integers(values: Sequence[int], time_format: str) -> NDArray[np.int64] | None:
+    try:
+        ticks = np.fromiter(values, np.int64, len(values))
+    except OverflowError:
+        return None
+    low, high = int(ticks.min()), int(ticks.max())
+    unit = _guess_unit(low) if time_format == "auto" else _PER_SECOND[time_format]
+    if time_format == "auto" and (low < 0 or _guess_unit(high) != unit):
+        return None
+    if not (low * 1000 // unit >= _EARLIEST_MS and high * 1000 // unit <= _LATEST_MS):
+        return None
+    return ticks * (1000 // unit) if unit <= 1000 else ticks // (unit // 1000)
+
+
+def parse_same_shape(texts: Sequence[str]) -> NDArray[np.int64] | None:
+    """int64 (B,) milliseconds of ISO texts that all look like 2018-04-01T00:00:31, .123 or .123456, all or none with Z.
+
+    None = at least one does not, or names a day or hour that doesn't exist; the general parser decides then.
+    Ten times as fast as datetime.fromisoformat.
+    """
+    length = len(texts[0])
+    zulu = texts[0].endswith("Z")
+    body = length - zulu
+    if body not in (19, 23, 26) or set(map(len, texts)) != {length}:
+        return None
+    joined = "".join(texts).encode("utf-8", "surrogatepass")
+    if len(joined) != length * len(texts):
+        return None
+    letters = np.ascontiguousarray(np.frombuffer(joined, np.uint8).reshape(-1, length).T)  # (length, B)
+    shape = np.frombuffer((_SHAPE[:body] + "Z" * zulu).encode(), np.uint8)  # (length,)
+    digit = shape == ord("0")
+    digits = letters - np.uint8(ord("0"))  # what lies below "0" wraps around to more than 9
+    if (letters[~digit] != shape[~digit, None]).any() or (digits[digit] > 9).any():
+        return None
+    return _assemble(digits, body)
+
+
+def _assemble(digits: NDArray[np.uint8], body: int) -> NDArray[np.int64] | None:
+    def number(start: int, stop: int) -> NDArray[np.int64]:
+        result: NDArray[np.int64] = digits[start].astype(np.int64)
+        for place in range(start + 1, stop):
+            result = result * 10 + digits[place]
+        return result
+
+    year, month, day = number(0, 4), number(5, 7), number(8, 10)
+    hour, minute, second = number(11, 13), number(14, 16), number(17, 19)
+    months = ((year - 1970) * 12 + month - 1).astype("datetime64[M]")
+    first = months.astype("datetime64[D]").astype(np.int64)
+    days_in_month = (months + 1).astype("datetime64[D]").astype(np.int64) - first
+    exists = (year >= 1) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= days_in_month)
+    if not (exists & (hour < 24) & (minute < 60) & (second < 60)).all():
+        return None
+    millis = number(20, 23) if body > 19 else 0
+    return ((first + day - 1) * 1440 + hour * 60 + minute) * MINUTE_MS + second * 1000 + millis
+
+
+def _from_iso(text: str) -> int:
+    return _from_datetime(datetime.fromisoformat(text))
+
+
+def _from_datetime(moment: datetime) -> int:
+    aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+    return _checked((aware - _EPOCH) // _MILLISECOND)
+
+
+def _guess_unit(value: float) -> int:
+    # Seconds until the year 5138, milliseconds from 1973 on, and so forth: the magnitudes don't overlap in practice.
+    size = abs(value)
+    for name, limit in (("epoch_s", 1e11), ("epoch_ms", 1e14), ("epoch_us", 1e17)):
+        if size < limit:
+            return _PER_SECOND[name]
+    return _PER_SECOND["epoch_ns"]
+
+
+def _from_epoch(value: float, per_second: int) -> int:
+    result: int = value * 1000 // per_second if type(value) is int else round(value / per_second * 1000)
+    return _checked(result)
+
+
+def _checked(milliseconds: int) -> int:
+    if not _EARLIEST_MS <= milliseconds <= _LATEST_MS:
+        raise ValueError("outside the years 1 to 9999, UTC")
+    return milliseconds
