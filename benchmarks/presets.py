@@ -20,7 +20,7 @@ import torch
 from worker.features.infer import infer_schema
 from worker.features.schema import Schema
 from worker.model.learn import fit_bundle
-from worker.model.network.presets import PRESETS, preset_options
+from worker.model.presets import PRESETS, preset_options
 from worker.processes.wiring import make_pipeline, model_builder
 from worker.replay.run.labels import FieldLabels
 from worker.replay.run.lines import Reader

@@ -44,6 +44,7 @@ class Hint(StrEnum):
     """What a person can do about an error. The command line has the words, for only it knows its commands."""
 
     FIT_A_MODEL = "fit_a_model"
+    FIT_FOR_THIS_SCHEMA = "fit_for_this_schema"
     PROMOTE_A_VERSION = "promote_a_version"
     FORCE_THE_PROMOTION = "force_the_promotion"
     LIST_THE_VERSIONS = "list_the_versions"

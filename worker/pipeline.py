@@ -22,7 +22,7 @@ from worker.features.vectorize import Vectorizer
 from worker.formats.base import Decoder
 from worker.formats.json_objects import JsonDecoder
 from worker.model.network.reconstruct import Reconstructor
-from worker.model.scoring.latent import LatentEncoder
+from worker.model.scoring.scorer import LatentEncoder
 from worker.model.store.bundle import Bundle, field_weights
 from worker.records import Outcome, Partition, RawMessage, Scores
 from worker.thresholds.factory import ThresholdFactory
@@ -188,7 +188,7 @@ class Pipeline:
         score = model.scorer.score(vectors.numeric, vectors.category_ids)
         latent = None
         if model.latent_encoder is not None:
-            latent = model.latent_encoder.category_ids(vectors.numeric, vectors.category_ids)
+            latent = model.latent_encoder.latent(vectors.numeric, vectors.category_ids)
         partitions = by_partition(vectors.messages)
 
         threshold, tail_probability = np.full(len(score), np.nan), np.full(len(score), np.nan)

@@ -41,10 +41,18 @@ class Registry(Generic[T]):
         return tuple(self._entries)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return isinstance(name, str) and name in self._entries
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __str__(self) -> str:
+        """The names as a message lists them: "mse, rmse or max"."""
+        *first, last = self._entries or ["none"]
+        return f"{', '.join(first)} or {last}" if first else last
 
     def __getitem__(self, name: str) -> T:
         """The entry of this name; SettingsError, with the nearest name, where there is none."""

@@ -374,7 +374,11 @@ def test_what_scoring_costs_at_this_vocabulary_and_where_thresholds_come_from_ar
         ({}, "ok", "preset denoising, robust scaling.*7-128-64-128-7"),
         ({"PRESET": "digits", "LATENT": "2"}, "ok", "preset digits, minmax scaling.*7-32-2-32-7"),
         ({"PRESET": "digits"}, "FAILED", "WORKER_MODEL__LATENT = 8: allowed is 1 to 6"),
-        ({"PRESET": "digits", "PREPROCESSING": "robust"}, "FAILED", "WORKER_MODEL__PREPROCESSING = 'robust'"),
+        (
+            {"PRESET": "digits", "OPTIONS": '{"preprocessing": "robust"}'},
+            "FAILED",
+            "__OPTIONS preprocessing = 'robust'",
+        ),
     ],
 )
 def test_the_recipe_of_the_next_fit_is_checked_against_the_current_model(

@@ -18,7 +18,11 @@ def test_the_setting_says_how_many_records_a_version_keeps(
     monkeypatch.chdir(tmp_path)
     Path("schema.toml").write_text(traffic.SCHEMA_TEXT)
     Path("history.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in traffic.rows(200)))
-    for name, value in (("MODEL__STEPS", 5), ("TRAIN__MIN_RECORDS", 100), ("TRAIN__REHEARSAL_RECORDS", keep)):
+    for name, value in (
+        ("MODEL__OPTIONS", '{"steps": 5}'),
+        ("TRAIN__MIN_RECORDS", 100),
+        ("TRAIN__REHEARSAL_RECORDS", keep),
+    ):
         monkeypatch.setenv(f"WORKER_{name}", str(value))
 
     assert main(["train", "--once", "--from", "history.jsonl"]) == 0

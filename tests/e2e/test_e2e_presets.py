@@ -15,14 +15,14 @@ from tests.contracts import VALID_ALERT, VALID_SCORE
 from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
 from worker.cli import main
-from worker.model.network.presets import PRESETS
+from worker.model.presets import PRESETS
 from worker.model.store.model_store import ModelStore
 from worker.records import Outgoing
 
 pytestmark = pytest.mark.broker
 
 HISTORY, SENT = 600, 400
-NARROW = {name: preset for name, preset in PRESETS.items() if "latent" in preset.values}
+NARROW = {name for name in PRESETS if "latent" in PRESETS[name].values}
 
 
 class Running:
@@ -67,8 +67,8 @@ def running(kafka_broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 def quickly(name: str) -> dict[str, str]:
-    """Settings that fit a preset in a moment: few passes, and a code that fits this narrow input."""
-    length = {"WORKER_MODEL__STEPS": "60"} if name == "denoising" else {"WORKER_MODEL__EPOCHS": "4"}
+    """Settings that fit a preset in a moment: few passes, and a latent that fits this narrow input."""
+    length = {"WORKER_MODEL__OPTIONS": '{"steps": 60}'} if name == "denoising" else {"WORKER_MODEL__EPOCHS": "4"}
     return {"WORKER_MODEL__PRESET": name, "WORKER_TRAIN__MIN_RECORDS": "100", **length} | (
         {"WORKER_MODEL__LATENT": "5"} if name in NARROW else {}
     )

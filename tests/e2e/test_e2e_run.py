@@ -247,7 +247,7 @@ def test_wrong_settings_are_one_clear_line(tmp_path: Path, settings: dict[str, s
 def test_train_once_from_a_file_and_from_the_topic_put_a_current_model_into_the_store(
     make_site: Callable[..., Site],
 ) -> None:
-    site = make_site(WORKER_MODEL__STEPS="200", WORKER_TRAIN__MIN_RECORDS="500")
+    site = make_site(WORKER_MODEL__OPTIONS='{"steps": 200}', WORKER_TRAIN__MIN_RECORDS="500")
     history = [orjson.dumps(row) for row in traffic.rows(1200)]
     (site.folder / "history.jsonl").write_bytes(b"\n".join(history) + b"\n")
     produce(site.connection, [Outgoing(site.input_topic, None, value) for value in history])

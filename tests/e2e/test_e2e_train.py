@@ -21,7 +21,7 @@ QUICKLY = {
     "WORKER_TRAIN__INTERVAL_S": "3600",
     "WORKER_TRAIN__MIN_RECORDS": "500",
     "WORKER_TRAIN__REPLACED_LOOKS": "2",
-    "WORKER_MODEL__STEPS": "200",
+    "WORKER_MODEL__OPTIONS": '{"steps": 200}',
     "WORKER_MODEL__HIDDEN": "32,16,32",
     "WORKER_LOG__FORMAT": "console",
 }
@@ -82,7 +82,7 @@ def test_traffic_that_was_replaced_is_announced_held_and_learned_while_the_worke
 
 def test_a_trainer_that_is_stopped_in_a_fit_ends_at_once(site: Site) -> None:
     send(site, Traffic(0).rows(2_000))
-    train = site.start("train", settings={"WORKER_MODEL__STEPS": "1000000", "WORKER_LOG__LEVEL": "info"})
+    train = site.start("train", settings={"WORKER_MODEL__OPTIONS": '{"steps": 1000000}', "WORKER_LOG__LEVEL": "info"})
     train.wait_for("fitting one")
 
     assert train.stop() == 0

@@ -58,7 +58,11 @@ def test_train_check_and_run_work_from_settings_alone_and_show_no_secret(
     broker: SecureBroker, make_site: Callable[[Mapping[str, str]], Site], tmp_path: Path, listener: str, delivery: str
 ) -> None:
     site = make_site({**secure_settings(broker, tmp_path, listener), "WORKER_DELIVERY": delivery})
-    quick = {"WORKER_MODEL__STEPS": "100", "WORKER_TRAIN__MIN_RECORDS": "500", "WORKER_LOG__LEVEL": "debug"}
+    quick = {
+        "WORKER_MODEL__OPTIONS": '{"steps": 100}',
+        "WORKER_TRAIN__MIN_RECORDS": "500",
+        "WORKER_LOG__LEVEL": "debug",
+    }
     produce(site.connection, [Outgoing(site.input_topic, m.key, m.value) for m in traffic.messages(1000)])
 
     trained = site.run("train", "--once", settings=quick)

@@ -12,7 +12,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from devtools import traffic
-from worker.errors import BundleError, StoreError
+from worker.errors import BundleError, Hint, StoreError
 from worker.features.schema import parse_schema
 from worker.features.vectorize import Vectorizer
 from worker.formats.base import Decoded
@@ -20,7 +20,7 @@ from worker.model.learn import fit_bundle
 from worker.model.network.fit import FitOptions
 from worker.model.scoring.golden import Golden
 from worker.model.scoring.score import Score
-from worker.model.store.bundle import MANIFEST, WEIGHTS, Bundle, _digest, load_bundle, pack, to_files, with_report
+from worker.model.store.bundle import MANIFEST, WEIGHTS, Bundle, _digest, pack, read_bundle, to_files, with_report
 from worker.model.store.model_store import ModelStore
 from worker.model.store.rehearsal import LEFT_OUT, ROWS
 from worker.pipeline import Model, Pipeline
@@ -39,14 +39,18 @@ def folder(store: ModelStore) -> Path:
     return store.root / traffic.bundle().version
 
 
+def read_folder(folder: Path) -> Bundle:
+    return read_bundle(lambda name: (folder / name).read_bytes(), str(folder))
+
+
 def test_a_bundle_comes_back_with_the_same_scores(store: ModelStore) -> None:
     loaded = store.load(traffic.bundle().version)
     batch = traffic.messages(200)
 
     def scores(bundle: Bundle) -> list[float]:
         pipeline = Pipeline(Model(bundle), threshold_factory=traffic.plain_threshold())
-        found: list[float] = pipeline.process(batch).scores.score.tolist()
-        return found
+        scores: list[float] = pipeline.process(batch).scores.score.tolist()
+        return scores
 
     assert scores(traffic.bundle()) == scores(loaded)
     assert loaded.calibration.tolist() == traffic.bundle().calibration.tolist()
@@ -74,10 +78,10 @@ def test_a_flipped_bit_anywhere_is_noticed(store: ModelStore, name: str) -> None
         broken[place] ^= 1 << int(rng.integers(8))
         path.write_bytes(broken)
         with pytest.raises(BundleError):
-            load_bundle(folder(store))
+            read_folder(folder(store))
 
     path.write_bytes(content)
-    load_bundle(folder(store))
+    read_folder(folder(store))
 
 
 @pytest.mark.parametrize("name", [MANIFEST, WEIGHTS, ROWS])
@@ -88,14 +92,14 @@ def test_a_file_that_was_cut_short_is_noticed(store: ModelStore, name: str, left
     path.write_bytes(content[: int(left if left == 1 else left * len(content))])
 
     with pytest.raises(BundleError, match=str(path)):
-        load_bundle(folder(store))
+        read_folder(folder(store))
 
 
 def test_a_missing_file_is_named(store: ModelStore) -> None:
     (folder(store) / WEIGHTS).unlink()
 
     with pytest.raises(BundleError, match=WEIGHTS):
-        load_bundle(folder(store))
+        read_folder(folder(store))
 
 
 def test_weights_of_another_version_are_refused(store: ModelStore) -> None:
@@ -103,7 +107,7 @@ def test_weights_of_another_version_are_refused(store: ModelStore) -> None:
     shutil.copy(store.root / traffic.bundle(1).version / WEIGHTS, folder(store) / WEIGHTS)
 
     with pytest.raises(BundleError, match="sha256"):
-        load_bundle(folder(store))
+        read_folder(folder(store))
 
 
 def test_a_bundle_under_another_name_is_refused(store: ModelStore) -> None:
@@ -132,11 +136,12 @@ def test_a_broken_version_is_listed_as_broken_and_can_not_be_promoted(store: Mod
     assert store.current() is None
 
 
-def test_a_broken_pointer_says_how_to_mend_it(store: ModelStore) -> None:
+def test_a_broken_pointer_says_how_to_repair_it(store: ModelStore) -> None:
     (store.root / "current.json").write_text("{")
 
-    with pytest.raises(StoreError, match="worker models promote"):
+    with pytest.raises(StoreError, match="broken") as error:
         store.current()
+    assert error.value.hint is Hint.PROMOTE_A_VERSION
     store.promote(traffic.bundle().version)
     assert store.current() == traffic.bundle().version
 
@@ -171,9 +176,9 @@ QUICK = FitOptions(hidden=(8,), steps=20)
 
 
 def golden() -> Golden:
-    found = traffic.bundle().golden
-    assert found is not None
-    return found
+    golden = traffic.bundle().golden
+    assert golden is not None
+    return golden
 
 
 def test_a_bundle_comes_back_with_its_golden_and_rehearsal_rows(store: ModelStore) -> None:
@@ -243,7 +248,7 @@ def in_format_1(bundle: Bundle, folder: Path) -> Path:
 
 
 def test_a_bundle_of_format_1_scores_as_it_did_and_its_calibration_stands_for_training_scores(tmp_path: Path) -> None:
-    loaded = load_bundle(in_format_1(traffic.bundle(), tmp_path / "old"))
+    loaded = read_folder(in_format_1(traffic.bundle(), tmp_path / "old"))
     batch = traffic.messages(300)
 
     old, new = (
@@ -262,7 +267,7 @@ def test_a_bundle_of_a_later_format_is_refused_with_the_known_ones(tmp_path: Pat
     (folder / MANIFEST).write_bytes(orjson.dumps(manifest))
 
     with pytest.raises(BundleError, match="format 3, this worker reads the formats 1, 2"):
-        load_bundle(folder)
+        read_folder(folder)
 
 
 def test_more_facts_in_the_report_make_another_version_of_the_same_model(store: ModelStore) -> None:
@@ -291,7 +296,7 @@ def test_rehearsal_rows_are_drawn_evenly_and_the_same_for_a_seed() -> None:
     assert max(np.diff([0, *amounts, 800])) < 32  # 100 of the 640 rows of the fit, one of each 6.4
 
 
-def test_none_are_kept_where_none_are_wanted() -> None:
+def test_no_rehearsal_rows_are_kept_where_the_setting_says_none() -> None:
     bundle = fit_bundle(traffic.schema(), traffic.rows(100), QUICK, created_at=traffic.CREATED, keep_rows=0)
 
     assert bundle.rehearsal == ()

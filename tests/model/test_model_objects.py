@@ -7,17 +7,17 @@ import pytest
 from devtools import traffic
 from devtools.objects import ObjectServer
 from tests.model.places import files, put
-from worker.errors import StoreError, StoreUnavailable
-from worker.model.store.conditional import S3
+from worker.errors import Hint, StoreError, StoreUnavailable
 from worker.model.store.model_store import ModelStore
-from worker.model.store.objects import ObjectVolume
+from worker.model.store.objects import S3, ObjectVolume
 
 
-def test_without_the_extra_the_command_to_install_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_hint_is_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
 
-    with pytest.raises(StoreError, match=r"pip install 'kafka-anomaly-worker\[store\]'"):
+    with pytest.raises(StoreError, match="needs s3fs") as error:
         ModelStore("s3://bucket/models")
+    assert error.value.hint is Hint.INSTALL_STORE
 
 
 @pytest.mark.parametrize("url", ["gs://bucket/models", "s3://", "memory://models", "https://example.com/models"])

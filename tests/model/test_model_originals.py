@@ -22,7 +22,8 @@ from worker.model.learn import fit_bundle
 from worker.model.network.autoencoder import Autoencoder
 from worker.model.network.corruption import Rows
 from worker.model.network.loss import training_loss
-from worker.model.network.presets import PRESETS, preset_options
+from worker.model.presets import PRESETS, preset_options
+from worker.model.scoring.score import SCORES
 from worker.model.store.bundle import Bundle
 from worker.pipeline import Model, Pipeline
 from worker.processes.wiring import threshold_factory
@@ -155,7 +156,7 @@ def test_the_scores_of_a_preset_equal_its_formula_over_real_one_hot_rows(name: s
 
 
 @pytest.mark.parametrize("name", ["denoising", "pyod", "digits", "vae"])
-@pytest.mark.parametrize("kind", ["mse", "rmse", "mae", "sum-l1", "euclidean", "max"])
+@pytest.mark.parametrize("kind", [name for name in SCORES if not SCORES[name].needs_variational])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_every_kind_of_score_equals_its_definition(name: str, kind: str, weighted: bool) -> None:
     bundle = mixed(name)
@@ -269,10 +270,10 @@ def plain_vae_loss(network: Autoencoder, rows: Rows, draw: torch.Tensor, beta: f
     x = torch.cat([rows.numeric.double(), *blocks], 1)
     first = torch.cat([network.first.weight, network.table.T], 1).double()
     hidden = functional.relu(x @ first.T + network.first.bias)
-    heads = network.hidden[1](hidden)
-    mean, log_variance = heads[:, :5], heads[:, 5:]
-    code = mean + torch.exp(log_variance / 2) * draw
-    inner = functional.relu(network.hidden[2](code))
+    distribution = network.hidden[1](hidden)
+    mean, log_variance = distribution[:, :5], distribution[:, 5:]
+    latent = mean + torch.exp(log_variance / 2) * draw
+    inner = functional.relu(network.hidden[2](latent))
     answer = torch.sigmoid(torch.cat([network.out_numeric(inner), network.out_categories(inner)], 1))
     if loss == "cross-entropy":
         error = functional.binary_cross_entropy(answer, x, reduction="none").sum(1)
@@ -287,7 +288,6 @@ def plain_vae_loss(network: Autoencoder, rows: Rows, draw: torch.Tensor, beta: f
 @pytest.mark.parametrize("beta", [1.0, 0.3])
 def test_loss_and_gradients_of_a_vae_equal_the_plain_ones_at_the_same_noise(loss: str, beta: float) -> None:
     bundle = mixed("vae")
-    options = preset_options("vae", latent=5, loss=loss, beta=beta)
     numeric, category_ids = encoded(bundle, traffic.rows(64, seed=7))
     rows = Rows(torch.from_numpy(numeric).double().clamp(0, 1), torch.from_numpy(category_ids.astype(np.int64)))
     draw = torch.randn(64, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -295,7 +295,7 @@ def test_loss_and_gradients_of_a_vae_equal_the_plain_ones_at_the_same_noise(loss
     network.load_state_dict(bundle.network.state_dict())
     network.double()
 
-    ours = training_loss(network, rows, options, draw=draw)
+    ours = training_loss(network, rows, loss=loss, reduction="fields", beta=beta, draw=draw)
     gradients = torch.autograd.grad(ours, list(network.parameters()))
     theirs = plain_vae_loss(network, rows, draw, beta, loss)
     plain = torch.autograd.grad(theirs, list(network.parameters()))
@@ -308,21 +308,21 @@ def test_loss_and_gradients_of_a_vae_equal_the_plain_ones_at_the_same_noise(loss
 def test_scores_of_a_vae_do_not_depend_on_what_is_drawn() -> None:
     bundle = mixed("vae")
     numeric, category_ids = encoded(bundle, traffic.rows(100, seed=7))
-    found = []
+    scores = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        found.append(bundle.scorer().score(numeric, category_ids).tolist())
+        scores.append(bundle.scorer().score(numeric, category_ids).tolist())
 
-    assert found[0] == found[1]
+    assert scores[0] == scores[1]
 
 
 def test_the_divergence_of_a_vae_is_a_score_of_its_own() -> None:
     bundle = replace(mixed("vae"), score=replace(mixed("vae").score, kind="kl"))
     numeric, category_ids = encoded(bundle, traffic.rows(100, seed=7))
-    heads = [
+    mean, log_variance = (
         part.detach().double().numpy()
-        for part in bundle.network.heads(torch.from_numpy(numeric), torch.from_numpy(category_ids))
-    ]
-    expected = 0.5 * (heads[0] ** 2 + np.exp(heads[1]) - 1 - heads[1]).sum(1)
+        for part in bundle.network.latent_distribution(torch.from_numpy(numeric), torch.from_numpy(category_ids))
+    )
+    expected = 0.5 * (mean**2 + np.exp(log_variance) - 1 - log_variance).sum(1)
 
     np.testing.assert_allclose(bundle.scorer().score(numeric, category_ids), expected, rtol=1e-4, atol=1e-6)

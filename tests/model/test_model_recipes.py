@@ -14,9 +14,8 @@ from worker.model.learn import fit_bundle
 from worker.model.network import fit
 from worker.model.network.autoencoder import Autoencoder, Layout
 from worker.model.network.corruption import Rows, corrupt
-from worker.model.network.loss import training_loss
-from worker.model.network.options import REDUCTIONS
-from worker.model.network.presets import PRESETS, preset_options
+from worker.model.network.loss import LOSSES, REDUCTIONS, training_loss
+from worker.model.presets import PRESETS, preset_options
 from worker.model.store.bundle import Bundle
 from worker.pipeline import Model, Pipeline
 
@@ -24,7 +23,7 @@ PIXEL = parse_schema('[fields.p]\nkind = "numeric"\nrange = [0, 16]\n[fields.q]\
 
 
 def quick(name: str, **values: Any) -> dict[str, Any]:
-    """Few passes, and a code that fits a narrow input."""
+    """Few passes, and a latent that fits a narrow input."""
     length: dict[str, Any] = {"steps": 40} if name == "denoising" else {"epochs": 2}
     return {**length, **({"latent": 2} if "latent" in PRESETS[name].values else {}), **values}
 
@@ -67,7 +66,8 @@ def test_fewer_rows_than_a_batch_are_one_batch_and_that_is_said(name: str) -> No
     rows = bundle.report["rows"]
 
     assert (
-        f"WORKER_MODEL__BATCH = 1000: there are {rows} rows to fit, so a batch is all of them" in bundle.report["notes"]
+        f"[model.options] batch = 1000: there are {rows} rows to fit, so a batch is all of them"
+        in bundle.report["notes"]
     )
     assert bundle.report["steps"] == 2
 
@@ -95,17 +95,17 @@ def test_a_constant_column_is_no_obstacle_and_another_value_in_it_stands_out(nam
 
 
 def test_a_loss_that_is_not_finite_is_an_error_that_names_the_setting_to_lower() -> None:
-    with pytest.raises(DataError, match=r"not finite.*WORKER_MODEL__LEARNING_RATE \(1.0; allowed is above 0 to 1\)"):
+    with pytest.raises(DataError, match=r"not finite.*\[model.learning_rate\] \(1.0; allowed is above 0 to 1\)"):
         fitted(pixels(), "pyramid", optimizer="sgd", learning_rate=1.0, epochs=60, batch=10)
 
 
-def test_a_code_that_could_copy_its_input_is_said() -> None:
+def test_a_latent_that_could_copy_its_input_is_said() -> None:
     assert "is not narrower than the 4 input columns" in fitted(pixels(), "pyod", hidden=(8, 6)).report["notes"][0]
     assert fitted(pixels(), "pyod", hidden=(8, 2)).report["notes"] == []
 
 
 def test_weights_of_a_field_that_is_not_there_are_refused_with_the_known_ones() -> None:
-    with pytest.raises(SettingsError, match=r"WORKER_MODEL__FIELD_WEIGHTS names 'r': allowed are .*p, q"):
+    with pytest.raises(SettingsError, match=r"\[model.field_weights\] names 'r': allowed are .*p, q"):
         fitted(pixels(), field_weights=(("r", 2.0),))
 
 
@@ -126,7 +126,7 @@ def test_the_heavier_field_explains_more() -> None:
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("kind", ["squared", "absolute", "cross-entropy"])
+@pytest.mark.parametrize("kind", LOSSES)
 @pytest.mark.parametrize("widths", [(), (4, 3)])
 def test_a_loss_is_what_its_name_and_its_reduction_say(reduction: str, kind: str, widths: tuple[int, ...]) -> None:
     layout = Layout(3, widths)
@@ -146,8 +146,9 @@ def test_a_loss_is_what_its_name_and_its_reduction_say(reduction: str, kind: str
             "cross-entropy": -(x * answer.log() + (1 - x) * (1 - answer).log()),
         }[kind]
         expected = {"mean": errors.mean(), "fields": errors.sum(1).mean(), "sum": errors.sum()}[reduction]
+        loss = training_loss(network, rows, loss=kind, reduction=reduction)
 
-        assert training_loss(network, rows, options).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -161,10 +162,10 @@ def test_a_loss_is_what_its_name_and_its_reduction_say(reduction: str, kind: str
 def test_numbers_are_corrupted_by_the_kind_and_level_that_is_set(
     kind: str, inside: Callable[[torch.Tensor, torch.Tensor], bool]
 ) -> None:
-    options = preset_options("denoising", noise_kind=kind, noise=0.5 if kind == "mask" else 1.0, swap=0.0)
+    noise = 0.5 if kind == "mask" else 1.0
     rows = Rows(torch.randn(4000, 5) + 9, torch.zeros(4000, 1).long())
 
-    noisy, category_ids = corrupt(rows, rows, options, torch.Generator().manual_seed(0))
+    noisy, category_ids = corrupt(rows, rows, torch.Generator().manual_seed(0), kind=kind, noise=noise, swap=0.0)
 
     assert inside(noisy - rows.numeric, noisy)
     assert (category_ids == rows.category_ids).all()
@@ -203,7 +204,7 @@ def test_patience_keeps_the_best_weights_and_ends_early_without_it_the_last_stay
 
 
 def test_a_fit_can_be_compiled_and_where_that_fails_the_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise RuntimeError("no compiler found")
 
     plain = fitted(pixels(), "digits")
@@ -211,6 +212,6 @@ def test_a_fit_can_be_compiled_and_where_that_fails_the_setting_is_named(monkeyp
     assert fitted(pixels(), "digits", compile=True).version == plain.version
     monkeypatch.setattr(torch, "compile", lambda _: broken)
     with pytest.raises(
-        SettingsError, match=r"WORKER_MODEL__COMPILE = True.*no compiler found.*allowed is true or false"
+        SettingsError, match=r"\[model.options\] compile = True.*no compiler found.*allowed is true or false"
     ):
         fitted(pixels(), "digits", compile=True)

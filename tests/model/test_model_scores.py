@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from worker.errors import SettingsError
 from worker.model.network.autoencoder import Architecture, Autoencoder, Layout
 from worker.model.scoring.scorer import CPU_TILE_ROWS, Scorer, resolve_device, round_significant
 from worker.records import FloatArray
@@ -117,7 +118,5 @@ def test_a_gpu_gives_the_scores_of_the_cpu() -> None:
 
 @pytest.mark.parametrize("name", ["tpu", "cuda:99", "meta", ""])
 def test_a_device_that_is_not_there_is_refused_by_its_setting(name: str) -> None:
-    from worker.errors import SettingsError
-
-    with pytest.raises(SettingsError, match="WORKER_DEVICE"):
+    with pytest.raises(SettingsError, match=r"\[device\]"):
         resolve_device(name)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from worker.errors import SettingsError
-from worker.model.network.presets import PRESETS, preset_options
-from worker.model.network.sizes import hidden_layers
+from worker.model.network.sizes import LAYER_RULES, Sizes
+from worker.model.presets import PRESETS, preset_options
 
 
 def written(name: str, columns: int, **values: object) -> str:
-    return preset_options(name, **values).architecture(columns).written(columns)
+    return preset_options(name, **values).architecture(columns).describe(columns)
 
 
 @pytest.mark.parametrize(
@@ -21,11 +21,11 @@ def written(name: str, columns: int, **values: object) -> str:
         (7, 3, "7-4-3", "7-4"),
     ],
 )
-def test_a_pyramid_has_the_powers_of_two_of_its_source_with_and_without_the_code(
+def test_a_pyramid_has_the_powers_of_two_of_its_source_with_and_without_the_latent(
     columns: int, latent: int, intended: str, literal: str
 ) -> None:
-    for keep, wanted in ((True, intended), (False, literal)):
-        encoder = wanted.split("-")
+    for keep, layers in ((True, intended), (False, literal)):
+        encoder = layers.split("-")
         whole = "-".join([*encoder, *encoder[-2::-1]])
 
         assert written("pyramid", columns, latent=latent, keep_innermost=keep) == whole
@@ -33,13 +33,13 @@ def test_a_pyramid_has_the_powers_of_two_of_its_source_with_and_without_the_code
 
 def test_a_pyramid_equals_its_formula_for_every_width() -> None:
     for columns in range(3, 300):
-        for code in (1, 2, 3, 5, 8, 20, 64):
-            if code >= columns:
+        for latent in (1, 2, 3, 5, 8, 20, 64):
+            if latent >= columns:
                 continue
-            powers = 2 ** np.arange(max(np.ceil(np.log2(code)), 2), np.log2(columns))
-            encoder = [code, *powers.astype(int).tolist()][::-1]
+            powers = 2 ** np.arange(max(np.ceil(np.log2(latent)), 2), np.log2(columns))
+            encoder = [latent, *powers.astype(int).tolist()][::-1]
 
-            hidden, latent_at = hidden_layers("pyramid", columns, (), code)
+            hidden, latent_at = LAYER_RULES["pyramid"](Sizes(columns, (), latent))
 
             assert hidden == (*encoder, *encoder[-2::-1])
             assert latent_at == len(encoder) - 1
@@ -63,8 +63,8 @@ def test_the_layers_of_a_preset_are_those_of_its_source(name: str, columns: int,
 
 
 def test_every_preset_names_its_source_and_is_whole() -> None:
-    for name, preset in PRESETS.items():
-        assert preset.source
+    for name in PRESETS:
+        assert PRESETS[name].source
         assert preset_options(name).preset == name
         assert preset_options(name).architecture(100).latent < 100
 
@@ -72,16 +72,24 @@ def test_every_preset_names_its_source_and_is_whole() -> None:
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
-        ("pyod", {"hidden": (32, 64)}, r"WORKER_MODEL__HIDDEN = \[32, 64\].*each layer must be narrower"),
-        ("pyod", {"hidden": (32, 32)}, "WORKER_MODEL__HIDDEN"),
-        ("digits", {"hidden": (8,)}, r"WORKER_MODEL__HIDDEN = \[8\] and LATENT = 8"),
-        ("deep", {"latent": 41}, "WORKER_MODEL__LATENT = 41: allowed is 1 to 40"),
-        ("halfway", {"latent": 50}, "WORKER_MODEL__LATENT = 50: allowed is 1 to 40"),
-        ("pyramid", {"latent": None}, "needs WORKER_MODEL__LATENT, allowed is 1 to 40"),
-        ("pyramid", {"latent": 33, "keep_innermost": False}, "WORKER_MODEL__KEEP_INNERMOST = False.*allowed is True"),
-        ("denoising", {"latent": 3}, "WORKER_MODEL__LATENT = 3: not with WORKER_MODEL__LAYERS = 'listed'"),
-        ("vae", {"hidden": ()}, "WORKER_MODEL__VARIATIONAL = True: needs at least one hidden layer"),
-        ("denoising", {"hidden": ()}, "WORKER_MODEL__HIDDEN"),
+        ("pyod", {"hidden": (32, 64)}, r"\[model.hidden\] = \[32, 64\].*each layer must be narrower"),
+        ("pyod", {"hidden": (32, 32)}, r"\[model.hidden\]"),
+        ("digits", {"hidden": (8,)}, r"\[model.hidden\] = \[8\] and \[model.latent\] = 8"),
+        ("deep", {"latent": 41}, r"\[model.latent\] = 41: allowed is 1 to 40"),
+        ("halfway", {"latent": 50}, r"\[model.latent\] = 50: allowed is 1 to 40"),
+        ("pyramid", {"latent": None}, r"needs \[model.latent\], allowed is 1 to 40"),
+        (
+            "pyramid",
+            {"latent": 33, "keep_innermost": False},
+            "keep_innermost = False.*allowed is True",
+        ),
+        ("denoising", {"latent": 3}, r"\[model.latent\] = 3: not with \[model.options\] layers = 'listed'"),
+        (
+            "halfway-single",
+            {"variational": True},
+            "variational = True: needs at least one hidden",
+        ),
+        ("denoising", {"hidden": ()}, r"\[model.hidden\]"),
         ("denoising", {"hidden": (65_536, 65_536)}, "4,300 million weights, allowed are 500 million.*max_values"),
     ],
 )
@@ -93,12 +101,16 @@ def test_sizes_that_can_not_be_are_refused_by_their_setting(name: str, values: d
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
-        ("digits", {"preprocessing": "standard"}, "WORKER_MODEL__PREPROCESSING = 'standard'.*allowed is minmax"),
-        ("pyod", {"loss": "cross-entropy"}, "WORKER_MODEL__LOSS = 'cross-entropy'.*allowed is squared or absolute"),
-        ("pyod", {"score": "kl"}, "WORKER_MODEL__SCORE = 'kl': needs WORKER_MODEL__VARIATIONAL"),
-        ("denoising", {"noise_kind": "mask", "noise": 2.0}, "WORKER_MODEL__NOISE = 2.0.*allowed is 0 to 1"),
-        ("denoising", {"holdout": 0.7}, "WORKER_MODEL__HOLDOUT = 0.7: allowed is 0 to 0.5"),
-        ("denoising", {"steps": None}, "WORKER_MODEL__STEPS"),
+        ("digits", {"preprocessing": "standard"}, r"\[model.options\] preprocessing = 'standard'.*allowed is minmax"),
+        (
+            "pyod",
+            {"loss": "cross-entropy"},
+            "loss = 'cross-entropy'.*allowed is squared or absolute",
+        ),
+        ("pyod", {"score": "kl"}, r"\[model.score\] = 'kl': needs \[model.options\] variational"),
+        ("denoising", {"noise_kind": "mask", "noise": 2.0}, r"\[model.options\] noise = 2.0.*allowed is 0 to 1"),
+        ("denoising", {"holdout": 0.7}, r"\[model.holdout\] = 0.7: allowed is 0 to 0.5"),
+        ("denoising", {"steps": None}, r"\[model.options\] steps"),
     ],
 )
 def test_values_that_do_not_go_together_are_refused_by_their_setting(

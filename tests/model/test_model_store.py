@@ -1,4 +1,4 @@
-"""One contract for every kind of store: what is current, what was decided, what goes."""
+"""One contract for every kind of store: what is current, what was decided, what is removed."""
 
 import threading
 import time
@@ -9,7 +9,7 @@ import pytest
 from devtools import traffic
 from devtools.objects import ObjectServer
 from tests.model.places import put
-from worker.errors import StoreConflict, StoreError
+from worker.errors import Hint, StoreConflict, StoreError
 from worker.model.store.bundle import Bundle, with_report
 from worker.model.store.model_store import Mark, ModelStore, Status
 
@@ -17,7 +17,7 @@ HOUR_S = 3600.0
 
 
 class Clock:
-    """Stands still until it is told otherwise."""
+    """Stands still until a test moves it."""
 
     def __init__(self) -> None:
         self.now = time.time()
@@ -113,8 +113,9 @@ def test_a_version_that_was_ruled_out_is_promoted_only_by_force(store: ModelStor
     (first,) = filled(store, 1)
     store.mark(first, mark(status, "too many alerts"))
 
-    with pytest.raises(StoreError, match="too many alerts"):
+    with pytest.raises(StoreError, match="too many alerts") as error:
         store.promote(first)
+    assert error.value.hint is Hint.FORCE_THE_PROMOTION
 
     assert store.current() is None
     store.promote(first, force=True)
@@ -129,7 +130,7 @@ def test_a_promotion_that_is_there_already_by_the_same_decision_is_no_conflict(s
         store.promote(second, expected=first, mark=mark(Status.PROMOTED), force=True)
 
     assert store.current() == second
-    assert store.marks()[second].insisted
+    assert store.marks()[second].forced
     assert store.rollback() == first
 
 
@@ -144,7 +145,7 @@ def test_a_rollback_marks_what_it_leaves(store: ModelStore) -> None:
     assert store.marks()[first].status is Status.PROMOTED
 
 
-def test_of_two_workers_that_roll_back_the_second_is_told_so(store: ModelStore) -> None:
+def test_of_two_workers_that_roll_back_the_second_hears_of_it(store: ModelStore) -> None:
     versions = filled(store, 3)
     for name in versions:
         store.promote(name)
@@ -187,15 +188,15 @@ def test_pruning_keeps_the_newest_the_current_the_last_two_before_it_and_the_hel
     store.mark(versions[6], mark(Status.VETOED))
     clock.now += 2 * HOUR_S
 
-    gone = store.prune(2)
+    removed = store.prune(2)
 
-    assert gone == [versions[number] for number in (0, 4, 6, 7)]
+    assert removed == [versions[number] for number in (0, 4, 6, 7)]
     assert [entry.version for entry in store.versions()] == [versions[n] for n in (1, 2, 3, 5, 8, 9)]
     assert store.marks().keys() == {versions[n] for n in (1, 2, 3, 5, 6)}
     assert store.prune(2) == []
 
 
-def test_pruning_spares_what_was_written_marked_or_left_within_the_hour(store: ModelStore, clock: Clock) -> None:
+def test_pruning_keeps_what_was_written_marked_or_left_within_the_hour(store: ModelStore, clock: Clock) -> None:
     versions = filled(store, 6)
     for name in versions[:5]:
         store.promote(name)
@@ -240,7 +241,7 @@ def test_many_threads_lose_no_mark_of_another(store: ModelStore) -> None:
     assert sorted(store.marks()) == names
 
 
-def test_saving_a_version_again_mends_it(store: ModelStore) -> None:
+def test_saving_a_version_again_repairs_it(store: ModelStore) -> None:
     (name,) = filled(store, 1)
     put(store, f"{name}/weights.safetensors", b"")
 

@@ -19,7 +19,7 @@ VALUES = recording.values(2000)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a schema, a model, and a labelled recording."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WORKER_MODEL__STEPS", "60")
+    monkeypatch.setenv("WORKER_MODEL__OPTIONS", '{"steps": 60}')
     monkeypatch.setenv("WORKER_MODEL__HIDDEN", "16,8,16")
     Path("schema.toml").write_text(traffic.SCHEMA_TEXT)
     Path("march.jsonl").write_bytes(b"\n".join(VALUES) + b"\n")

@@ -18,7 +18,7 @@ from worker.features.schema import parse_schema
 from worker.features.vectorize import Vectorizer
 from worker.formats.base import Decoded
 from worker.model.learn import fit_bundle
-from worker.model.network.presets import preset_options
+from worker.model.presets import preset_options
 from worker.model.store.bundle import Bundle
 from worker.model.store.model_store import ModelStore
 from worker.records import FloatArray, Message

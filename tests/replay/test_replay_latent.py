@@ -10,7 +10,7 @@ import pytest
 from devtools import traffic
 from tests.replay import recording
 from worker.model.learn import fit_bundle
-from worker.model.network.presets import preset_options
+from worker.model.presets import preset_options
 from worker.model.store.bundle import Bundle
 from worker.pipeline import Model, Pipeline
 from worker.records import FloatArray

@@ -14,7 +14,11 @@ from worker.replay.run.lines import Line
 from worker.settings import Settings, TrainSettings
 
 FIT, AFTER = 2_000, 3_000
-PATIENCE = {"WORKER_TRAIN__MOVED_LOOKS": "2", "WORKER_TRAIN__REPLACED_LOOKS": "2", "WORKER_MODEL__STEPS": "150"}
+PATIENCE = {
+    "WORKER_TRAIN__MOVED_LOOKS": "2",
+    "WORKER_TRAIN__REPLACED_LOOKS": "2",
+    "WORKER_MODEL__OPTIONS": '{"steps": 150}',
+}
 
 
 @pytest.fixture

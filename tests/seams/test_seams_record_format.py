@@ -44,7 +44,7 @@ def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """1,600 labelled payments as lines of pairs, in history.txt, and the format in the settings."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WORKER_KAFKA__FORMAT", "pairs")
-    monkeypatch.setenv("WORKER_MODEL__STEPS", "60")
+    monkeypatch.setenv("WORKER_MODEL__OPTIONS", '{"steps": 60}')
     DECODERS.register("pairs", Pairs)
     lines = []
     for number, message in enumerate(traffic.messages(1_600)):

@@ -137,12 +137,18 @@ def test_a_value_out_of_range_is_refused_with_its_name_value_and_range(name: str
     ("name", "value", "reason"),
     [
         ("PRESET", "autoencoder", "allowed is denoising, pyod, pyramid, digits"),
-        ("HIDDEN", "64,0", "allowed is 1 to 32 numbers separated by commas, each 1 to 65536"),
+        ("HIDDEN", "64,0", "allowed is 1 to 32 numbers, each from 1 to 65536"),
         ("HIDDEN", "[]", "allowed is 1 to 32 numbers"),
         ("LATENT", "0", "allowed is 1 to 65536"),
-        ("DROPOUT", "1", "allowed is up to 63 numbers separated by commas, each from 0 and below 1"),
-        ("BATCH_NORM", "perhaps", "allowed is true or false"),
-        ("OUTPUT", "tanh", "allowed is linear or sigmoid"),
+        ("SCORE", "msee", "allowed is mse, rmse, mae, sum-l1, euclidean, max or kl"),
+        ("EPOCHS", "1.5", "allowed is a whole number, 1 to 1000000"),
+        ("OPTIONS", '{"dropout": [1]}', "dropout = [1]: allowed is up to 63 numbers, each from 0 and below 1"),
+        ("OPTIONS", '{"batch_norm": "perhaps"}', "batch_norm = 'perhaps': allowed is true or false"),
+        ("OPTIONS", '{"output": "tanh"}', "output = 'tanh': allowed is linear or sigmoid"),
+        ("OPTIONS", '{"optimiser": "sgd"}', "unknown option 'optimiser': the nearest is 'optimizer'"),
+        ("OPTIONS", '{"hidden": [8]}', "hidden has a setting of its own, WORKER_MODEL__HIDDEN"),
+        ("OPTIONS", "dropout=0.2", "is not valid JSON"),
+        ("OPTIONS", "[1]", "must be a JSON object"),
         ("HOLDOUT", "0.6", "allowed is 0 to 0.5"),
         ("LEARNING_RATE", "0", "allowed is above 0 to 1"),
         ("FIELD_WEIGHTS", '{"amount": -1}', "allowed is JSON object of numbers from 0 to 1000000"),
@@ -158,9 +164,9 @@ def test_a_value_of_a_model_that_can_not_be_is_refused_with_its_range(name: str,
 
 
 def test_one_number_is_a_list_of_one() -> None:
-    model = load(WORKER_MODEL__HIDDEN="30", WORKER_MODEL__DROPOUT="0.5").model
+    model = load(WORKER_MODEL__HIDDEN="30", WORKER_MODEL__OPTIONS='{"dropout": 0.5}').model
 
-    assert (model.hidden, model.dropout) == ((30,), (0.5,))
+    assert (model.hidden, model.options) == ((30,), {"dropout": (0.5,)})
 
 
 def test_a_fixed_threshold_has_to_be_given() -> None:

@@ -127,7 +127,7 @@ def test_a_refused_candidate_is_kept_for_a_look(place: Place) -> None:
 
     assert place.look(sidecar, place.traffic.rows(6_000), asked=True) == "rejected"
 
-    (version,) = [entry for entry in place.store.versions() if entry.status is Status.REJECTED]
+    (version,) = [entry for entry in place.store.versions() if entry.mark and entry.mark.status is Status.REJECTED]
     assert not version.current
     assert place.store.current() == ALL.version
 

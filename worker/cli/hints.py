@@ -11,6 +11,7 @@ from worker.errors import Hint, WorkerError
 
 HINTS: Final[Mapping[Hint, str]] = {
     Hint.FIT_A_MODEL: "fit one with: worker train --once --from FILE",
+    Hint.FIT_FOR_THIS_SCHEMA: "fit a model for it (worker train --once), or use the schema that it knows",
     Hint.PROMOTE_A_VERSION: "name a version again with: worker models promote VERSION",
     Hint.FORCE_THE_PROMOTION: "to take it all the same: worker models promote VERSION --force",
     Hint.LIST_THE_VERSIONS: "worker models list shows them",

@@ -1,8 +1,9 @@
 """`worker models presets`: the architectures and recipes that WORKER_MODEL__PRESET can name."""
 
 import argparse
+import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from worker.cli.models import Actions
@@ -11,7 +12,6 @@ if TYPE_CHECKING:
 
 WIDTH = 41
 PREFIX = "WORKER_MODEL__"
-NOT_SHOWN = ("preset", "seed", "rule", "rule_value")
 
 
 def add_actions(actions: "Actions") -> None:
@@ -35,44 +35,45 @@ def _width(text: str) -> int:
 
 def _presets(args: argparse.Namespace, settings: "Settings") -> int:
     from worker.errors import UsageError
-    from worker.model.network.presets import PRESETS, preset_options
+    from worker.model.presets import PRESETS, preset_options
 
     if args.name is not None and args.name not in PRESETS:
-        raise UsageError(f"no preset {args.name!r}; there are: {', '.join(PRESETS)}")
+        raise UsageError(PRESETS.unknown(args.name))
     for name in [args.name] if args.name else PRESETS:
         current = " (WORKER_MODEL__PRESET)" if name == settings.model.preset else ""
         options = preset_options(name)
+        rule = options.rule if options.rule_value is None else f"{options.rule} {options.rule_value:g}"
         print(f"{name}{current}: {PRESETS[name].source}")
         print(f"    layers     {_layers(options, args.width)}")
-        print(f"    threshold  {_threshold(options)}")
-        print(f"    {PREFIX}…  {', '.join(_values(options))}\n")
+        print(f"    threshold  {rule}")
+        for line in _settings(options):
+            print(f"    {line}")
+        print()
     return 0
 
 
 def _layers(options: "FitOptions", width: int) -> str:
+    from worker.cli.hints import spelled_out
     from worker.errors import SettingsError
 
     try:
-        found = options.architecture(width)
+        architecture = options.architecture(width)
     except SettingsError as error:
-        return f"none for {width} input columns: {error}"
-    return f"{found.written(width)}, the code has {found.latent}"
+        return f"none for {width} input columns: {spelled_out(str(error))}"
+    return f"{architecture.describe(width)}, the latent has {architecture.latent}"
 
 
-def _threshold(options: "FitOptions") -> str:
-    return options.rule if options.rule_value is None else f"{options.rule} {options.rule_value:g}"
+def _settings(options: "FitOptions") -> Iterator[str]:
+    """Every value that is set, as a person would set it."""
+    from worker.model.network.options import SETTINGS, other_options
 
-
-def _values(options: "FitOptions") -> Iterator[str]:
-    """Every value that is set, by the name of its setting."""
-    for name in options.__dataclass_fields__:
-        value = getattr(options, name)
+    def is_set(name: str) -> bool:
         unused = name == "hidden" and options.layers in {"pyramid", "halfway"}
-        if name not in NOT_SHOWN and value is not None and value != () and not unused:
-            yield f"{name.upper()}={_written(value)}"
+        return getattr(options, name) not in (None, ()) and not unused
 
-
-def _written(value: Any) -> str:
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    for name in SETTINGS:
+        if name != "preset" and is_set(name):
+            value = getattr(options, name)
+            yield f"{PREFIX}{name.upper()}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
+    others = {name: getattr(options, name) for name, _, _ in other_options() if is_set(name)}
+    yield f"{PREFIX}OPTIONS='{json.dumps(others)}'"

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from worker.cli.hints import message_of
+
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
     """Aligned columns, one line a row whatever the width of the terminal."""
@@ -18,4 +20,4 @@ def print_tree(values: Mapping[str, Any], indent: str = "") -> None:
             print(f"{indent}{name}")
             print_tree(value, f"{indent}  ")
         else:
-            print(f"{indent + name:<20} {f'{value:.6g}' if isinstance(value, float) else value}")
+            print(f"{indent + name:<20} {f'{value:.6g}' if isinstance(value, float) else message_of(str(value))}")

@@ -53,5 +53,5 @@ def run(args: argparse.Namespace) -> int:
         f"(always answering the average: {report['mean_predictor_loss']:.3g})"
     )
     for note in report["notes"]:
-        print(f"note: {note}", file=sys.stderr)
+        print(f"note: {message_of(note)}", file=sys.stderr)
     return 0

@@ -119,7 +119,7 @@ class Tour:
             "WORKER_KAFKA__OPTIONS": orjson.dumps(JOIN_FAST).decode(),
             "WORKER_SCHEMA_FILE": str(folder / "schema.toml"),
             "WORKER_MODEL_STORE": str(folder / "models"),
-            "WORKER_MODEL__STEPS": "2000" if self._options.seconds >= 45 else "1500",
+            "WORKER_MODEL__OPTIONS": '{"steps": 2000}' if self._options.seconds >= 45 else '{"steps": 1500}',
             "WORKER_MODEL__LEARNING_RATE": "0.002",
             "WORKER_SEED": str(self._options.seed),
             "WORKER_HTTP__PORT": str(free_port()),

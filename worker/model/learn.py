@@ -12,17 +12,18 @@ from worker.features.fitted import Fitted, fit_vectorizer
 from worker.features.schema import Schema
 from worker.features.vectorize import Vectorizer
 from worker.formats.base import Decoded, Row
-from worker.model.network.fit import MINIMUM_ROWS, Fit, FitOptions, Progress, fit_network
+from worker.model.network.fit import MIN_ROWS, Fit, FitOptions, Progress, fit_network
 from worker.model.network.reconstruct import Reconstructor
+from worker.model.presets import require_score
 from worker.model.scoring.golden import golden_of
 from worker.model.scoring.score import Score
 from worker.model.scoring.scorer import round_significant
 from worker.model.store.bundle import Bundle, field_names, layout_of, make_scorer, pack
-from worker.model.store.rehearsal import KEEP_ROWS, drawn, reduced
+from worker.model.store.rehearsal import KEEP_ROWS, rehearsal_draw, rehearsal_row
 from worker.records import FloatArray, Message
 
-OUTSIDE_SHARE = 0.05
-"""Largest share of a column's training values that may lie outside its known range: more is a wrong range."""
+MAX_OUTSIDE = 0.05
+"""Share of a column's training values that may lie outside its known range: more is a wrong range."""
 
 
 def fit_bundle(
@@ -35,20 +36,32 @@ def fit_bundle(
     facts: dict[str, Any] | None = None,
     keep_rows: int = KEEP_ROWS,
 ) -> Bundle:
-    """Learn a model version from JSON objects, unlabelled and mostly ordinary.
+    """Learn a model version from JSON objects, unlabelled and mostly normal.
 
-    Rows that don't fit the schema are left out and counted. created_at: RFC 3339, UTC; not part of the version.
-    facts: added to the report. keep_rows: how many of the rows go into the bundle for later fits, reduced to what the
-    model sees. DataError where too few rows are left, SettingsError where the options don't fit them.
+    Rows that don't fit the schema are left out and counted. DataError where too few rows are left, SettingsError where
+    the options don't fit them.
+
+        schema      the fields of a record
+        rows        records; numbers are scaled and vocabularies built from all of them
+        options     the recipe
+        created_at  RFC 3339, UTC; not part of the version
+        progress    told of each measurement
+        facts       added to the report
+        keep_rows   how many of the rows go into the bundle for later fits, reduced to what the model sees
     """
+    require_score(options)
     fitted = fit_vectorizer(schema, rows, options.preprocessing)
     fields = field_names(fitted)
-    _require_known(options, fields)
+    unknown = next((name for name, _ in options.field_weights if name not in fields), None)
+    if unknown is not None:
+        raise SettingsError(
+            f"[model.field_weights] names {unknown!r}: allowed are the fields that the model sees: {', '.join(fields)}"
+        )
     messages = [Message("", 0, index, -1, None, b"") for index in range(len(rows))]
     vectors = Vectorizer(schema, fitted).transform(Decoded(list(messages), list(rows), [], 0))
-    if len(vectors.rows) < MINIMUM_ROWS:
+    if len(vectors.rows) < MIN_ROWS:
         raise DataError(
-            f"{len(vectors.rows)} usable records are too few to learn from, at least {MINIMUM_ROWS} are needed; "
+            f"{len(vectors.rows)} usable records are too few to learn from, at least {MIN_ROWS} are needed; "
             f"{len(vectors.rejects)} others did not fit the schema"
             + (f" (the first: {vectors.rejects[0].detail})" if vectors.rejects else "")
         )
@@ -57,9 +70,9 @@ def fit_bundle(
     score, training = _score(fit, fitted, options, vectors.numeric[fit.fitted], vectors.category_ids[fit.fitted])
     held_numeric, held_ids = vectors.numeric[fit.held_out], vectors.category_ids[fit.held_out]
     scorer = make_scorer(fit.network, fitted, score)
-    chosen = fit.fitted[drawn(len(fit.fitted), keep_rows, options.seed)].tolist()
-    found = Reconstructor(fit.network).rows(held_numeric, held_ids)
-    errors = found.field_errors(fitted.numeric_fields, fitted.category_fields)
+    rehearsed = fit.fitted[rehearsal_draw(len(fit.fitted), keep_rows, options.seed)].tolist()
+    reconstruction = Reconstructor(fit.network).rows(held_numeric, held_ids)
+    errors = reconstruction.field_errors(fitted.numeric_fields, fitted.category_fields)
     report = fit.report.to_json()
     return pack(
         created_at=created_at,
@@ -79,7 +92,7 @@ def fit_bundle(
         rule=options.threshold_rule,
         training=training,
         golden=golden_of(scorer, held_numeric, held_ids),
-        rehearsal=[reduced(schema, vectors.rows[index]) for index in chosen],
+        rehearsal=[rehearsal_row(schema, vectors.rows[index]) for index in rehearsed],
     )
 
 
@@ -98,15 +111,6 @@ def rescaled(bundle: Bundle, factor: float) -> Bundle:
     )
 
 
-def _require_known(options: FitOptions, fields: tuple[str, ...]) -> None:
-    unknown = next((name for name, _ in options.field_weights if name not in fields), None)
-    if unknown is not None:
-        raise SettingsError(
-            f"WORKER_MODEL__FIELD_WEIGHTS names {unknown!r}: allowed are the fields that the model sees: "
-            f"{', '.join(fields)}"
-        )
-
-
 def _within_range(numeric: NDArray[np.float32], fitted: Fitted) -> tuple[NDArray[np.float32], list[str]]:
     """Rows (R, N) to fit a sigmoid output on, drawn into [0, 1], and a note for each column where that was needed.
 
@@ -115,11 +119,11 @@ def _within_range(numeric: NDArray[np.float32], fitted: Fitted) -> tuple[NDArray
     outside = ((numeric < 0) | (numeric > 1)).mean(0)
     notes = []
     for column, share in zip(fitted.numeric, outside.tolist(), strict=True):
-        if share > OUTSIDE_SHARE:
+        if share > MAX_OUTSIDE:
             low, high = column.center, column.center + column.scale
             raise DataError(
                 f"field {column.field!r}: {share:.0%} of the records lie outside its range [{low:g}, {high:g}], "
-                f"where a sigmoid output has no answer; correct range in the schema, at most {OUTSIDE_SHARE:.0%} may"
+                f"where a sigmoid output has no answer; correct range in the schema, at most {MAX_OUTSIDE:.0%} may"
             )
         if share > 0:
             notes.append(

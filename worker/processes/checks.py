@@ -143,7 +143,7 @@ def recipe(known: Known) -> str:
     if known.bundle is None:
         return name
     columns = known.bundle.network.layout.columns
-    layers = options.architecture(columns).written(columns)
+    layers = options.architecture(columns).describe(columns)
     return f"{name}; layers for the {columns} columns of the current model: {layers}"
 
 
@@ -156,7 +156,7 @@ def scoring(known: Known) -> str:
     bundle, device_name = _current(known), known.settings.device
     network = bundle.network
     layout, architecture = network.layout, network.architecture
-    what = f"{bundle.score.kind} of a {architecture.output} output, layers {architecture.written(layout.columns)}"
+    what = f"{bundle.score.kind} of a {architecture.output} output, layers {architecture.describe(layout.columns)}"
     now = _microseconds(bundle.scorer(device_name), bundle)
     if bundle.score.without_onehot(network):
         return f"{what}: no one-hot column is computed; {now:.1f} µs a record"

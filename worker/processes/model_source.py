@@ -90,8 +90,8 @@ class ModelSource:
         if self._settings.model_canary_records == 0:
             return None
         try:
-            mark, previous = self._store.marks().get(version), self._store.before()
-            if previous is None or mark is None or not is_recent(mark, utc_now()) or mark.insisted:
+            mark, previous = self._store.marks().get(version), self._store.previous()
+            if previous is None or mark is None or not is_recent(mark, utc_now()) or mark.forced:
                 return None
             return self._build(self._store.load(previous))
         except (BundleError, StoreError) as error:

@@ -9,7 +9,7 @@ from worker.broker.client import CONSUMER_DEFAULTS, Connection
 from worker.formats import DECODERS
 from worker.formats.base import Decoder
 from worker.model.network.options import FitOptions
-from worker.model.network.presets import preset_options
+from worker.model.presets import preset_options
 from worker.model.store.bundle import Bundle
 from worker.model.store.model_store import ModelStore
 from worker.pipeline import Model, Pipeline
@@ -53,10 +53,8 @@ def poll_interval_ms(settings: Settings) -> int:
 
 def fit_options(settings: ModelSettings, seed: int) -> FitOptions:
     """What a fit takes: the preset's values, and over them whatever is set."""
-    values = settings.model_dump(exclude={"preset"}, exclude_none=True)
-    if "field_weights" in values:
-        values["field_weights"] = tuple(values["field_weights"].items())
-    return preset_options(settings.preset, **values, seed=seed)
+    values = settings.model_dump(exclude={"preset", "options"}, exclude_none=True)
+    return preset_options(settings.preset, **values, **settings.options, seed=seed)
 
 
 def threshold_factory(

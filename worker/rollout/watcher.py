@@ -46,7 +46,7 @@ def needs_canary(marks: Mapping[str, Mark], version: str, previous: str | None) 
     it was rolled back or vetoed: that is the last word.
     """
     left, mark = marks.get(previous or ""), marks.get(version)
-    return not (left is not None and left.status in NEVER_AGAIN) and not (mark is not None and mark.insisted)
+    return not (left is not None and left.status in NEVER_AGAIN) and not (mark is not None and mark.forced)
 
 
 def is_recent(mark: Mark, now: str) -> bool:

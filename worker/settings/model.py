@@ -1,17 +1,14 @@
-"""Settings of the model: a preset, and one setting for each of its values."""
+"""Settings of the model: a preset, what people set most of its values, and one option for all others."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
-from worker.settings.group import Group, empty_is_none
-from worker.settings.options import parse_list, parse_weights
-
-Activation = Literal["relu", "tanh", "silu", "gelu", "elu", "sigmoid", "identity"]
-Units = Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], Field(min_length=1, max_length=32)]
-Shares = Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], ...], Field(max_length=63)]
-Weights = dict[str, Annotated[float, Field(ge=0, le=1_000_000)]]
+from worker.settings.group import Allowed, Group, empty_is_none
+from worker.settings.options import parse_list, parse_object
+from worker.texts import nearest
 
 
 def _numbers(value: Any) -> Any:
@@ -20,131 +17,85 @@ def _numbers(value: Any) -> Any:
     return [value] if isinstance(value, int | float) else parse_list(value)
 
 
+def _fits(name: str) -> AfterValidator:
+    """The range that the model's room has for an option."""
+
+    def read() -> Any:
+        from worker.model.presets import RANGES
+
+        return RANGES[name]
+
+    return AfterValidator(Allowed(read))
+
+
+def _weights(value: Any) -> Any:
+    """A JSON object as pairs; empty = not set. ValueError where it is none."""
+    value = empty_is_none(value)
+    return value if value is None else tuple(parse_object(value, '{"amount": 2}').items())
+
+
+def _options(value: Any) -> dict[str, Any]:
+    """The other options from JSON. ValueError, with the nearest name or the range, where one can't be."""
+    from worker.model.network.options import SETTINGS, Numbers, allows, other_options
+
+    ranges = {name: allowed for name, allowed, _ in other_options()}
+    options = {}
+    for name, item in parse_object(value, '{"dropout": [0.2], "optimizer": "sgd"}').items():
+        if name in SETTINGS:
+            raise ValueError(f"{name} has a setting of its own, WORKER_MODEL__{name.upper()}")
+        if name not in ranges:
+            raise ValueError(f"unknown option {name!r}: the nearest is {nearest(name, ranges, min_likeness=0.0)!r}")
+        one = isinstance(ranges[name], Numbers) and isinstance(item, int | float)
+        options[name] = (item,) if one else tuple(item) if isinstance(item, list) else item
+        if not allows(name, options[name]):
+            raise ValueError(f"{name} = {item!r}: allowed is {ranges[name]}")
+    return options
+
+
 class ModelSettings(Group):
     """What the fit takes. What is not set has the preset's value; `worker models presets` prints them."""
 
-    preset: Literal[
-        "denoising", "pyod", "pyramid", "digits", "halfway", "halfway-single", "deep", "deep-small", "vae"
-    ] = Field(
+    preset: Annotated[str, _fits("preset")] = Field(
         default="denoising",
-        description="architecture and training recipe; each setting below that is not set has the preset's value "
+        description="architecture and training recipe; what is not set below has the preset's value "
         "(`worker models presets`)",
     )
-    layers: Literal["listed", "mirrored", "pyramid", "halfway"] | None = Field(
+    hidden: Annotated[tuple[int, ...] | None, NoDecode, BeforeValidator(_numbers), _fits("hidden")] = Field(
+        default=None, description="units of each hidden layer: `64,32`"
+    )
+    latent: Annotated[int | None, _fits("latent")] = Field(
         default=None,
-        description="where the layer sizes come from: all of them `listed` in HIDDEN; HIDDEN down to the latent and "
-        "`mirrored`; a `pyramid` of powers of two; one layer `halfway` between input and latent",
+        description="units of the latent, less than the input columns; not with the layers `listed`",
     )
-    hidden: Annotated[Units | None, NoDecode, BeforeValidator(_numbers)] = Field(
-        default=None,
-        description="units of each hidden layer",
-        json_schema_extra={"allowed": "1 to 32 numbers separated by commas, each 1 to 65536"},
-    )
-    latent: int | None = Field(
-        default=None, ge=1, le=65_536, description="units of the latent, less than the input columns; not with `listed`"
-    )
-    keep_innermost: bool | None = Field(
-        default=None,
-        description="of a pyramid: whether the latent itself is a layer; `false` stops at the smallest power of two",
-    )
-    activation: Activation | None = Field(default=None, description="after each hidden layer")
-    latent_activation: Activation | None = Field(
-        default=None, description="after the latent; not set and not in the preset: as after the others"
-    )
-    output: Literal["linear", "sigmoid"] | None = Field(
-        default=None, description="`sigmoid` answers from 0 to 1 and needs `minmax` preprocessing"
-    )
-    batch_norm: bool | None = Field(
-        default=None,
-        description="batch normalisation in each hidden layer",
-    )
-    dropout: Annotated[Shares | None, NoDecode, BeforeValidator(_numbers)] = Field(
-        default=None,
-        description="share dropped while fitting: one number for all hidden layers, or several, each for one",
-        json_schema_extra={"allowed": "up to 63 numbers separated by commas, each from 0 and below 1"},
-    )
-    variational: bool | None = Field(
-        default=None,
-        description="draw the latent around a mean while fitting; scores come from the mean",
-    )
-    beta: float | None = Field(
-        default=None, ge=0, le=1_000, description="weight of the divergence in a variational loss"
-    )
-    preprocessing: Literal["robust", "standard", "minmax"] | None = Field(
-        default=None,
-        description="scale of numbers: `robust` by median and spread, `standard` by mean and deviation, `minmax` to "
-        "[0, 1] by the schema's range of a field, else by the fit data",
-    )
-    noise_kind: Literal["gaussian", "uniform", "mask"] | None = Field(
-        default=None, description="how numbers of the training input are corrupted; `mask` sets them to 0"
-    )
-    noise: float | None = Field(
-        default=None,
-        ge=0,
-        le=10,
-        description="strength of that, in scales of each field; of `mask` the largest share, up to 1",
-    )
-    swap: float | None = Field(
-        default=None, ge=0, le=0.9, description="largest share of a training row's values taken from another row"
-    )
-    optimizer: Literal["adamw", "adam", "sgd"] | None = Field(default=None, description="what makes the loss small")
-    learning_rate: float | None = Field(default=None, gt=0, le=1, description="step size of the optimizer")
-    weight_decay: float | None = Field(default=None, ge=0, le=1, description="pull of the weights towards zero")
-    loss: Literal["squared", "absolute", "cross-entropy"] | None = Field(
-        default=None, description="error of a column; `cross-entropy` needs a sigmoid output"
-    )
-    reduction: Literal["mean", "fields", "sum"] | None = Field(
-        default=None,
-        description="how errors become one loss: `mean` over rows and columns, summed over the `fields` and averaged "
-        "over rows, or the `sum` of all",
-    )
-    epochs: int | None = Field(
-        default=None, ge=1, le=1_000_000, description="passes over all rows; without, STEPS batches are drawn at random"
-    )
-    steps: int | None = Field(
-        default=None,
-        ge=1,
-        le=10_000_000,
-        description="most optimizer steps; early stopping and the end of the epochs can be sooner",
-    )
-    batch: int | None = Field(
-        default=None,
-        ge=1,
-        le=1_000_000,
-        description="rows in a training step; of fewer rows, an epoch is one step with all of them",
-    )
-    drop_last: bool | None = Field(
-        default=None,
-        description="leave out the incomplete batch at the end of an epoch",
-    )
-    holdout: float | None = Field(
-        default=None,
-        ge=0,
-        le=0.5,
-        description="share of the rows kept out of the fit, to measure and calibrate on; 0 = on the fitted ones",
-    )
-    patience: int | None = Field(
-        default=None,
-        ge=0,
-        le=10_000,
-        description="measurements (every 100 steps, or each epoch) without improvement that end the fit, with the best "
-        "weights; 0 = never, with the last",
-    )
-    compile: bool | None = Field(
-        default=None,
-        description="fit with `torch.compile`: worth its minute of start-up on long fits, needs a C++ compiler",
-    )
-    score: Literal["mse", "rmse", "mae", "sum-l1", "euclidean", "max", "kl"] | None = Field(
+    score: Annotated[str | None, _fits("score")] = Field(
         default=None,
         description="error of a record: mean over its fields (squared, its root, absolute), or over its columns the "
         "absolute sum, the distance, the largest; `kl` of a variational latent",
     )
-    scale_score: bool | None = Field(
-        default=None,
-        description="scale scores so that the training records' go from 0 to 1; what is beyond 1 stays",
+    field_weights: Annotated[
+        tuple[tuple[str, float], ...] | None, NoDecode, BeforeValidator(_weights), _fits("field_weights")
+    ] = Field(
+        default=None, description='factor on the error of a field in the score: `{"amount": 2}`; 1 for the others'
     )
-    field_weights: Annotated[Weights | None, NoDecode, BeforeValidator(parse_weights)] = Field(
-        default=None,
-        description='factor on the error of a field in the score: `{"amount": 2}`; 1 for the others',
-        json_schema_extra={"allowed": "JSON object of numbers from 0 to 1000000"},
+    epochs: Annotated[int | None, _fits("epochs")] = Field(
+        default=None, description="passes over all rows; without, batches are drawn at random, as many as `steps`"
     )
+    learning_rate: Annotated[float | None, _fits("learning_rate")] = Field(
+        default=None, description="step size of the optimizer"
+    )
+    holdout: Annotated[float | None, _fits("holdout")] = Field(
+        default=None,
+        description="share of the rows kept out of the fit, to measure and calibrate on; 0 = on the fitted ones",
+    )
+    options: Annotated[dict[str, Any], NoDecode, BeforeValidator(_options)] = Field(
+        default={},
+        description='all other values of a preset: `{"dropout": [0.2], "optimizer": "sgd"}`; the next table has them',
+        json_schema_extra={"allowed": "JSON object"},
+    )
+
+
+def option_rows() -> Iterator[tuple[str, str, str]]:
+    """What WORKER_MODEL__OPTIONS can hold: name, range, what it is."""
+    from worker.model.network.options import other_options
+
+    return ((name, str(allowed), what) for name, allowed, what in other_options())

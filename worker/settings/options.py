@@ -37,20 +37,19 @@ def parse_list(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()]
 
 
-def parse_weights(value: Any) -> Any:
-    """A JSON object as a table; empty = not set.
+def parse_object(value: Any, example: str) -> dict[str, Any]:
+    """A JSON object from its text, or a table as it is.
 
     Raises:
         ValueError: no JSON object.
     """
-    if value is None or value == "":
-        return None
-    try:
-        value = json.loads(value) if isinstance(value, str) else value
-    except json.JSONDecodeError as error:
-        raise ValueError(f"is not valid JSON ({error.msg} at character {error.pos + 1})") from None
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"is not valid JSON ({error.msg} at character {error.pos + 1})") from None
     if not isinstance(value, dict):
-        raise ValueError('must be a JSON object such as {"amount": 2}')  # noqa: TRY004 - pydantic takes ValueError
+        raise ValueError(f"must be a JSON object such as {example}")  # noqa: TRY004 - pydantic takes ValueError
     return value
 
 
@@ -60,7 +59,7 @@ def parse_options(value: Any) -> Any:
     Raises:
         ValueError: no JSON object, a reserved option, or a file that can't be read. Never names a value.
     """
-    options = _object(value, '{"security_protocol": "SSL"}')
+    options = parse_object(value, '{"security_protocol": "SSL"}')
     for name in options.keys() & _RESERVED.keys():
         instead = _RESERVED[name]
         raise ValueError(f"option {name} is set by the worker" + (f", from {instead}" if instead else ""))
@@ -70,19 +69,9 @@ def parse_options(value: Any) -> Any:
 def parse_store_options(value: Any) -> Any:
     """Options of an object store's client, in the same way; secrets may lie deeper in them."""
     return {
-        name: _guarded(name, item) for name, item in _object(value, '{"endpoint_url": "http://minio:9000"}').items()
+        name: _guarded(name, item)
+        for name, item in parse_object(value, '{"endpoint_url": "http://minio:9000"}').items()
     }
-
-
-def _object(value: Any, example: str) -> dict[str, Any]:
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"is not valid JSON ({error.msg} at character {error.pos + 1})") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"must be a JSON object such as {example}")  # noqa: TRY004 - pydantic takes ValueError
-    return value
 
 
 def _guarded(name: str, value: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from worker.settings.group import Allowed
 from worker.settings.options import is_secret
 from worker.settings.tree import PREFIX
 
@@ -30,6 +31,9 @@ def allowed(field: FieldInfo) -> str:
     extra = field.json_schema_extra
     if isinstance(extra, dict) and "allowed" in extra:
         return str(extra["allowed"])
+    known = [rule.func for rule in field.metadata if isinstance(getattr(rule, "func", None), Allowed)]
+    if known:
+        return str(known[0])
     kind = _without_none(field.annotation)
     if get_origin(kind) is Literal:
         *first, last = [str(choice) for choice in get_args(kind)]
@@ -62,7 +66,8 @@ def _text(field: FieldInfo) -> str:
 
 def shown(name: str, value: Any) -> str:
     """A value for an error message or a log: secrets and passwords in URLs are masked."""
-    if is_secret(name) or "OPTIONS" in name.upper() or isinstance(value, SecretStr):
+    may_hold_secrets = "OPTIONS" in name.upper() and "MODEL__OPTIONS" not in name.upper()
+    if is_secret(name) or may_hold_secrets or isinstance(value, SecretStr):
         return MASK
     text = repr(value) if isinstance(value, str) else str(value)
     text = re.sub(r"://[^@/\s]+@", f"://{MASK}@", text)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from worker.settings.model import option_rows
 from worker.settings.ranges import allowed, leaves
 from worker.settings.tree import Settings
 
@@ -17,6 +18,12 @@ def settings_table() -> str:
     for name, path, field in leaves(Settings):
         rows.append(f"| `{name}` | {_default(path)} | {allowed(field)} | {field.description} |")
     return "\n".join(rows)
+
+
+def options_table() -> str:
+    """What WORKER_MODEL__OPTIONS can hold as a Markdown table: name, range, what it is."""
+    rows = [f"| `{name}` | {allowed} | {what} |" for name, allowed, what in option_rows()]
+    return "\n".join(["| in `WORKER_MODEL__OPTIONS` | allowed | what |", "|---|---|---|", *rows])
 
 
 def _default(path: str) -> str:
@@ -40,7 +47,7 @@ def with_table(text: str) -> str:
     _, closed, after = rest.partition(END)
     if not (found and closed):
         raise ValueError(f"needs the lines {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n{settings_table()}\n{END}{after}"
+    return f"{before}{BEGIN}\n{settings_table()}\n\n{options_table()}\n{END}{after}"
 
 
 def write_table(path: Path) -> None:

@@ -1,15 +1,15 @@
-"""The autoencoder over numbers and categories, which never holds a one-hot row in memory where it need not.
+"""The autoencoder over numbers and categories, which holds no one-hot row in memory where none is needed.
 
-Notation: B rows, N numeric columns, C latent columns, K one-hot columns (the sum of the C widths), L the width of the
-latent, H the last hidden width.
+Notation: B rows, N numeric columns, C categorical columns, K one-hot columns (the sum of the C widths), L the width of
+the latent, H the last hidden width.
 
 A row is `numeric` float32 (B, N) and `category_ids` int (B, C). The network sees [numeric | one_hot(category_ids)]:
-the one-hot product of the first layer is a sum of C embedding rows, and with a linear output the squared error of a
-one-hot block with output y and true category t is `y·y - 2 y[t] + 1`, where `y·y` is a quadratic form of the last
-hidden layer. So neither pass depends on K. `dense` is the plain computation of the same numbers, `residual` what a
-sigmoid output or another error than the squared one needs.
+the one-hot product of the first layer is a sum of C embedding rows, and the squared error of a linear output needs no
+one-hot column either (see `Autoencoder.block_errors`). So neither pass depends on K. A sigmoid output, or another error
+than the squared one, needs `residual`, which computes all columns.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -19,22 +19,25 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from worker.errors import SettingsError
+from worker.registry import Registry
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "relu": nn.ReLU,
-    "tanh": nn.Tanh,
-    "silu": nn.SiLU,
-    "gelu": nn.GELU,
-    "elu": nn.ELU,
-    "sigmoid": nn.Sigmoid,
-    "identity": nn.Identity,
-}
-OUTPUTS = ("linear", "sigmoid")
+ACTIVATIONS: Registry[type[nn.Module]] = Registry("activation")
+ACTIVATIONS.register("relu", nn.ReLU)
+ACTIVATIONS.register("tanh", nn.Tanh)
+ACTIVATIONS.register("silu", nn.SiLU)
+ACTIVATIONS.register("gelu", nn.GELU)
+ACTIVATIONS.register("elu", nn.ELU)
+ACTIVATIONS.register("sigmoid", nn.Sigmoid)
+ACTIVATIONS.register("identity", nn.Identity)
+
+OUTPUTS: Registry[Callable[[Tensor], Tensor]] = Registry("output")
+OUTPUTS.register("linear", lambda output: output)
+OUTPUTS.register("sigmoid", torch.sigmoid)
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The columns of a row: N numerics, and the width of each of the C one-hot blocks."""
+    """The columns of a row: N numbers, and the width of each of the C one-hot blocks."""
 
     numeric: int
     widths: tuple[int, ...]
@@ -54,11 +57,15 @@ class Layout:
 class Architecture:
     """A network between its input and its output.
 
-    hidden: sizes of all layers in between. activation: after each of them.
-    latent_at: which of them is the latent; None = the narrowest. latent_activation: after it; None = as the others.
-    batch_norm: between each hidden layer and its activation. dropout: the share dropped after each hidden layer while
-    fitting; one number goes for all of them, of several each for one, and 0 for the rest.
-    variational: the latent is drawn around a mean while fitting, and is the mean ever after.
+    hidden             sizes of all hidden layers
+    activation         after each of them: a name in ACTIVATIONS
+    latent_at          which of them is the latent; None = the narrowest
+    latent_activation  after the latent; None = as after the others
+    output             `linear`, or `sigmoid`, which answers from 0 to 1
+    batch_norm         between each hidden layer and its activation
+    dropout            share dropped after each hidden layer while fitting: one number goes for all of them, of several
+                       each for one, and 0 for the rest
+    variational        the latent is drawn around a mean while fitting, and is the mean afterwards
     """
 
     hidden: tuple[int, ...] = (128, 64, 128)
@@ -71,17 +78,10 @@ class Architecture:
     variational: bool = False
 
     def __post_init__(self) -> None:
-        if not self.hidden or min(self.hidden) < 1:
-            raise SettingsError(f"WORKER_MODEL__HIDDEN = {list(self.hidden)}: at least one layer of 1 or more units")
-        for name, value in (("ACTIVATION", self.activation), ("LATENT_ACTIVATION", self.latent_activation or "relu")):
-            if value not in ACTIVATIONS:
-                raise SettingsError(f"WORKER_MODEL__{name} = {value!r}: one of {', '.join(ACTIVATIONS)}")
-        if self.output not in OUTPUTS:
-            raise SettingsError(f"WORKER_MODEL__OUTPUT = {self.output!r}: one of {', '.join(OUTPUTS)}")
         if self.variational and self.latent_index == 0:
             raise SettingsError(
-                "WORKER_MODEL__VARIATIONAL = True: needs at least one hidden layer before the latent "
-                f"(WORKER_MODEL__HIDDEN), the layers are {list(self.hidden)}"
+                "[model.options] variational = True: needs at least one hidden layer before the latent, "
+                f"[model.hidden] makes the layers {list(self.hidden)}"
             )
 
     @property
@@ -94,21 +94,57 @@ class Architecture:
         """Width of the latent, L."""
         return self.hidden[self.latent_index]
 
-    def dropped(self, place: int) -> float:
-        """The share dropped after the hidden layer at `place`."""
-        if len(self.dropout) == 1:
-            return self.dropout[0]
-        return self.dropout[place] if place < len(self.dropout) else 0.0
-
-    def written(self, columns: int) -> str:
+    def describe(self, columns: int) -> str:
         """All layers in short, such as 41-64-32-64-41."""
         return "-".join(map(str, (columns, *self.hidden, columns)))
+
+    def layers(self) -> tuple[list[nn.Module], int]:
+        """All that lies between the first linear layer and the output, and how many of these end with the latent."""
+        layers: list[nn.Module] = []
+        latent_end = 0
+        for index, size in enumerate(self.hidden):
+            is_latent = index == self.latent_index
+            is_drawn = is_latent and self.variational
+            if index:
+                layers.append(nn.Linear(self.hidden[index - 1], 2 * size if is_drawn else size))
+            if not is_drawn:
+                layers += self._after(index)
+            if is_latent:
+                latent_end = len(layers)
+        return layers, latent_end
+
+    def _after(self, index: int) -> list[nn.Module]:
+        """What follows a hidden layer, in PyOD's order: batch norm, activation, dropout."""
+        name = (self.latent_activation if index == self.latent_index else None) or self.activation
+        layers: list[nn.Module] = [nn.BatchNorm1d(self.hidden[index])] if self.batch_norm else []
+        layers.append(ACTIVATIONS[name]())
+        share = (self.dropout * len(self.hidden) if len(self.dropout) == 1 else self.dropout)[index : index + 1]
+        return [*layers, *(nn.Dropout(value) for value in share if value > 0)]
+
+
+def architecture_from(values: dict[str, Any]) -> Architecture:
+    """The architecture of a manifest; what it leaves out has its default."""
+    plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return Architecture(**plain)
+
+
+Gram = tuple[Tensor, Tensor, Tensor]
 
 
 class Autoencoder(nn.Module):
     """`[numeric | one-hot]` to itself through the hidden layers.
 
-    table: (K, H1), the first layer's weights of the one-hot columns; out_categories: (K, H), the last layer's.
+    table           (K, H1), the first layer's weights of the one-hot columns
+    out_categories  (K, H), the last layer's
+
+    >>> _ = torch.manual_seed(0)
+    >>> network = Autoencoder(Layout(numeric=2, widths=(3, 40_000)), Architecture(hidden=(8, 4, 8))).eval()
+    >>> numeric, category_ids = torch.randn(5, 2), torch.tensor([[1, 31_234]] * 5)
+    >>> hidden = network.encode(numeric, category_ids)
+    >>> network.squared_errors(hidden, numeric, category_ids).shape  # no 40,003 columns were made for it
+    torch.Size([5])
+    >>> network.residual(hidden, numeric, category_ids).shape  # here they are
+    torch.Size([5, 40005])
     """
 
     offsets: Tensor
@@ -122,41 +158,39 @@ class Autoencoder(nn.Module):
         bound = layout.columns**-0.5  # as nn.Linear would over the whole [numeric | one-hot] row
         self.first = _linear(layout.numeric, first, bound)
         self.table = nn.Parameter(torch.empty(one_hot, first).uniform_(-bound, bound))
-        layers, self._latent_end = _layers(architecture)
+        layers, self._latent_end = architecture.layers()
         self.hidden = nn.Sequential(*layers)
         self.out_numeric = _linear(last, layout.numeric, last**-0.5)
         self.out_categories = _linear(last, one_hot, last**-0.5)
         self.register_buffer("offsets", torch.tensor(layout.offsets, dtype=torch.long), persistent=False)
 
     @property
-    def linear(self) -> bool:
-        """Whether the output is linear, so that squared errors need no one-hot column."""
+    def has_linear_output(self) -> bool:
+        """Whether squared errors need no one-hot column."""
         return self.architecture.output == "linear"
 
     def _first_layer(self, numeric: Tensor, category_ids: Tensor) -> Tensor:
-        inner: Tensor = self.first(numeric)
+        hidden: Tensor = self.first(numeric)
         if self.layout.widths:
-            inner = inner + functional.embedding_bag(category_ids + self.offsets, self.table, mode="sum")  # (B, H1)
-        return inner
+            hidden = hidden + functional.embedding_bag(category_ids + self.offsets, self.table, mode="sum")  # (B, H1)
+        return hidden
 
     def _to_latent(self, numeric: Tensor, category_ids: Tensor) -> Tensor:
-        found = self._first_layer(numeric, category_ids)
+        hidden = self._first_layer(numeric, category_ids)
         for layer in list(self.hidden)[: self._latent_end]:
-            found = layer(found)
-        return found
+            hidden = layer(hidden)
+        return hidden
 
-    def heads(self, numeric: Tensor, category_ids: Tensor) -> tuple[Tensor, Tensor]:
+    def latent_distribution(self, numeric: Tensor, category_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of a variational latent, both float32 (B, L)."""
         mean, log_variance = self._to_latent(numeric, category_ids).chunk(2, dim=1)
         return mean, log_variance
 
     def latent(self, numeric: Tensor, category_ids: Tensor) -> Tensor:
         """The latent, float32 (B, L); of a variational one its mean."""
-        return (
-            self.heads(numeric, category_ids)[0]
-            if self.architecture.variational
-            else self._to_latent(numeric, category_ids)
-        )
+        if self.architecture.variational:
+            return self.latent_distribution(numeric, category_ids)[0]
+        return self._to_latent(numeric, category_ids)
 
     def decode(self, latent: Tensor) -> Tensor:
         """Last hidden layer (B, H) from a latent (B, L)."""
@@ -172,17 +206,36 @@ class Autoencoder(nn.Module):
         return hidden
 
     def outputs(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """What the network answers from the last hidden layer: numerics (B, N) and one-hot columns (B, K)."""
-        numeric, category_ids = self.out_numeric(hidden), self.out_categories(hidden)[:, : sum(self.layout.widths)]
-        return (numeric, category_ids) if self.linear else (numeric.sigmoid(), category_ids.sigmoid())
+        """What the network answers from the last hidden layer: numbers (B, N) and one-hot columns (B, K)."""
+        answer = OUTPUTS[self.architecture.output]
+        return answer(self.out_numeric(hidden)), answer(self.out_categories(hidden)[:, : sum(self.layout.widths)])
 
-    def gram(self) -> tuple[Tensor, Tensor, Tensor]:
+    def gram(self) -> Gram:
         """(G, g, k) with `sum over all one-hot columns of y² = h'Gh + g·h + k`: (H, H), (H,), scalar."""
         weight, bias = self.out_categories.weight, self.out_categories.bias
         return weight.T @ weight, 2 * (weight.T @ bias), bias @ bias
 
-    def block_errors(self, hidden: Tensor, category_ids: Tensor, gram: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """Squared error of all one-hot blocks together, (B,), without their K columns; the output must be linear."""
+    def block_errors(self, hidden: Tensor, category_ids: Tensor, gram: Gram) -> Tensor:
+        """Squared error of all one-hot blocks together, (B,), without their K columns.
+
+        With outputs y and the true category t, the squared error of one block is
+
+            |y - e_t|² = y·y - 2 y[t] + 1
+
+        y = Wh + b is linear, so the sum of y·y over the blocks is a quadratic form of the last hidden layer whose
+        matrix W'W is (H, H), whatever K is; and of y only C columns a row are looked up.
+
+        It works badly where y·y and 2 y[t] nearly cancel: the difference of large float32 numbers can come out a little
+        below zero, and of a very good network its last digits are noise. Scores are clamped at 0 for that reason, and
+        golden rows have an absolute tolerance. A sigmoid output has no such form.
+
+            hidden        last hidden layer, float32 (B, H)
+            category_ids  int (B, C)
+            gram          of this network, see `gram`; computed once for many batches
+
+        Vincent, P., de Brébisson, A., Bouthillier, X. (2015): Efficient exact gradient update for training deep
+        networks with very large sparse targets. NeurIPS 28. (Its loss; the gradient here is autograd's.)
+        """
         square, linear, constant = gram
         index = category_ids + self.offsets  # (B, C)
         # sum over the blocks of y[t]: the rows of the C true categories are added up before the product with h
@@ -200,60 +253,22 @@ class Autoencoder(nn.Module):
             output = output.scatter_add(1, index, -torch.ones_like(index, dtype=output.dtype))
         return torch.cat([expected - numeric, output], 1)
 
-    def errors_of(self, hidden: Tensor, numeric: Tensor, category_ids: Tensor) -> Tensor:
-        """Squared error of each row over its columns, float32 (B,), from the last hidden layer (B, H)."""
-        if not self.linear:
+    def squared_errors(self, hidden: Tensor, numeric: Tensor, category_ids: Tensor, gram: Gram | None = None) -> Tensor:
+        """Squared error of each row over its columns, float32 (B,), from the last hidden layer (B, H).
+
+        gram: of this network where the caller has it already.
+        """
+        if not self.has_linear_output:
             return self.residual(hidden, numeric, category_ids).square().sum(1)
         total: Tensor = (self.out_numeric(hidden) - numeric).square().sum(1)
         if self.layout.widths:
-            total = total + self.block_errors(hidden, category_ids, self.gram())
+            total = total + self.block_errors(hidden, category_ids, self.gram() if gram is None else gram)
         return total
-
-    def errors(self, numeric: Tensor, category_ids: Tensor, noisy: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """Squared error of each row over its columns, float32 (B,). The network sees `noisy` instead, if given."""
-        return self.errors_of(self.encode(*(noisy or (numeric, category_ids))), numeric, category_ids)
-
-    def dense(self, numeric: Tensor, category_ids: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """By the one-hot rows themselves: expected numerics (B, N), squared errors of each column (B, N) and of each
-        block (B, C), one-hot output (B, K)."""
-        expected, output = self.outputs(self.encode(numeric, category_ids))
-        blocks = [
-            (output[:, start : start + width] - functional.one_hot(category_ids[:, j].long(), width)).square().sum(1)
-            for j, (start, width) in enumerate(zip(self.layout.offsets, self.layout.widths, strict=True))
-        ]
-        stacked = torch.stack(blocks, 1) if blocks else numeric.new_zeros((len(numeric), 0))
-        return expected, (expected - numeric).square(), stacked, output
 
 
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     """Divergence (B,) of the latents' distribution from the standard normal (Kingma & Welling 2014, appendix B)."""
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
-
-
-def _layers(architecture: Architecture) -> tuple[list[nn.Module], int]:
-    """All that lies between the first linear layer and the output, and how many of them end with the latent."""
-    layers: list[nn.Module] = []
-    latent_end = 0
-    for place, size in enumerate(architecture.hidden):
-        is_latent = place == architecture.latent_index
-        is_drawn = is_latent and architecture.variational
-        if place:
-            layers.append(nn.Linear(architecture.hidden[place - 1], 2 * size if is_drawn else size))
-        if not is_drawn:
-            layers += _after(architecture, place, is_latent=is_latent)
-        if is_latent:
-            latent_end = len(layers)
-    return layers, latent_end
-
-
-def _after(architecture: Architecture, place: int, *, is_latent: bool) -> list[nn.Module]:
-    """What follows a hidden layer, in PyOD's order: batch norm, activation, dropout."""
-    name = (architecture.latent_activation if is_latent else None) or architecture.activation
-    layers: list[nn.Module] = [nn.BatchNorm1d(architecture.hidden[place])] if architecture.batch_norm else []
-    layers.append(ACTIVATIONS[name]())
-    if architecture.dropped(place) > 0:
-        layers.append(nn.Dropout(architecture.dropped(place)))
-    return layers
 
 
 def _linear(inputs: int, outputs: int, bound: float) -> nn.Linear:
@@ -263,9 +278,3 @@ def _linear(inputs: int, outputs: int, bound: float) -> nn.Linear:
     layer.weight = nn.Parameter(torch.empty(outputs, inputs).uniform_(-bound, bound))
     layer.bias = nn.Parameter(torch.empty(outputs).uniform_(-bound, bound))
     return layer
-
-
-def architecture_from(values: dict[str, Any]) -> Architecture:
-    """The architecture of a manifest; what it leaves out has its default."""
-    plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    return Architecture(**plain)

@@ -13,14 +13,14 @@ from worker.errors import DataError, SettingsError
 from worker.model.network.autoencoder import Autoencoder, Layout
 from worker.model.network.corruption import Rows, corrupt
 from worker.model.network.loss import training_loss
-from worker.model.network.options import FitOptions
+from worker.model.network.options import OPTIMIZERS, RANGES, FitOptions
 
-__all__ = ["MINIMUM_ROWS", "Fit", "FitOptions", "FitReport", "Progress", "fit_network"]
+__all__ = ["MIN_ROWS", "Fit", "FitOptions", "FitReport", "Progress", "fit_network"]
 
-MINIMUM_ROWS = 32
+MIN_ROWS = 32
 EVALUATE_EVERY_STEPS = 100
-MEASURED_CELLS = 1 << 22
-"""Most cells of one-hot output that are in memory while a loss is measured."""
+MAX_CELLS = 1 << 22
+"""One-hot outputs that are in memory at a time while a loss is measured."""
 
 
 Progress = Callable[[int, int, float], None]
@@ -29,10 +29,18 @@ Progress = Callable[[int, int, float], None]
 
 @dataclass(frozen=True, slots=True)
 class FitReport:
-    """What a fit did; part of the bundle. Losses are squared errors per row, summed over its columns, whatever the fit
-    made small: measured on held-out rows, or on the fitted ones where none were held out.
+    """What a fit did; part of the bundle.
 
-    notes: what had to be done otherwise than the options say, for people.
+    Losses are squared errors per row, summed over its columns, whatever loss the fit minimised: measured on held-out
+    rows, or on the fitted ones where none were held out.
+
+    rows, held_out_rows  how many were fitted, and held out
+    steps, best_step     optimizer steps in all, and up to the weights that were kept
+    held_out_loss        with the weights that were kept
+    mean_predictor_loss  of always answering the column means: what a network has to beat
+    losses               (step, loss) of each measurement
+    notes                what had to be done otherwise than the options say, for people; a setting stands in it by its
+                         path in brackets
     """
 
     rows: int
@@ -49,10 +57,12 @@ class FitReport:
         return asdict(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """A fitted network on the CPU, its report, and indices into the rows given: those that were fitted, and those that
-    were held out (all of them, where none were)."""
+class Fit(NamedTuple):
+    """A fitted network on the CPU, and its report.
+
+    fitted, held_out   indices into the rows: those that were fitted, and those that were held out (all of them, where
+                       none were)
+    """
 
     network: Autoencoder
     report: FitReport
@@ -70,7 +80,7 @@ def split(rows: int, holdout: float, generator: np.random.Generator) -> tuple[ND
 
 
 def mean_predictor_loss(fitted_on: Rows, measured_on: Rows, layout: Layout) -> float:
-    """Held-out loss of always answering the column means: what a network has to beat."""
+    """Held-out loss of always answering the column means."""
     loss = (measured_on.numeric - fitted_on.numeric.mean(0)).square().sum(1).mean().item() if layout.numeric else 0.0
     for column, width in enumerate(layout.widths):
         rate = torch.bincount(fitted_on.category_ids[:, column], minlength=width) / len(fitted_on)
@@ -85,18 +95,51 @@ def fit_network(
     options: FitOptions,
     progress: Progress | None = None,
 ) -> Fit:
-    """Fit on rows (R, N) and (R, C) by the options' recipe.
+    """Fit a network on rows by the options' recipe, with early stopping.
 
-    Deterministic for a seed on one machine. Raises DataError for fewer than 32 rows or a loss that is not finite,
-    SettingsError for sizes that don't fit the layout.
+    A share `holdout` of the rows is kept out of the fit. Their loss is measured every 100 steps, or after each epoch;
+    after `patience` measurements without a better one the fit ends, and the weights of the best one are kept.
+    Without patience it goes through all steps and keeps the last weights.
+
+    It works badly on few rows (the held-out loss of a dozen is noise, and the fit ends on a lucky one), and where rows
+    repeat: a held-out row then has its twin among the fitted ones, and an overfit looks like progress. Anomalies among
+    the rows are learned like all else; a few in a thousand do little harm.
+
+        layout        columns of the rows
+        numeric       float32 (R, N), scaled
+        category_ids  int32 (R, C)
+        options       recipe; deterministic for its seed on one machine
+        progress      told of each measurement
+
+    Raises DataError for fewer than 32 rows or a loss that is not finite, SettingsError for sizes that don't fit the
+    layout.
+
+    >>> x = np.random.default_rng(0).normal(size=(400, 1)).astype(np.float32)
+    >>> options = FitOptions(hidden=(8, 1, 8), noise=0.0, swap=0.0, steps=400, learning_rate=0.01)
+    >>> fit = fit_network(Layout(2, ()), np.hstack([x, -x]), np.zeros((400, 0), np.int32), options)
+    >>> fit.report.held_out_loss < 0.1 * fit.report.mean_predictor_loss  # two columns, but one degree of freedom
+    True
+
+    Prechelt, L. (1998): Early stopping, but when? In: Neural Networks: Tricks of the Trade. (Its criterion UP is close
+    to patience.)
     """
-    if len(numeric) < MINIMUM_ROWS:
-        raise DataError(f"{len(numeric)} records are too few to learn from: at least {MINIMUM_ROWS} are needed")
+    if len(numeric) < MIN_ROWS:
+        raise DataError(f"{len(numeric)} records are too few to learn from: at least {MIN_ROWS} are needed")
     architecture = options.architecture(layout.columns)
     fit_index, held_out = split(len(numeric), options.holdout, np.random.default_rng(options.seed))
-    every = Rows(torch.from_numpy(numeric), torch.from_numpy(category_ids.astype(np.int64)))
-    train, held = every.take(torch.from_numpy(fit_index)), every.take(torch.from_numpy(held_out))
-    options, notes = _fitting(options, len(train), layout)
+    rows = Rows(torch.from_numpy(numeric), torch.from_numpy(category_ids.astype(np.int64)))
+    train, held = rows.take(torch.from_numpy(fit_index)), rows.take(torch.from_numpy(held_out))
+    notes = []
+    if architecture.latent >= layout.columns and not options.is_denoising:
+        notes.append(
+            f"the latent ({architecture.latent} units) is not narrower than the {layout.columns} input columns: it may "
+            "copy its input; [model.hidden] or [model.latent] makes it smaller"
+        )
+    if options.epochs is not None and options.batch > len(train):
+        notes.append(
+            f"[model.options] batch = {options.batch}: there are {len(train)} rows to fit, so a batch is all of them"
+        )
+        options = replace(options, batch=len(train))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         network = Autoencoder(layout, architecture)
@@ -115,23 +158,8 @@ def fit_network(
     return Fit(network.eval(), report, fit_index, held_out)
 
 
-def _fitting(options: FitOptions, rows: int, layout: Layout) -> tuple[FitOptions, list[str]]:
-    """The options as they can be followed, and what differs from what they say."""
-    notes = []
-    code = options.architecture(layout.columns).latent
-    if code >= layout.columns and not options.is_denoising:
-        notes.append(
-            f"the code ({code} units) is not narrower than the {layout.columns} input columns: it may copy its input; "
-            "WORKER_MODEL__HIDDEN or WORKER_MODEL__LATENT makes it smaller"
-        )
-    if options.epochs is not None and options.batch > rows:
-        notes.append(f"WORKER_MODEL__BATCH = {options.batch}: there are {rows} rows to fit, so a batch is all of them")
-        options = replace(options, batch=rows)
-    return options, notes
-
-
 def _silence_unseen(network: Autoencoder, train: Rows) -> None:
-    """Codes that no row has get zero weights in the first layer, not random ones that nothing would ever correct."""
+    """Category ids that no row has get zero weights in the first layer, not random ones that no step would correct."""
     seen = torch.zeros(len(network.table), dtype=torch.bool)
     seen[(train.category_ids + network.offsets).flatten()] = True
     with torch.no_grad():
@@ -159,15 +187,15 @@ def _batches(rows: int, options: FitOptions, generator: torch.Generator) -> Iter
         # Batch norm knows no variance of a single row.
         if len(parts[-1]) < (options.batch if options.drop_last else 2 if options.batch_norm else 1):
             parts.pop()
-        for place, part in enumerate(parts, 1):
+        for number, part in enumerate(parts, 1):
             step += 1
-            yield _Batch(part, place == len(parts) or step == options.steps)
+            yield _Batch(part, number == len(parts) or step == options.steps)
             if step == options.steps:
                 return
 
 
-def total_steps(rows: int, options: FitOptions) -> int:
-    """The most steps that a fit on so many rows takes."""
+def max_steps(rows: int, options: FitOptions) -> int:
+    """Steps that a fit on so many rows takes if nothing ends it early."""
     if options.epochs is None:
         return options.steps or 0
     batches = rows // options.batch if options.drop_last else -(-rows // options.batch)
@@ -179,15 +207,24 @@ def _train(
 ) -> tuple[int, list[tuple[int, float]]]:
     """Leaves the best weights in `network` (the last, without patience); returns their step and the held-out losses."""
     generator = torch.Generator().manual_seed(options.seed)
-    optimizer, compute = _optimizer(network, options), _compiled(options)
-    held_noisy = None
+    rate, decay = options.learning_rate, options.weight_decay
+    optimizer = OPTIMIZERS[options.optimizer](network.parameters(), lr=rate, weight_decay=decay)
+    compute = _compiled(options)
+
+    def corrupted(rows: Rows, others: Rows) -> tuple[Tensor, Tensor]:
+        kind, noise, swap = options.noise_kind, options.noise, options.swap
+        return corrupt(rows, others, generator, kind=kind, noise=noise, swap=swap)
+
+    held_noisy = noisy = None
     if options.is_denoising:
-        held_noisy = corrupt(held, held.take(torch.randperm(len(held), generator=generator)), options, generator)
-    course, last = EarlyStopping(network, options.patience), total_steps(len(train), options)
+        # Corrupted once: a loss that was drawn anew at each measurement could not be compared with the one before.
+        held_noisy = corrupted(held, held.take(torch.randperm(len(held), generator=generator)))
+    stopping, last = EarlyStopping(network, options.patience), max_steps(len(train), options)
     for step, batch in enumerate(_batches(len(train), options, generator), 1):
         rows = train.take(batch.chosen)
-        noisy = _corrupted(rows, train, options, generator)
-        loss = compute(network, rows, options, noisy)
+        if options.is_denoising:
+            noisy = corrupted(rows, train.take(torch.randint(len(train), (len(rows),), generator=generator)))
+        loss = compute(network, rows, noisy, loss=options.loss, reduction=options.reduction, beta=options.beta)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch ships no type for it
         optimizer.step()
@@ -197,19 +234,22 @@ def _train(
         network.train()
         if not np.isfinite(held_loss):
             raise DataError(
-                f"the loss is not finite after {step} steps: lower WORKER_MODEL__LEARNING_RATE "
-                f"({options.learning_rate}; allowed is above 0 to 1)"
+                f"the loss is not finite after {step} steps: lower [model.learning_rate] "
+                f"({options.learning_rate}; allowed is {RANGES['learning_rate']})"
             )
         if progress:
             progress(step, last, held_loss)
-        if course.is_over(step, held_loss):
+        if stopping.is_over(step, held_loss):
             break
-    course.take_best()
-    return course.best_step, course.losses
+    stopping.restore_best()
+    return stopping.best_step, stopping.losses
 
 
 class EarlyStopping:
-    """How a fit goes: its losses so far, and the weights to keep. patience: see FitOptions."""
+    """The losses of a fit so far, and the weights to keep.
+
+    patience   measurements without improvement that end the fit; 0 = never, and the last weights are kept
+    """
 
     def __init__(self, network: Autoencoder, patience: int) -> None:
         self._network, self._patience = network, patience
@@ -229,54 +269,39 @@ class EarlyStopping:
             self._stale += 1
         return 0 < self._patience == self._stale
 
-    def take_best(self) -> None:
+    def restore_best(self) -> None:
         """Put the weights to keep into the network."""
         if self._patience:
             self._network.load_state_dict(self._best_state)
 
 
-def _optimizer(network: Autoencoder, options: FitOptions) -> torch.optim.Optimizer:
-    rate, decay = options.learning_rate, options.weight_decay
-    if options.optimizer == "sgd":
-        return torch.optim.SGD(network.parameters(), lr=rate, weight_decay=decay)
-    if options.optimizer == "adam":
-        return torch.optim.Adam(network.parameters(), lr=rate, weight_decay=decay)
-    return torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=decay)
-
-
-def _corrupted(rows: Rows, pool: Rows, options: FitOptions, generator: torch.Generator) -> tuple[Tensor, Tensor] | None:
-    """The rows as the network sees them, with values of others from the pool; None = as they are."""
-    if not options.is_denoising:
-        return None
-    others = torch.randint(len(pool), (len(rows),), generator=generator)
-    return corrupt(rows, pool.take(others), options, generator)
-
-
 @torch.no_grad()
 def _measured(network: Autoencoder, held: Rows, noisy: tuple[Tensor, Tensor] | None) -> float:
     """Mean squared error per row."""
-    if network.linear:
-        return network.errors(held.numeric, held.category_ids, noisy).mean().item()
-    total, size = 0.0, max(1, MEASURED_CELLS // network.layout.columns)
-    for start in range(0, len(held), size):  # every one-hot column is computed: a few rows at a time
+    numeric, category_ids = noisy or (held.numeric, held.category_ids)
+    if network.has_linear_output:
+        hidden = network.encode(numeric, category_ids)
+        return network.squared_errors(hidden, held.numeric, held.category_ids).mean().item()
+    total, size = 0.0, max(1, MAX_CELLS // network.layout.columns)
+    for start in range(0, len(held), size):  # every one-hot column is computed: some of the rows at a time
         part = slice(start, start + size)
-        seen = None if noisy is None else (noisy[0][part], noisy[1][part])
-        total += network.errors(held.numeric[part], held.category_ids[part], seen).sum().item()
+        hidden = network.encode(numeric[part], category_ids[part])
+        total += network.squared_errors(hidden, held.numeric[part], held.category_ids[part]).sum().item()
     return total / len(held)
 
 
 def _compiled(options: FitOptions) -> Callable[..., Tensor]:
-    """`training_loss`, compiled where that is asked for and works here."""
+    """`training_loss`, compiled where the options ask for it."""
     if not options.compile:
         return training_loss
     fast = torch.compile(training_loss)
 
-    def compute(*arguments: Any) -> Tensor:
+    def compute(*arguments: Any, **named: Any) -> Tensor:
         try:
-            loss: Tensor = fast(*arguments)
+            loss: Tensor = fast(*arguments, **named)
         except RuntimeError as error:
             raise SettingsError(
-                f"WORKER_MODEL__COMPILE = True: torch.compile fails here ({str(error).splitlines()[0]}); it needs a "
+                f"[model.options] compile = True: torch.compile fails here ({str(error).splitlines()[0]}); it needs a "
                 "C++ compiler; allowed is true or false"
             ) from error
         return loss

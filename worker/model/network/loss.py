@@ -1,4 +1,7 @@
-"""What a fit makes small, with its reduction said aloud: see `loss` and `reduction` of FitOptions."""
+"""The losses of a fit: the error of each row, summed over its columns, and the reduction of a batch to one number."""
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -6,42 +9,32 @@ from torch.nn import functional
 
 from worker.model.network.autoencoder import Autoencoder, kl_divergence
 from worker.model.network.corruption import Rows
-from worker.model.network.options import FitOptions
+from worker.registry import Registry
 
 
-def training_loss(
-    network: Autoencoder,
-    rows: Rows,
-    options: FitOptions,
-    noisy: tuple[Tensor, Tensor] | None = None,
-    draw: Tensor | None = None,
-) -> Tensor:
-    """The loss of a batch, a scalar. The network sees `noisy` instead of the rows, if given.
+class Loss(NamedTuple):
+    """The error that a fit minimises.
 
-    Of a variational network the error from a drawn code, plus beta times the divergence (Kingma & Welling 2014);
-    draw: standard normal (B, L), drawn here where None.
+    of_rows        (network, last hidden layer (B, H), rows) to the loss of each row, summed over its columns, (B,)
+    needs_sigmoid  whether it is defined for an output from 0 to 1 alone
     """
-    seen = noisy or (rows.numeric, rows.category_ids)
-    if not network.architecture.variational:
-        return _reduced(row_losses(network, network.encode(*seen), rows, options.loss), network, options.reduction)
-    mean, log_variance = network.heads(*seen)
-    noise = torch.randn_like(mean) if draw is None else draw
-    hidden = network.decode(mean + (0.5 * log_variance).exp() * noise)
-    losses = row_losses(network, hidden, rows, options.loss) + options.beta * kl_divergence(mean, log_variance)
-    return _reduced(losses, network, options.reduction)
+
+    of_rows: Callable[[Autoencoder, Tensor, Rows], Tensor]
+    needs_sigmoid: bool = False
 
 
-def row_losses(network: Autoencoder, hidden: Tensor, rows: Rows, kind: str) -> Tensor:
-    """Loss of each row, summed over its columns, (B,), from the last hidden layer (B, H)."""
-    if kind == "squared":
-        return network.errors_of(hidden, rows.numeric, rows.category_ids)
-    if kind == "absolute":
-        return network.residual(hidden, rows.numeric, rows.category_ids).abs().sum(1)
-    return _cross_entropy(network, hidden, rows)
+def squared(network: Autoencoder, hidden: Tensor, rows: Rows) -> Tensor:
+    """Squared errors, of a linear output without a one-hot column."""
+    return network.squared_errors(hidden, rows.numeric, rows.category_ids)
 
 
-def _cross_entropy(network: Autoencoder, hidden: Tensor, rows: Rows) -> Tensor:
-    """Sum over the columns of `log(1 + exp(l)) - x l`, with l the output before its sigmoid and x in [0, 1].
+def absolute(network: Autoencoder, hidden: Tensor, rows: Rows) -> Tensor:
+    """Absolute errors."""
+    return network.residual(hidden, rows.numeric, rows.category_ids).abs().sum(1)
+
+
+def cross_entropy(network: Autoencoder, hidden: Tensor, rows: Rows) -> Tensor:
+    """`log(1 + exp(l)) - x l`, with l the output before its sigmoid and x in [0, 1].
 
     Of a one-hot block x is 1 at the true category alone, so the second term needs no one-hot row.
     """
@@ -49,14 +42,51 @@ def _cross_entropy(network: Autoencoder, hidden: Tensor, rows: Rows) -> Tensor:
     total: Tensor = (functional.softplus(numeric) - rows.numeric * numeric).sum(1)
     if network.layout.widths:
         output = network.out_categories(hidden)  # (B, K)
-        total = (
-            total + functional.softplus(output).sum(1) - output.gather(1, rows.category_ids + network.offsets).sum(1)
-        )
+        true = output.gather(1, rows.category_ids + network.offsets).sum(1)
+        total = total + functional.softplus(output).sum(1) - true
     return total
 
 
-def _reduced(losses: Tensor, network: Autoencoder, reduction: str) -> Tensor:
-    if reduction == "sum":
-        return losses.sum()
-    mean = losses.mean()
-    return mean if reduction == "fields" else mean.div(network.layout.columns)
+LOSSES: Registry[Loss] = Registry("loss")
+LOSSES.register("squared", Loss(squared))
+LOSSES.register("absolute", Loss(absolute))
+LOSSES.register("cross-entropy", Loss(cross_entropy, needs_sigmoid=True))
+
+Reduction = Callable[[Tensor, int], Tensor]
+"""(losses of rows (B,), number of columns) to one number."""
+
+REDUCTIONS: Registry[Reduction] = Registry("reduction")
+REDUCTIONS.register("mean", lambda losses, columns: losses.mean().div(columns))
+REDUCTIONS.register("fields", lambda losses, _: losses.mean())
+REDUCTIONS.register("sum", lambda losses, _: losses.sum())
+
+
+def training_loss(
+    network: Autoencoder,
+    rows: Rows,
+    noisy: tuple[Tensor, Tensor] | None = None,
+    *,
+    loss: str,
+    reduction: str,
+    beta: float = 1.0,
+    draw: Tensor | None = None,
+) -> Tensor:
+    """The loss of a batch, a scalar.
+
+    Of a variational network the error from a drawn latent, plus the divergence (Kingma & Welling 2014).
+
+        rows       what the network should answer
+        noisy      what it sees: numbers (B, N) and category ids (B, C); None = the rows
+        loss       a name in LOSSES; reduction: one in REDUCTIONS
+        beta       weight of the divergence
+        draw       standard normal (B, L); None = drawn here
+    """
+    seen = noisy or (rows.numeric, rows.category_ids)
+    of_rows, reduce = LOSSES[loss].of_rows, REDUCTIONS[reduction]
+    if not network.architecture.variational:
+        return reduce(of_rows(network, network.encode(*seen), rows), network.layout.columns)
+    mean, log_variance = network.latent_distribution(*seen)
+    noise = torch.randn_like(mean) if draw is None else draw
+    hidden = network.decode(mean + (0.5 * log_variance).exp() * noise)
+    losses = of_rows(network, hidden, rows) + beta * kl_divergence(mean, log_variance)
+    return reduce(losses, network.layout.columns)

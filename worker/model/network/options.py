@@ -1,99 +1,223 @@
-"""Everything that a fit takes, as plain values: the building blocks that presets are made of."""
+"""Everything that a fit takes, as plain values with their ranges: the building blocks that presets are made of."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import Field, dataclass, field, fields
+from types import NoneType
+from typing import Any, Final, Protocol, get_args
+
+import torch
 
 from worker.errors import SettingsError
-from worker.model.network.autoencoder import Architecture
-from worker.model.network.sizes import hidden_layers, require_small
+from worker.features.scaling import PREPROCESSING
+from worker.model.network.autoencoder import ACTIVATIONS, OUTPUTS, Architecture
+from worker.model.network.corruption import NOISE_KINDS
+from worker.model.network.loss import LOSSES, REDUCTIONS
+from worker.model.network.sizes import LAYER_RULES, Sizes, require_small
+from worker.registry import Registry
 from worker.thresholds.factory import ThresholdRule
 
-NOISE_KINDS = ("gaussian", "uniform", "mask")
-OPTIMIZERS = ("adamw", "adam", "sgd")
-LOSSES = ("squared", "absolute", "cross-entropy")
-REDUCTIONS = ("mean", "fields", "sum")
+OPTIMIZERS: Registry[Callable[..., torch.optim.Optimizer]] = Registry("optimizer")
+OPTIMIZERS.register("adamw", torch.optim.AdamW)
+OPTIMIZERS.register("adam", torch.optim.Adam)
+OPTIMIZERS.register("sgd", torch.optim.SGD)
+
+SETTINGS: Final = ("preset", "hidden", "latent", "score", "field_weights", "epochs", "learning_rate", "holdout")
+"""Options that are settings of their own, for they are what people set; all others stand in [model.options]."""
+ELSEWHERE: Final = ("rule", "rule_value", "seed")
+"""Options that settings of other rooms stand for."""
+
+
+class Range(Protocol):
+    """The allowed values of an option; its text is what an error says after "allowed is"."""
+
+    def __contains__(self, value: Any, /) -> bool:
+        """Whether a value is one of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number, from `low` (or above it) to `high` (or below it). A whole number is a number, a truth value is none."""
+
+    low: float
+    high: float
+    whole: bool = False
+    above: bool = False
+    below: bool = False
+
+    def __contains__(self, value: Any) -> bool:
+        if isinstance(value, bool) or not isinstance(value, int if self.whole else int | float):
+            return False
+        low = value > self.low if self.above else value >= self.low
+        return low and (value < self.high if self.below else value <= self.high)
+
+    def __str__(self) -> str:
+        return f"{'above ' * self.above}{self.low:.10g} {'and below' if self.below else 'to'} {self.high:.10g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """A tuple of `min` to `max` numbers."""
+
+    each: Number
+    min: int
+    max: int
+
+    def __contains__(self, value: Any) -> bool:
+        fits = isinstance(value, tuple) and self.min <= len(value) <= self.max
+        return fits and all(number in self.each for number in value)
+
+    def __str__(self) -> str:
+        return f"{self.min or 'up'} to {self.max} numbers, each from {self.each}"
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A tuple of (field, factor)."""
+
+    each: Number
+
+    def __contains__(self, value: Any) -> bool:
+        return isinstance(value, tuple) and all(factor in self.each for _, factor in value)
+
+    def __str__(self) -> str:
+        return f"JSON object of numbers from {self.each}"
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """One of some values; `text` lists them."""
+
+    values: tuple[Any, ...]
+    text: str
+
+    def __contains__(self, value: Any) -> bool:
+        return any(value is known or (isinstance(value, str) and value == known) for known in self.values)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+FLAG = OneOf((True, False), "true or false")
+
+
+def _option(default: Any, allowed: Range, what: str = "") -> Any:
+    return field(default=default, metadata={"allowed": allowed, "what": what})
 
 
 @dataclass(frozen=True, slots=True)
 class FitOptions:
-    """What to fit, and how. The defaults are the preset `denoising`. `WORKER_MODEL__…` settings have the same names.
+    """What to fit, and how. The defaults are the preset `denoising`.
 
-    layers, hidden, latent, keep_innermost: sizes, see worker.model.network.sizes. The next six: see Architecture.
-    beta: weight of a variational latent's divergence in the loss.
-    preprocessing: see worker.features.scaling.
-    noise: strength of the corruption of numbers, in scales of a column; of `mask` the share that is set to 0.
-    swap: the largest share of a row's values taken from another row.
-    loss: `squared`, `absolute` or `cross-entropy`, summed over the columns of a row. reduction: `fields` averages that
-    over the rows of a batch, `mean` over rows and columns, `sum` over neither.
-    epochs: passes over shuffled rows; None = `steps` batches drawn at random. steps: most optimizer steps in any case.
-    drop_last: leave out the incomplete batch at the end of an epoch.
-    holdout: share of the rows kept out of the fit; 0 = measured and calibrated on the rows that were fitted.
-    patience: measurements without improvement that end the fit; the best weights are kept. 0 = never, the last are.
-    score, field_weights: see worker.model.scoring.score. scale_score: the range of the training scores becomes [0, 1].
-    rule, rule_value: the threshold that a model brings along, see worker.thresholds.factory.
+    Each option is declared once, here: its default, its range and what it is. Those without a description are settings
+    of their own. SettingsError where a value is out of its range, or does not go with another one.
+
+        preset      where the values come from, for people
+        rule        the threshold that a model brings along, see worker.thresholds.factory; rule_value: its number
+        score       see worker.model.scoring.score, which also knows the allowed names
+
+    >>> FitOptions(hidden=(64, 32), layers="mirrored").architecture(columns=41).describe(41)
+    '41-64-32-64-41'
+    >>> FitOptions(beta=-1)
+    Traceback (most recent call last):
+    worker.errors.SettingsError: [model.options] beta = -1: allowed is 0 to 1000
     """
 
     preset: str = "denoising"
-    layers: str = "listed"
-    hidden: tuple[int, ...] = (128, 64, 128)
-    latent: int | None = None
-    keep_innermost: bool = True
-    activation: str = "relu"
-    latent_activation: str | None = None
-    output: str = "linear"
-    batch_norm: bool = False
-    dropout: tuple[float, ...] = ()
-    variational: bool = False
-    beta: float = 1.0
-    preprocessing: str = "robust"
-    noise_kind: str = "gaussian"
-    noise: float = 1.0
-    swap: float = 0.2
-    optimizer: str = "adamw"
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-4
-    loss: str = "squared"
-    reduction: str = "fields"
-    epochs: int | None = None
-    steps: int | None = 3000
-    batch: int = 256
-    drop_last: bool = False
-    holdout: float = 0.2
-    patience: int = 8
-    compile: bool = False
+    layers: str = _option(
+        "listed", LAYER_RULES, "where the layer sizes come from: all of them `listed` in HIDDEN; HIDDEN down "
+        "to the latent and `mirrored`; a `pyramid` of powers of two; one layer `halfway` between input and latent",
+    )  # fmt: skip
+    hidden: tuple[int, ...] = _option((128, 64, 128), Numbers(Number(1, 65_536, whole=True), 1, 32))
+    latent: int | None = _option(None, Number(1, 65_536, whole=True))
+    keep_innermost: bool = _option(
+        True, FLAG, "of a pyramid: whether the latent itself is a layer; `false` stops at the smallest power of two"
+    )
+    activation: str = _option("relu", ACTIVATIONS, "after each hidden layer")
+    latent_activation: str | None = _option(
+        None, ACTIVATIONS, "after the latent; not set and not in the preset: as after the others"
+    )
+    output: str = _option("linear", OUTPUTS, "`sigmoid` answers from 0 to 1, needs `minmax` preprocessing")
+    batch_norm: bool = _option(False, FLAG, "batch normalisation in each hidden layer")
+    dropout: tuple[float, ...] = _option(
+        (), Numbers(Number(0, 1, below=True), 0, 63),
+        "share dropped while fitting: one number for all hidden layers, or several, each for one",
+    )  # fmt: skip
+    variational: bool = _option(False, FLAG, "draw the latent around a mean while fitting; scores come from the mean")
+    beta: float = _option(1.0, Number(0, 1_000), "weight of the divergence in a variational loss")
+    preprocessing: str = _option(
+        "robust", OneOf(PREPROCESSING, ", ".join(PREPROCESSING)), "scale of numbers: `robust` by median and spread, "
+        "`standard` by mean and deviation, `minmax` to [0, 1] by the schema's range of a field, else by the fit data",
+    )  # fmt: skip
+    noise_kind: str = _option(
+        "gaussian", NOISE_KINDS, "how numbers of the training input are corrupted; `mask` sets them to 0"
+    )
+    noise: float = _option(
+        1.0, Number(0, 10), "strength of that, in scales of each field; of `mask` the largest share, up to 1"
+    )
+    swap: float = _option(0.2, Number(0, 0.9), "largest share of a training row's values taken from another row")
+    optimizer: str = _option("adamw", OPTIMIZERS, "the algorithm that minimises the loss")
+    learning_rate: float = _option(2e-3, Number(0, 1, above=True))
+    weight_decay: float = _option(1e-4, Number(0, 1), "pull of the weights towards zero")
+    loss: str = _option("squared", LOSSES, "error of a column; `cross-entropy` needs a sigmoid output")
+    reduction: str = _option(
+        "fields", REDUCTIONS, "how errors become one loss: `mean` over rows and columns, summed over the "
+        "`fields` and averaged over rows, or the `sum` of all",
+    )  # fmt: skip
+    epochs: int | None = _option(None, Number(1, 1_000_000, whole=True))
+    steps: int | None = _option(
+        3000, Number(1, 10_000_000, whole=True),
+        "most optimizer steps; early stopping and the end of the epochs can be sooner",
+    )  # fmt: skip
+    batch: int = _option(
+        256, Number(1, 1_000_000, whole=True),
+        "rows in a training step; of fewer rows, an epoch is one step with all of them",
+    )  # fmt: skip
+    drop_last: bool = _option(False, FLAG, "leave out the incomplete batch at the end of an epoch")
+    holdout: float = _option(0.2, Number(0, 0.5))
+    patience: int = _option(
+        8, Number(0, 10_000, whole=True), "measurements (every 100 steps, or each epoch) without improvement that "
+        "end the fit, with the best weights; 0 = never, with the last",
+    )  # fmt: skip
+    compile: bool = _option(
+        False, FLAG, "fit with `torch.compile`: worth its minute of start-up on long fits, needs a C++ compiler"
+    )
     score: str = "mse"
-    scale_score: bool = False
-    field_weights: tuple[tuple[str, float], ...] = ()
+    scale_score: bool = _option(
+        False, FLAG, "scale scores so that the training records' go from 0 to 1; what is beyond 1 stays"
+    )
+    field_weights: tuple[tuple[str, float], ...] = _option((), Weights(Number(0, 1_000_000)))
     rule: str = "rolling"
     rule_value: float | None = None
-    seed: int = 0
+    seed: int = _option(0, Number(0, 2**32 - 1, whole=True))
 
     def __post_init__(self) -> None:
-        for name, low, high in (("noise", 0.0, 10.0), ("swap", 0.0, 0.9), ("holdout", 0.0, 0.5)):
-            self._require(low <= getattr(self, name) <= high, name, f"allowed is {low:g} to {high:g}")
-        small = self.noise_kind != "mask" or self.noise <= 1
-        self._require(small, "noise", "with WORKER_MODEL__NOISE_KIND = mask allowed is 0 to 1")
-        self._require(
-            self.output != "sigmoid" or self.preprocessing == "minmax",
+        for name in RANGES:
+            value = getattr(self, name)
+            if not allows(name, value):
+                shown = list(value) if isinstance(value, tuple) else value
+                raise SettingsError(f"{setting(name)} = {shown!r}: allowed is {RANGES[name]}")
+        masks = self.noise_kind == "mask" and self.noise > 1
+        self._refuse(masks, "noise", "with [model.options] noise_kind = mask allowed is 0 to 1")
+        self._refuse(
+            self.output == "sigmoid" and self.preprocessing != "minmax",
             "preprocessing",
-            "with WORKER_MODEL__OUTPUT = sigmoid, which answers from 0 to 1, allowed is minmax",
+            "with [model.options] output = sigmoid, which answers from 0 to 1, allowed is minmax",
         )
-        self._require(
-            self.loss != "cross-entropy" or self.output == "sigmoid",
+        others = [name for name in LOSSES if not LOSSES[name].needs_sigmoid]
+        self._refuse(
+            LOSSES[self.loss].needs_sigmoid and self.output != "sigmoid",
             "loss",
-            "needs WORKER_MODEL__OUTPUT = sigmoid; with a linear output allowed is squared or absolute",
+            f"needs [model.options] output = sigmoid; with a linear output allowed is {' or '.join(others)}",
         )
-        self._require(self.score != "kl" or self.variational, "score", "needs WORKER_MODEL__VARIATIONAL = true")
-        self._require(self.epochs is not None or self.steps is not None, "steps", "either this or WORKER_MODEL__EPOCHS")
+        self._refuse(self.epochs is None and self.steps is None, "steps", "either this or [model.epochs]")
 
-    def _require(self, right: bool, name: str, wanted: str) -> None:
-        if not right:
-            raise SettingsError(f"WORKER_MODEL__{name.upper()} = {getattr(self, name)!r}: {wanted}")
+    def _refuse(self, wrong: bool, name: str, allowed: str) -> None:
+        if wrong:
+            raise SettingsError(f"{setting(name)} = {getattr(self, name)!r}: {allowed}")
 
     def architecture(self, columns: int) -> Architecture:
         """The network for so many input columns; SettingsError where the sizes do not fit them."""
-        hidden, latent_at = hidden_layers(
-            self.layers, columns, self.hidden, self.latent, keep_innermost=self.keep_innermost
-        )
+        hidden, latent_at = LAYER_RULES[self.layers](Sizes(columns, self.hidden, self.latent, self.keep_innermost))
         require_small(columns, hidden)
         return Architecture(
             hidden=hidden,
@@ -115,3 +239,26 @@ class FitOptions:
     def is_denoising(self) -> bool:
         """Whether the network sees corrupted rows."""
         return self.noise > 0 or self.swap > 0
+
+
+_FIELDS: Final[dict[str, Field[Any]]] = {option.name: option for option in fields(FitOptions)}
+RANGES: Final[dict[str, Range]] = {
+    name: option.metadata["allowed"] for name, option in _FIELDS.items() if option.metadata
+}
+
+
+def setting(name: str) -> str:
+    """An option as errors name it: the setting's path, or its name in [model.options]."""
+    return f"[model.{name}]" if name in SETTINGS else f"[model.options] {name}"
+
+
+def allows(name: str, value: Any) -> bool:
+    """Whether an option can have this value; None where that is an option's "not set"."""
+    return value in RANGES[name] or (value is None and NoneType in get_args(_FIELDS[name].type))
+
+
+def other_options() -> Iterator[tuple[str, Range, str]]:
+    """The options of [model.options]: name, range, what it is."""
+    for name, option in _FIELDS.items():
+        if name not in {*SETTINGS, *ELSEWHERE}:
+            yield name, RANGES[name], option.metadata["what"]

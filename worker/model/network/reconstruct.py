@@ -1,4 +1,4 @@
-"""What the network would have expected of a row: computed for alerts only, by the dense path, in tiles of one shape."""
+"""What the network would have expected of a row: computed for alerts only, over all columns, in tiles of one shape."""
 
 from dataclasses import dataclass
 
@@ -13,9 +13,13 @@ TILE_ROWS = 32
 
 @dataclass(frozen=True, slots=True)
 class Reconstruction:
-    """Of A rows. numeric: expected values, float64 (A, N), still transformed and scaled; numeric_errors: (A, N) and
-    category_errors: (A, C), squared errors; expected_ids: int64 (A, C), the most probable category of each block,
-    unknown (code 0) left out."""
+    """The network's expectations of A rows.
+
+    numeric          expected values, float64 (A, N), still transformed and scaled
+    numeric_errors   squared errors of the numbers, float64 (A, N)
+    category_errors  squared errors of the one-hot blocks, float64 (A, C)
+    expected_ids     the most probable category of each block, int64 (A, C); unknown (id 0) is left out
+    """
 
     numeric: NDArray[np.float64]
     numeric_errors: NDArray[np.float64]
@@ -39,34 +43,29 @@ class Reconstructor:
     def __init__(self, network: Autoencoder) -> None:
         self._network = network
 
+    @torch.inference_mode()
     def rows(self, numeric: NDArray[np.float32], category_ids: NDArray[np.int32]) -> Reconstruction:
         """Reconstruct rows (A, N), (A, C); A = 0 is fine."""
-        layout = self._network.layout
-        found = Reconstruction(
-            np.empty((len(numeric), layout.numeric)),
-            np.empty((len(numeric), layout.numeric)),
-            np.empty((len(numeric), len(layout.widths))),
-            np.empty((len(numeric), len(layout.widths)), np.int64),
+        count, layout = len(numeric), self._network.layout
+        result = Reconstruction(
+            np.empty((count, layout.numeric)),
+            np.empty((count, layout.numeric)),
+            np.empty((count, len(layout.widths))),
+            np.empty((count, len(layout.widths)), np.int64),
         )
-        for start in range(0, len(numeric), TILE_ROWS):
-            self._tile(numeric[start : start + TILE_ROWS], category_ids[start : start + TILE_ROWS], found, start)
-        return found
-
-    @torch.inference_mode()
-    def _tile(
-        self, numeric: NDArray[np.float32], category_ids: NDArray[np.int32], found: Reconstruction, start: int
-    ) -> None:
-        count = len(numeric)
-        padded = torch.zeros((TILE_ROWS, numeric.shape[1]))
-        padded[:count] = torch.from_numpy(numeric)
-        padded_ids = torch.zeros((TILE_ROWS, category_ids.shape[1]), dtype=torch.int64)
-        padded_ids[:count] = torch.from_numpy(category_ids)
-        expected, errors, blocks, output = self._network.dense(padded, padded_ids)
-        part = slice(start, start + count)
-        found.numeric[part] = expected[:count].numpy()
-        found.numeric_errors[part] = errors[:count].numpy()
-        found.category_errors[part] = blocks[:count].numpy()
-        layout = self._network.layout
-        for j, (first, width) in enumerate(zip(layout.offsets, layout.widths, strict=True)):
-            known = output[:count, first + 1 : first + width]  # code 0 means unknown: nobody expects that
-            found.expected_ids[part, j] = known.argmax(1).numpy() + 1 if width > 1 else 0
+        # An explanation must not depend on how many alerts a batch has: see worker.model.scoring.scorer.
+        tile = torch.zeros((TILE_ROWS, layout.numeric)), torch.zeros((TILE_ROWS, len(layout.widths)), dtype=torch.int64)
+        for start in range(0, count, TILE_ROWS):
+            part = slice(start, min(start + TILE_ROWS, count))
+            size = part.stop - start
+            for padded, rows in zip(tile, (numeric, category_ids), strict=True):
+                padded[:size], padded[size:] = torch.from_numpy(rows[part]), 0
+            expected, output = self._network.outputs(self._network.encode(*tile))  # (T, N), (T, K)
+            result.numeric[part] = expected[:size].numpy()
+            result.numeric_errors[part] = (expected - tile[0]).square()[:size].numpy()
+            for j, (first, width) in enumerate(zip(layout.offsets, layout.widths, strict=True)):
+                block = output[:, first : first + width]
+                errors = (block - torch.nn.functional.one_hot(tile[1][:, j], width)).square().sum(1)
+                result.category_errors[part, j] = errors[:size].numpy()
+                result.expected_ids[part, j] = block[:size, 1:].argmax(1).numpy() + 1 if width > 1 else 0
+        return result

@@ -5,32 +5,105 @@
     mae        mean over the fields of the absolute error
     sum-l1     absolute error summed over the columns
     euclidean  distance between a row and its reconstruction, over all columns
-    max        largest absolute error of a column
-    kl         divergence of a variational code from the standard normal
+    max        the highest absolute error of a column
+    kl         divergence of a variational latent from the standard normal
 
-With `low` and `high`, the scores of the training records, smallest and largest, become 0 and 1: what is beyond 1 stays,
-what is below 0 is 0. A refit brings its scores to the unit of the version before it in the same way.
+Another one is a file with one `SCORES.register(...)`; the settings read their names from there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, Final
 
 import numpy as np
 from torch import Tensor
 
-from worker.model.network.autoencoder import Autoencoder, kl_divergence
+from worker.model.network.autoencoder import Autoencoder, Gram, kl_divergence
 from worker.records import FloatArray
+from worker.registry import Registry
 
-KINDS = ("mse", "rmse", "mae", "sum-l1", "euclidean", "max", "kl")
-SQUARED = frozenset({"mse", "rmse", "euclidean"})
+
+class RowErrors:
+    """What a score can be made of: the errors of B rows, each kind computed where it is asked for.
+
+    Factors on the fields are in the errors already.
+    """
+
+    def __init__(
+        self, network: Autoencoder, numeric: Tensor, category_ids: Tensor, gram: Gram | None, weights: Tensor | None
+    ) -> None:
+        self._network, self._rows, self._gram, self._weights = network, (numeric, category_ids), gram, weights
+
+    @cached_property
+    def _hidden(self) -> Tensor:
+        return self._network.encode(*self._rows)
+
+    def squared(self) -> Tensor:
+        """Squared error summed over the columns, (B,): without a one-hot column where that is possible."""
+        if self._weights is None:
+            return self._network.squared_errors(self._hidden, *self._rows, self._gram)
+        return (self._network.residual(self._hidden, *self._rows).square() * self._weights).sum(1)
+
+    def absolute(self) -> Tensor:
+        """Absolute error of every column, (B, N + K)."""
+        errors = self._network.residual(self._hidden, *self._rows).abs()
+        return errors if self._weights is None else errors * self._weights
+
+    def divergence(self) -> Tensor:
+        """Divergence of a variational latent from the standard normal, (B,)."""
+        return kl_divergence(*self._network.latent_distribution(*self._rows))
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreKind:
+    """How errors become a score.
+
+    raw                errors of B rows to raw scores (B,), on the network's device
+    score              raw scores, float64 (B,), none below 0, and the number of fields to scores (B,)
+    needs_onehot       whether `raw` asks for errors of single columns, so that a wide vocabulary costs time
+    needs_variational  whether `raw` asks for the divergence, and for nothing else
+    """
+
+    raw: Callable[[RowErrors], Tensor]
+    score: Callable[[FloatArray, int], FloatArray] = lambda raw, _: raw
+    needs_onehot: bool = False
+    needs_variational: bool = False
+
+
+def _mean(raw: FloatArray, fields: int) -> FloatArray:
+    return raw / max(fields, 1)
+
+
+SCORES: Final[Registry[ScoreKind]] = Registry("score")
+SCORES.register("mse", ScoreKind(RowErrors.squared, _mean))
+SCORES.register("rmse", ScoreKind(RowErrors.squared, lambda raw, fields: np.sqrt(_mean(raw, fields))))
+SCORES.register("mae", ScoreKind(lambda errors: errors.absolute().sum(1), _mean, needs_onehot=True))
+SCORES.register("sum-l1", ScoreKind(lambda errors: errors.absolute().sum(1), needs_onehot=True))
+SCORES.register("euclidean", ScoreKind(RowErrors.squared, lambda raw, _: np.sqrt(raw)))
+SCORES.register("max", ScoreKind(lambda errors: errors.absolute().amax(1), needs_onehot=True))
+SCORES.register("kl", ScoreKind(RowErrors.divergence, needs_variational=True))
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Which error, weighed how, in which range. weights: (field, factor on its errors); fields that it leaves out: 1.
+    """Which error, weighed how, in which range. SettingsError for a kind that nobody registered.
 
-    low, high: the raw scores that become 0 and 1; None = scores stay as they are.
+    The mean squared error, the default, works badly where one field matters that a mean over many drowns (give it a
+    weight, or take `max`), and where a category is rare but fine: its error is high, because the network seldom met it.
+
+        kind      a name in SCORES
+        weights   (field, factor on its errors); fields that it leaves out: 1
+        low, high the scores that become 0 and 1; what is beyond 1 stays, what is below 0 is 0. None = as they are.
+                  With `scale_score` they are the lowest and highest score of the training records; a refit brings its
+                  scores to the unit of the version before it in the same way
+
+    >>> Score("rmse").finish(np.array([12.0, 0.0]), fields=3).tolist()
+    [2.0, 0.0]
+    >>> Score("sum-l1", low=1.0, high=3.0).finish(np.array([0.5, 2.0, 7.0]), fields=3).tolist()
+    [0.0, 0.5, 3.0]
+
+    Sakurada, M., Yairi, T. (2014): Anomaly detection using autoencoders with nonlinear dimensionality reduction. MLSDA.
     """
 
     kind: str = "mse"
@@ -38,9 +111,13 @@ class Score:
     low: float | None = None
     high: float | None = None
 
+    def __post_init__(self) -> None:
+        SCORES[self.kind]
+
     def without_onehot(self, network: Autoencoder) -> bool:
         """Whether the score of this network needs no one-hot column, so that the vocabulary's width costs nothing."""
-        return self.kind == "kl" or (self.kind in SQUARED and network.linear and not self.weights)
+        kind = SCORES[self.kind]
+        return kind.needs_variational or (not kind.needs_onehot and network.has_linear_output and not self.weights)
 
     def times(self, factor: float) -> "Score":
         """The same error with scores `factor` times as high, above 0."""
@@ -49,17 +126,13 @@ class Score:
         return replace(self, low=low, high=low + span / factor)
 
     def finish(self, raw: FloatArray, fields: int) -> FloatArray:
-        """Scores (B,) from what `raw_scores` found, (B,)."""
-        found = np.maximum(raw, 0.0)
-        if self.kind in {"mse", "rmse", "mae"}:
-            found = found / max(fields, 1)
-        if self.kind in {"rmse", "euclidean"}:
-            found = np.sqrt(found)
+        """Scores (B,) from raw scores (B,)."""
+        scores = SCORES[self.kind].score(np.maximum(raw, 0.0), fields)
         if self.low is None or self.high is None:
-            return found
+            return scores
         # Training scores that are all the same have no range: then their unit stays.
         span = self.high - self.low if self.high > self.low else 1.0
-        scaled: FloatArray = np.maximum((found - self.low) / span, 0.0)
+        scaled: FloatArray = np.maximum((scores - self.low) / span, 0.0)
         return scaled
 
 
@@ -67,30 +140,3 @@ def score_from(values: Mapping[str, Any]) -> Score:
     """The score of a manifest."""
     pairs = tuple((str(name), float(weight)) for name, weight in values["weights"])
     return Score(values["kind"], pairs, values["low"], values["high"])
-
-
-def raw_scores(
-    network: Autoencoder,
-    numeric: Tensor,
-    category_ids: Tensor,
-    *,
-    kind: str,
-    gram: tuple[Tensor, Tensor, Tensor] | None,
-    weights: Tensor | None,
-) -> Tensor:
-    """Summed squared, summed absolute or largest absolute errors, or divergences, float32 (B,).
-
-    gram: of the network, computed once, for the way without one-hot columns; None = the dense way.
-    weights: factors on the columns' errors (N + K,); None = 1 each.
-    """
-    if kind == "kl":
-        return kl_divergence(*network.heads(numeric, category_ids))
-    hidden = network.encode(numeric, category_ids)
-    if gram is not None:
-        total: Tensor = (network.out_numeric(hidden) - numeric).square().sum(1)
-        return total + network.block_errors(hidden, category_ids, gram) if network.layout.widths else total
-    errors = network.residual(hidden, numeric, category_ids)
-    errors = errors.square() if kind in SQUARED else errors.abs()
-    if weights is not None:
-        errors = errors * weights
-    return errors.amax(1) if kind == "max" else errors.sum(1)

@@ -1,33 +1,47 @@
-"""Score rows with a network that stays on its device, in one fixed shape.
-
-A row's score can differ in its last bits with the shape of the batch that it travels in. So every row is scored in a
-tile of the same shape (the last one padded), and scores are rounded to 6 significant digits before anybody compares or
-publishes them: the same record has the same score whatever the batching.
-
-Some layer sizes leave a remainder to the matrix kernels of a CPU, and then the place in the tile matters, too: each
-network is tried once, and where a place changes a bit, it is computed in float64, whose last bits are far below the
-sixth digit.
-"""
+"""Score rows with a network that stays on its device: the same record has the same score in whatever batch it comes."""
 
 import copy
-from functools import partial
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import override
 
 from worker.errors import SettingsError
 from worker.model.network.autoencoder import Autoencoder, Layout
-from worker.model.scoring.score import Score, raw_scores
+from worker.model.scoring.score import SCORES, RowErrors, Score
 from worker.records import FloatArray
+
+# Tiles and rounding: why a score does not depend on the batch.
+#
+# Promise. A record that is read again (after a crash, a rebalance, in a replay with other batch sizes) has the same
+# score to the bit. Thresholds are learned from scores and compared with them, so a last bit that differs can become an
+# alert that is there in one run and missing in the other; the recorded state of a partition would not fit its records.
+#
+# One shape. Matrix kernels are chosen by the shape of their operands, and each adds up in its own order: a row alone
+# and the same row among 8,192 differ in the last bits. So every row goes through the network in a tile of one shape,
+# the last tile padded with zeros.
+#
+# Six digits. float32 holds a bit more than seven. The last one is noise of the order of addition, and differs between
+# processors, BLAS versions and a GPU. Rounding hides that difference from people and from comparisons. It is no
+# replacement for the one shape: a value that lies between two six-digit numbers would still fall to either side.
+#
+# float64, sometimes. Where a layer's size is no multiple of the vector width, a CPU kernel leaves rows at the end of a
+# block to other code, and then the place of a row in its tile counts, too. No rule tells which sizes do on which
+# processor, so each network is probed once, with the same rows at shifted places. Where a bit moves, it is computed in
+# float64 (at about half the speed): the noise is then nine digits below the rounded one.
+#
+# Revisit when torch has batch-invariant matrix kernels: then the padding and the probe can go, the rounding stays.
 
 SIGNIFICANT_DIGITS = 6
 CPU_TILE_ROWS = 512
 CUDA_TILE_ROWS = 8192
-DENSE_CELLS = 1 << 22
-"""Most cells of a tile where every one-hot column is computed: 16 MiB, so that a wide vocabulary fits into memory."""
+MAX_CELLS = 1 << 22
+"""Cells of a tile where every one-hot column is computed: 16 MiB, so that a wide vocabulary fits into memory."""
+PROBE_SHIFTS = (1, 6, 19)
 
 
 def round_significant(values: FloatArray, digits: int = SIGNIFICANT_DIGITS) -> FloatArray:
@@ -44,44 +58,39 @@ def resolve_device(name: str) -> torch.device:
     """`auto`, `cpu`, `cuda` or `cuda:N` to a device; SettingsError where it isn't there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    unknown = f"[device] = {name!r}: one of auto, cpu, cuda, cuda:N"
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise SettingsError(f"WORKER_DEVICE = {name!r}: one of auto, cpu, cuda, cuda:N") from error
+        raise SettingsError(unknown) from error
     if device.type not in {"cpu", "cuda"}:
-        raise SettingsError(f"WORKER_DEVICE = {name!r}: one of auto, cpu, cuda, cuda:N")
+        raise SettingsError(unknown)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise SettingsError(f"WORKER_DEVICE = {name!r}: {torch.cuda.device_count()} CUDA devices are visible here")
+        raise SettingsError(f"[device] = {name!r}: {torch.cuda.device_count()} CUDA devices are visible here")
     return device
 
 
-PROBE_SHIFTS = (1, 6, 19)
+def tile_rows(max_rows: int, network: Autoencoder, score: Score) -> int:
+    """Rows of a tile: `max_rows`, or a power of two from 32 up where all its columns are computed."""
+    if score.without_onehot(network):
+        return max_rows
+    fitting = max(MAX_CELLS // max(network.layout.columns, 1), 32)
+    return min(max_rows, 1 << (fitting.bit_length() - 1))
 
 
-def dense_rows(most: int, columns: int) -> int:
-    """Rows of a tile with all its columns computed: a power of two, 32 to `most`."""
-    fitting = max(DENSE_CELLS // max(columns, 1), 32)
-    return min(most, 1 << (fitting.bit_length() - 1))
+Compute = Callable[[Tensor, Tensor], Tensor]
+"""Rows (T, N), (T, C) to raw scores (T,), on the device that the network is on."""
 
 
-class Compute:
-    """The raw scores of one tile, on the device that the network is on."""
-
-    def __init__(self, network: Autoencoder, score: Score, weights: FloatArray | None) -> None:
-        """weights: factors on the errors of each numeric column and each block, float64 (N + C,)."""
-        where = network.table.device
-        quick = score.without_onehot(network)
-        square, linear, constant = network.gram()
-        gram = (square.clone(), linear.clone(), constant.clone()) if quick else None
-        columns = None
-        if weights is not None:
-            widths = torch.tensor([1] * network.layout.numeric + list(network.layout.widths))
-            columns = torch.from_numpy(weights).float().repeat_interleave(widths).to(where)
-        self._run = partial(raw_scores, network, kind=score.kind, gram=gram, weights=columns)
-
-    def __call__(self, numeric: Tensor, category_ids: Tensor) -> Tensor:
-        """Raw scores (T,) of rows (T, N), (T, C)."""
-        return self._run(numeric, category_ids)
+def raw_scores(network: Autoencoder, score: Score, weights: FloatArray | None) -> Compute:
+    """The raw scores of a tile. weights: factors on the errors of each numeric column and each block, (N + C,)."""
+    gram = network.gram() if score.without_onehot(network) else None
+    columns = None
+    if weights is not None:
+        widths = torch.tensor([1] * network.layout.numeric + list(network.layout.widths))
+        columns = torch.from_numpy(weights).float().repeat_interleave(widths).to(network.table.device)
+    kind = SCORES[score.kind]
+    return lambda numeric, category_ids: kind.raw(RowErrors(network, numeric, category_ids, gram, columns))
 
 
 class Engine(Protocol):
@@ -93,44 +102,41 @@ class Engine(Protocol):
         """Raw scores (T,), float32 or float64, of one tile (T, N), (T, C); T = rows."""
 
 
-class CpuEngine:
+class CpuEngine(Engine):
     """The network on the CPU."""
 
     def __init__(self, network: Autoencoder, score: Score, weights: FloatArray | None) -> None:
-        quick = score.without_onehot(network)
-        self.rows = CPU_TILE_ROWS if quick else dense_rows(CPU_TILE_ROWS, network.layout.columns)
+        self.rows = tile_rows(CPU_TILE_ROWS, network, score)
         self._type = torch.float32
         with torch.inference_mode():
-            self._compute = Compute(network, score, weights)
+            self._compute = raw_scores(network, score, weights)
             if not self._is_steady(network.layout):
                 self._type = torch.float64
-                self._compute = Compute(copy.deepcopy(network).double(), score, weights)
+                self._compute = raw_scores(copy.deepcopy(network).double(), score, weights)
 
+    @override
     @torch.inference_mode()
     def run(self, numeric: NDArray[np.float32], category_ids: NDArray[np.int32]) -> NDArray[Any]:
-        """See Engine."""
-        raw: NDArray[Any] = self._compute(
-            torch.from_numpy(numeric).to(self._type), torch.from_numpy(category_ids)
-        ).numpy()
-        return raw
+        raw = self._compute(torch.from_numpy(numeric).to(self._type), torch.from_numpy(category_ids))
+        scores: NDArray[Any] = raw.numpy()
+        return scores
 
     def _is_steady(self, layout: Layout) -> bool:
         """Whether rows have the same raw scores to the bit wherever they stand in a tile."""
         rng = np.random.default_rng(0)
         numeric = rng.normal(size=(self.rows, layout.numeric)).astype(np.float32)
         category_ids = rng.integers(0, layout.widths or 1, (self.rows, len(layout.widths)), np.int32)
-        found = self.run(numeric, category_ids)
+        raw = self.run(numeric, category_ids)
         moved = (np.roll(self.run(np.roll(numeric, by, 0), np.roll(category_ids, by, 0)), -by) for by in PROBE_SHIFTS)
-        return all(np.array_equal(again, found, equal_nan=True) for again in moved)
+        return all(np.array_equal(again, raw, equal_nan=True) for again in moved)
 
 
-class CudaEngine:
+class CudaEngine(Engine):
     """The network on a GPU: one copy in from pinned memory, a replayed CUDA graph, one copy out."""
 
     def __init__(self, network: Autoencoder, device: torch.device, score: Score, weights: FloatArray | None) -> None:
         network = copy.deepcopy(network).to(device)  # explanations go on with the one on the CPU
-        quick = score.without_onehot(network)
-        self.rows = CUDA_TILE_ROWS if quick else dense_rows(CUDA_TILE_ROWS, network.layout.columns)
+        self.rows = tile_rows(CUDA_TILE_ROWS, network, score)
         self._numeric_columns = network.layout.numeric
         width = self._numeric_columns + len(network.layout.widths)
         self._pinned = torch.zeros((self.rows, width), dtype=torch.int32, pin_memory=True)
@@ -138,7 +144,7 @@ class CudaEngine:
         self._packed = torch.zeros((self.rows, width), dtype=torch.int32, device=device)
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch ships no type for it
         with torch.inference_mode(), torch.cuda.stream(self._stream):
-            self._compute = Compute(network, score, weights)
+            self._compute = raw_scores(network, score, weights)
             for _ in range(3):  # cuBLAS picks and allocates before the capture
                 self._forward()
             self._stream.synchronize()
@@ -150,8 +156,8 @@ class CudaEngine:
         numeric = self._packed[:, : self._numeric_columns].contiguous().view(torch.float32)
         return self._compute(numeric, self._packed[:, self._numeric_columns :])
 
-    def run(self, numeric: NDArray[np.float32], category_ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        """See Engine."""
+    @override
+    def run(self, numeric: NDArray[np.float32], category_ids: NDArray[np.int32]) -> NDArray[Any]:
         packed = self._pinned.numpy()
         packed[:, : self._numeric_columns] = numeric.view(np.int32)
         packed[:, self._numeric_columns :] = category_ids
@@ -160,15 +166,18 @@ class CudaEngine:
             self._graph.replay()
             self._pinned_out.copy_(self._out, non_blocking=True)
             self._stream.synchronize()
-        raw: NDArray[np.float32] = self._pinned_out.numpy()
+        raw: NDArray[Any] = self._pinned_out.numpy()
         return raw
 
 
 class Scorer:
-    """Rows in, scores out; see `worker.model.scoring.score` for what a score is.
+    """Rows in, scores out; see worker.model.scoring.score for what a score is.
 
-    fields: those that a mean is taken over. weights: factors on the errors of each numeric column and each block,
-    float64 (N + C,), None = 1 each.
+    network   stays on its device; a scorer has buffers, so one thread at a time uses it
+    fields    number of fields that a mean is taken over
+    device    `auto`, `cpu`, `cuda` or `cuda:N`
+    score     which error, in which range
+    weights   factors on the errors of each numeric column and each block, float64 (N + C,); None = 1 each
     """
 
     def __init__(
@@ -180,15 +189,15 @@ class Scorer:
         score: Score = Score(),  # noqa: B008  # frozen
         weights: FloatArray | None = None,
     ) -> None:
-        where = resolve_device(device)
-        self._layout = network.layout
-        self._fields = fields
-        self._score = score
+        resolved = resolve_device(device)
+        self._fields, self._score = fields, score
         self._engine: Engine = (
-            CpuEngine(network, score, weights) if where.type == "cpu" else CudaEngine(network, where, score, weights)
+            CpuEngine(network, score, weights)
+            if resolved.type == "cpu"
+            else CudaEngine(network, resolved, score, weights)
         )
-        self._numeric = np.zeros((self._engine.rows, self._layout.numeric), np.float32)
-        self._codes = np.zeros((self._engine.rows, len(self._layout.widths)), np.int32)
+        self._numeric = np.zeros((self._engine.rows, network.layout.numeric), np.float32)
+        self._category_ids = np.zeros((self._engine.rows, len(network.layout.widths)), np.int32)
 
     def score(self, numeric: NDArray[np.float32], category_ids: NDArray[np.int32]) -> FloatArray:
         """Scores float64 (B,) of rows (B, N), (B, C), rounded to 6 significant digits; B = 0 is fine."""
@@ -202,7 +211,25 @@ class Scorer:
     def _tile(self, numeric: NDArray[np.float32], category_ids: NDArray[np.int32]) -> NDArray[Any]:
         count = len(numeric)
         if count < self._engine.rows:
-            self._numeric[:count], self._codes[:count] = numeric, category_ids
-            self._numeric[count:], self._codes[count:] = 0, 0
-            numeric, category_ids = self._numeric, self._codes
+            self._numeric[:count], self._category_ids[:count] = numeric, category_ids
+            self._numeric[count:], self._category_ids[count:] = 0, 0
+            numeric, category_ids = self._numeric, self._category_ids
         return self._engine.run(np.ascontiguousarray(numeric), np.ascontiguousarray(category_ids))[:count]
+
+
+class LatentEncoder:
+    """The latent of records, on the CPU in float64: of a variational network the means."""
+
+    def __init__(self, network: Autoencoder) -> None:
+        self._network = copy.deepcopy(network).cpu().double().eval()
+        self.width = network.architecture.latent
+
+    @torch.inference_mode()
+    def latent(self, numeric: NDArray[np.float32], category_ids: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Latents float32 (B, L) of rows (B, N), (B, C), rounded as scores are; B = 0 is fine."""
+        latents = np.empty((len(numeric), self.width), np.float32)
+        for start in range(0, len(numeric), CPU_TILE_ROWS):
+            part = slice(start, start + CPU_TILE_ROWS)
+            tile = torch.from_numpy(numeric[part]).double(), torch.from_numpy(category_ids[part])
+            latents[part] = round_significant(self._network.latent(*tile).numpy())
+        return latents

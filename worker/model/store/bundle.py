@@ -6,7 +6,6 @@
     rows.jsonl.gz         some of the records that it was fitted on, if kept (see worker.model.store.rehearsal)
 
 Nothing is unpickled. A bundle that was cut short, flipped, mixed or made for another schema is refused on load.
-The version is a hash of the content: the same fit has the same version, wherever it ran.
 
 Format 1 knew one score (mse) and one rule (rolling), and kept no training scores: its calibration stands for them.
 """
@@ -14,7 +13,6 @@ Format 1 knew one score (mse) and one rule (rolling), and kept no training score
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,14 +22,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from worker.errors import BundleError, SchemaError
+from worker.errors import BundleError, Hint, SchemaError, SettingsError
 from worker.features.fitted import Fitted
 from worker.features.schema import Schema, parse_schema
 from worker.model.network.autoencoder import Autoencoder, Layout, architecture_from
 from worker.model.scoring.golden import Golden, golden_from
 from worker.model.scoring.score import Score, score_from
 from worker.model.scoring.scorer import Scorer
-from worker.model.store.rehearsal import ROWS, packed, unpacked
+from worker.model.store.rehearsal import ROWS, pack_rows, unpack_rows
 from worker.records import FloatArray
 from worker.thresholds.factory import ThresholdRule
 
@@ -44,10 +42,22 @@ _SELF = "manifest_sha256"
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """One model version. calibration: sorted held-out scores, float64 (n,); field_errors: mean held-out squared error
-    of each field, float64 (F,), in the order of `fields`; rows_file: the rehearsal rows, packed.
-    training: sorted scores of the fitted records, float64 (m,); rule: the threshold that this model asks for, where no
-    setting says otherwise."""
+    """One model version.
+
+    version       hash of its content, see `_named`
+    created_at    RFC 3339, UTC; not part of the version
+    schema        the fields of a record, as it was fitted; fitted: scales and vocabularies
+    network       on the CPU
+    calibration   held-out scores, sorted, float64 (n,): what a rolling threshold starts from
+    fields        those that a score is the mean over
+    field_errors  mean held-out squared error of each of `fields`, float64 (F,)
+    report        what the fit did and what was decided since, plain data
+    score         which error, in which range
+    rule          the threshold that this model asks for, where no setting says otherwise
+    training      scores of the fitted records, sorted, float64 (m,)
+    golden        rows whose scores are compared on load; None = none
+    rows_file     the rehearsal rows, packed
+    """
 
     version: str
     created_at: str
@@ -71,15 +81,15 @@ class Bundle:
     @property
     def rehearsal(self) -> tuple[dict[str, Any], ...]:
         """Some of the records that it was fitted on, reduced to what the model sees; unpacked at each call."""
-        return unpacked(self.rows_file)
+        return unpack_rows(self.rows_file)
 
     def require_schema(self, schema: Schema) -> None:
         """BundleError, naming both fingerprints, where this bundle was made for another schema."""
         if schema.fingerprint != self.schema.fingerprint:
             raise BundleError(
                 f"model {self.version} was made for the schema with fingerprint {self.schema.fingerprint}, "
-                f"the schema file has {schema.fingerprint}: "
-                "fit a model for it (worker train --once), or use the schema that it knows"
+                f"the schema file has {schema.fingerprint}",
+                hint=Hint.FIT_FOR_THIS_SCHEMA,
             )
 
 
@@ -95,8 +105,8 @@ def field_names(fitted: Fitted) -> tuple[str, ...]:
 
 def field_weights(fitted: Fitted, score: Score) -> FloatArray:
     """The factor on each field's errors, float64 (F,), in the order of `field_names`."""
-    given = dict(score.weights)
-    return np.array([given.get(name, 1.0) for name in field_names(fitted)])
+    weights = dict(score.weights)
+    return np.array([weights.get(name, 1.0) for name in field_names(fitted)])
 
 
 def make_scorer(network: Autoencoder, fitted: Fitted, score: Score, device: str = "cpu") -> Scorer:
@@ -140,7 +150,7 @@ def pack(
             rule=rule,
             training=np.sort(training),
             golden=golden,
-            rows_file=packed(rehearsal),
+            rows_file=pack_rows(rehearsal),
         )
     )
 
@@ -151,19 +161,28 @@ def with_report(bundle: Bundle, **facts: Any) -> Bundle:
 
 
 def _named(bundle: Bundle) -> Bundle:
-    files = _weights(bundle) + bundle.rows_file  # to the byte: one version has one content, whoever wrote it
+    """The bundle under its version, a hash of its content.
+
+    Why a hash and no counter or time. Any process can fit and save without asking another for the next number, and two
+    that fit the same (a retried job, a trainer that was killed after its save) write the same folder, not two. A name
+    means one content for good, so alerts and scores that carry it can be traced to the very model, a worker that reads
+    a folder while it is written again reads the same bytes, and a veto sticks to the content, however often it is
+    fitted anew.
+
+    What breaks if something is left out of the hash: two contents under one name, of which the second is never written,
+    for a sound version that is there stays as it is. That is why all files count to the byte, and that is why
+    `created_at` does not: the same fit would have a new name each time.
+    """
+    files = _weights(bundle) + bundle.rows_file
     content = hashlib.sha256(orjson.dumps(_content(bundle), option=orjson.OPT_SORT_KEYS) + files).hexdigest()
     return replace(bundle, version=content[:12])
 
 
 def _weights(bundle: Bundle) -> bytes:
     tensors = {f"network.{name}": value.contiguous().cpu() for name, value in bundle.network.state_dict().items()}
-    tensors["calibration"] = torch.from_numpy(bundle.calibration)
-    tensors["training"] = torch.from_numpy(bundle.training)
-    tensors["field_errors"] = torch.from_numpy(bundle.field_errors)
-    if bundle.golden is not None:
-        tensors |= bundle.golden.tensors()
-    return save_tensors(tensors)
+    for name in ("calibration", "training", "field_errors"):
+        tensors[name] = torch.from_numpy(getattr(bundle, name))
+    return save_tensors(tensors | (bundle.golden.tensors() if bundle.golden is not None else {}))
 
 
 def _content(bundle: Bundle) -> dict[str, Any]:
@@ -227,15 +246,13 @@ def read_manifest(read: Reader, where: str) -> dict[str, Any]:
     return manifest
 
 
-def load_bundle(folder: Path) -> Bundle:
-    """Read and check a bundle folder; BundleError says which file is broken and how."""
-    return read_bundle(lambda name: (folder / name).read_bytes(), str(folder))
-
-
 def read_bundle(read: Reader, where: str) -> Bundle:
     """Read and check a bundle; BundleError says which file is broken and how."""
     manifest = read_manifest(read, where)
-    files = {name: _checked(read, name, digest, where) for name, digest in manifest["files"].items()}
+    files = {name: _read(read, name, where) for name in manifest["files"]}
+    for name, digest in manifest["files"].items():
+        if hashlib.sha256(files[name]).hexdigest() != digest:
+            raise BundleError(f"{where}/{name}: sha256 does not match the manifest, the file is cut short or corrupt")
     try:
         schema = parse_schema(manifest["schema"])
         fitted = Fitted.from_json(manifest["fitted"], schema)
@@ -244,39 +261,31 @@ def read_bundle(read: Reader, where: str) -> Bundle:
         network.load_state_dict(
             {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
         )
-        calibration, field_errors = tensors["calibration"].numpy(), tensors["field_errors"].numpy()
+        calibration = tensors["calibration"].numpy()
         score, rule, training = Score(), ThresholdRule(), calibration
         if manifest["format"] > 1:
             score, rule = score_from(manifest["score"]), ThresholdRule(**manifest["threshold"])
             training = tensors["training"].numpy()
-        golden = golden_from(tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, SchemaError) as error:
+        bundle = Bundle(
+            version=manifest["version"],
+            created_at=manifest["created_at"],
+            schema=schema,
+            fitted=fitted,
+            network=network,
+            calibration=calibration,
+            fields=field_names(fitted),
+            field_errors=tensors["field_errors"].numpy(),
+            report=manifest["report"],
+            score=score,
+            rule=rule,
+            training=training,
+            golden=golden_from(tensors),
+            rows_file=files.get(ROWS, b""),
+        )
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, SchemaError, SettingsError) as error:
         raise BundleError(f"{where}: {error}") from error
     if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
         raise BundleError(f"{where}/{WEIGHTS}: holds weights that are not finite")
-    bundle = Bundle(
-        version=manifest["version"],
-        created_at=manifest["created_at"],
-        schema=schema,
-        fitted=fitted,
-        network=network,
-        calibration=calibration,
-        fields=field_names(fitted),
-        field_errors=field_errors,
-        report=manifest["report"],
-        score=score,
-        rule=rule,
-        training=training,
-        golden=golden,
-        rows_file=files.get(ROWS, b""),
-    )
-    if golden is not None:
-        golden.check(bundle.scorer(), where)
+    if bundle.golden is not None:
+        bundle.golden.check(bundle.scorer(), where)
     return bundle
-
-
-def _checked(read: Reader, name: str, digest: str, where: str) -> bytes:
-    content = _read(read, name, where)
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise BundleError(f"{where}/{name}: sha256 does not match the manifest, the file is cut short or corrupt")
-    return content

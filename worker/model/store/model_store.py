@@ -17,24 +17,29 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from worker.errors import BundleError, StoreError, StoreUnavailable
+from worker.errors import BundleError, Hint, StoreError, StoreUnavailable
 from worker.model.store.bundle import Bundle, read_bundle, read_manifest, to_files
 from worker.model.store.objects import ObjectVolume
 from worker.model.store.pointer import ANY, POINTER, Expected, Mark, Pointer, Status, parse_pointer
-from worker.model.store.volume import LocalVolume, Volume
+from worker.model.store.volume import VERSION, LocalVolume, Volume
 from worker.texts import parse_iso_time, rfc3339
 
 __all__ = ["ANY", "Mark", "ModelStore", "Status", "Version"]
 
 READING_S = 3600.0
 """A version that was written, marked or left within this time is not removed: somebody may be loading it."""
-_OURS = re.compile(r"[0-9a-f]{12}")  # anything else in that place is not a version, and not ours to remove
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One row of `worker models list`. `broken` says why it can't be loaded, None where its manifest is sound."""
+    """One version of the list.
+
+    current  whether it is the current one
+    report   what its fit did
+    broken   why it can't be loaded; None where its manifest is sound
+    mark     what was decided about it; None where nothing was
+    """
 
     version: str
     created_at: str
@@ -43,17 +48,16 @@ class Version:
     broken: str | None = None
     mark: Mark | None = None
 
-    @property
-    def status(self) -> Status | None:
-        """What was decided about it, None where nothing was."""
-        return self.mark.status if self.mark is not None else None
-
 
 class ModelStore:
     """Versions in a directory or an object store. Reading never changes anything.
 
     Every method may block on the disk or the network. StoreUnavailable: waiting can help. StoreConflict: another
     process was faster and nothing was written. Any other StoreError needs a person.
+
+    root     a directory, or s3://BUCKET/PREFIX
+    options  for the client of the object store, secrets in clear
+    clock    seconds since 1970
     """
 
     def __init__(
@@ -63,7 +67,6 @@ class ModelStore:
         options: Mapping[str, Any] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """root: a directory, or s3://BUCKET/PREFIX. options: for the client of the object store, secrets in clear."""
         self._volume: Volume = ObjectVolume(str(root), options or {}) if "://" in str(root) else LocalVolume(Path(root))
         self._clock = clock
         self.name = self._volume.name
@@ -76,14 +79,14 @@ class ModelStore:
         return self._volume.root
 
     def current(self) -> str | None:
-        """The version in force, None before there is one; StoreError where the store can't be read."""
+        """The current version, None before there is one; StoreError where the store can't be read."""
         return self._pointer().version
 
     def marks(self) -> dict[str, Mark]:
         """What was decided about the versions."""
         return dict(self._pointer().marks)
 
-    def before(self) -> str | None:
+    def previous(self) -> str | None:
         """The version that a rollback would try first, None where there is none."""
         return next((version for version, _ in self._pointer().way_back()), None)
 
@@ -97,7 +100,7 @@ class ModelStore:
     def versions(self) -> list[Version]:
         """All versions, oldest first."""
         pointer = self._pointer()
-        found = []
+        versions = []
         for name in self._volume.folders():
             created_at, report, broken = "", {}, None
             try:
@@ -106,8 +109,8 @@ class ModelStore:
                 broken = str(error)
             else:
                 created_at, report = manifest["created_at"], manifest["report"]
-            found.append(Version(name, created_at, name == pointer.version, report, broken, pointer.marks.get(name)))
-        return sorted(found, key=lambda version: (version.created_at, version.version))
+            versions.append(Version(name, created_at, name == pointer.version, report, broken, pointer.marks.get(name)))
+        return sorted(versions, key=lambda entry: (entry.created_at, entry.version))
 
     def load(self, version: str | None = None) -> Bundle:
         """A version, the current one by default. StoreError where there is none, BundleError where it is broken."""
@@ -115,14 +118,14 @@ class ModelStore:
             return self._load(version)
         name = self.current()
         if name is None:
-            raise StoreError(f"no model in {self.name} yet: fit one with: worker train --once --from FILE")
+            raise StoreError(f"no model in {self.name} yet", hint=Hint.FIT_A_MODEL)
         try:
             return self._load(name)
         except (BundleError, StoreError):
-            later = self.current()
-            if later in {name, None}:
+            current = self.current()
+            if current in {name, None}:
                 raise
-            return self._load(str(later))  # it was replaced, and may have been removed, while it was read
+            return self._load(str(current))  # it was replaced, and may have been removed, while it was read
 
     def require_version(self, name: str) -> None:
         """StoreError, naming those that there are, where there is no such version; it need not be sound."""
@@ -159,9 +162,11 @@ class ModelStore:
     def promote(self, version: str, *, expected: Expected = ANY, mark: Mark | None = None, force: bool = False) -> None:
         """Make a version current, after it was loaded whole and found sound.
 
-        expected: the version that has to be current before (None: none), else StoreConflict. mark: by default that
-        an operator did it now. force: also a version that was vetoed or rolled back. A pointer that is broken is
-        replaced, unless `expected` says that it has to be known.
+        A pointer that is broken is replaced, unless `expected` says that it has to be known.
+
+            expected  the version that has to be current before (None: none), else StoreConflict
+            mark      by default that an operator did it now
+            force     also a version that was vetoed or rolled back
         """
         self._load(version)
         mark = mark or self._mark(Status.PROMOTED)
@@ -174,8 +179,8 @@ class ModelStore:
     def rollback(self, *, leaving: str | None = None, mark: Mark | None = None) -> str:
         """Go back to the last sound version before the current one; returns it.
 
-        leaving: the version that has to be current, else StoreConflict: another process was faster. mark: for the
-        version that is left, by default that an operator rolled it back now.
+        leaving  the version that has to be current, else StoreConflict: another process was faster
+        mark     for the version that is left, by default that an operator rolled it back now
         """
         mark = mark or self._mark(Status.ROLLED_BACK)
         sound: dict[str, bool] = {}
@@ -209,26 +214,27 @@ class ModelStore:
         self._change(lambda pointer: pointer.marked(version, mark))
 
     def prune(self, keep: int) -> list[str]:
-        """Remove all but the newest `keep` versions; returns those that are gone.
+        """Remove all but the newest `keep` versions; returns those that were removed.
 
         Never the current one, the last two before it, one that is held, or one that somebody may be loading: it was
         written, marked or left within the hour. A removal that a crash interrupted is completed.
         """
-        found, written = self.versions(), self._volume.folders()
-        old = [entry.version for entry in found[: max(len(found) - keep, 0)] if _OURS.fullmatch(entry.version)]
+        versions, written = self.versions(), self._volume.folders()
+        old = [entry.version for entry in versions[: max(len(versions) - keep, 0)]]
 
         def mark_for_removal(pointer: Pointer) -> Pointer:
             protected = self._protected(pointer, written)
-            going = dict.fromkeys((*pointer.going, *(version for version in old if version not in protected)))
-            return replace(pointer, going=tuple(going))
+            removable = (name for name in old if name not in protected and re.fullmatch(VERSION, name))
+            return replace(pointer, removing=tuple(dict.fromkeys((*pointer.removing, *removable))))
 
-        going = self._change(mark_for_removal).going
-        for version in going:
+        # The pointer first: from then on nobody promotes them, and a crash in between leaves a list of what to remove.
+        removing = self._change(mark_for_removal).removing
+        for version in removing:
             self._volume.remove_folder(version)
-        if going:
-            self._change(lambda pointer: pointer.without(going))
+        if removing:
+            self._change(lambda pointer: pointer.without(removing))
         self._volume.sweep(READING_S)
-        return list(going)
+        return list(removing)
 
     def _protected(self, pointer: Pointer, written: dict[str, float]) -> set[str]:
         since = self._clock() - READING_S
@@ -236,7 +242,7 @@ class ModelStore:
         young = {version for version, mark in pointer.marks.items() if _seconds(mark.at) > since}
         protected = {*line[-3:], *young, *(version for version, at in written.items() if at > since)}
         protected |= {version for version, mark in pointer.marks.items() if mark.status == Status.HELD}
-        return protected | {left for left, successor in pairwise(line) if successor in young}
+        return protected | {left for left, right in pairwise(line) if right in young}
 
     def _change(self, update: Callable[[Pointer], Pointer], *, repair: bool = False) -> Pointer:
         """Change the pointer by compare-and-swap; `update` may be called again. Returns the new one."""
@@ -244,13 +250,13 @@ class ModelStore:
 
         def write(content: bytes | None) -> bytes | None:
             nonlocal changed
-            before = Pointer()
+            pointer = Pointer()
             if content is not None:
                 with suppress(*((StoreError,) if repair else ())):
-                    before = parse_pointer(content, f"{self.name}/{POINTER}")
-            after = update(before)
-            changed = replace(after, serial=before.serial + 1)
-            return None if after == before else changed.to_bytes()
+                    pointer = parse_pointer(content, f"{self.name}/{POINTER}")
+            updated = update(pointer)
+            changed = replace(updated, serial=pointer.serial + 1)
+            return None if updated == pointer else changed.to_bytes()
 
         self._volume.change(POINTER, write)
         return changed

@@ -1,10 +1,10 @@
 """The pointer document of a model store: which version is current, what was before it, and what is known of each.
 
-    {"version": …, "history": [earlier ones, newest last], "marks": {version: Mark}, "going": […], "serial": n,
-     "sha256": …}
+    {"version": …, "history": [earlier ones, newest last], "marks": {version: Mark}, "removing": […],
+     "serial": n, "sha256": …}
 
-It is the single point of truth, so it is one document, changed as a whole. A document with only the first two keys is
-one of an earlier release and is read all the same.
+It is the single point of truth, so it is one document, changed as a whole. A document with only the first two keys,
+written by hand or by an earlier release, is read all the same.
 """
 
 import hashlib
@@ -15,11 +15,11 @@ from typing import Any, Final
 
 import orjson
 
-from worker.errors import StoreConflict, StoreError
+from worker.errors import Hint, StoreConflict, StoreError
 
 POINTER = "current.json"
-HISTORY = 20
-MARKS_OF_GONE = 200
+MAX_HISTORY = 20
+MAX_MARKS_OF_REMOVED = 200
 
 
 class Status(StrEnum):
@@ -34,9 +34,7 @@ class Status(StrEnum):
 
 
 NEVER_AGAIN = frozenset({Status.VETOED, Status.ROLLED_BACK})
-
-
-INSISTED = "after"
+FORCED_OVER = "forced_over"
 """Figure of a promotion that was forced: what had been decided about the version."""
 
 
@@ -51,7 +49,13 @@ Expected = str | None | _Any
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One decision. at: RFC 3339, UTC; by: trainer, worker or operator; figures: plain data, for JSON."""
+    """One decision.
+
+    at       RFC 3339, UTC
+    by       trainer, worker or operator
+    why      for people
+    figures  plain data, for JSON
+    """
 
     status: Status
     at: str
@@ -60,9 +64,9 @@ class Mark:
     figures: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def insisted(self) -> bool:
+    def forced(self) -> bool:
         """Whether it promotes a version although that was vetoed or rolled back."""
-        return INSISTED in self.figures
+        return FORCED_OVER in self.figures
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -71,12 +75,19 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """The document. going: versions that are being removed, never to be promoted; serial: counts the changes."""
+    """The document.
+
+    version   the current one, None before there is one
+    history   those that were current before, newest last
+    marks     what was decided about each
+    removing  versions whose files are being removed, never to be promoted
+    serial    counts the changes
+    """
 
     version: str | None = None
     history: tuple[str, ...] = ()
     marks: Mapping[str, Mark] = field(default_factory=dict)
-    going: tuple[str, ...] = ()
+    removing: tuple[str, ...] = ()
     serial: int = 0
 
     def to_bytes(self) -> bytes:
@@ -85,7 +96,7 @@ class Pointer:
             "version": self.version,
             "history": list(self.history),
             "marks": {version: mark.to_json() for version, mark in self.marks.items()},
-            "going": list(self.going),
+            "removing": list(self.removing),
             "serial": self.serial,
         }
         return orjson.dumps({**document, "sha256": _digest(document)}, option=orjson.OPT_SORT_KEYS)
@@ -93,11 +104,6 @@ class Pointer:
     def marked(self, version: str, mark: Mark) -> "Pointer":
         """With this mark in the place of the version's earlier one."""
         return replace(self, marks={**self.marks, version: mark})
-
-    def status(self, version: str) -> Status | None:
-        """What was decided about a version, None where nothing was."""
-        mark = self.marks.get(version)
-        return mark.status if mark is not None else None
 
     def promoted(self, version: str, mark: Mark, *, expected: Expected, force: bool) -> "Pointer":
         """With this version as the current one.
@@ -110,20 +116,19 @@ class Pointer:
         if self.version == version and known is not None and (known.at, known.by) == (mark.at, mark.by):
             return self
         self.require_current(expected)
-        if version in self.going:
+        if version in self.removing:
             raise StoreConflict(f"model version {version} is being removed from the store")
-        status = self.status(version)
-        if status in NEVER_AGAIN and not force:
-            old = self.marks[version]
-            raise StoreError(
-                f"model version {version} was {_words(old.status)} by the {old.by} at {old.at}"
-                f"{f' ({old.why})' if old.why else ''}; to take it all the same: worker models promote --force"
-            )
-        if status in NEVER_AGAIN:
-            mark = replace(mark, figures={**mark.figures, INSISTED: str(status)})
+        if known is not None and known.status in NEVER_AGAIN:
+            if not force:
+                raise StoreError(
+                    f"model version {version} was {known.status.replace('_', ' ')} by the {known.by} at {known.at}"
+                    f"{f' ({known.why})' if known.why else ''}",
+                    hint=Hint.FORCE_THE_PROMOTION,
+                )
+            mark = replace(mark, figures={**mark.figures, FORCED_OVER: str(known.status)})
         history = self.history
         if self.version is not None and self.version != version:
-            history = (*history, self.version)[-HISTORY:]
+            history = (*history, self.version)[-MAX_HISTORY:]
         return replace(self.marked(version, mark), version=version, history=history)
 
     def require_current(self, expected: Expected) -> None:
@@ -136,15 +141,21 @@ class Pointer:
         return [
             (version, self.history[:index])
             for index, version in reversed(list(enumerate(self.history)))
-            if version != self.version and version not in self.going and self.status(version) not in NEVER_AGAIN
+            if version not in {self.version, *self.removing, *self._ruled_out()}
         ]
 
-    def without(self, gone: Iterable[str]) -> "Pointer":
+    def _ruled_out(self) -> list[str]:
+        return [version for version, mark in self.marks.items() if mark.status in NEVER_AGAIN]
+
+    def without(self, removed: Iterable[str]) -> "Pointer":
         """After versions were removed: a mark stays where it keeps the version from coming back."""
-        removed = set(gone)
-        kept = [v for v, mark in self.marks.items() if v in removed and mark.status in NEVER_AGAIN][-MARKS_OF_GONE:]
-        marks = {version: mark for version, mark in self.marks.items() if version not in removed or version in kept}
-        return replace(self, marks=marks, going=tuple(version for version in self.going if version not in removed))
+        files = set(removed)
+        kept = [version for version in self._ruled_out() if version in files][-MAX_MARKS_OF_REMOVED:]
+        return replace(
+            self,
+            marks={version: mark for version, mark in self.marks.items() if version not in files or version in kept},
+            removing=tuple(version for version in self.removing if version not in files),
+        )
 
 
 def parse_pointer(content: bytes, where: str) -> Pointer:
@@ -152,31 +163,26 @@ def parse_pointer(content: bytes, where: str) -> Pointer:
     try:
         document = orjson.loads(content)
         if "serial" in document or "sha256" in document:
-            _check(document)
+            _require_whole(document)
         version = document["version"]
         return Pointer(
             version=None if version is None else str(version),
             history=tuple(str(version) for version in document["history"]),
-            marks={name: _mark(value) for name, value in document.get("marks", {}).items()},
-            going=tuple(str(version) for version in document.get("going", ())),
+            marks={
+                name: Mark(Status(mark["status"]), mark["at"], mark["by"], mark["why"], mark["figures"])
+                for name, mark in document.get("marks", {}).items()
+            },
+            removing=tuple(str(version) for version in document.get("removing", ())),
             serial=int(document.get("serial", 0)),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StoreError(f"{where}: broken ({error}); name a version again with: worker models promote") from error
+        raise StoreError(f"{where}: broken ({error})", hint=Hint.PROMOTE_A_VERSION) from error
 
 
-def _check(document: dict[str, Any]) -> None:
+def _require_whole(document: dict[str, Any]) -> None:
     if document.pop("sha256") != _digest(document):
         raise ValueError("its checksum does not match")
 
 
-def _mark(value: dict[str, Any]) -> Mark:
-    return Mark(Status(value["status"]), value["at"], value["by"], value["why"], value["figures"])
-
-
 def _digest(document: dict[str, Any]) -> str:
     return hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()
-
-
-def _words(status: Status) -> str:
-    return status.replace("_", " ")

@@ -15,11 +15,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from typing_extensions import override
+
 from worker.errors import StoreError, StoreUnavailable
 
 LOCK = "current.lock"
 LOCK_WAIT_S = 10.0
 LOCK_POLL_S = 0.005
+VERSION = r"[0-9a-f]{12}"
+"""A folder's name that is a version's; anything else in that place is not the store's to remove."""
 _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{32}")
 
 # What passes without anybody changing a setting: a network volume that is away, a disk that is full.
@@ -87,6 +91,14 @@ def write_atomically(path: Path, content: bytes) -> None:
     _sync_folder(path.parent)
 
 
+def _try_lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def _sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -95,15 +107,15 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-class LocalVolume:
+class LocalVolume(Volume):
     """A local folder. Reading never changes anything; writing creates the folder."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.name = str(root)
 
+    @override
     def read(self, path: str) -> bytes:
-        """See Volume."""
         content = self._read(self.root / path)
         if content is None:
             raise FileNotFoundError(str(self.root / path))
@@ -117,14 +129,14 @@ class LocalVolume:
             except FileNotFoundError:
                 return None
 
+    @override
     def folders(self) -> dict[str, float]:
-        """See Volume."""
         with named_errors("read", self.root):
             paths = [path for path in self.root.glob("*") if path.is_dir() and not path.name.startswith(".")]
             return {path.name: path.stat().st_mtime for path in paths}
 
+    @override
     def write_folder(self, name: str, files: Mapping[str, bytes]) -> None:
-        """See Volume."""
         with named_errors("written", self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             part = self.root / f".{name}.{uuid.uuid4().hex}"
@@ -132,32 +144,29 @@ class LocalVolume:
                 part.mkdir()
                 for file, content in files.items():
                     write_atomically(part / file, content)
-                self._put_in_place(part, self.root / name)
+                try:
+                    part.rename(self.root / name)
+                except OSError as error:
+                    if error.errno not in {errno.EEXIST, errno.ENOTEMPTY}:
+                        raise  # else another process was faster with the same content
             finally:
                 shutil.rmtree(part, ignore_errors=True)
             _sync_folder(self.root)
 
-    @staticmethod
-    def _put_in_place(part: Path, target: Path) -> None:
-        try:
-            part.rename(target)
-        except OSError as error:
-            if error.errno not in {errno.EEXIST, errno.ENOTEMPTY}:
-                raise  # else another process was faster with the same content
-
+    @override
     def remove_folder(self, name: str) -> None:
-        """See Volume."""
-        gone = self.root / f".{name}.{uuid.uuid4().hex}"
+        hidden = self.root / f".{name}.{uuid.uuid4().hex}"
         with named_errors("written", self.root):
             try:
-                (self.root / name).rename(gone)
+                (self.root / name).rename(hidden)
             except FileNotFoundError:
                 return
             _sync_folder(self.root)
-            shutil.rmtree(gone)
+            shutil.rmtree(hidden)
 
+    @override
     def change(self, path: str, update: Update) -> None:
-        """See Volume; the file is locked meanwhile, so nobody is faster."""
+        """StoreConflict never: the file is locked meanwhile."""
         with self._locked():
             content = self._read(self.root / path)
             changed = update(content)
@@ -170,26 +179,19 @@ class LocalVolume:
         with named_errors("written", self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.root / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        deadline = time.monotonic() + LOCK_WAIT_S
         try:
-            self._wait_for(handle)
+            with named_errors("locked", self.root / LOCK):
+                while not _try_lock(handle):
+                    if time.monotonic() >= deadline:
+                        raise StoreUnavailable(f"another process has held {self.root / LOCK} for {LOCK_WAIT_S:.0f} s")
+                    time.sleep(LOCK_POLL_S)
             yield
         finally:
             os.close(handle)
 
-    def _wait_for(self, handle: int) -> None:
-        deadline = time.monotonic() + LOCK_WAIT_S
-        while time.monotonic() < deadline:
-            with named_errors("locked", self.root / LOCK):
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    time.sleep(LOCK_POLL_S)
-                else:
-                    return
-        raise StoreUnavailable(f"another process has held {self.root / LOCK} for {LOCK_WAIT_S:.0f} s")
-
+    @override
     def sweep(self, older_than_s: float) -> None:
-        """See Volume."""
         before = time.time() - older_than_s
         with named_errors("written", self.root):
             for path in self.root.glob(".*"):
@@ -200,8 +202,8 @@ class LocalVolume:
                 except FileNotFoundError:
                     continue  # another process sweeps as well
 
+    @override
     def require_writable(self) -> None:
-        """See Volume."""
         probe = self.root / f".probe.{uuid.uuid4().hex}"
         with named_errors("written", self.root):
             self.root.mkdir(parents=True, exist_ok=True)

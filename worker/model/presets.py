@@ -1,13 +1,16 @@
-"""Architectures and recipes of published systems by name, as data: a new one is a few lines here.
+"""Architectures and recipes of published systems by name, as data: a new one is one `PRESETS.register(...)`.
 
 What a source leaves open is chosen here and marked with a comment.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, NamedTuple
 
-from worker.model.network.options import FitOptions
+from worker.errors import SettingsError
+from worker.model.network import options
+from worker.model.network.options import FitOptions, Range
+from worker.model.scoring.score import SCORES
+from worker.registry import Registry
 
 _PLAIN: Mapping[str, Any] = {
     "noise": 0.0, "swap": 0.0, "optimizer": "adam", "learning_rate": 1e-3, "weight_decay": 0.0, "steps": None,
@@ -16,15 +19,18 @@ _PLAIN: Mapping[str, Any] = {
 """No corruption, Adam at its usual rate, all rows fitted, the last weights kept."""
 
 
-@dataclass(frozen=True, slots=True)
-class Preset:
-    """source: where it was published. values: of FitOptions, what differs from its defaults."""
+class Preset(NamedTuple):
+    """An architecture with its recipe, score and threshold rule.
+
+    source  where it was published
+    values  of FitOptions, what differs from its defaults
+    """
 
     source: str
     values: Mapping[str, Any]
 
 
-PRESETS: Mapping[str, Preset] = {
+_BUILT_IN = {
     "denoising": Preset("this project's own; after Vincent et al. 2008, denoising autoencoders", {}),
     "pyod": Preset(
         "PyOD 2 and 3, pyod.models.auto_encoder.AutoEncoder (BSD-2-Clause)",
@@ -91,7 +97,26 @@ PRESETS: Mapping[str, Preset] = {
     ),
 }  # fmt: skip
 
+PRESETS: Final[Registry[Preset]] = Registry("preset")
+for _name, _preset in _BUILT_IN.items():
+    PRESETS.register(_name, _preset)
+
+RANGES: Final[Mapping[str, Range]] = {**options.RANGES, "preset": PRESETS, "score": SCORES}
+"""The allowed values of every option that a setting has."""
+
 
 def preset_options(name: str, **overrides: Any) -> FitOptions:
-    """A preset's values, with some of them replaced."""
-    return FitOptions(**{"preset": name, **PRESETS[name].values, **overrides})
+    """A preset's values, with some of them replaced; SettingsError where they are out of range or do not go together.
+
+    >>> preset_options("pyod", epochs=3).dropout
+    (0.2,)
+    """
+    values = FitOptions(**{"preset": name, **PRESETS[name].values, **overrides})
+    require_score(values)
+    return values
+
+
+def require_score(values: FitOptions) -> None:
+    """SettingsError where the network that the options describe has no such score."""
+    if SCORES[values.score].needs_variational and not values.variational:
+        raise SettingsError(f"[model.score] = {values.score!r}: needs [model.options] variational = true")
