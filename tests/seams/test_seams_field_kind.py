@@ -71,7 +71,7 @@ class Currency(Numeric):
 def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
     """1,600 payments with amounts such as "12.50 EUR", also in march.jsonl; every 50th amount fits no country."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WORKER_MODEL__STEPS", "200")
+    monkeypatch.setenv("WORKER_MODEL__OPTIONS", '{"steps": 200}')
     KINDS.register(Currency.kind, Currency)
     rows = [orjson.loads(message.value or b"") for message in traffic.messages(1_600)]
     for number, row in enumerate(rows):
