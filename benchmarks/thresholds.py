@@ -1,4 +1,4 @@
-"""Threshold policies on seeded score streams: `python -m benchmarks.thresholds` prints the tables of the README.
+"""Threshold policies on seeded score streams: `python -m benchmarks.thresholds` prints tables for docs/measurements.md.
 
 Recall of planted anomalies / false alert rate at quantile .99 (nominal .010), window 20,000; worst of the seeds.
 """
@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from devtools.score_streams import ACCEPTANCE, BEYOND, WINDOW, ScoreStream
-from worker.records import FloatArray
-from worker.thresholds.budget import DAY_MS, HOUR_MS, PERIODS, AlertBudget, TimeArray
+from worker.records import FloatArray, TimeArray
+from worker.thresholds.budget import DAY_MS, HOUR_MS, PERIODS, AlertBudget
 from worker.thresholds.inlier import InlierQuantile
 from worker.thresholds.partition import PartitionThreshold, ThresholdPolicy
 from worker.thresholds.quantile import SlidingQuantile
@@ -21,7 +21,7 @@ QUANTILE = 0.99
 BUDGET = 50
 """Alerts a day."""
 
-FEW = 0.3
+TOLERANCE = 0.3
 """A day counts as within the budget when it is off by at most this share."""
 
 
@@ -48,7 +48,7 @@ POLICIES: dict[str, Make] = {
     "plain": SlidingQuantile,
     "flagged excluded": Excluded,
     "flagged capped": Capped,
-    "ordinary (default)": InlierQuantile,
+    "inlier (default)": InlierQuantile,
 }
 
 DISTRIBUTIONS: dict[str, Callable[[np.random.Generator, int], FloatArray]] = {
@@ -103,7 +103,7 @@ def tail_table() -> Iterable[str]:
 
 def budget_table(days: int = 42) -> Iterable[str]:
     """Days near a budget after the first week, with 9,600 records a day before the traffic changes."""
-    yield f"| traffic | days within {BUDGET} ± {FEW:.0%} | alerts a day | least | most |"
+    yield f"| traffic | days within {BUDGET} ± {TOLERANCE:.0%} | alerts a day | min | max |"
     yield "|---|---|---|---|---|"
     for name, (rate, level) in TRAFFIC.items():
         random = np.random.default_rng(0)
@@ -115,7 +115,7 @@ def budget_table(days: int = 42) -> Iterable[str]:
         judge = PartitionThreshold(AlertBudget(random.lognormal(0, 0.5, 500), BUDGET))
         alert = score > judge.compare(score, times)
         daily = np.bincount(times // DAY_MS, weights=alert)[PERIODS:]
-        near = (np.abs(daily - BUDGET) <= FEW * BUDGET).mean()
+        near = (np.abs(daily - BUDGET) <= TOLERANCE * BUDGET).mean()
         yield f"| {name} | {near:.0%} | {daily.mean():.0f} | {daily.min():.0f} | {daily.max():.0f} |"
 
 

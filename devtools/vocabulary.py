@@ -20,7 +20,6 @@ NOT_YET: tuple[str, ...] = (
     "benchmarks/presets.py",
     "benchmarks/record_path.py",
     "benchmarks/refits.py",
-    "benchmarks/thresholds.py",
     "devtools/memory_broker.py",
     "devtools/memory_clients.py",
     "devtools/refit_streams.py",
@@ -39,7 +38,6 @@ NOT_YET: tuple[str, ...] = (
     "tests/processes/",
     "tests/replay/",
     "tests/stream/",
-    "tests/thresholds/",
     "tests/trainer/",
     "worker/broker/",
     "worker/cli/",
@@ -53,7 +51,6 @@ NOT_YET: tuple[str, ...] = (
     "worker/settings/",
     "worker/sources/",
     "worker/stream/",
-    "worker/thresholds/",
     "worker/trainer/",
 )
 

@@ -13,16 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.alerts.encode import alert_id, derived_id
-from worker.alerts.exceedance import Exceedance
+from worker.alerts.exceedance import MAX_KEY_BYTES, Exceedance, remember
 from worker.alerts.grouping import (
-    MAX_KEY_BYTES,
     MAX_OPEN,
     EventClock,
     GroupingOptions,
     PartitionGrouping,
     Published,
     group_key,
-    remember,
 )
 from worker.records import NO_TIME, Alert, Message, Partition
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from worker.records import FloatArray
-from worker.thresholds.budget import DAY_MS, HOUR_MS, PARTS, PERIODS, AlertBudget, TimeArray
-from worker.thresholds.partition import PartitionThreshold, Strictest, ThresholdState, pack_state, unpack_state
+from worker.records import FloatArray, TimeArray
+from worker.thresholds.budget import DAY_MS, HOUR_MS, PARTS, PERIODS, AlertBudget
+from worker.thresholds.partition import PartitionThreshold, Strictest, ThresholdState
 from worker.thresholds.quantile import SlidingQuantile
 
 BUDGET = 50
@@ -134,7 +134,7 @@ def test_restored_budget_continues_as_if_never_stopped(end: int) -> None:
     undisturbed = PartitionThreshold(AlertBudget(CALIBRATION, BUDGET), stride=128)
     undisturbed.compare(scores[:end], times[:end])
     restored = PartitionThreshold(AlertBudget(CALIBRATION, BUDGET), stride=128)
-    restored.restore(unpack_state(pack_state(undisturbed.state())))
+    restored.restore(undisturbed.state())
 
     assert restored.state() == undisturbed.state()
     rest = slice(end, end + 20_000)

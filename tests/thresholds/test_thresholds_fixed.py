@@ -32,10 +32,10 @@ def test_it_stays_what_it_is_whatever_comes() -> None:
     threshold = PartitionThreshold(FixedThreshold(3.0, TRAINING), 64)
     scores = np.random.default_rng(1).gamma(9.0, 9.0, 1000)
 
-    found = threshold.compare(scores)
+    thresholds = threshold.compare(scores)
 
-    assert set(found.tolist()) == {3.0}
-    assert copy.deepcopy(threshold).compare(scores).tolist() == found.tolist()
+    assert set(thresholds.tolist()) == {3.0}
+    assert copy.deepcopy(threshold).compare(scores).tolist() == thresholds.tolist()
 
 
 def test_a_score_at_the_threshold_is_no_alert_and_zero_is_a_threshold() -> None:

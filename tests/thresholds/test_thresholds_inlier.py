@@ -1,4 +1,4 @@
-"""The default policy on seeded streams, at the corners, and across restarts."""
+"""The default policy on seeded streams, at the extremes, and across restarts."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from devtools.score_streams import ACCEPTANCE, BEYOND, ScoreStream, flood, level
 from worker.records import FloatArray
 from worker.thresholds.density import count_bins
 from worker.thresholds.inlier import InlierQuantile, calibrated_quantile
-from worker.thresholds.partition import PartitionThreshold, ThresholdState, pack_state, unpack_state
+from worker.thresholds.partition import PartitionThreshold, ThresholdState
 
 QUANTILE = 0.99
 
@@ -50,7 +50,7 @@ def test_a_shift_is_announced_and_a_flood_is_not() -> None:
     assert (after_shift.shifts, after_flood.shifts) == (1, 0)
 
 
-def test_beyond_tells_the_share_of_a_flood() -> None:
+def test_beyond_is_the_share_of_a_flood() -> None:
     stream = flood(0)
     policy = InlierQuantile(stream.calibration, QUANTILE)
 
@@ -66,7 +66,7 @@ def test_restored_threshold_continues_as_if_never_stopped(end: int, quantile: fl
     undisturbed = _judge(stream.calibration, quantile)
     undisturbed.compare(stream.score[:end])
     restored = _judge(stream.calibration, quantile)
-    restored.restore(unpack_state(pack_state(undisturbed.state())))
+    restored.restore(undisturbed.state())
     rest = stream.score[end : end + 20_000]
 
     assert restored.state() == undisturbed.state()
@@ -92,9 +92,9 @@ def test_batch_borders_never_matter() -> None:
     whole, parts = _judge(stream.calibration), _judge(stream.calibration)
     expected = whole.compare(scores)
 
-    found = np.concatenate([parts.compare(part) for part in np.array_split(scores, 77)])
+    thresholds = np.concatenate([parts.compare(part) for part in np.array_split(scores, 77)])
 
-    assert np.array_equal(found, expected)
+    assert np.array_equal(thresholds, expected)
 
 
 def test_counts_per_bin_equal_a_histogram_of_the_window() -> None:
@@ -113,14 +113,15 @@ def test_one_population_in_a_full_window_gives_the_median_of_its_blocks() -> Non
 
     error = np.sqrt(0.25 * 0.75 / 1_000)
     blocks = scores.reshape(20, 1_000)
-    top, level, low, high = np.quantile(blocks, [QUANTILE, 0.25, 0.25 - error, 0.25 + error], axis=1, method="higher")
-    now = np.median(level[-6:])
-    move = np.log(now / level)
+    ranks = [QUANTILE, 0.25, 0.25 - error, 0.25 + error]
+    top, location, low, high = np.quantile(blocks, ranks, axis=1, method="higher")
+    now = np.median(location[-6:])
+    move = np.log(now / location)
     chance = 2 * np.median((high - low) / 2) / now
     kept = 1 - np.minimum(1, chance / np.abs(move)) ** 2
-    slope = np.clip(np.polyfit(np.log(level), np.log(top), 1)[0], 0, 1)
+    slope = np.clip(np.polyfit(np.log(location), np.log(top), 1)[0], 0, 1)
 
-    assert policy.cut == np.inf
+    assert policy.cutoff == np.inf
     assert policy.threshold() == pytest.approx(np.median(top * np.exp(move * kept * slope)), rel=1e-9)
 
 
@@ -170,7 +171,7 @@ def test_small_windows_work(window: int) -> None:
     assert np.isfinite(judge.compare(scores)).all()
 
 
-def test_two_modes_of_the_calibration_are_both_ordinary() -> None:
+def test_two_modes_of_the_calibration_are_both_inliers() -> None:
     random = np.random.default_rng(0)
     scores = np.where(random.random(60_000) < 0.2, random.lognormal(3.0, 0.3, 60_000), random.lognormal(0, 0.3, 60_000))
 
@@ -179,7 +180,7 @@ def test_two_modes_of_the_calibration_are_both_ordinary() -> None:
     assert alert.mean() <= 0.02
 
 
-def test_a_rare_mode_of_the_calibration_is_ordinary_in_the_same_measure_only() -> None:
+def test_a_rare_mode_of_the_calibration_holds_inliers_in_the_same_measure_only() -> None:
     random = np.random.default_rng(0)
     rare = random.random(60_000) < np.where(np.arange(60_000) < 40_000, 0.05, 0.3)
     scores = np.where(rare, random.lognormal(3.0, 0.2, 60_000), random.lognormal(0, 0.3, 60_000))
@@ -188,10 +189,10 @@ def test_a_rare_mode_of_the_calibration_is_ordinary_in_the_same_measure_only() -
     alert = scores > PartitionThreshold(policy).compare(scores)
 
     assert alert[:40_000].mean() <= 0.01
-    assert policy.cut < np.exp(3.0)
+    assert policy.cutoff < np.exp(3.0)
 
 
-def test_quantiles_that_do_not_follow_the_level_stay() -> None:
+def test_quantiles_that_do_not_follow_the_location_stay() -> None:
     random = np.random.default_rng(0)
     low = random.lognormal(0, 0.2, 100_000) * (1 + 0.5 * np.sin(np.arange(100_000) / 2_000))
     scores = np.where(random.random(100_000) < 0.1, random.lognormal(3.0, 0.3, 100_000), low)
@@ -214,7 +215,7 @@ def test_a_scale_that_is_a_million_times_larger_changes_nothing() -> None:
     assert np.array_equal(large, small * 2.0**20)
 
 
-def test_calibrated_floor_is_a_little_below_the_quantile() -> None:
+def test_the_calibrated_quantile_is_a_little_below_the_quantile() -> None:
     scores = np.arange(1_000.0)
 
     assert 985 < calibrated_quantile(scores, QUANTILE) < 990

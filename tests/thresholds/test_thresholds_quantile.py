@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from worker.records import FloatArray
-from worker.thresholds.partition import PartitionThreshold, ThresholdState, pack_state, unpack_state
+from worker.thresholds.partition import PartitionThreshold, ThresholdState
 from worker.thresholds.quantile import SlidingQuantile
 from worker.thresholds.window import ScoreWindow, spread_seed
 
@@ -35,9 +35,9 @@ def test_threshold_is_the_quantile_of_a_deque_of_the_last_scores(quantile: float
         expected[start : start + STRIDE] = np.quantile(np.array(reference), quantile, method="higher")
         reference.extend(scores[start : start + STRIDE].tolist())
 
-    found = _judge(quantile, window, calibration).compare(scores)
+    thresholds = _judge(quantile, window, calibration).compare(scores)
 
-    assert np.array_equal(found, expected)
+    assert np.array_equal(thresholds, expected)
 
 
 def test_batch_borders_never_matter() -> None:
@@ -46,9 +46,9 @@ def test_batch_borders_never_matter() -> None:
     expected = whole.compare(scores)
     borders = np.sort(np.random.default_rng(1).choice(5_000, 40, replace=False))
 
-    found = np.concatenate([parts.compare(part) for part in np.split(scores, borders)])
+    thresholds = np.concatenate([parts.compare(part) for part in np.split(scores, borders)])
 
-    assert np.array_equal(found, expected)
+    assert np.array_equal(thresholds, expected)
     assert parts.state() == whole.state()
 
 
@@ -57,7 +57,7 @@ def test_restored_threshold_continues_as_if_never_stopped() -> None:
     undisturbed = _judge()
     undisturbed.compare(scores[:3_333])
     restored = _judge()
-    restored.restore(unpack_state(pack_state(undisturbed.state())))
+    restored.restore(undisturbed.state())
 
     assert restored.state() == undisturbed.state()
     assert np.array_equal(restored.compare(scores[3_333:]), undisturbed.compare(scores[3_333:]))
@@ -86,7 +86,7 @@ def test_scores_that_fit_float32_are_saved_in_four_bytes() -> None:
     assert sum(len(data) for data in state.slots.values()) == 4 * WINDOW + 3
 
 
-def test_every_stretch_of_the_seed_resembles_the_whole() -> None:
+def test_every_run_of_the_seed_resembles_the_whole() -> None:
     seed = spread_seed(np.linspace(0, 1, 1_000), 20_000)
 
     shares = [(seed[start : start + 1_000] > 0.9).mean() for start in range(0, 20_000, 500)]

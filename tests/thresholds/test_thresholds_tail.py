@@ -11,7 +11,7 @@ from worker.thresholds.budget import HOUR_MS, AlertBudget
 from worker.thresholds.inlier import InlierQuantile
 from worker.thresholds.partition import PartitionThreshold, ThresholdPolicy
 from worker.thresholds.quantile import SlidingQuantile
-from worker.thresholds.tail import LEAST_PROBABILITY, fit_tail, severity, tail_of
+from worker.thresholds.tail import MIN_PROBABILITY, fit_tail, tail_of
 from worker.thresholds.window import ScoreWindow
 
 Draw = Callable[[np.random.Generator, int], FloatArray]
@@ -56,7 +56,7 @@ def test_probabilities_along_a_stream_are_within_a_factor_of_two() -> None:
     assert 0.0005 <= (tails <= 0.001).mean() <= 0.002
 
 
-def test_probabilities_follow_the_level_of_a_season() -> None:
+def test_probabilities_follow_the_location_of_a_season() -> None:
     stream = make_stream(
         "season", 0, lambda at: 1 + 0.5 * np.sin(2 * np.pi * at / 40_000), lambda at: np.zeros(len(at))
     )
@@ -67,7 +67,7 @@ def test_probabilities_follow_the_level_of_a_season() -> None:
     assert 0.0005 <= (tails <= 0.001).mean() <= 0.002
 
 
-def test_a_flood_does_not_make_its_scores_ordinary() -> None:
+def test_a_flood_does_not_make_its_scores_inliers() -> None:
     stream = flood(0)
     judge = PartitionThreshold(InlierQuantile(stream.calibration, 0.99))
 
@@ -111,7 +111,7 @@ def test_a_higher_score_is_never_more_probable() -> None:
     probability = tail_of(window, 0).probability(np.linspace(0, 100, 20_000))
 
     assert (np.diff(probability) <= 0).all()
-    assert LEAST_PROBABILITY <= probability[-1] < 1e-6
+    assert MIN_PROBABILITY <= probability[-1] < 1e-6
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
@@ -136,11 +136,3 @@ def test_a_budget_knows_the_rank_of_a_score_in_its_memory() -> None:
     budget.update(scores, np.full(1_000, HOUR_MS))
 
     assert budget.tail_probability(np.array([990.0, 5_000.0])) == pytest.approx([11 / 1_001, 1 / 1_001])
-
-
-@pytest.mark.parametrize(
-    ("probability", "level"),
-    [(0.004, "info"), (0.001, "info"), (0.0009, "warning"), (1e-5, "warning"), (9e-6, "critical"), (np.nan, "info")],
-)
-def test_severity_follows_the_probability(probability: float, level: str) -> None:
-    assert severity(probability) == level

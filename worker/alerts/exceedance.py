@@ -1,19 +1,23 @@
 """Records above their threshold, and how severe that is."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from worker.features.vectorize import Vectors
 from worker.formats.base import Row
-from worker.records import FloatArray, RawMessage, Scores
+from worker.records import FloatArray, Message, RawMessage, Scores
 
 WARNING_BELOW = 1e-3
 """Tail probability below which an alert is a warning: one inlier in 1,000 has such a score."""
 
 CRITICAL_BELOW = 1e-5
 """Tail probability below which an alert is critical: one inlier in 100,000 has such a score."""
+
+
+MAX_KEY_BYTES = 256
+"""A longer Kafka key is not remembered: the closing alert or summary of such a record has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +76,16 @@ def exceedances(vectors: Vectors, scores: Scores, tail_probability: FloatArray) 
             rows.tolist(), *(column[rows].tolist() for column in columns), strict=True
         )
     ]
+
+
+def remember(strongest: Exceedance | None, other: Exceedance) -> Exceedance:
+    """The one with the higher score; of two models, whose scores don't compare, the `other`, newer one.
+
+    It is remembered without its record and without a long key: as it would be after a restart, which changes nothing.
+    """
+    if strongest is not None and strongest.model_version == other.model_version and strongest.score >= other.score:
+        return strongest
+    message = other.message
+    key = message.key if message.key is None or len(message.key) <= MAX_KEY_BYTES else None
+    bare = Message(message.topic, message.partition, message.offset, message.timestamp, key, None)
+    return replace(other, row=-1, message=bare, record={})

@@ -13,8 +13,9 @@ State. One JSON object, at most MAX_OPEN groups of about 200 bytes each (50 kB);
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import blake2b
+from operator import attrgetter
 from typing import Any, Literal
 
 import numpy as np
@@ -22,7 +23,7 @@ import orjson
 from numpy.typing import NDArray
 
 from worker.alerts.encode import alert_id, derived_id, redact
-from worker.alerts.exceedance import Exceedance
+from worker.alerts.exceedance import Exceedance, remember
 from worker.features.columns import value_of
 from worker.formats.base import Row
 from worker.records import NO_TIME, Alert, AlertGroup, Message, Partition, Summary, TimeArray
@@ -31,22 +32,26 @@ from worker.texts import event_time_text
 MAX_OPEN = 256
 """Groups that one partition keeps open; one more ends the one that was quiet for the longest time."""
 
-MAX_KEY_BYTES = 256
-"""A record's Kafka key is remembered up to this size; an alert that remembers a record with a longer one has none."""
-
 MAX_SHOWN_CHARACTERS = 64
-"""What is remembered of each value of a group's key, for people; groups are told apart by the whole value."""
+"""Of each value of a group's key, for people; groups are told apart by the whole value."""
 
 MINUTE_MS = 60_000
 
 LATE_MS = 86_400_000
 """How late a record may be and still belong to an open group. What is further off has another clock."""
 
-ENDLESS = 1 << 62
-"""Milliseconds that no event time reaches."""
-
 Span = tuple[int, int]
 """First and last time of an interval, milliseconds, both included."""
+
+ALWAYS: Span = (-(1 << 62), 1 << 62)
+
+# What is saved of each: plain values, in this order.
+_remembered = attrgetter(
+    *("message.offset", "message.timestamp", "event_time_ms", "score", "threshold"),
+    *("severity", "tail_probability", "model_version"),
+)
+_group_fields = attrgetter("digest", "shown", "seen_ms", "first_ms", "last_ms", "count", "opening_id")
+_minute_fields = attrgetter("start_ms", "published", "rate_limited", "first_offset")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +103,18 @@ class EventClock:
 class OpenGroup:
     """A group that the cooldown has not ended yet.
 
+    strongest           the exceedance that the closing alert will name, without its record
     digest              hash of the key's values, by which alerts belong together
     shown               the key's values, cut for people
-    strongest           the exceedance that the closing alert will name, without its record
     seen_ms             the partition's clock at the latest alert, or that alert's own time, whichever is later
     first_ms, last_ms   event times of the first and the latest alert
     count               alerts so far
     opening_id          `alert_id` of the opening alert; None until it is published
     """
 
+    strongest: Exceedance
     digest: str
     shown: tuple[Any, ...]
-    strongest: Exceedance
     seen_ms: int
     first_ms: int
     last_ms: int
@@ -139,17 +144,18 @@ class OpenGroup:
 
 @dataclass(slots=True)
 class _Minute:
-    """A minute of event time, its alerts and what was over the rate limit.
+    """A minute of event time, its alerts, and what was over the rate limit in it.
 
-    start_ms        when it began, milliseconds since the epoch
-    first_offset    of the first exceedance over the limit, strongest: of them all
+    strongest      of the exceedances over the limit, without its record
+    start_ms       when the minute began, milliseconds since the epoch
+    first_offset   offset of the first exceedance over the limit
     """
 
+    strongest: Exceedance | None
     start_ms: int
     published: int = 0
     rate_limited: int = 0
     first_offset: int = 0
-    strongest: Exceedance | None = None
 
     def span(self) -> Span:
         return self.start_ms - LATE_MS, self.start_ms + MINUTE_MS - 1
@@ -216,7 +222,7 @@ class PartitionGrouping:
         self._clock = EventClock()
         self._open: dict[str, OpenGroup] = {}  # by digest; the one that was quiet for the longest time first
         self._minute: _Minute | None = None
-        self._span: Span = (-ENDLESS, ENDLESS)
+        self._span = ALWAYS
 
     def add(self, exceedances: Sequence[Exceedance], rows: NDArray[np.int64], published: Published) -> None:
         """Let the partition's records of a batch pass, and publish what comes of its exceedances.
@@ -250,7 +256,7 @@ class PartitionGrouping:
 
     def _expire(self, now_ms: int, row: int, published: Published) -> None:
         """End the groups and the minute that are over, and find the span anew from those that go on."""
-        self._span = (-ENDLESS, ENDLESS)
+        self._span = ALWAYS
         for group in list(self._open.values()):
             if _is_within(now_ms, group.span(self._cooldown_ms)):
                 self._narrow(group.span(self._cooldown_ms))
@@ -300,7 +306,7 @@ class PartitionGrouping:
             if len(self._open) == MAX_OPEN:
                 self._close(next(iter(self._open.values())), exceedance.row, published)
             time = exceedance.event_time_ms if exceedance.event_time_ms != NO_TIME else seen_ms
-            group = OpenGroup(digest, shown, remember(None, exceedance), seen_ms, time, time)
+            group = OpenGroup(remember(None, exceedance), digest, shown, seen_ms, time, time)
         group.count += 1
         group.strongest = remember(group.strongest, exceedance)
         group.seen_ms, group.last_ms = max(group.seen_ms, seen_ms), max(group.last_ms, exceedance.event_time_ms)
@@ -319,7 +325,7 @@ class PartitionGrouping:
         """Count an alert in its minute, which `_expire` was asked about before; whether it is one too many."""
         if not self._max_per_minute:
             return False
-        minute = self._minute = self._minute or _Minute(now_ms // MINUTE_MS * MINUTE_MS)
+        minute = self._minute = self._minute or _Minute(None, now_ms // MINUTE_MS * MINUTE_MS)
         self._narrow(minute.span())
         if minute.published < self._max_per_minute:
             minute.published += 1
@@ -332,19 +338,12 @@ class PartitionGrouping:
 
     def state(self) -> dict[str, Any]:
         """Plain data for JSON, from which a restored object goes on exactly as this one."""
-        groups = [
-            [g.digest, list(g.shown), _saved(g.strongest), g.seen_ms, g.first_ms, g.last_ms, g.count, g.opening_id]
-            for g in self._open.values()
-        ]
-        minute = self._minute and [
-            *(self._minute.start_ms, self._minute.published, self._minute.rate_limited, self._minute.first_offset),
-            self._minute.strongest and _saved(self._minute.strongest),
-        ]
+        minute = self._minute
         return {
             "group_by": list(self._names),
             "clock": [self._clock.recent, self._clock.now],
-            "groups": groups,
-            "minute": minute,
+            "groups": [[_saved(group.strongest), *_group_fields(group)] for group in self._open.values()],
+            "minute": minute and [minute.strongest and _saved(minute.strongest), *_minute_fields(minute)],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -353,34 +352,19 @@ class PartitionGrouping:
             recent, now_ms = state["clock"]
             self._clock.recent, self._clock.now = recent and (int(recent[0]), int(recent[1])), int(now_ms)
             if state["group_by"] == list(self._names):
-                for digest, shown, strongest, *rest in state["groups"]:
-                    self._open[digest] = OpenGroup(digest, tuple(shown), self._restored(strongest), *rest)
+                for strongest, digest, shown, *counts in state["groups"]:
+                    self._open[digest] = OpenGroup(self._restored(strongest), digest, tuple(shown), *counts)
             if state["minute"] is not None:
-                start_ms, count, rate_limited, first_offset, strongest = state["minute"]
-                remembered = strongest and self._restored(strongest)
-                self._minute = _Minute(start_ms, count, rate_limited, first_offset, remembered)
+                strongest, *counts = state["minute"]
+                self._minute = _Minute(strongest and self._restored(strongest), *counts)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"saved alert groups are damaged: {error!r}") from error
-        self._span = (ENDLESS, -ENDLESS)  # the next record asks all of them
+        self._span = ALWAYS[::-1]  # the next record asks all of them
 
     def _restored(self, saved: list[Any]) -> Exceedance:
-        offset, timestamp, key, *rest = saved
-        key = None if key is None else base64.b64decode(key)
-        message = Message(*self._partition, offset, timestamp, key, None)
+        key, offset, timestamp, *rest = saved
+        message = Message(*self._partition, offset, timestamp, None if key is None else base64.b64decode(key), None)
         return Exceedance(-1, message, {}, *rest)
-
-
-def remember(strongest: Exceedance | None, other: Exceedance) -> Exceedance:
-    """The one with the higher score; of two models, whose scores don't compare, the `other`, newer one.
-
-    It is remembered without its record and without a long key: as it would be after a restart, which changes nothing.
-    """
-    if strongest is not None and strongest.model_version == other.model_version and strongest.score >= other.score:
-        return strongest
-    message = other.message
-    key = message.key if message.key is None or len(message.key) <= MAX_KEY_BYTES else None
-    bare = Message(message.topic, message.partition, message.offset, message.timestamp, key, None)
-    return replace(other, row=-1, message=bare, record={})
 
 
 def group_key(record: Row, names: tuple[str, ...], redacted: frozenset[str]) -> tuple[str, tuple[Any, ...]]:
@@ -401,17 +385,7 @@ def _shortened(value: Any) -> Any:
 
 def _saved(one: Exceedance) -> list[Any]:
     """For JSON: about 200 bytes, and the Kafka key."""
-    key = None if one.message.key is None else base64.b64encode(one.message.key).decode()
-    message = [one.message.offset, one.message.timestamp, key]
-    return [
-        *message,
-        one.event_time_ms,
-        one.score,
-        one.threshold,
-        one.severity,
-        one.tail_probability,
-        one.model_version,
-    ]
+    return [None if one.message.key is None else base64.b64encode(one.message.key).decode(), *_remembered(one)]
 
 
 def _is_within(time_ms: int, span: Span) -> bool:

@@ -163,7 +163,7 @@ class ThresholdSettings(Group):
         description="share of the training records above the threshold of `contamination`; not set: the model's own, "
         "else 0.1",
     )
-    quantile: Ratio = Field(default=0.995, description="share of ordinary scores that lie below the threshold")
+    quantile: Ratio = Field(default=0.995, description="share of the inliers' scores that lie below the threshold")
     window: int = Field(default=20_000, ge=100, le=10_000_000, description="scores that the quantile is taken of")
     stride: int = Field(
         default=256,
@@ -173,7 +173,7 @@ class ThresholdSettings(Group):
     )
     policy: Literal["inlier", "plain"] = Field(
         default="inlier",
-        description="the scores that the quantile is taken of: those of `ordinary` traffic, or the `plain` window",
+        description="the scores that the quantile is taken of: those of the inliers, or all of the `plain` window",
     )
 
     @model_validator(mode="after")

@@ -1,19 +1,21 @@
-"""A threshold that was decided before the first record came: a given number, or what the training scores say."""
+"""A threshold that was decided before the first record came: a number, or what the training scores say."""
 
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from typing_extensions import override
 
-from worker.records import FloatArray
+from worker.records import FloatArray, TimeArray
+from worker.thresholds.partition import ThresholdPolicy
 from worker.thresholds.tail import RANKED, Tail, fit_tail
 from worker.thresholds.window import require_finite
 
 
-class FixedThreshold:
-    """Always the same number, whatever the traffic does; see worker.thresholds.rule for where it comes from.
+class FixedThreshold(ThresholdPolicy):
+    """Always the same number, whatever the traffic does.
 
-    training  sorted scores of the fitted records (n,), for the tail probabilities; may be empty
+    theta      the threshold
+    training   sorted scores of the fitted records (n,), for the tail probabilities; may be empty
     """
 
     def __init__(self, theta: float, training: FloatArray) -> None:
@@ -26,35 +28,27 @@ class FixedThreshold:
         del memo
         return self
 
+    @override
     def threshold(self) -> float:
-        """The number."""
         return self._theta
 
-    def update(self, scores: FloatArray, event_time_ms: NDArray[np.int64] | None = None) -> None:  # noqa: ARG002
-        """Nothing is learned. ValueError if a score is not finite, as every policy has it."""
+    @override
+    def update(self, scores: FloatArray, event_time_ms: TimeArray | None = None) -> None:
         require_finite(scores)
 
+    @override
     def tail_probability(self, scores: FloatArray) -> FloatArray:
-        """Share of training scores at least as high as scores (B,), float64 (B,); NaN where there are none."""
         if len(self._training) == 0:
             return np.full(len(scores), np.nan)
         if self._tail is None:
             self._tail = fit_tail(self._training, len(self._training), RANKED)
         return self._tail.probability(scores)
 
+    @override
     def head(self) -> dict[str, Any]:
-        """The small part of the state: all of it."""
         return {"fixed": self._theta}
 
-    def slots(self) -> dict[int, bytes]:
-        """None."""
-        return {}
-
-    def take_changed_slots(self) -> dict[int, bytes]:
-        """None."""
-        return {}
-
+    @override
     def restore(self, head: dict[str, Any], slots: dict[int, bytes]) -> None:
-        """ValueError when the state is of another threshold."""
         if slots or head.get("fixed") != self._theta:
             raise ValueError(f"saved state is of the threshold {head.get('fixed')}, this one is {self._theta}")

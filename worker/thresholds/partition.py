@@ -1,26 +1,22 @@
 """A partition's threshold: compare first, then update, at fixed record counts.
 
-The alert rule is `score > threshold`, strictly: a constant stream, whose quantile is its own score, raises no alerts,
-and a threshold of exactly 0.0 is a threshold like any other.
+A record is an exceedance where `score > threshold`, strictly: a constant stream, whose quantile is its own score, has
+none, and a threshold of exactly 0.0 is a threshold like any other.
 """
 
 import base64
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import orjson
-from numpy.typing import NDArray
+from typing_extensions import override
 
-from worker.records import FloatArray
-from worker.thresholds.window import decode_scores, encode_scores, require_finite
-
-TimeArray = NDArray[np.int64]
+from worker.records import NO_TIME, FloatArray, TimeArray
+from worker.thresholds.window import ScoreWindow, decode_scores, encode_scores, require_finite
 
 STRIDE = 256
 """Records between two updates of a threshold."""
-
-NO_TIME = -1
-"""Event time of a record without one, in milliseconds."""
 
 
 class ThresholdPolicy(Protocol):
@@ -36,60 +32,76 @@ class ThresholdPolicy(Protocol):
         """Learn one stride of scores, in offset order. ValueError if one is not finite, and nothing is learned."""
 
     def tail_probability(self, scores: FloatArray) -> FloatArray:
-        """Estimated share of ordinary scores at least as high as each of `scores` (B,), float64 (B,); NaN: unknown."""
+        """Estimated share of inliers with a score at least as high, for scores (B,): float64 (B,); NaN: not known."""
 
     def head(self) -> dict[str, Any]:
         """The small part of the state."""
 
     def slots(self) -> dict[int, bytes]:
-        """Every slot of the state; none for a policy that keeps all in its head."""
+        """Every slot of the state; none where all of it is in the head."""
+        return {}
 
     def take_changed_slots(self) -> dict[int, bytes]:
         """Slots that changed since the last call; every slot at the first call."""
+        return {}
 
     def restore(self, head: dict[str, Any], slots: dict[int, bytes]) -> None:
         """Continue from a head and all slots. ValueError when they do not fit these parameters."""
 
 
-class Strictest:
-    """Several policies at once: the highest of their thresholds counts."""
+class WindowPolicy(ThresholdPolicy):
+    """A policy whose slots are those of a window of scores."""
+
+    window: ScoreWindow
+
+    @override
+    def slots(self) -> dict[int, bytes]:
+        return self.window.slots()
+
+    @override
+    def take_changed_slots(self) -> dict[int, bytes]:
+        return self.window.take_changed_slots()
+
+
+class Strictest(ThresholdPolicy):
+    """Several policies at once: the highest of their thresholds counts, the tail probability is the first one's."""
 
     def __init__(self, *policies: ThresholdPolicy) -> None:
         self.policies = policies
 
+    @override
     def threshold(self) -> float | None:
-        """The highest threshold; None while no policy has one."""
         known = [threshold for policy in self.policies if (threshold := policy.threshold()) is not None]
         return max(known, default=None)
 
+    @override
     def update(self, scores: FloatArray, event_time_ms: TimeArray | None = None) -> None:
-        """Every policy learns every score. ValueError if one is not finite, and nothing is learned."""
         require_finite(scores)
         for policy in self.policies:
             policy.update(scores, event_time_ms)
 
+    @override
     def tail_probability(self, scores: FloatArray) -> FloatArray:
-        """That of the first policy."""
         return self.policies[0].tail_probability(scores)
 
+    @override
     def head(self) -> dict[str, Any]:
-        """The heads of all policies."""
         return {"policies": [policy.head() for policy in self.policies]}
 
+    @override
     def slots(self) -> dict[int, bytes]:
-        """The slots of all policies, numbered in turn."""
-        return self._number([policy.slots() for policy in self.policies])
+        return self._interleaved([policy.slots() for policy in self.policies])
 
+    @override
     def take_changed_slots(self) -> dict[int, bytes]:
-        """The slots that changed since the last call."""
-        return self._number([policy.take_changed_slots() for policy in self.policies])
+        return self._interleaved([policy.take_changed_slots() for policy in self.policies])
 
-    def _number(self, slots: list[dict[int, bytes]]) -> dict[int, bytes]:
+    def _interleaved(self, slots: Sequence[dict[int, bytes]]) -> dict[int, bytes]:
         count = len(self.policies)
         return {slot * count + turn: data for turn, part in enumerate(slots) for slot, data in part.items()}
 
+    @override
     def restore(self, head: dict[str, Any], slots: dict[int, bytes]) -> None:
-        """Continue from a head and all slots. ValueError when they do not fit."""
         heads, count = head["policies"], len(self.policies)
         if len(heads) != count:
             raise ValueError(f"saved state has {len(heads)} policies, this threshold {count}")
@@ -108,8 +120,8 @@ class ThresholdState(NamedTuple):
 class Judgement(NamedTuple):
     """What a partition says about scores (B,), both float64 (B,).
 
-    threshold         NaN before there is one
-    tail_probability  estimated share of ordinary scores at least as high, in (0, 1]; NaN below the threshold
+    threshold          NaN before there is one
+    tail_probability   estimated share of inliers with a score at least as high, in (0, 1]; NaN up to the threshold
     """
 
     threshold: FloatArray
@@ -119,8 +131,8 @@ class Judgement(NamedTuple):
 class PartitionThreshold:
     """The threshold of one partition, moved every `stride` scored records and never in between.
 
-    Every score is compared with the threshold in force at the start of its stride (scored records // stride),
-    so that the borders of batches never matter and replay finds the same thresholds as the live run.
+    Every score is compared with the threshold as of the start of its stride (scored records // stride), so that the
+    borders of batches never matter and replay comes to the same thresholds as the live run.
     """
 
     def __init__(self, policy: ThresholdPolicy, stride: int = STRIDE) -> None:
@@ -134,17 +146,16 @@ class PartitionThreshold:
         self._threshold = _or_nan(policy.threshold())
 
     def compare(self, scores: FloatArray, event_time_ms: TimeArray | None = None) -> FloatArray:
-        """Thresholds float64 (B,) for scores (B,) in offset order, NaN before there is one; then learn the scores.
+        """The thresholds of `judge` alone, float64 (B,), at less cost."""
+        return self.judge(scores, event_time_ms, with_tails=False).threshold
+
+    def judge(
+        self, scores: FloatArray, event_time_ms: TimeArray | None = None, *, with_tails: bool = True
+    ) -> Judgement:
+        """Thresholds for scores (B,) in offset order, and tail probabilities above them; then learn the scores.
 
         event_time_ms: int64 (B,), UTC, NO_TIME where a record has none. ValueError if a score is not finite.
         """
-        return self._judge(scores, event_time_ms, with_tails=False).threshold
-
-    def judge(self, scores: FloatArray, event_time_ms: TimeArray | None = None) -> Judgement:
-        """Like `compare`, and the tail probability of every score above its threshold, from the same moment."""
-        return self._judge(scores, event_time_ms, with_tails=True)
-
-    def _judge(self, scores: FloatArray, event_time_ms: TimeArray | None, *, with_tails: bool) -> Judgement:
         scores = require_finite(scores)
         times = np.full(len(scores), NO_TIME) if event_time_ms is None else np.asarray(event_time_ms, np.int64)
         thresholds, tails = np.empty(len(scores)), np.full(len(scores), np.nan)
@@ -202,22 +213,6 @@ class PartitionThreshold:
             raise ValueError(f"saved state holds {len(scores)} scores of an open stride of {self.stride}")
         self._scores, self._times, self._pending = [scores], [times], len(scores)
         self._threshold = _or_nan(self.policy.threshold())
-
-
-def pack_state(state: ThresholdState) -> bytes:
-    """One JSON document for a whole state, for stores that keep one value."""
-    slots = {str(index): base64.b64encode(data).decode() for index, data in state.slots.items()}
-    return orjson.dumps({"head": orjson.Fragment(state.head), "slots": slots})
-
-
-def unpack_state(data: bytes) -> ThresholdState:
-    """What `pack_state` was given. ValueError when the bytes are damaged."""
-    try:
-        saved = orjson.loads(data)
-        slots = {int(index): base64.b64decode(text) for index, text in saved["slots"].items()}
-        return ThresholdState(orjson.dumps(saved["head"]), slots)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"saved threshold state is incomplete: {error!r}") from error
 
 
 def _or_nan(threshold: float | None) -> float:

@@ -1,7 +1,7 @@
-"""How rare a score is among ordinary ones, and the severity that follows from it.
+"""How rare a score is among the inliers.
 
-Where enough ordinary scores lie above, their share is the probability (a conformal p-value: (1 + above) / (1 + n));
-beyond, a generalised Pareto tail goes on from there, fitted by probability-weighted moments (Hosking and Wallis 1987).
+Where inliers with higher scores abound, their share is the probability (a conformal p-value: (1 + above) / (1 + n));
+beyond, a generalised Pareto tail goes on from there.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from worker.records import FloatArray
 from worker.thresholds.window import EMPTY, ScoreWindow
 
 TAIL_SHARE = 0.05
-"""Share of the window that counts as its tail, about; rarer is all that a tail probability can tell."""
+"""Share of the window that counts as its tail, about; tail probabilities tell nothing of what is more common."""
 
 RANKED = 10
 """Independent scores above, with which a rank is trusted; with fewer the fitted tail takes over."""
@@ -20,31 +20,19 @@ RANKED = 10
 FITTED = 20
 """Scores that the tail is fitted to, in multiples of those above its anchor."""
 
-SHAPE_LOW, SHAPE_HIGH = -0.5, 0.9
+MIN_SHAPE, MAX_SHAPE = -0.5, 0.9
 """Bounds of the fitted shape: below, the end of the tail is all chance; above, moments do not exist."""
 
-LEAST_PROBABILITY = 1e-9
+MIN_PROBABILITY = 1e-9
 """No window can tell rarer scores apart."""
-
-WARNING_BELOW = 1e-3
-"""Tail probability under which an alert is a warning: one ordinary record in 1,000."""
-
-CRITICAL_BELOW = 1e-5
-"""Tail probability under which an alert is critical: one ordinary record in 100,000."""
-
-
-def severity(tail_probability: float) -> str:
-    """`critical`, `warning` or `info`; NaN, a score whose rarity is not known, is `info`."""
-    if tail_probability < CRITICAL_BELOW:
-        return "critical"
-    return "warning" if tail_probability < WARNING_BELOW else "info"
 
 
 @dataclass(frozen=True)
 class Tail:
-    """The upper tail of `total` ordinary scores.
+    """The upper tail of `total` inliers.
 
     top            its scores, float64 ascending (m,), m >= 1
+    total          scores of which these are the highest
     anchor         score from which on the fitted tail holds; infinite where ranks say it all
     anchored       tail probability at the anchor
     shape, scale   generalised Pareto distribution of what exceeds the anchor; scale 0: nothing is known beyond
@@ -58,9 +46,9 @@ class Tail:
     scale: float
 
     def probability(self, scores: FloatArray) -> FloatArray:
-        """Share of ordinary scores that are at least as high, for scores (B,): float64 (B,).
+        """Share of inliers with a score at least as high, for scores (B,): float64 (B,).
 
-        From LEAST_PROBABILITY to the share of `top`; scores below the tail get the latter.
+        From MIN_PROBABILITY to the share of `top`; scores below the tail get the latter.
         """
         above = len(self.top) - np.searchsorted(self.top, scores, side="left")
         ranked = (1 + above) / (1 + self.total)
@@ -72,34 +60,52 @@ class Tail:
         else:
             log = np.log(np.maximum(1 + self.shape * excess, 1e-300))
             beyond = np.exp(-log / self.shape)
-        fitted = np.maximum(self.anchored * beyond, LEAST_PROBABILITY)
+        fitted = np.maximum(self.anchored * beyond, MIN_PROBABILITY)
         return np.where(scores > self.anchor, fitted, ranked)
 
 
-def tail_of(window: ScoreWindow, calibration_rows: int, cut: float = np.inf, moved: FloatArray | None = None) -> Tail:
-    """The tail of the window's scores below `cut`; ValueError when there are none.
+def tail_of(
+    window: ScoreWindow, calibration_rows: int, cutoff: float = np.inf, moves: FloatArray | None = None
+) -> Tail:
+    """The tail of the window's inliers; ValueError when there are none.
 
-    moved: factors (slots,) that carry the scores of each slot to the level now.
-
-    calibration_rows: rows that the window's seed was made of. Many seed scores stand for few rows, so that ranks are
-    trusted the less the more seed is left.
+    calibration_rows   rows that the window's seed was made of: many seed scores stand for few rows, so that ranks are
+                       trusted the less the more seed is left
+    cutoff             scores from here on are no inliers
+    moves              factors (slots,) that carry the scores of each slot to the location now
     """
     scores = window.by_slot
-    ordinary = (scores > EMPTY) & (scores < cut)
-    if moved is not None:
-        scores = np.where(ordinary, scores, 0.0) * moved[:, np.newaxis]
-    total = int(np.count_nonzero(ordinary))
+    inlier = (scores > EMPTY) & (scores < cutoff)
+    if moves is not None:
+        scores = np.where(inlier, scores, 0.0) * moves[:, np.newaxis]
+    total = int(np.count_nonzero(inlier))
     if total == 0:
-        raise ValueError("a window without ordinary scores has no tail")
-    place = max(0, round((1 - TAIL_SHARE) * window.slot_scores) - 1)
-    start = min(float(np.median(scores[:, place])), float(scores[ordinary].max()))
-    top = np.sort(scores[ordinary & (scores >= start)])
+        raise ValueError("a window without inliers has no tail")
+    column = max(0, round((1 - TAIL_SHARE) * window.slot_scores) - 1)
+    start = min(float(np.median(scores[:, column])), float(scores[inlier].max()))
+    top = np.sort(scores[inlier & (scores >= start)])
     independent = min(window.size, calibration_rows + window.position)
     return fit_tail(top, total, max(1, round(RANKED * window.count / independent)))
 
 
 def fit_tail(top: FloatArray, total: int, ranked: int) -> Tail:
-    """The tail from its scores (m,) ascending out of `total`, anchored at the one of rank `ranked` from above."""
+    """A generalised Pareto tail from the highest of `total` scores, by probability-weighted moments.
+
+    It works badly where the highest scores are ties, or too few: then ranks have to do, and all scores beyond the
+    highest one are equally rare. And it extrapolates: of a probability of 1 in 100,000 from 20,000 scores, expect the
+    order of magnitude.
+
+    top      the highest scores, float64 ascending (m,), m >= 1
+    total    number of scores of which these are the highest
+    ranked   rank, from above, of the score that the fitted tail is anchored at
+
+    >>> tail = fit_tail(-np.log(1 - (np.arange(9_000, 10_000) + 0.5) / 10_000), total=10_000, ranked=10)
+    >>> -np.log10(tail.probability(np.array([3.0, 6.0, 12.0]) * np.log(10))).round(1)  # of 1e-3, 1e-6, 1e-12
+    array([3., 6., 9.])
+
+    Hosking and Wallis, "Parameter and Quantile Estimation for the Generalized Pareto Distribution", Technometrics 29
+    (1987); the fit is their equation for the shape and scale from the first two moments.
+    """
     if len(top) <= ranked + 1:
         ranked = max(1, len(top) // 2)
     anchor = float(top[-ranked])
@@ -112,6 +118,6 @@ def fit_tail(top: FloatArray, total: int, ranked: int) -> Tail:
     spread = first - 2 * second
     if second <= 0 or spread <= 0:  # ties, or too few
         return Tail(top, total, np.inf, anchored, 0.0, 0.0)
-    shape = min(max(2 - first / spread, SHAPE_LOW), SHAPE_HIGH)
+    shape = min(max(2 - first / spread, MIN_SHAPE), MAX_SHAPE)
     scale = first * (1 - shape)  # keeps the mean, also where the shape was bounded
     return Tail(top, total, anchor, anchored, shape, scale + shape * (anchor - float(top[start])))

@@ -8,10 +8,9 @@ import numpy as np
 from worker.records import FloatArray
 
 SLOT_SCORES = 1000
-"""Scores in one slot of the ring: the unit of saved state and the time block of the ordinary policy."""
+"""Scores in one slot of the ring: the unit of saved state, and of time for the quantile of the inliers."""
 
 GOLDEN_RATIO = (5**0.5 - 1) / 2
-"""Step of the low-discrepancy sequence that spreads the seed over the ring (Weyl sequence)."""
 
 EMPTY = -np.inf
 """What stands in the ring where no score has been yet."""
@@ -31,8 +30,9 @@ def require_finite(scores: FloatArray) -> FloatArray:
 def spread_seed(calibration: FloatArray, size: int) -> FloatArray:
     """Evenly spaced order statistics of `calibration` (N,), float64 (size,), in an order without trend.
 
-    Any run of consecutive places holds nearly the same distribution as the whole, so that the seed leaves
-    the window evenly as real scores push it out. Empty when `calibration` is empty.
+    Their order is that of a Weyl sequence, the multiples of the golden ratio modulo 1: any run of neighbours holds
+    nearly the same distribution as the whole, so that the seed leaves a window evenly as real scores push it out. No
+    random order is as even. Empty when `calibration` is empty.
     """
     ordered = np.sort(require_finite(calibration))
     if len(ordered) == 0:
@@ -63,11 +63,24 @@ def decode_scores(data: bytes) -> FloatArray:
 class ScoreWindow:
     """The last `size` scores, seeded from calibration scores.
 
-    ring       float64 (size,), the scores in order of arrival, the oldest at `position % size`
-    by_slot    float64 (slots, slot_scores), the same scores sorted within each slot, -inf where there is none
-    count      scores in it: `size`, or fewer while a window without seed fills
-    position   real scores that have entered since the start
-    touched    slots that the last push wrote to
+    It works badly as a source of quantiles until real scores have pushed the seed out: many seed scores stand for few
+    calibration scores, and the highest quantiles among them are those of a handful.
+
+    size          scores in the window
+    slot_scores   scores in a slot; the last slot may be shorter
+    ring          float64 (size,), the scores in order of arrival, the oldest at `position % size`
+    by_slot       float64 (slots, slot_scores), the same scores sorted within each slot, EMPTY where there is none
+    count         scores in it: `size`, or fewer while a window without seed fills
+    position      real scores that have entered since the start
+    touched       slots that the last push wrote to
+
+    >>> window = ScoreWindow(np.array([1.0, 2.0, 3.0, 4.0]), size=8, slot_scores=4)
+    >>> window.ring.tolist()
+    [1.0, 3.0, 2.0, 4.0, 3.0, 1.0, 4.0, 2.0]
+    >>> window.push(np.array([9.0, 9.0])).tolist(), window.quantile(0.5)
+    ([1.0, 3.0], 4.0)
+
+    Weyl, "Über die Gleichverteilung von Zahlen mod. Eins", Mathematische Annalen 77 (1916).
     """
 
     def __init__(self, calibration: FloatArray, size: int, slot_scores: int = SLOT_SCORES) -> None:
@@ -93,11 +106,6 @@ class ScoreWindow:
     def count(self) -> int:
         """Scores in the window."""
         return self.size if self.seeded else min(self.position, self.size)
-
-    @property
-    def seed_left(self) -> int:
-        """Seed scores that real ones have not pushed out yet."""
-        return max(0, self.size - self.position) if self.seeded else 0
 
     def push(self, scores: FloatArray) -> FloatArray:
         """Let `scores` (B,), B <= size, enter in order; returns those that left.

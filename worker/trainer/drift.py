@@ -110,7 +110,7 @@ def weigh(scores: FloatArray, calibration: FloatArray, quantile: float = 0.99) -
     policy = InlierQuantile(calibration, quantile, window=len(scores))
     for start in range(0, len(scores), STRIDE):
         policy.update(scores[start : start + STRIDE])
-    ordinary = scores[scores < policy.cut]
+    ordinary = scores[scores < policy.cutoff]
     calibrated = calibrated_quantile(np.sort(calibration), quantile)
     return Evidence(
         records=len(scores),
@@ -118,6 +118,6 @@ def weigh(scores: FloatArray, calibration: FloatArray, quantile: float = 0.99) -
         replaced=unexplained(scores, calibration),
         tail=policy.threshold() / calibrated if calibrated > 0 else 1.0,
         beyond=1 - len(ordinary) / len(scores),
-        cut=policy.cut,
+        cut=policy.cutoff,
         threshold=policy.threshold(),
     )
