@@ -70,8 +70,8 @@ def test_adopt_takes_the_newest_that_is_held_back(store: ModelStore, capsys: pyt
 
     assert capsys.readouterr().out == f"{THIRD.version} is current\n"
     assert store.current() == THIRD.version
-    found = store.marks()[THIRD.version]
-    assert (found.status, found.by, found.why) == (Status.PROMOTED, "operator", "new tariff since May")
+    decision = store.marks()[THIRD.version]
+    assert (decision.status, decision.by, decision.why) == (Status.PROMOTED, "operator", "new tariff since May")
 
 
 def test_veto_rules_out_the_newest_that_is_held_back(store: ModelStore, capsys: pytest.CaptureFixture[str]) -> None:

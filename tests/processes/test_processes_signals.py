@@ -53,7 +53,7 @@ def test_it_is_ready_only_while_it_is_a_member_of_its_group(consumer: MemoryCons
         consumer, Pipeline(Model(traffic.bundle()), threshold_factory=traffic.plain_threshold()), Metrics(), health
     )
     health.ready()
-    found = []
+    waits = []
     for change in (
         lambda: None,
         lambda: consumer.poll(0, 1),
@@ -62,9 +62,9 @@ def test_it_is_ready_only_while_it_is_a_member_of_its_group(consumer: MemoryCons
     ):
         change()
         observer.beat()
-        found.append(list(health.reasons()))
+        waits.append(list(health.reasons()))
 
-    assert found == [["group"], [], ["group"], []]
+    assert waits == [["group"], [], ["group"], []]
 
 
 class Knot:

@@ -10,8 +10,8 @@ from worker.model.presets import PRESETS, preset_options
 from worker.model.scoring.score import SCORES
 from worker.processes.wiring import fit_options, max_batch_s, threshold_factory
 from worker.settings import ModelSettings, load_settings
+from worker.settings.describe import allowed
 from worker.settings.model import option_rows
-from worker.settings.ranges import allowed
 from worker.thresholds.budget import AlertBudget
 from worker.thresholds.factory import ThresholdFactory, ThresholdRule
 from worker.thresholds.inlier import InlierQuantile
@@ -46,8 +46,8 @@ def test_a_budget_replaces_the_quantile_unless_both_are_set(environment: dict[st
 
     policy = threshold_of(threshold_factory(settings.threshold, settings.alerts)).policy
 
-    found = policy.policies if isinstance(policy, Strictest) else (policy,)
-    assert [type(part) for part in found] == policies
+    parts = policy.policies if isinstance(policy, Strictest) else (policy,)
+    assert [type(part) for part in parts] == policies
 
 
 def test_a_budget_is_shared_by_the_partitions() -> None:

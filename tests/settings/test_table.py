@@ -4,27 +4,29 @@ from pathlib import Path
 
 import pytest
 
-from worker.settings import leaves, settings_table
-from worker.settings.table import BEGIN, END, with_table
-from worker.settings.tree import Settings
+from worker.markdown import with_table
+from worker.settings import leaves
+from worker.settings.describe import settings_table
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 
 
 def test_the_table_has_a_row_with_range_and_help_for_each_setting() -> None:
-    rows = settings_table().splitlines()[2:]
+    settings, _, options = settings_table().partition("\n\n")
+    rows = settings.splitlines()[2:]
 
-    assert len(rows) == len(list(leaves(Settings)))
-    for row, (name, _, field) in zip(rows, leaves(Settings), strict=True):
+    assert "| `dropout` |" in options
+    assert len(rows) == len(list(leaves()))
+    for row, (name, _, field) in zip(rows, leaves(), strict=True):
         assert row.startswith(f"| `{name}` |")
         assert field.description
         assert all(cell.strip() for cell in (row.split("|")[3], row.split("|")[4]))
 
 
 def test_writing_the_table_twice_changes_nothing() -> None:
-    once = with_table(f"before\n{BEGIN}\nstale rows\n{END}\nafter\n")
+    once = with_table("before\n<!-- x:begin -->\nstale rows\n<!-- x:end -->\nafter\n", "x", "| new |")
 
-    assert with_table(once) == once
+    assert with_table(once, "x", "| new |") == once
     assert once.startswith("before\n")
     assert once.endswith("after\n")
     assert "stale rows" not in once
@@ -32,10 +34,11 @@ def test_writing_the_table_twice_changes_nothing() -> None:
 
 def test_a_file_without_markers_is_refused() -> None:
     with pytest.raises(ValueError, match="settings:begin"):
-        with_table("no markers")
+        with_table("no markers", "settings", "| new |")
 
 
 def test_the_page_is_up_to_date() -> None:
     text = PAGE.read_text(encoding="utf-8")
 
-    assert with_table(text) == text, "run: python -m worker.settings --write docs/settings.md"
+    up_to_date = with_table(text, "settings", settings_table())
+    assert text == up_to_date, "run: python -m worker.settings --write docs/settings.md"

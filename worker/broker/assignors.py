@@ -1,13 +1,16 @@
 """How a group shares its partitions out."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal
+from collections.abc import Sequence
+from typing import Any, Final
 
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
-Assignor = Literal["range", "roundrobin", "cooperative-sticky"]
+from worker.registry import Registry
+
+Assignor = str
+"""The name of one of ASSIGNORS."""
 
 
 def _static_first(members: Sequence[Any]) -> list[Any]:
@@ -33,8 +36,7 @@ class RoundRobin(RoundRobinPartitionAssignor):  # type: ignore[misc]
         return super().assign(cluster, _static_first(members))
 
 
-ASSIGNORS: Final[Mapping[Assignor, Any]] = {
-    "range": Range,
-    "roundrobin": RoundRobin,
-    "cooperative-sticky": CooperativeStickyAssignor,
-}
+ASSIGNORS: Final[Registry[Any]] = Registry("assignor")
+ASSIGNORS.register("range", Range)
+ASSIGNORS.register("roundrobin", RoundRobin)
+ASSIGNORS.register("cooperative-sticky", CooperativeStickyAssignor)

@@ -12,11 +12,14 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from worker.errors import WorkerError
 
 INTERRUPTED = 130
+
+if TYPE_CHECKING:  # the sub-commands of a command
+    Actions = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse has no public name for it
 
 COMMANDS = {
     "run": ("worker.cli.run", "score the input topic and publish alerts, until it is told to stop"),
@@ -107,10 +110,11 @@ class _Version(argparse.Action):
 def _failed(error: Exception, message: str, code: int) -> int:
     """Say what went wrong, a line for each problem; with WORKER_LOG__LEVEL=debug also where. Never shows a secret."""
     from worker.ops.logs import masking
-    from worker.settings import known_secrets, wants_debug
+    from worker.settings import debug_and_secrets
 
-    mask = masking(known_secrets())
-    if wants_debug():
+    debug, secrets = debug_and_secrets()
+    mask = masking(secrets)
+    if debug:
         sys.stderr.write(mask("".join(traceback.format_exception(error))))
     for line in message.splitlines() or [type(error).__name__]:
         sys.stderr.write(mask(f"error: {line}\n"))

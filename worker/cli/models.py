@@ -1,17 +1,19 @@
-"""`worker models`: the versions in the model store, what was decided about each, and what a person decides."""
+"""`worker models`: the versions in the store, what was decided about each, what a person decides; and the presets."""
 
 import argparse
+import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from worker.cli import models_compare, models_presets
+from worker.cli import models_compare
 from worker.cli.printing import print_table, print_tree
 
 if TYPE_CHECKING:
+    from worker.cli import Actions
+    from worker.model.network.options import FitOptions
     from worker.model.store.bundle import Bundle
     from worker.model.store.model_store import Mark, ModelStore, Status, Version
     from worker.settings import Settings
-
-    Actions = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse has no public name for it
 
 HELP = """List the model versions with what was decided about each, and decide: make one the current one, go back to the
 one before, adopt or veto one that the trainer holds back. Running workers follow within a second or two."""
@@ -24,6 +26,7 @@ worker models presets --width 41
 worker models adopt
 worker models veto --why 'the flood of Tuesday'"""
 
+WIDTH = 41
 HEAD = ["", "version", "created", "records", "held-out error", "source", "status", "why"]
 
 
@@ -48,7 +51,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for action, perform in ((promote, _promote), (rollback, _rollback), (adopt, _adopt), (veto, _veto)):
         action.add_argument("--why", metavar="TEXT", default="", help="the reason, for the list")
         action.set_defaults(perform=perform)
-    models_presets.add_actions(actions)
+    presets = actions.add_parser(
+        "presets", help="what WORKER_MODEL__PRESET can be: source, layers for an input width, every value"
+    )
+    presets.add_argument("name", metavar="NAME", nargs="?", help="only this one")
+    presets.add_argument(
+        "--width", type=_width, default=WIDTH, metavar="F", help=f"input columns to show layers for (default: {WIDTH})"
+    )
+    presets.set_defaults(perform=_presets)
+
+
+def _width(text: str) -> int:
+    number = int(text)
+    if not 2 <= number <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text} is not from 2 to 1000000")
+    return number
 
 
 def run(args: argparse.Namespace) -> int:
@@ -187,3 +204,48 @@ def _mark(status: "Status", why: str) -> "Mark":
     from worker.processes.wiring import utc_now
 
     return Mark(status, utc_now(), "operator", why)
+
+
+def _presets(args: argparse.Namespace, settings: "Settings") -> None:
+    from worker.errors import UsageError
+    from worker.model.presets import PRESETS, preset_options
+
+    if args.name is not None and args.name not in PRESETS:
+        raise UsageError(PRESETS.unknown(args.name))
+    for name in [args.name] if args.name else PRESETS:
+        current = " (WORKER_MODEL__PRESET)" if name == settings.model.preset else ""
+        options = preset_options(name)
+        rule = options.rule if options.rule_value is None else f"{options.rule} {options.rule_value:g}"
+        print(f"{name}{current}: {PRESETS[name].source}")
+        print(f"    layers     {_layers(options, args.width)}")
+        print(f"    threshold  {rule}")
+        for line in _settings(options):
+            print(f"    {line}")
+        print()
+
+
+def _layers(options: "FitOptions", width: int) -> str:
+    from worker.cli.hints import message_of
+    from worker.errors import SettingsError
+
+    try:
+        architecture = options.architecture(width)
+    except SettingsError as error:
+        return f"none for {width} input columns: {message_of(error)}"
+    return f"{architecture.describe(width)}, the latent has {architecture.latent}"
+
+
+def _settings(options: "FitOptions") -> Iterator[str]:
+    """Every value that is set, as a person would set it."""
+    from worker.model.network.options import SETTINGS, other_options
+
+    def is_set(name: str) -> bool:
+        unused = name == "hidden" and options.layers in {"pyramid", "halfway"}
+        return getattr(options, name) not in (None, ()) and not unused
+
+    for name in SETTINGS:
+        if name != "preset" and is_set(name):
+            value = getattr(options, name)
+            yield f"WORKER_MODEL__{name.upper()}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
+    others = {name: getattr(options, name) for name, _, _ in other_options() if is_set(name)}
+    yield f"WORKER_MODEL__OPTIONS='{json.dumps(others)}'"

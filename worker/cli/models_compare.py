@@ -8,7 +8,7 @@ from worker.cli.printing import print_table
 from worker.cli.replay import add_arguments, check_usage, input_arguments, label_arguments
 
 if TYPE_CHECKING:
-    from worker.cli.models import Actions
+    from worker.cli import Actions
     from worker.settings import Settings
 
 OUT = "out/compare"

@@ -47,8 +47,8 @@ def connection(settings: Settings, client_id: str = "anomaly-worker") -> Connect
 
 def poll_interval_ms(settings: Settings) -> int:
     """Time after which the group gives up a member that does not poll: longer than a delivery may take."""
-    least = max(CONSUMER_DEFAULTS["max_poll_interval_ms"], 3 * settings.kafka.delivery_timeout_ms)
-    return int(settings.kafka.options.get("max_poll_interval_ms", least))
+    default = max(CONSUMER_DEFAULTS["max_poll_interval_ms"], 3 * settings.kafka.delivery_timeout_ms)
+    return int(settings.kafka.options.get("max_poll_interval_ms", default))
 
 
 def fit_options(settings: ModelSettings, seed: int) -> FitOptions:

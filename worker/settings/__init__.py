@@ -4,37 +4,22 @@
 never see a `Settings`.
 """
 
-from worker.settings.alerts import AlertSettings
-from worker.settings.load import known_secrets, load_settings, variable_names, variable_of, wants_debug
+from worker.settings.describe import leaves, shown, variable_of
+from worker.settings.load import debug_and_secrets, load_settings
 from worker.settings.model import ModelSettings
-from worker.settings.process import BreakerSettings, HttpSettings, LogSettings
-from worker.settings.ranges import leaves, shown
-from worker.settings.table import settings_table
 from worker.settings.train import TrainSettings
-from worker.settings.tree import (
-    BatchSettings,
-    KafkaSettings,
-    Settings,
-    ThresholdSettings,
-)
+from worker.settings.tree import AlertSettings, BatchSettings, Settings, ThresholdSettings
 
 __all__ = [
     "AlertSettings",
     "BatchSettings",
-    "BreakerSettings",
-    "HttpSettings",
-    "KafkaSettings",
-    "LogSettings",
     "ModelSettings",
     "Settings",
     "ThresholdSettings",
     "TrainSettings",
-    "known_secrets",
+    "debug_and_secrets",
     "leaves",
     "load_settings",
-    "settings_table",
     "shown",
-    "variable_names",
     "variable_of",
-    "wants_debug",
 ]

@@ -4,10 +4,8 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
-from pydantic_settings import NoDecode
 
-from worker.settings.group import Allowed, Group, empty_is_none
-from worker.settings.options import parse_list, parse_object
+from worker.settings.base import Allowed, Group, empty_is_none, parse_list, parse_object
 from worker.texts import nearest
 
 
@@ -60,7 +58,7 @@ class ModelSettings(Group):
         description="architecture and training recipe; what is not set below has the preset's value "
         "(`worker models presets`)",
     )
-    hidden: Annotated[tuple[int, ...] | None, NoDecode, BeforeValidator(_numbers), _fits("hidden")] = Field(
+    hidden: Annotated[tuple[int, ...] | None, BeforeValidator(_numbers), _fits("hidden")] = Field(
         default=None, description="units of each hidden layer: `64,32`"
     )
     latent: Annotated[int | None, _fits("latent")] = Field(
@@ -73,7 +71,7 @@ class ModelSettings(Group):
         "absolute sum, the distance, the largest; `kl` of a variational latent",
     )
     field_weights: Annotated[
-        tuple[tuple[str, float], ...] | None, NoDecode, BeforeValidator(_weights), _fits("field_weights")
+        tuple[tuple[str, float], ...] | None, BeforeValidator(_weights), _fits("field_weights")
     ] = Field(
         default=None, description='factor on the error of a field in the score: `{"amount": 2}`; 1 for the others'
     )
@@ -87,7 +85,7 @@ class ModelSettings(Group):
         default=None,
         description="share of the rows kept out of the fit, to measure and calibrate on; 0 = on the fitted ones",
     )
-    options: Annotated[dict[str, Any], NoDecode, BeforeValidator(_options)] = Field(
+    options: Annotated[dict[str, Any], BeforeValidator(_options)] = Field(
         default={},
         description='all other values of a preset: `{"dropout": [0.2], "optimizer": "sgd"}`; the next table has them',
         json_schema_extra={"allowed": "JSON object"},

@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from worker.settings.group import Group, Name
+from worker.settings.base import Group, Name
 
 
 class TrainSettings(Group):

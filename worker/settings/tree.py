@@ -1,39 +1,36 @@
-"""Every setting, declared once: its name carries the unit, its field the default, the range and one line of help."""
+"""Every setting but the model's, declared once: its name carries the unit, its field the default, range and help.
+
+What a setting means to a process stands in the room that uses it; here is one line for the person who sets it.
+"""
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
-from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from worker.settings.alerts import AlertSettings
-from worker.settings.group import Group, Name, empty_is_none
+from worker.settings.base import Group, Name, empty_is_none, matching, parse_list, registered, setting
 from worker.settings.model import ModelSettings
-from worker.settings.options import parse_list, parse_options, parse_store_options, reveal, secrets_of
-from worker.settings.process import BreakerSettings, HttpSettings, LogSettings
+from worker.settings.secrets import parse_kafka_options, parse_store_options, reveal, secrets_of
 from worker.settings.train import TrainSettings
 
 PREFIX = "WORKER_"
 
-Topic = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
-Ratio = Annotated[float, Field(gt=0, lt=1)]
+_SERVER = r"(\[[0-9a-fA-F:.]+\]|[\w.-]+):\d{1,5}"
+_TOPIC = matching(r"[a-zA-Z0-9._-]{1,249}", "1 to 249 of a-z A-Z 0-9 . _ -")
+_OPTIONAL = BeforeValidator(empty_is_none)
+
+Topic = Annotated[str, _TOPIC]
+OptionalTopic = Annotated[str | None, _OPTIONAL, _TOPIC]
+OptionalName = Annotated[Name | None, _OPTIONAL]
+Names = Annotated[tuple[Name, ...], BeforeValidator(parse_list)]
 
 
 def _servers(value: Any) -> Any:
     """A list from TOML becomes the comma-separated form that Kafka's own tools use."""
-    return ",".join(str(part) for part in value) if isinstance(value, list | tuple) else value
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else value
 
 
-def _record_format(name: str) -> str:
-    from worker.formats import DECODERS
-
-    if name not in DECODERS:
-        raise ValueError(DECODERS.unknown(name))
-    return name
-
-
-def _registered(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Each sink once. ValueError where nobody registered one of this name."""
+def _sinks(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Each sink once; ValueError where nobody registered one of this name."""
     if names:
         from worker.stream.sinks.base import SINKS
 
@@ -49,71 +46,49 @@ class KafkaSettings(Group):
     bootstrap_servers: Annotated[
         str,
         BeforeValidator(_servers),
-        StringConstraints(
-            pattern=r"^(\[[0-9a-fA-F:.]+\]|[\w.-]+):\d{1,5}(\s*,\s*(\[[0-9a-fA-F:.]+\]|[\w.-]+):\d{1,5})*$"
-        ),
-    ] = Field(
-        default="localhost:9092",
-        description="brokers to ask for the rest of the cluster",
-        json_schema_extra={"allowed": "host:port, several separated by commas"},
+        matching(rf"{_SERVER}(\s*,\s*{_SERVER})*", "host:port, several separated by commas"),
+    ] = setting("localhost:9092", "brokers to ask for the rest of the cluster")
+    input_topic: Topic = setting("records", "topic with the records to score")
+    format: Annotated[str, registered("worker.formats", "DECODERS")] = setting("json", "what the bytes of a record are")
+    alerts_topic: Topic = setting("alerts", "topic for the alerts")
+    dead_letter_topic: Topic = setting("dead-letters", "topic for the records that can't be scored")
+    scores_topic: OptionalTopic = setting(None, "topic for the score of every record; off where empty")
+    state_topic: OptionalTopic = setting(
+        "anomaly-worker-state",
+        "compacted topic of all checkpoints, created if missing; where empty, each restart begins thresholds anew",
     )
-    input_topic: Topic = Field(default="records", description="topic with the records to score")
-    format: Annotated[str, AfterValidator(_record_format)] = Field(
-        default="json", description="what the bytes of a record are", json_schema_extra={"allowed": "json"}
+    group_id: Name = setting("anomaly-worker", "consumer group; processes of one group share the partitions")
+    assignor: Annotated[str, registered("worker.broker.assignors", "ASSIGNORS")] = setting(
+        "range",
+        "how the group shares partitions out, the same for all; `cooperative-sticky` moves as few as it can",
     )
-    alerts_topic: Topic = Field(default="alerts", description="topic for the alerts")
-    dead_letter_topic: Topic = Field(default="dead-letters", description="topic for the records that can't be scored")
-    scores_topic: Annotated[Topic | None, BeforeValidator(empty_is_none)] = Field(
-        default=None, description="topic for the score of every record; off where empty"
+    start_from: Literal["earliest", "latest"] = setting("earliest", "where a group without committed offsets begins")
+    offset_out_of_range: Literal["stop", "earliest", "latest"] = setting(
+        "stop", "what to do when the broker has already deleted the committed offset"
     )
-    state_topic: Annotated[Topic | None, BeforeValidator(empty_is_none)] = Field(
-        default="anomaly-worker-state",
-        description="compacted topic with the threshold state of every partition, created if missing; where empty, "
-        "thresholds start from the calibration after each restart and rebalance",
+    delivery_timeout_ms: int = setting(
+        30_000,
+        "time for a published record to be acknowledged; after it the batch is read and sent again",
+        within=(1_000, 600_000),
     )
-    group_id: Name = Field(
-        default="anomaly-worker", description="consumer group; processes of one group share the partitions"
-    )
-    assignor: Literal["range", "roundrobin", "cooperative-sticky"] = Field(
-        default="range",
-        description="how the group shares partitions out; `cooperative-sticky` moves only those that must move. "
-        "All processes of a group need the same",
-    )
-    start_from: Literal["earliest", "latest"] = Field(
-        default="earliest", description="where a group without committed offsets begins"
-    )
-    offset_out_of_range: Literal["stop", "earliest", "latest"] = Field(
-        default="stop", description="what to do when the broker has already deleted the committed offset"
-    )
-    delivery_timeout_ms: int = Field(
-        default=30_000,
-        ge=1_000,
-        le=600_000,
-        description="time in which a published record has to be acknowledged; then nothing is committed and the batch "
-        "is sent again",
-    )
-    options: Annotated[dict[str, Any], NoDecode, BeforeValidator(parse_options)] = Field(
-        default={},
-        description="handed to every kafka-python client: TLS, SASL, timeouts; "
-        'a value can be read from a file: `{"sasl_plain_password": {"file": "/run/secrets/password"}}`',
-        json_schema_extra={"allowed": "JSON object"},
+    options: Annotated[dict[str, Any], BeforeValidator(parse_kafka_options)] = setting(
+        {},
+        "handed to every kafka-python client: TLS, SASL, timeouts; a value can be read from a file: "
+        '`{"sasl_plain_password": {"file": "/run/secrets/password"}}`',
+        allowed="JSON object",
     )
 
     @model_validator(mode="after")
     def _no_loop(self) -> Self:
         for name in ("alerts_topic", "dead_letter_topic", "scores_topic", "state_topic"):
             if getattr(self, name) == self.input_topic:
-                raise PydanticCustomError(
-                    "topic_loop",
-                    "WORKER_KAFKA__{name} = '{topic}': must differ from WORKER_KAFKA__INPUT_TOPIC, "
-                    "else the worker reads what it writes",
-                    {"name": name.upper(), "topic": self.input_topic},
+                raise ValueError(
+                    f"WORKER_KAFKA__{name.upper()} = {self.input_topic!r}: must differ from WORKER_KAFKA__INPUT_TOPIC, "
+                    "else the worker reads what it writes"
                 )
         if self.state_topic in {self.alerts_topic, self.dead_letter_topic, self.scores_topic} - {None}:
-            raise PydanticCustomError(
-                "state_topic",
-                "WORKER_KAFKA__STATE_TOPIC = '{topic}': must be a topic of its own, compaction deletes other records",
-                {"topic": self.state_topic},
+            raise ValueError(
+                f"WORKER_KAFKA__STATE_TOPIC = {self.state_topic!r}: must be a topic of its own: it is compacted"
             )
         return self
 
@@ -121,131 +96,159 @@ class KafkaSettings(Group):
         """The options with their secrets in clear text: never log the result."""
         return reveal(self.options)
 
-    def secrets(self) -> list[str]:
-        """What no log may show, in clear text."""
-        return secrets_of(self.options)
-
 
 class BatchSettings(Group):
     """How many records are scored together, and how long the first of them may wait."""
 
-    size: int = Field(default=8192, ge=1, le=1_000_000, description="most records in a batch")
-    max_wait_ms: int = Field(
-        default=50, ge=0, le=60_000, description="longest that a record waits for its batch to fill"
-    )
-    max_record_bytes: int = Field(
-        default=1_048_576, ge=1, le=268_435_456, description="a larger record goes to the dead letters as `too_large`"
+    size: int = setting(8192, "records in a batch at most", within=(1, 1_000_000))
+    max_wait_ms: int = setting(50, "time that a record may wait for its batch to fill", within=(0, 60_000))
+    max_record_bytes: int = setting(
+        1_048_576, "a larger record goes to the dead letters as `too_large`", within=(1, 268_435_456)
     )
 
 
 class ThresholdSettings(Group):
     """One threshold per partition: a quantile that rolls with the traffic, or a fixed number."""
 
-    rule: Annotated[
-        Literal["rolling", "fixed", "training-quantile", "contamination"] | None, BeforeValidator(empty_is_none)
-    ] = Field(
-        default=None,
-        description="where thresholds come from: a `rolling` quantile of recent scores, or for good: FIXED, a "
-        "quantile of the training scores, or that of the contamination. Not set: the model's own, most often `rolling`",
+    rule: Annotated[str | None, _OPTIONAL, registered("worker.thresholds.factory", "RULES")] = setting(
+        None,
+        "a `rolling` quantile of recent scores, or for good: FIXED, a quantile of the training scores, or that of the "
+        "contamination; not set: the model's own",
     )
-    fixed: float | None = Field(default=None, ge=0, le=1e30, description="the threshold of the rule `fixed`")
-    training_quantile: float | None = Field(
-        default=None,
+    fixed: float | None = setting(None, "the threshold of the rule `fixed`", within=(0, 1e30))
+    training_quantile: float | None = setting(
+        None,
+        "share of training scores below the threshold of `training-quantile`; not set: the model's own, else 0.95",
         gt=0,
         lt=1,
-        description="share of the training scores below the threshold of `training-quantile`; not set: the model's "
-        "own, else 0.95",
     )
-    contamination: float | None = Field(
-        default=None,
+    contamination: float | None = setting(
+        None,
+        "share of training scores above the threshold of `contamination`; not set: the model's own, else 0.1",
         gt=0,
         le=0.5,
-        description="share of the training records above the threshold of `contamination`; not set: the model's own, "
-        "else 0.1",
     )
-    quantile: Ratio = Field(default=0.995, description="share of the inliers' scores that lie below the threshold")
-    window: int = Field(default=20_000, ge=100, le=10_000_000, description="scores that the quantile is taken of")
-    stride: int = Field(
-        default=256,
-        ge=1,
-        le=65_536,
-        description="scored records between two updates of the threshold, at most the window",
+    quantile: float = setting(0.995, "share of the inliers' scores that lie below the threshold", gt=0, lt=1)
+    window: int = setting(20_000, "scores that the quantile is taken of", within=(100, 10_000_000))
+    stride: int = setting(
+        256, "scored records between two updates of the threshold, at most the window", within=(1, 65_536)
     )
-    policy: Literal["inlier", "plain"] = Field(
-        default="inlier",
-        description="the scores that the quantile is taken of: those of the inliers, or all of the `plain` window",
+    policy: Annotated[str, registered("worker.thresholds.factory", "POLICIES")] = setting(
+        "inlier", "the scores that the quantile is taken of: those of the inliers, or all of the `plain` window"
     )
 
     @model_validator(mode="after")
-    def _fixed_is_given(self) -> Self:
+    def _fixed_has_its_value(self) -> Self:
         if self.rule == "fixed" and self.fixed is None:
-            raise PydanticCustomError(
-                "fixed", "WORKER_THRESHOLD__RULE = 'fixed': needs WORKER_THRESHOLD__FIXED, allowed is 0 to 1e+30"
-            )
+            raise ValueError("WORKER_THRESHOLD__RULE = 'fixed': needs WORKER_THRESHOLD__FIXED, allowed is 0 to 1e+30")
         return self
 
 
-class Settings(BaseSettings):
+class AlertSettings(Group):
+    """What an alert tells, how many are wanted, and which are published."""
+
+    per_day: float | None = setting(
+        None,
+        "alerts wanted in a day of event time, over all partitions, instead of a quantile; with "
+        "`WORKER_THRESHOLD__QUANTILE` set too, the stricter counts",
+        gt=0,
+        le=10_000_000,
+    )
+    per_hour: float | None = setting(None, "the same for an hour; with both, the stricter counts", gt=0, le=10_000_000)
+    max_reasons: int = setting(5, "fields in an alert's explanation at most", within=(1, 1_000))
+    redact: Names = setting((), "fields whose values are left out of alerts", allowed="field names separated by commas")
+    group_by: Annotated[Names, Field(max_length=8)] = setting(
+        (),
+        "alerts with the same values in these fields, each within the cooldown of the one before, are one group of a "
+        "partition: an opening alert, updates at 10, 100, 1000 … of them, a closing alert; where empty, each alert "
+        "stands alone",
+        allowed="up to 8 field names separated by commas",
+    )
+    cooldown_s: float = setting(300, "seconds of event time without an alert that close a group", within=(1, 2_592_000))
+    silences_file: OptionalName = setting(
+        None, "TOML file of silences: alerts that are counted, not published; off where empty"
+    )
+    max_per_minute: int = setting(
+        0,
+        "alerts of a partition in a minute of event time, closings apart; the rest is summed up in one; 0 = no limit",
+        within=(0, 1_000_000),
+    )
+
+
+class HttpSettings(Group):
+    """Health and metrics."""
+
+    port: int = setting(0, "port of `/livez`, `/readyz` and `/metrics`; 0 = off", within=(0, 65_535))
+    host: Name = setting("127.0.0.1", "address to listen on; `0.0.0.0` in a container")
+    stall_s: float = setting(
+        60, "seconds without progress after which `/livez` fails and stacks are logged", within=(1, 86_400)
+    )
+
+
+class LogSettings(Group):
+    """Logs, on standard error."""
+
+    format: Literal["json", "console"] = setting("json", "one JSON object per line, or text for people")
+    level: Literal["debug", "info", "warning", "error"] = setting(
+        "info", "least severe entries to write; `debug` also shows tracebacks"
+    )
+
+
+class BreakerSettings(Group):
+    """How much bad input is a fault of the stream instead of its records."""
+
+    invalid_ratio: float = setting(
+        0.5, "stop when more than this share of the window can't be scored; 1 = never", gt=0, le=1
+    )
+    invalid_window_records: int = setting(10_000, "recent records that the share is taken of", within=(10, 10_000_000))
+    consecutive: int = setting(
+        5_000, "stop after this many invalid records in a row; 0 = never", within=(0, 10_000_000)
+    )
+
+
+class Settings(Group):
     """The whole tree. `Settings()` is all defaults; `load_settings()` reads the environment and the files."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
-        env_nested_delimiter="__",
-        frozen=True,
-        extra="forbid",
-        str_strip_whitespace=True,
-        allow_inf_nan=False,
-    )
-
-    schema_file: Name = Field(default="schema.toml", description="the fields of a record")
-    model_store: Name = Field(
-        default="models", description="where model versions live: a directory, or `s3://BUCKET/PREFIX`"
-    )
-    model_store_options: Annotated[dict[str, Any], NoDecode, BeforeValidator(parse_store_options)] = Field(
-        default={},
-        description="handed to the S3 client (s3fs), over what it finds in the usual `AWS_…` variables and files: "
+    schema_file: Name = setting("schema.toml", "the fields of a record")
+    model_store: Name = setting("models", "where model versions live: a directory, or `s3://BUCKET/PREFIX`")
+    model_store_options: Annotated[dict[str, Any], BeforeValidator(parse_store_options)] = setting(
+        {},
+        "handed to the S3 client (s3fs), over what it finds in the usual `AWS_…` variables and files: "
         '`{"endpoint_url": "http://minio:9000", "key": "worker", "secret": {"file": "/run/secrets/s3"}}`',
-        json_schema_extra={"allowed": "JSON object"},
+        allowed="JSON object",
     )
-    model_canary_records: int = Field(
-        default=20_000,
-        ge=0,
-        le=10_000_000,
-        description="scored records after a swap in which the new model has to prove itself against the one before it, "
-        "which comes back if it doesn't; 0 = off",
+    model_canary_records: int = setting(
+        20_000,
+        "scored records in which a new version has to prove itself, else the previous one comes back; 0 = off",
+        within=(0, 10_000_000),
     )
-    model_shadow: Annotated[Name | None, BeforeValidator(empty_is_none)] = Field(
-        default=None,
-        description="model version that scores a sample beside the current one without alerting; off where empty",
+    model_shadow: OptionalName = setting(
+        None, "model version that scores a sample beside the current one without alerting; off where empty"
     )
-    delivery: Literal["at_least_once", "exactly_once"] = Field(
-        default="at_least_once",
-        description="`at_least_once` can repeat an alert (with the same `alert_id`) after a crash",
+    delivery: Literal["at_least_once", "exactly_once"] = setting(
+        "at_least_once", "`at_least_once` can repeat an alert (with the same `alert_id`) after a crash"
     )
-    sinks: Annotated[tuple[Name, ...], NoDecode, BeforeValidator(parse_list), AfterValidator(_registered)] = Field(
-        default=(),
-        description="receivers of outcomes beside the Kafka topics, by the names under which they were registered",
-        json_schema_extra={"allowed": "names separated by commas"},
+    sinks: Annotated[Names, AfterValidator(_sinks)] = setting(
+        (),
+        "receivers of outcomes beside the Kafka topics, by the names under which they were registered",
+        allowed="names separated by commas",
     )
     instance_id: Annotated[
-        Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,150}$")] | None, BeforeValidator(empty_is_none)
-    ] = Field(
-        default=None,
-        description="stable name of this process, different for each process of a group (a pod of a stateful set): "
-        "partitions wait for it while it restarts, and a restart ends its open transaction at once",
+        str | None, _OPTIONAL, matching(r"[A-Za-z0-9._-]{1,150}", "1 to 150 of a-z A-Z 0-9 . _ -")
+    ] = setting(
+        None,
+        "stable name of this process, different for each process of a group (a pod of a stateful set): partitions wait "
+        "for it while it restarts, and a restart ends its open transaction at once",
     )
-    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$")] = Field(
-        default="auto",
-        description="where the model runs; `auto` takes a GPU where there is one",
-        json_schema_extra={"allowed": "auto, cpu, cuda or cuda:N"},
+    device: Annotated[str, matching(r"auto|cpu|cuda(:\d{1,3})?", "auto, cpu, cuda or cuda:N")] = setting(
+        "auto", "where the model runs; `auto` takes a GPU where there is one"
     )
-    cpu_threads: int = Field(
-        default=1,
-        ge=1,
-        le=256,
-        description="threads of one process for the model; a small network gains nothing from more, run more processes",
+    cpu_threads: int = setting(
+        1,
+        "threads of one process for the model; for a small network more processes gain more",
+        within=(1, 256),
     )
-    seed: int = Field(default=0, ge=0, le=4_294_967_295, description="start of all that is random")
+    seed: int = setting(0, "start of all that is random", within=(0, 4_294_967_295))
     kafka: KafkaSettings = KafkaSettings()
     batch: BatchSettings = BatchSettings()
     threshold: ThresholdSettings = ThresholdSettings()
@@ -262,16 +265,4 @@ class Settings(BaseSettings):
 
     def secrets(self) -> list[str]:
         """What no log may show, in clear text."""
-        return [*self.kafka.secrets(), *secrets_of(self.model_store_options)]
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - these four are the library's signature
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what is passed in: `load_settings` is the one reader of the environment."""
-        return (init_settings,)
+        return [*secrets_of(self.kafka.options), *secrets_of(self.model_store_options)]
