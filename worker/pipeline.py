@@ -1,7 +1,7 @@
 """A batch of messages to its outcome: decode, vectorize, score, threshold, silence, group, explain.
 
 No I/O and no clock: `worker run`, `worker replay` and the trainer share this object, so they can't drift apart. Each
-stage is called once for a batch, in this order, and none calls another.
+stage is called once for a batch, in this order; a silence that is about a reason has it explained early.
 """
 
 import copy

@@ -5,8 +5,7 @@ import copy
 import numpy as np
 import pytest
 
-from worker.thresholds.factory import ThresholdRule
-from worker.thresholds.fixed import FixedThreshold
+from worker.thresholds.factory import FixedThreshold, ThresholdRule
 from worker.thresholds.partition import PartitionThreshold
 
 TRAINING = np.sort(np.random.default_rng(0).gamma(2.0, 1.0, 5000))

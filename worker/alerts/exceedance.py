@@ -58,24 +58,22 @@ def exceedances(vectors: Vectors, scores: Scores, tail_probability: FloatArray) 
 
     tail_probability   float64 (B,), NaN where it is not known
     """
-    rows = np.flatnonzero(scores.alert)
-    columns = (scores.event_time_ms, scores.score, scores.threshold, tail_probability)
-    return [
-        Exceedance(
+    above: list[Exceedance] = []
+    for row in np.flatnonzero(scores.alert).tolist():
+        tail = float(tail_probability[row])
+        exceedance = Exceedance(
             row=row,
             message=vectors.messages[row],
             record=vectors.rows[row],
-            event_time_ms=event_time_ms,
-            score=score,
-            threshold=threshold,
+            event_time_ms=int(scores.event_time_ms[row]),
+            score=float(scores.score[row]),
+            threshold=float(scores.threshold[row]),
             severity=severity_of(tail),
             tail_probability=None if math.isnan(tail) else tail,
             model_version=scores.model_version,
         )
-        for row, event_time_ms, score, threshold, tail in zip(
-            rows.tolist(), *(column[rows].tolist() for column in columns), strict=True
-        )
-    ]
+        above.append(exceedance)
+    return above
 
 
 def remember(strongest: Exceedance | None, other: Exceedance) -> Exceedance:

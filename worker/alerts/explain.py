@@ -102,34 +102,32 @@ class Explainer:
             if (rank > 0 and line.shares[at] < MIN_SHARE) or len(telling) == self._max_reasons:
                 break
             name = self._fields[at]
-            observed, expected = self._observed(line, name), self._expected(line, name)
+            category = self._category_at.get(name)
+            numbers = [line.numeric[j] for j in self._numeric_at[name]]
+            expected = self._fitted.expected(name, numbers, None if category is None else line.expected_ids[category])
+            if isinstance(expected, Special):
+                expected = expected.value
+            observed = self._observed(line, name)
             reason = self._reason(line, name, observed, expected, line.shares[at])
             (silent if _is_same(observed, expected) else telling).append(reason)
         return tuple(telling) or (silent[0],)
 
     def _reason(self, line: "_Line", name: str, observed: Any, expected: Any, share: float) -> Reason:
-        at = self._category_at.get(name)
+        category = self._category_at.get(name)
         stats = self._fitted.stats_of.get(name)
-        ranged = stats is not None and stats.low is not None and at is None
         note = None
         if observed is None:
             note = Special.MISSING.value
-        elif at is not None and line.category_ids[at] == UNKNOWN_ID:
+        elif category is not None and line.category_ids[category] == UNKNOWN_ID:
             note = Special.UNKNOWN.value
         return Reason(
             field=name,
             observed=REDACTED if name in self.redacted else observed,
             expected=expected,
             share=round(share, SHARE_DIGITS),
-            typical=(stats.low, stats.high) if stats is not None and ranged else None,
+            typical=None if stats is None or stats.low is None or category is not None else (stats.low, stats.high),
             note=note,
         )
-
-    def _expected(self, line: "_Line", name: str) -> Any:
-        at = self._category_at.get(name)
-        numbers = [line.numeric[j] for j in self._numeric_at[name]]
-        expected = self._fitted.expected(name, numbers, None if at is None else line.expected_ids[at])
-        return expected.value if isinstance(expected, Special) else expected
 
     def _observed(self, line: "_Line", name: str) -> Any:
         if name == MISSING_PATTERN:

@@ -3,13 +3,10 @@
 Every score stays in the window, flagged or not: leaving out what was flagged would feed the threshold back into itself.
 Instead the window is asked which of its scores are inliers.
 
-1. Cut-off. Scores beyond a valley of the density are another population, not a tail; the rest are inliers. A population
-   that the calibration holds in the same measure belongs to them.
-2. Blocks. The quantile is computed in blocks of about 1,000 records, and their median is used: a burst that fills a few
-   blocks moves nothing, a tail that is heavier everywhere does.
-3. Location. Each block's quantile is carried over to the location of the latest blocks, as far as the quantiles of the
-   blocks have followed their locations, so that seasons and drift, which move all scores together, do not wait for the
-   median.
+1. Cut-off. Scores beyond a valley of the density are another population, not a tail, unless the calibration has it too.
+2. Blocks. Of the quantiles of blocks of about 1,000 records the median counts: a burst in a few blocks moves nothing.
+3. Location. Each block's quantile is carried over to the location of the latest blocks, as far as quantiles have
+   followed locations, so that seasons and drift, which move all scores together, do not wait for the median.
 4. Minimum. Where there is a cut-off, the tail may be hidden behind it: the threshold is then no lower than the
    calibrated quantile, moved with the location.
 5. Shift. A flood adds records, a shift replaces them: when almost nothing of half a window is left below the cut-off,
