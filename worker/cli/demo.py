@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """See HELP."""
+    """Run the demo; 0 where it found what was planted."""
     from worker.demo.screen import Screen
     from worker.demo.tour import Tour, TourOptions
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from worker.cli import Actions
     from worker.model.network.options import FitOptions
     from worker.model.store.bundle import Bundle
-    from worker.model.store.model_store import Mark, ModelStore, Status, Version
+    from worker.model.store.model_store import Mark, ModelStore, Version
     from worker.settings import Settings
 
 HELP = """List the model versions with what was decided about each, and decide: make one the current one, go back to the
@@ -145,35 +145,27 @@ def _facts(bundle: "Bundle", *, current: bool) -> dict[str, str]:
 
 
 def _promote(args: argparse.Namespace, settings: "Settings") -> None:
-    from worker.model.store.model_store import Status
-
-    _store(settings).promote(args.version, mark=_mark(Status.PROMOTED, args.why), force=args.force)
+    _store(settings).promote(args.version, mark=_mark("promoted", args.why), force=args.force)
     print(f"{args.version} is current")
 
 
 def _rollback(args: argparse.Namespace, settings: "Settings") -> None:
-    from worker.model.store.model_store import Status
-
-    print(f"{_store(settings).rollback(mark=_mark(Status.ROLLED_BACK, args.why))} is current again")
+    print(f"{_store(settings).rollback(mark=_mark('rolled_back', args.why))} is current again")
 
 
 def _adopt(args: argparse.Namespace, settings: "Settings") -> None:
-    from worker.model.store.model_store import Status
-
     store = _store(settings)
     version = args.version or _newest_held(store)
-    store.promote(version, mark=_mark(Status.PROMOTED, args.why or "adopted"))
+    store.promote(version, mark=_mark("promoted", args.why or "adopted"))
     print(f"{version} is current")
 
 
 def _veto(args: argparse.Namespace, settings: "Settings") -> None:
     from worker.errors import StoreConflict
-    from worker.model.store.model_store import Status
 
-    store = _store(settings)
+    store, mark = _store(settings), _mark("vetoed", args.why)
     version = args.version or _newest_held(store)
     store.require_version(version)
-    mark = _mark(Status.VETOED, args.why)
     store.mark(version, mark)
     print(f"{version} is vetoed")
     if store.current() == version:
@@ -185,9 +177,8 @@ def _veto(args: argparse.Namespace, settings: "Settings") -> None:
 
 def _newest_held(store: "ModelStore") -> str:
     from worker.errors import StoreError
-    from worker.model.store.model_store import Status
 
-    held = {version: mark for version, mark in store.marks().items() if mark.status == Status.HELD}
+    held = {version: mark for version, mark in store.marks().items() if mark.status == "held"}
     if not held:
         raise StoreError(f"no model version in {store.name} is held back: name one (worker models list)")
     return max(held, key=lambda version: held[version].at)
@@ -199,11 +190,11 @@ def _store(settings: "Settings") -> "ModelStore":
     return model_store(settings)
 
 
-def _mark(status: "Status", why: str) -> "Mark":
-    from worker.model.store.model_store import Mark
+def _mark(status: str, why: str) -> "Mark":
+    from worker.model.store.model_store import Mark, Status
     from worker.processes.wiring import utc_now
 
-    return Mark(status, utc_now(), "operator", why)
+    return Mark(Status(status), utc_now(), "operator", why)
 
 
 def _presets(args: argparse.Namespace, settings: "Settings") -> None:

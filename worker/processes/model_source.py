@@ -12,7 +12,7 @@ from worker.ops.health import Health
 from worker.ops.metrics import Metrics
 from worker.pipeline import Model
 from worker.processes.model_signals import ModelSignals
-from worker.processes.process import Stopped, StopSignal
+from worker.processes.process import Stop, Stopped
 from worker.processes.wiring import make_pairing, model_builder, model_store, utc_now
 from worker.rollout.watcher import CHECK_EVERY_S, ModelWatcher, StoreRollout, is_recent
 from worker.settings import Settings
@@ -21,7 +21,7 @@ from worker.settings import Settings
 class ModelSource:
     """The model store as one worker sees it: versions of its schema, built for its device."""
 
-    def __init__(self, settings: Settings, stop: StopSignal, health: Health, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, stop: Stop, health: Health, metrics: Metrics) -> None:
         self._settings = settings
         self._stop = stop
         self._health = health

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count
 from types import FrameType
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -28,22 +28,12 @@ CLOSE_S = 5.0
 """How long a client may take to close."""
 
 
-class StopSignal(Protocol):
-    """Asked between two steps; `wait` sleeps, but not through a stop."""
-
-    def __call__(self) -> bool:
-        """Whether to stop."""
-
-    def wait(self, seconds: float) -> bool:
-        """Whether a stop came within this time."""
-
-
 class Stopped(Exception):
     """A stop was asked for before the work was done; nothing is lost by leaving it."""
 
 
 class Stop:
-    """A StopSignal that SIGTERM and SIGINT set. The first ends the process after its step, a second one at once.
+    """Set by SIGTERM and SIGINT, asked between two steps. A second signal ends the process at once.
 
     Signals within a second of the first are the same request: a terminal, `timeout` and a supervisor send it twice.
     """
@@ -68,7 +58,7 @@ class Stop:
         return self._event.is_set()
 
     def wait(self, seconds: float) -> bool:
-        """Whether a stop was asked for within this time."""
+        """Sleeps, but not through a stop; returns whether one came."""
         return self._event.wait(seconds)
 
 
@@ -108,7 +98,7 @@ def watched(settings: Settings, health: Health, registry: CollectorRegistry) -> 
 
 def patiently(
     build: Callable[[], T],
-    stop: StopSignal,
+    stop: Stop,
     health: Health,
     *,
     part: str,

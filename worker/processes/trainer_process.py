@@ -14,7 +14,7 @@ from worker.ops.health import Health
 from worker.ops.metrics import TrainerMetrics
 from worker.pipeline import Model
 from worker.processes.fitting import fit_version
-from worker.processes.process import CLOSE_S, Stopped, StopSignal, Words, patiently, watched
+from worker.processes.process import CLOSE_S, Stop, Stopped, Words, patiently, watched
 from worker.processes.trainer_signals import TrainerObserver
 from worker.processes.wiring import connection, make_decoder, make_trainer, model_builder, model_store, utc_now
 from worker.settings import Settings
@@ -39,7 +39,7 @@ class TrainerProcess:
         settings: Settings,
         schema: Schema,
         *,
-        stop: StopSignal,
+        stop: Stop,
         asked: Callable[[], bool],
         message_of: Words = str,
     ) -> None:

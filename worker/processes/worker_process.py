@@ -21,7 +21,7 @@ from worker.pipeline import Model, Pipeline
 from worker.processes.garbage import calm_garbage_collector
 from worker.processes.loop_signals import LoopSignals
 from worker.processes.model_source import ModelSource
-from worker.processes.process import CLOSE_S, Stopped, StopSignal, T, Words, patiently, start_logs, watched
+from worker.processes.process import CLOSE_S, Stop, Stopped, T, Words, patiently, start_logs, watched
 from worker.processes.wiring import connection, make_pipeline, max_batch_s, tune_process, utc_now
 from worker.rollout.watcher import StoreRollout
 from worker.settings import Settings
@@ -38,7 +38,7 @@ RETRY_CONNECT_S = 2.0
 class WorkerProcess:
     """One process: wait for a model, join the group, loop, drain."""
 
-    def __init__(self, settings: Settings, stop: StopSignal, message_of: Words = str) -> None:
+    def __init__(self, settings: Settings, stop: Stop, message_of: Words = str) -> None:
         self._settings = settings
         self._stop = stop
         start_logs(settings, message_of)
