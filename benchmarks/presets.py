@@ -26,6 +26,7 @@ from worker.replay.run.labels import FieldLabels
 from worker.replay.run.lines import Reader
 from worker.replay.run.loop import replay
 from worker.settings import load_settings
+from worker.sources.base import Block
 
 FILE = Path(os.environ.get("WORKER_TEST_DATA", "")) / "nsl_kdd_train20.jsonl.gz"
 HIDDEN = ("label", "attack")
@@ -71,7 +72,7 @@ def measure(name: str, seed: int, schema: Schema, fit_on: list[dict[str, Any]], 
     started = time.process_time()
     bundle = fit_bundle(schema, fit_on, preset_options(name, seed=seed), created_at="2026-01-01T00:00:00.000Z")
     took = time.process_time() - started
-    batches = Reader(labels=FieldLabels("label"), batch_size=settings.batch.size).from_values([list(rest)])
+    batches = Reader(labels=FieldLabels("label"), batch_size=settings.batch.size).batches([Block(list(rest))])
     with tempfile.TemporaryDirectory(prefix="presets-bench-") as folder:
         pipeline = make_pipeline(settings, model_builder(settings)(bundle))
         metrics = replay(batches, pipeline, Path(folder), labelled=True, seed=seed, clock=time.process_time).metrics

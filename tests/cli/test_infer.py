@@ -6,6 +6,8 @@ import json
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from devtools.brokers import produce_values
@@ -63,6 +65,27 @@ def test_csv_and_standard_input_are_read_too(
     assert from_stdin["amount"] == "numeric"
 
 
+@pytest.mark.parametrize("name", ["history.pq", "history.csv.gz"])
+def test_every_file_that_a_replay_reads_is_read(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [{"amount": n / 4, "country": ["NL", "DE"][n % 2]} for n in range(1000)]
+    if name.endswith(".pq"):
+        pq.write_table(pa.Table.from_pylist(rows), name)
+    else:
+        cells = "".join(f"{row['amount']},{row['country']}\n" for row in rows)
+        Path(name).write_bytes(gzip.compress(b"amount,country\n" + cells.encode()))
+    monkeypatch.setenv("WORKER_TRAIN__MIN_RECORDS", "500")
+    monkeypatch.setenv("WORKER_MODEL__EPOCHS", "1")
+
+    assert main(["infer-schema", name]) == 0
+    Path("schema.toml").write_text(capsys.readouterr().out)
+    assert kinds(Path("schema.toml").read_text()) == {"amount": "numeric", "country": "categorical"}
+    assert main(["train", "--once", "--from", name]) == 0
+    assert "records learned" in capsys.readouterr().out
+
+
 def test_lines_that_are_no_records_are_left_out_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "mixed.jsonl"
     path.write_bytes(b"garbage\n\n" + lines(ROWS))
@@ -78,7 +101,7 @@ def test_lines_that_are_no_records_are_left_out_and_counted(tmp_path: Path, caps
     ("content", "message"),
     [
         (None, "no such file"),
-        (b"", "none of 0 records has fields"),
+        (b"", "history.jsonl: no records"),
         (b"garbage\n", "none of 1 records has fields"),
     ],
 )

@@ -10,6 +10,7 @@ from devtools import traffic
 from worker.replay.run.labels import FieldLabels
 from worker.replay.run.lines import Line, Reader
 from worker.replay.run.loop import Result, replay
+from worker.sources.base import Block
 
 LABEL = "fraud"
 
@@ -33,7 +34,7 @@ def batches(
     reader = Reader(
         batch_size=size, partitions=partitions, key_field="channel" if partitions > 1 else None, labels=labels
     )
-    return reader.from_values([list(recorded)])
+    return reader.batches([Block(list(recorded))])
 
 
 def run(

@@ -10,6 +10,7 @@ from worker.errors import DataError
 from worker.records import Message
 from worker.replay.run.labels import FieldLabels, IdLabels, read_label
 from worker.replay.run.lines import Line, Reader
+from worker.sources.base import Block
 from worker.sources.partitioner import murmur2, partition_of
 
 
@@ -21,7 +22,7 @@ VALUES = [value(n=n, customer={"id": f"c{n % 7}"}, fraud=int(n % 5 == 0)) for n 
 
 
 def lines_of(reader: Reader, blocks: list[list[bytes]]) -> list[Line]:
-    return [line for batch in reader.from_values(blocks) for line in batch]
+    return [line for batch in reader.batches(map(Block, blocks)) for line in batch]
 
 
 def test_murmur2_is_the_one_of_kafka() -> None:
@@ -41,7 +42,7 @@ def test_a_key_goes_to_the_partition_that_kafkas_java_client_gives_it() -> None:
 
 def test_batches_have_the_size_asked_for_whatever_the_blocks() -> None:
     reader = Reader(batch_size=128)
-    batches = list(reader.from_values([VALUES[:1], VALUES[1:700], [], VALUES[700:]]))
+    batches = list(reader.batches(map(Block, [VALUES[:1], VALUES[1:700], [], VALUES[700:]])))
 
     assert [len(batch) for batch in batches] == [128] * 7 + [104]
     assert [line.value for batch in batches for line in batch] == VALUES
@@ -90,7 +91,7 @@ def test_labels_ride_along_and_broken_records_have_none() -> None:
 
 def test_messages_of_a_topic_keep_where_they_came_from() -> None:
     messages = [Message("t", 2, 40 + n, 1000 + n, b"k", VALUES[n]) for n in range(5)]
-    (batch,) = Reader(labels=FieldLabels("fraud")).from_messages([messages])
+    (batch,) = Reader(labels=FieldLabels("fraud")).batches([Block(VALUES[:5], messages)])
 
     assert [(line.partition, line.offset, line.timestamp, line.key) for line in batch] == [
         (2, 40 + n, 1000 + n, b"k") for n in range(5)
@@ -100,11 +101,11 @@ def test_messages_of_a_topic_keep_where_they_came_from() -> None:
 
 
 def test_what_was_read_before_an_error_comes_before_the_error() -> None:
-    def broken() -> Iterator[list[bytes]]:
-        yield VALUES[:10]
+    def broken() -> Iterator[Block]:
+        yield Block(VALUES[:10])
         raise DataError("file:11: cut off")
 
-    batches = Reader(batch_size=8).from_values(broken())
+    batches = Reader(batch_size=8).batches(broken())
 
     assert [line.value for batch in (next(batches), next(batches)) for line in batch] == VALUES[:10]
     with pytest.raises(DataError, match="cut off"):

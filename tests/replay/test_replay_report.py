@@ -1,32 +1,33 @@
 import html
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+from markupsafe import escape
 
 from devtools import traffic
 from tests.replay import recording
+from tests.replay.browser import CHROMIUM, browse
 from worker.errors import ErrorCode
 from worker.records import DeadLetter, Message
-from worker.replay.report.html import metric, text
-from worker.replay.report.report import Facts, render
-from worker.replay.report.sections import compare_section, sweep_section
+from worker.replay.report import charts
+from worker.replay.report.report import Facts, digits, plain, render
 from worker.replay.run.loop import Result
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 CHARTS = ("scores", "days", "distribution", "roc", "precision_recall")
 BROKEN = [b"{", b'{"amount": "<script>alert(1)</script>"}']
 
 
-def make_report(folder: Path, *, labelled: bool = True) -> tuple[Path, Result]:
+def make_report(folder: Path, *, labelled: bool = True, **metrics: Any) -> tuple[Path, Result]:
+    """The page of a replay, with these metrics besides."""
     result = recording.run([*recording.values(), *BROKEN], folder, labelled=labelled)
+    result.metrics |= metrics
     page = folder / "report.html"
-    facts = Facts(["march.jsonl.gz"], traffic.bundle(), {"WORKER_THRESHOLD__QUANTILE": "0.99"}, "0.1.0")
+    settings = {"WORKER_THRESHOLD__QUANTILE": "0.99"}
+    facts = Facts("march.jsonl.gz", traffic.bundle(), settings, "0.1.0", "threshold.quantile")
     page.write_text(render(result, facts, folder), encoding="utf-8")
     return page, result
 
@@ -92,7 +93,8 @@ def test_the_strongest_alerts_show_what_was_observed_and_expected(report: tuple[
 
     body = page.read_text()
     assert body.count('<article class="alert">') == min(50, result.metrics["alerts"])
-    assert f"<b>{text(reason['observed'])}</b>, expected {text(reason['expected'])}" in body
+    observed, expected = (escape(plain(reason[name])) for name in ("observed", "expected"))
+    assert f"<b>{observed}</b>, expected {expected}" in body
 
 
 def test_what_the_model_learned_is_told_per_field(report: tuple[Path, Result]) -> None:
@@ -110,24 +112,37 @@ def test_without_labels_the_page_has_no_ranking(tmp_path: Path) -> None:
     assert "chart-scores" in page
 
 
-def test_sections_of_a_sweep_and_a_comparison_show_their_numbers() -> None:
+def test_sections_of_a_sweep_a_comparison_and_refits_show_their_numbers(tmp_path: Path) -> None:
     row = {"setting": "0.99", "alerts": 1200, "alerts_per_day": 3.5, "precision": None, "recall": None}
-    assert "<td class=n>1,200</td>" in sweep_section("threshold.quantile", [{**row, "false_alert_rate": None}])
-
-    found = {
-        "model_versions": ["new"], "shared": 3, "gained": 2, "lost": 1, "metrics": {"alerts": 5}, "differences": {},
-        "verdict": "no labels, so no verdict",
+    compared = {
+        "model_versions": ["new"], "shared": 3, "gained": 2, "lost": 1, "metrics": {"alerts": 5, "roc_auc": 0.9},
+        "differences": {"roc_auc": {"difference": 0.1, "interval": [0.05, 0.2]}}, "verdict": "<b>better",
     }  # fmt: skip
-    section = compare_section({"model_versions": {"old": 9}, "alerts": 4, "compare": found})
-    assert 'data-metric="compare.gained" data-value="2">2<' in section
+    held = {"record": 5000, "decision": "held", "reasons": ["<i>new"], "candidate": None, "figures": {}}
+
+    page = make_report(
+        tmp_path, sweep=[{**row, "false_alert_rate": None}], compare=compared, refits=[held]
+    )[0].read_text()  # fmt: skip
+
+    assert "<th>threshold.quantile</th><th class=n>alerts</th><th class=n>alerts per day</th></tr>" in page
+    assert "<tr><td>0.99</td><td class=n>1,200</td><td class=n>3.5</td></tr>" in page
+    assert 'data-metric="compare.gained" data-value="2">2<' in page
+    assert "<td class=n>+0.1 (+0.05 to +0.2)</td>" in page
+    assert "<b>&lt;b&gt;better</b>" in page
+    assert "<td class=n>5,000</td><td><b>held</b></td><td>&lt;i&gt;new</td>" in page
 
 
 def test_numbers_keep_their_digits_and_large_ones_get_commas() -> None:
-    metrics = {"a": 1234567, "b": 0.000123, "c": None, "d": [0.5, 1234.5]}
-
-    assert [metric(metrics, key).partition(">")[2].removesuffix("</span>") for key in metrics] == [
-        "1,234,567", "0.000123", "-", "0.5 to 1,234.5"
+    assert [digits(value) for value in (1234567, 0.000123, None, [0.5, 1234.5], True)] == [
+        "1,234,567", "0.000123", "-", "0.5 to 1,234.5", "true"
     ]  # fmt: skip
+
+
+def test_each_severity_has_a_colour() -> None:
+    style = Path(charts.__file__).with_name("page").joinpath("report.css").read_text()
+
+    for severity in ("critical", "warning", "info"):
+        assert re.search(rf"\.tag\.{severity}\b[^}}]*color:", style)
 
 
 def test_dead_letters_name_code_and_row(report: tuple[Path, Result]) -> None:
@@ -137,22 +152,6 @@ def test_dead_letters_name_code_and_row(report: tuple[Path, Result]) -> None:
     assert isinstance(result.tally.dead_examples[0], DeadLetter)
     assert not isinstance(result.tally.dead_examples[0].message, Message)
     assert "<td>3000</td><td>invalid_json</td>" in report[0].read_text()
-
-
-def browse(page: Path, *options: str) -> str:
-    assert CHROMIUM is not None
-    command = [
-        CHROMIUM,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--hide-scrollbars",
-        "--virtual-time-budget=10000",
-    ]
-    profile = f"--user-data-dir={page.parent / 'profile'}"
-    return subprocess.run(
-        [*command, profile, *options, page.as_uri()], capture_output=True, text=True, timeout=120, check=True
-    ).stdout
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on PATH")

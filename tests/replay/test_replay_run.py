@@ -13,7 +13,7 @@ from tests.replay import recording
 from worker.alerts.encode import encode_alert
 from worker.errors import DataError, UsageError
 from worker.replay.evaluate.compare import Comparison
-from worker.replay.evaluate.gates import failed_gates, parse_gate
+from worker.replay.evaluate.metrics import failed_gates, parse_gate
 from worker.replay.evaluate.sweep import Sweep
 from worker.replay.run.labels import NORMAL
 from worker.replay.run.lines import Line

@@ -8,10 +8,9 @@ from sklearn.metrics import average_precision_score, precision_score, recall_sco
 
 from worker.errors import ErrorCode
 from worker.records import DeadLetter, Outcome, Scores
-from worker.replay.evaluate.days import DAY_MS
 from worker.replay.evaluate.incidents import Incidents
 from worker.replay.evaluate.metrics import METRICS, measure
-from worker.replay.evaluate.tally import Tally
+from worker.replay.evaluate.tally import DAY_MS, Tally
 from worker.replay.run.labels import Label
 from worker.replay.run.lines import Line
 
@@ -164,7 +163,7 @@ def test_every_record_is_counted_once() -> None:
     assert metrics["dead_letters_by_code"] == {"invalid_json": 1, "wrong_type": 1}
 
 
-def test_episodes_are_told_apart_by_kind_key_and_gap() -> None:
+def test_incidents_are_told_apart_by_kind_key_and_gap() -> None:
     minute, hour = 60_000, 3_600_000
     incidents = Incidents()
     incidents.add([("a", b"1", 0, False), ("a", b"2", 0, False), ("b", b"1", minute, True)])

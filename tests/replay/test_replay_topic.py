@@ -1,6 +1,6 @@
 """A topic's history: one order on every run, and the same alerts that the live worker published for it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,12 @@ from worker.broker.client import Connection
 from worker.broker.ranges import TopicReader
 from worker.errors import UsageError
 from worker.processes.wiring import make_pipeline, model_builder
-from worker.records import Outgoing
+from worker.records import Outgoing, Partition, RawMessage
 from worker.replay.run.lines import Line, Reader
 from worker.replay.run.loop import replay
 from worker.settings import BatchSettings, Settings, ThresholdSettings
-from worker.sources.topic import find_bounds, parse_time, read_range
+from worker.sources.base import Block, Source
+from worker.sources.topic import NewestRecords, TopicRange, parse_time, read_range
 
 THRESHOLD = {"WORKER_THRESHOLD__QUANTILE": "0.99", "WORKER_THRESHOLD__WINDOW": "500", "WORKER_THRESHOLD__STRIDE": "64"}
 NOT_EQUAL_LIVE = ("detected_at",)
@@ -96,10 +97,14 @@ def replay_with_swap(
         first = {partition: (0, swapped_at[partition]) for partition in ends}
         rest = {partition: (swapped_at[partition], end) for partition, end in ends.items()}
 
+        def lines(bounds: Mapping[Partition, tuple[int, int]]) -> Iterator[list[Line]]:
+            blocks = (Block([message.value for message in block], block) for block in read_range(reader, bounds))
+            return Reader(batch_size=size).batches(blocks)
+
         def batches() -> Iterator[list[Line]]:
-            yield from Reader(batch_size=size).from_messages(read_range(reader, first))
+            yield from lines(first)
             pipeline.swap(build(traffic.bundle(1)))
-            yield from Reader(batch_size=size).from_messages(read_range(reader, rest))
+            yield from lines(rest)
 
         replay(batches(), pipeline, folder, labelled=False)
     finally:
@@ -136,6 +141,10 @@ def filled(partitions: int, records: Sequence[tuple[int, int]]) -> MemoryReader:
     return MemoryReader(broker)
 
 
+def messages(source: Source) -> list[RawMessage]:
+    return [message for block in source.blocks() for message in block.messages or ()]
+
+
 @pytest.mark.parametrize(
     ("text", "milliseconds"),
     [
@@ -155,11 +164,11 @@ def test_a_text_that_is_no_time_is_wrong_usage() -> None:
 
 
 def test_partitions_are_merged_by_time_whatever_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.sources.topic._WINDOW", 3)
+    monkeypatch.setattr("worker.sources.topic.WINDOW_RECORDS", 3)
     times = {0: [5, 1, 9, 9, 12], 2: [2, 9, 11, 30]}
     reader = filled(3, [(partition, time) for partition, stamps in times.items() for time in stamps])
 
-    merged = [record for block in read_range(reader, find_bounds(reader, "t", None, None)) for record in block]
+    merged = messages(TopicRange("t", lambda: reader))
 
     assert [(record.partition, record.offset) for record in merged] == [
         (2, 0), (0, 0), (0, 1), (0, 2), (0, 3), (2, 1), (2, 2), (0, 4), (2, 3)
@@ -169,6 +178,15 @@ def test_partitions_are_merged_by_time_whatever_the_window(monkeypatch: pytest.M
 def test_a_range_of_time_starts_at_the_first_time_and_stops_before_the_last() -> None:
     reader = filled(2, [(time // 10 % 2, time) for time in range(0, 100, 10)])
 
-    found = [record for block in read_range(reader, find_bounds(reader, "t", 30, 70)) for record in block]
+    source = TopicRange("t", lambda: reader, from_ms=30, to_ms=70)
 
-    assert [record.timestamp for record in found] == [30, 40, 50, 60]
+    assert [record.timestamp for record in messages(source)] == [30, 40, 50, 60]
+    assert (source.meter.done, source.meter.total) == (4, 4)
+
+
+def test_the_newest_records_are_one_block() -> None:
+    reader = filled(2, [(time // 10 % 2, time) for time in range(0, 100, 10)])
+    source = NewestRecords("t", lambda: reader, 4)
+
+    assert [record.timestamp for record in messages(source)] == [60, 70, 80, 90]
+    assert source.name == "topic t"

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from worker.errors import DataError
 from worker.sources import lines as source
-from worker.sources.lines import Meter, file_size, read_lines
+from worker.sources.base import Meter
+from worker.sources.lines import file_size, read_lines
 
 LINES = [f'{{"n":{number},"text":"{"x" * (number % 50)}"}}'.encode() for number in range(40_000)]
 TEXT = b"\n".join(LINES) + b"\n"

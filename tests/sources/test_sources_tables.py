@@ -10,20 +10,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from worker.errors import DataError
-from worker.sources.lines import Meter
-from worker.sources.tables import read_csv, read_parquet
+from worker.sources.base import Meter
+from worker.sources.tables import Columns, read_csv, read_parquet
 
 NUMBERS = frozenset({"amount", "count"})
 
 
-def csv_values(
-    path: Path, header: list[str] | None = None, numbers: frozenset[str] | None = NUMBERS
-) -> tuple[list[bytes], str]:
+def csv_values(path: Path, columns: Columns | None = None) -> tuple[list[bytes], str]:
     values: list[bytes] = []
     try:
-        for block in read_csv(
-            str(path), Meter(), numbers=numbers, booleans=frozenset({"ok"}), header=[] if header is None else header
-        ):
+        for block in read_csv(str(path), Meter(), columns or Columns(NUMBERS, frozenset({"ok"}))):
             values.extend(block)
     except DataError as error:
         return values, str(error)
@@ -50,7 +46,7 @@ def test_without_a_schema_cells_that_look_like_numbers_are_numbers_but_codes_are
     path = tmp_path / "r.tsv"
     path.write_text("a\tb\tc\td\te\n-12\t0.5\t007\ttrue\tx1\n")
 
-    assert orjson.loads(csv_values(path, numbers=None)[0][0]) == {"a": -12, "b": 0.5, "c": "007", "d": True, "e": "x1"}
+    assert orjson.loads(csv_values(path, Columns())[0][0]) == {"a": -12, "b": 0.5, "c": "007", "d": True, "e": "x1"}
 
 
 def test_a_row_that_is_not_utf8_comes_out_as_it_is(tmp_path: Path) -> None:
@@ -71,7 +67,7 @@ def test_a_quoted_cell_can_hold_line_ends(tmp_path: Path) -> None:
 
 
 def test_the_next_file_may_order_its_columns_anew_but_not_change_them(tmp_path: Path) -> None:
-    header: list[str] = []
+    columns = Columns(NUMBERS)
     for name, text in (
         ("a.csv", "amount,name\n1,x\n"),
         ("b.csv", "name,amount\ny,2\n"),
@@ -79,9 +75,9 @@ def test_the_next_file_may_order_its_columns_anew_but_not_change_them(tmp_path: 
     ):
         (tmp_path / name).write_text(text)
 
-    assert csv_values(tmp_path / "a.csv", header) == ([b'{"amount":1,"name":"x"}'], "")
-    assert csv_values(tmp_path / "b.csv", header) == ([b'{"name":"y","amount":2}'], "")
-    assert csv_values(tmp_path / "c.csv", header) == (
+    assert csv_values(tmp_path / "a.csv", columns) == ([b'{"amount":1,"name":"x"}'], "")
+    assert csv_values(tmp_path / "b.csv", columns) == ([b'{"name":"y","amount":2}'], "")
+    assert csv_values(tmp_path / "c.csv", columns) == (
         [],
         f"{tmp_path / 'c.csv'}:1: other columns than the file before: missing name, new who",
     )

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from worker.cli.printing import print_table
-from worker.cli.replay import add_arguments, check_usage, input_arguments, label_arguments
+from worker.cli.replay import check_usage, input_arguments, label_arguments, replayed
 
 if TYPE_CHECKING:
     from worker.cli import Actions
     from worker.settings import Settings
 
 OUT = "out/compare"
-LINES = (
+ROWS = (
     ("alerts", "alerts"),
     ("alerts a day", "alerts_per_day"),
     ("median score", "score_median"),
@@ -28,8 +28,8 @@ def add_actions(actions: "Actions") -> None:
     """The sub-command."""
     compare = actions.add_parser(
         "compare",
-        help="a version beside the current one on files or a topic range: alerts gained and lost, and with labels "
-        "which one ranks better",
+        help="a version and the current one on files or a topic range: alerts gained and lost, and with labels which "
+        "one ranks better",
         epilog="worker models compare 3f9a0c51d2e4 --topic payments --from 2026-03-01 --to 2026-03-08",
     )
     compare.add_argument("version", metavar="VERSION", help="the one in question")
@@ -42,26 +42,21 @@ def add_actions(actions: "Actions") -> None:
 
 def _compare(args: argparse.Namespace, settings: "Settings") -> int:
     from worker.errors import UsageError
-    from worker.processes.replay_job import Job
     from worker.processes.wiring import model_store, tune_process
 
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    first = args.against or model_store(settings).current()
-    if first is None:
+    args.model = args.against or model_store(settings).current()
+    if args.model is None:
         raise UsageError("no version is current: name the one to compare with, --against VERSION")
-    if first == args.version:
-        raise UsageError(f"{first} is the current version: name another one with --against")
-    asked = argparse.Namespace(**{**vars(parser.parse_args([])), **vars(args), "model": first, "compare": args.version})
-    check_usage(asked)
+    if args.model == args.version:
+        raise UsageError(f"{args.model} is the current version: name another one with --against")
+    args.compare = args.version
+    check_usage(args)
     tune_process(settings)
-    folder = Path(asked.out)
-    folder.mkdir(parents=True, exist_ok=True)
-    result = Job(settings, asked).run(folder)
-    print_table(_rows(result.metrics, str(first), args.version))
-    found = result.metrics["compare"]
-    print(f"alerts: {found['shared']:,} shared, {found['gained']:,} gained, {found['lost']:,} lost")
-    print(found["verdict"])
+    result, _ = replayed(args, settings)
+    folder, compared = Path(args.out), result.metrics["compare"]
+    print_table(_rows(result.metrics, args.model, args.version))
+    print(f"alerts: {compared['shared']:,} shared, {compared['gained']:,} gained, {compared['lost']:,} lost")
+    print(compared["verdict"])
     print(f"report: {folder / 'report.html'}, alerts of each: {folder / 'alerts.jsonl'}, compare/alerts.jsonl")
     if result.fault is not None:
         raise result.fault
@@ -70,17 +65,14 @@ def _compare(args: argparse.Namespace, settings: "Settings") -> int:
 
 def _rows(metrics: dict[str, Any], first: str, second: str) -> list[list[str]]:
     """What is known of both, and the difference with its interval where there are labels."""
-    other, gaps = metrics["compare"]["metrics"], metrics["compare"]["differences"]
+    from worker.replay.evaluate.compare import difference_text
+
+    other, differences = metrics["compare"]["metrics"], metrics["compare"]["differences"]
     rows = [["", first, second, "difference"]]
-    for name, key in LINES:
+    for name, key in ROWS:
         if metrics[key] is not None and other[key] is not None:
-            rows.append([name, _shown(metrics[key]), _shown(other[key]), _gap(gaps.get(key))])
+            values = [
+                f"{value:,}" if isinstance(value, int) else f"{value:.6g}" for value in (metrics[key], other[key])
+            ]
+            rows.append([name, *values, difference_text(differences.get(key))])
     return rows
-
-
-def _shown(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
-
-
-def _gap(gap: dict[str, Any] | None) -> str:
-    return f"{gap['difference']:+.4g} ({gap['interval'][0]:+.4g} to {gap['interval'][1]:+.4g})" if gap else ""

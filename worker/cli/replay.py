@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from worker.processes.replay_job import Job
+    from worker.features.schema import Schema
+    from worker.processes.replay_job import Job, ReplayRequest
     from worker.replay.run.loop import Result
+    from worker.settings import Settings
+    from worker.sources.base import Source
 
 HELP = """Score recorded traffic exactly as `worker run` would, and write alerts.jsonl, scores.parquet, metrics.json and
 report.html. Input: JSONL, CSV or Parquet files (.gz and .zst too), - for standard input, a range of a topic, or a
@@ -20,6 +23,19 @@ worker replay march.jsonl.gz --fit-first 20000 --refit-every 5000 --label is_fra
 worker replay march.jsonl.gz --label is_fraud --fail-under roc_auc=0.95 --fail-over alerts_per_day=500"""
 
 OUT = "out/replay"
+SAMPLE_FIT = 20_000
+SUMMARY = (
+    ("records", "records"),
+    ("records a second", "records_per_s"),
+    ("alerts", "alerts"),
+    ("alerts a day", "alerts_per_day"),
+    ("dead letters", "dead_letters"),
+    ("ROC-AUC", "roc_auc"),
+    ("average precision", "average_precision"),
+    ("precision at the threshold", "precision_at_threshold"),
+    ("recall at the threshold", "recall_at_threshold"),
+    ("false alert rate", "false_alert_rate"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,19 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model = parser.add_argument_group("model")
     model.add_argument("--schema", metavar="FILE", help="schema file (default: the model's own, else proposed)")
     model.add_argument("--model", metavar="VERSION", help="model version (default: the store's current one)")
-    model.add_argument("--fit-first", type=_positive, metavar="N", help="fit on the first N records, replay the rest")
+    model.add_argument("--fit-first", type=positive, metavar="N", help="fit on the first N records, replay the rest")
     model.add_argument(
         "--fit-on",
         choices=("normal", "all"),
         default="normal",
         help="with labels: fit on records that are not labelled anomalous (default), or on all",
     )
-    model.add_argument(
-        "--refit-every",
-        type=_positive,
-        metavar="N",
-        help="let the trainer look every N records",
-    )
+    model.add_argument("--refit-every", type=positive, metavar="N", help="let the trainer check every N records")
     label_arguments(parser)
     ask = parser.add_argument_group("what if")
     ask.add_argument("--sweep", metavar="NAME=A,B,C", help="other values of a threshold setting, scored once")
@@ -48,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ask.add_argument("--fail-under", action="append", default=[], metavar="KEY=X", help="exit 1 if a metric is lower")
     ask.add_argument("--fail-over", action="append", default=[], metavar="KEY=X", help="exit 1 if a metric is higher")
     parser.add_argument(
-        "--latent", action="store_true", help="add each record's code to scores.parquet, and a picture to the report"
+        "--latent", action="store_true", help="add each record's latent to scores.parquet, and a chart to the report"
     )
     parser.add_argument("--out", default=OUT, metavar="DIR", help=f"folder for the results (default: {OUT})")
 
@@ -56,39 +67,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def label_arguments(parser: argparse.ArgumentParser) -> None:
     """What is known of the records."""
     labels = parser.add_argument_group("labels")
-    labels.add_argument(
-        "--label", metavar="FIELD", help="field that says what a record is: 0, false, normal, or a kind"
-    )
+    labels.add_argument("--label", metavar="FIELD", help="field with the label: 0, false, normal, or a kind of anomaly")
     labels.add_argument("--labels", metavar="FILE", help="ids of the anomalies, one a line, or id,kind")
-    labels.add_argument(
-        "--label-id", metavar="FIELD", help="field that --labels lists (default: the schema's first id)"
-    )
+    labels.add_argument("--label-id", metavar="FIELD", help="field that --labels are of (default: the first id)")
     labels.add_argument("--inject", type=_rate, metavar="RATE", help="plant anomalies into this share of the records")
 
 
 def input_arguments(parser: argparse.ArgumentParser) -> None:
     """Where the records come from."""
     parser.add_argument("file", nargs="*", metavar="FILE", help="files in time order; - is standard input")
-    given = parser.add_argument_group("input")
-    given.add_argument("--sample", action="store_true", help="card payments with planted anomalies, made up here")
-    given.add_argument("--topic", help="a topic instead of files")
-    given.add_argument("--from", dest="start", metavar="TIME", help="first broker timestamp of --topic (ISO 8601)")
-    given.add_argument("--to", dest="end", metavar="TIME", help="broker timestamp of --topic to stop before")
-    given.add_argument("--format", choices=("jsonl", "csv", "parquet"), help="whatever the files' names say")
-    given.add_argument("--key", metavar="FIELD", help="field that is the record's key in the topic")
-    given.add_argument(
+    group = parser.add_argument_group("input")
+    group.add_argument("--sample", action="store_true", help="card payments with planted anomalies, made up here")
+    group.add_argument("--topic", help="a topic instead of files")
+    group.add_argument("--from", dest="start", metavar="TIME", help="first broker timestamp of --topic (ISO 8601)")
+    group.add_argument("--to", dest="end", metavar="TIME", help="broker timestamp of --topic to stop before")
+    format_argument(group)
+    group.add_argument("--key", metavar="FIELD", help="field that is the record's key in the topic")
+    group.add_argument(
         "--partitions",
-        type=_positive,
+        type=positive,
         default=1,
         metavar="N",
         help="spread the records by key (default: 1); with --topic: its number, for a budget",
     )
-    given.add_argument(
+    ignore_argument(group)
+
+
+def format_argument(parser: argparse._ActionsContainer) -> None:
+    """The format of files whose names don't tell it."""
+    from worker.sources.files import FORMATS
+
+    parser.add_argument("--format", choices=FORMATS.names(), help="whatever the files' names say")
+
+
+def ignore_argument(parser: argparse._ActionsContainer) -> None:
+    """Fields that a model must not see."""
+    parser.add_argument(
         "--ignore", action="append", default=[], metavar="FIELD", help="keep this field from the model (repeatable)"
     )
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A whole number from 1."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
@@ -104,20 +124,16 @@ def _rate(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     """See HELP."""
-    from worker.processes.replay_job import Job
     from worker.processes.wiring import tune_process
-    from worker.replay.evaluate.gates import failed_gates, parse_gate
+    from worker.replay.evaluate.metrics import failed_gates, parse_gate
     from worker.settings import load_settings
 
     check_usage(args)
     under, over = [list(map(parse_gate, gates)) for gates in (args.fail_under, args.fail_over)]
     settings = load_settings()
     tune_process(settings)
-    job = Job(settings, args)
-    folder = Path(args.out)
-    folder.mkdir(parents=True, exist_ok=True)
-    result = job.run(folder)
-    _summary(result, job, folder)
+    result, job = replayed(args, settings)
+    _summary(result, job, Path(args.out))
     if result.fault is not None:
         raise result.fault
     failures = failed_gates(result.metrics, under=under, over=over)
@@ -136,23 +152,57 @@ def check_usage(args: argparse.Namespace) -> None:
         raise UsageError("--from and --to need a --topic")
     if args.label and args.labels:
         raise UsageError("--label and --labels: only one of them")
-    if args.model and args.fit_first:
+    if vars(args).get("fit_first") and args.model:
         raise UsageError("--model and --fit-first: only one of them")
 
 
+def replayed(args: argparse.Namespace, settings: "Settings") -> "tuple[Result, Job]":
+    """Replay into the folder of the arguments, which is made."""
+    from worker.cli.progress import TerminalDisplay
+    from worker.processes.replay_job import Job
+
+    job = Job(settings, _request(args, settings), TerminalDisplay())
+    folder = Path(args.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    return job.run(folder), job
+
+
+def _request(args: argparse.Namespace, settings: "Settings") -> "ReplayRequest":
+    from worker.processes.history import topic_range
+    from worker.processes.replay_job import ReplayRequest
+    from worker.sources.files import Files
+
+    def open_source(schema: "Schema | None") -> "Source":
+        if args.topic:
+            return topic_range(settings, args.topic, args.start, args.end)
+        return Files(args.file, schema=schema, format=args.format)
+
+    options = {name: value for name, value in vars(args).items() if name in ReplayRequest.__slots__}
+    if args.sample:
+        from worker.demo.sample import LABEL, Sample
+        from worker.demo.traffic import SCHEMA_FILE
+
+        options["open_source"] = lambda _: Sample(settings.seed)
+        if not args.labels:
+            options["label"] = args.label or LABEL
+        if not args.model:
+            options["schema"] = options.get("schema") or str(SCHEMA_FILE)
+            options["fit_first"] = options.get("fit_first") or SAMPLE_FIT
+    return ReplayRequest(**{"open_source": open_source, **options})
+
+
 def _summary(result: "Result", job: "Job", folder: Path) -> None:
-    """What was found, for a person; the numbers are those of metrics.json."""
+    """What came out, for a person; the numbers are those of metrics.json."""
     from rich.console import Console
     from rich.table import Table
 
     metrics = result.metrics
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name, key in _LINES:
-        value = metrics[key]
-        if value is not None:
+    for name, key in SUMMARY:
+        if metrics[key] is not None:
             interval = metrics.get(f"{key}_interval")
             note = f"  [dim]({interval[0]} to {interval[1]})[/]" if interval else ""
-            table.add_row(name, f"{_shown(value)}{note}")
+            table.add_row(name, f"{_shown(metrics[key])}{note}")
     console = Console()
     console.print(table)
     for line in job.findings:
@@ -162,17 +212,3 @@ def _summary(result: "Result", job: "Job", folder: Path) -> None:
 
 def _shown(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-_LINES = (
-    ("records", "records"),
-    ("records a second", "records_per_s"),
-    ("alerts", "alerts"),
-    ("alerts a day", "alerts_per_day"),
-    ("dead letters", "dead_letters"),
-    ("ROC-AUC", "roc_auc"),
-    ("average precision", "average_precision"),
-    ("precision at the threshold", "precision_at_threshold"),
-    ("recall at the threshold", "recall_at_threshold"),
-    ("false alert rate", "false_alert_rate"),
-)

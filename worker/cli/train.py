@@ -3,6 +3,8 @@
 import argparse
 import sys
 
+from worker.cli.replay import format_argument
+
 HELP = """Fit a model version on recent records of the input topic, or on a file, and put it into the model store.
 
 With --once the new version becomes the current one: a person asked for it. Without --once it runs beside the workers:
@@ -16,7 +18,10 @@ worker train"""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options."""
     parser.add_argument("--once", action="store_true", help="fit one version, promote it and exit")
-    parser.add_argument("--from", dest="source", metavar="FILE", help="learn from JSONL (.gz, .zst), not from Kafka")
+    parser.add_argument(
+        "--from", dest="file", metavar="FILE", help="learn from JSONL, CSV or Parquet (.gz, .zst), not from Kafka"
+    )
+    format_argument(parser)
     parser.add_argument("--schema", metavar="FILE", help="schema file (default: WORKER_SCHEMA_FILE)")
 
 
@@ -31,8 +36,9 @@ def run(args: argparse.Namespace) -> int:
     from worker.processes.trainer_process import TrainerProcess
     from worker.processes.wiring import model_store, tune_process
     from worker.settings import load_settings
+    from worker.sources.files import Files
 
-    if args.source and not args.once:
+    if args.file and not args.once:
         raise UsageError("--from needs --once: a file doesn't change")
     settings = load_settings()
     start_logs(settings, message_of)
@@ -42,8 +48,9 @@ def run(args: argparse.Namespace) -> int:
         return TrainerProcess(settings, schema, stop=Stop(), asked=Request(), message_of=message_of).run()
     store = model_store(settings)
     store.require_writable()
+    source = Files([args.file], schema=schema, format=args.format) if args.file else None
     with fit_progress() as progress:
-        bundle = fit_version(settings, schema, progress, args.source)
+        bundle = fit_version(settings, schema, progress, source)
     store.save(bundle)
     store.promote(bundle.version)
     report = bundle.report

@@ -1,26 +1,54 @@
-"""`python -m worker.demo.sample FILE`: a labelled sample of card payments, for `make replay` without a file."""
+"""Labelled samples of card payments: a file for `make replay`, a source of history for `worker replay --sample`."""
 
 import argparse
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import orjson
+from typing_extensions import override
 
 from worker.demo.anomalies import Planter
 from worker.demo.traffic import Traffic
+from worker.sources.base import Block, Meter, Source
 
 RECORDS = 20_000
 SPACING = 200
 LABEL = "label"
 
+LONG_RECORDS = 60_000
+LONG_PER_DAY = 4_000
+LONG_SPACING = 100
+BLOCK_RECORDS = 2048
+
+
+class Sample(Source):
+    """60,000 payments over 15 days; `label` is the kind of anomaly, or "normal". The same seed gives the same bytes."""
+
+    def __init__(self, seed: int) -> None:
+        self.name = f"a sample of {LONG_RECORDS:,} card payments, seed {seed}"
+        self.meter = Meter(total=LONG_RECORDS)
+        self.record_format = "json"
+        self._seed = seed
+
+    @override
+    def blocks(self) -> Iterator[Block]:
+        planter = Planter(seed=self._seed, spacing=LONG_SPACING)
+        values = _labelled(planter, Traffic(self._seed, per_day=LONG_PER_DAY), LONG_RECORDS)
+        while block := list(islice(values, BLOCK_RECORDS)):
+            self.meter.done += len(block)
+            yield Block(block)
+
+
+def _labelled(planter: Planter, payments: Iterable[dict[str, Any]], records: int) -> Iterator[bytes]:
+    for payment, planted in islice(planter.plant(payments), records):
+        yield orjson.dumps({**payment, LABEL: planted.kind if planted else "normal"})
+
 
 def write_sample(path: Path, *, records: int = RECORDS, seed: int = 0) -> None:
     """Write payments as JSONL; `label` is the kind of anomaly, or "normal". The same seed gives the same bytes."""
-    marked = Planter(seed=seed, spacing=SPACING, live=False).plant(Traffic(seed))
-    lines = [
-        orjson.dumps({**payment, LABEL: planted.kind if planted else "normal"})
-        for payment, planted in islice(marked, records)
-    ]
+    lines = _labelled(Planter(seed=seed, spacing=SPACING, live=False), Traffic(seed), records)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"\n".join(lines) + b"\n")
 

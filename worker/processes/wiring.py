@@ -108,11 +108,6 @@ def make_decoder(settings: Settings, *, any_size: bool = False) -> Decoder:
     return DECODERS[settings.kafka.format](None if any_size else settings.batch.max_record_bytes)
 
 
-def for_tables(settings: Settings) -> Settings:
-    """The same settings for records that were read from a table, which come out as JSON."""
-    return settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"format": "json"})})
-
-
 def make_pipeline(settings: Settings, model: Model, partitions: int = 1) -> Pipeline:
     """The pipeline that run, replay and the trainer share; an alert budget is divided by the topic's partitions.
 

@@ -1,63 +1,74 @@
-"""Several files of any format, one after the other, as one input."""
+"""History from files of any registered format, one after the other, as one input."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from typing_extensions import override
 
 from worker.errors import DataError
 from worker.features.schema import Schema
-from worker.sources.lines import Meter, file_size, read_lines
-from worker.sources.tables import read_csv, read_parquet
+from worker.registry import Registry
+from worker.sources.base import Block, Meter, Source
+from worker.sources.lines import STDIN, file_size, read_lines
+from worker.sources.tables import Columns, read_csv, read_parquet
 
-FORMATS = ("jsonl", "csv", "parquet")
-_SUFFIXES = {"csv": "csv", "tsv": "csv", "parquet": "parquet", "pq": "parquet"}
+
+@dataclass(frozen=True, slots=True)
+class FileFormat:
+    """How the records of one sort of file are read.
+
+    read            lists of values of one file, a value for each record, in order; adds what it has read to the meter.
+                    DataError, with file and line, where the file is broken, after all whole records before that point
+    suffixes        ends of the names that tell it, without .gz and .zst
+    record_format   the record format of the values; None: the one of the settings
+    """
+
+    read: Callable[[str, Meter, Columns], Iterator[list[bytes]]]
+    suffixes: tuple[str, ...]
+    record_format: str | None = None
+
+
+FORMATS: Registry[FileFormat] = Registry("file format")
+FORMATS.register(
+    "jsonl", FileFormat(lambda path, meter, _: (lines for _, lines in read_lines(path, meter)), ("jsonl",))
+)
+FORMATS.register("csv", FileFormat(read_csv, ("csv", "tsv"), "json"))
+FORMATS.register("parquet", FileFormat(lambda path, meter, _: read_parquet(path, meter), ("parquet", "pq"), "json"))
 
 
 def format_of(path: str) -> str:
-    """The format that a file's name tells, packed or not; JSONL where it tells nothing."""
-    name = path.lower().removesuffix(".gz").removesuffix(".zst")
-    return _SUFFIXES.get(name.rpartition(".")[2], "jsonl")
+    """The format that a file's name tells, packed or not; lines where it tells nothing."""
+    suffix = path.lower().removesuffix(".gz").removesuffix(".zst").rpartition(".")[2]
+    return next((name for name in FORMATS if suffix in FORMATS[name].suffixes), "jsonl")
 
 
-def reads_tables(paths: Sequence[str], format: str | None = None) -> bool:  # noqa: A002
-    """Whether any of these files is a table, whose rows come out as JSON. format: of all, None to go by their names."""
-    return any((format or format_of(path)) != "jsonl" for path in paths)
+class Files(Source):
+    """The records of files in the order given. All are looked up before the first one is read.
 
+    paths    files, packed or not; - is standard input
+    schema   tells which cells of a CSV file are numbers and booleans; None: those that look like it
+    format   one of FORMATS for all files; None: what each name tells
 
-class Files:
-    """The records of files in the order given. Every file is looked up before the first one is read.
-
-    schema: tells which columns of a CSV file are numbers and booleans; without one, cells that look like it are.
-    format: one of FORMATS for all files, None to go by their names. DataError where a file is missing.
+    Raises DataError (on creation) where a file is missing, and after the last block where none held a record.
     """
 
     def __init__(self, paths: Sequence[str], *, schema: Schema | None = None, format: str | None = None) -> None:  # noqa: A002
-        sizes = [file_size(path) for path in paths]
-        self.meter = Meter(total=sum(sizes))
+        self.name = ", ".join("standard input" if path == STDIN else path for path in paths)
+        self.meter = Meter(total=sum(map(file_size, paths)))
         self.empty: list[str] = []
-        self._paths = paths
-        self._format = format
-        self._numbers: frozenset[str] | None = None
-        self._booleans: frozenset[str] = frozenset()
-        if schema is not None:
-            self._numbers = frozenset(field.name for field in schema.fields if field.cell == "number")
-            self._booleans = frozenset(field.name for field in schema.fields if field.cell == "boolean")
-        self._header: list[str] = []
+        self._columns = Columns() if schema is None else Columns.of(schema)
+        self._files = [(path, FORMATS[format or format_of(path)]) for path in paths]
+        formats = {file_format.record_format for _, file_format in self._files} - {None}
+        self.record_format = next(iter(formats), None)
 
-    def __iter__(self) -> Iterator[list[bytes]]:
-        """Lists of values, JSON mostly. A file without records is noted in `empty`; DataError if all are."""
-        for path in self._paths:
-            found = False
-            for values in self._values(path):
-                found = found or any(values)
-                yield values
-            if not found:
+    @override
+    def blocks(self) -> Iterator[Block]:
+        for path, file_format in self._files:
+            any_record = False
+            for values in file_format.read(path, self.meter, self._columns):
+                any_record = any_record or any(values)
+                yield Block(values)
+            if not any_record:
                 self.empty.append(path)
-        if len(self.empty) == len(self._paths):
+        if len(self.empty) == len(self._files):
             raise DataError(f"{', '.join(self.empty)}: no records")
-
-    def _values(self, path: str) -> Iterator[list[bytes]]:
-        kind = self._format or format_of(path)
-        if kind == "parquet":
-            return read_parquet(path, self.meter)
-        if kind == "csv":
-            return read_csv(path, self.meter, numbers=self._numbers, booleans=self._booleans, header=self._header)
-        return (lines for _, lines in read_lines(path, self.meter))

@@ -3,12 +3,12 @@
 import sys
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
-from worker.errors import DataError
+from worker.errors import DataError, Hint
+from worker.sources.base import Meter
 
 READ_BYTES = 256 * 1024  # read at once from a plain or gzip file
 ZSTD_READ_BYTES = 16 * 1024  # zstd has no limit on what one read unpacks to
@@ -21,30 +21,14 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _UTF8_MARK = b"\xef\xbb\xbf"
 
 
-@dataclass(slots=True)
-class Meter:
-    """How far reading has come, in bytes of the files as they lie on disk; `total` is 0 where nobody knows."""
-
-    done: int = 0
-    total: int = 0
-
-
 def file_size(path: str) -> int:
     """Bytes of the file on disk, 0 for standard input; DataError where there is no such file."""
     if path == STDIN:
         return 0
-    place = Path(path)
-    if not place.is_file():
-        raise DataError(f"{path}: {'is a directory, not a file' if place.is_dir() else 'no such file'}")
-    return place.stat().st_size
-
-
-def open_bytes(path: str) -> BinaryIO:
-    """Open a file, or standard input for `-`; DataError where that fails."""
-    try:
-        return sys.stdin.buffer if path == STDIN else Path(path).open("rb")
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from error
+    file = Path(path)
+    if not file.is_file():
+        raise DataError(f"{path}: {'is a directory, not a file' if file.is_dir() else 'no such file'}")
+    return file.stat().st_size
 
 
 def read_lines(path: str, meter: Meter) -> Iterator[tuple[int, list[bytes]]]:
@@ -59,25 +43,21 @@ def read_lines(path: str, meter: Meter) -> Iterator[tuple[int, list[bytes]]]:
             rest += piece
             if len(rest) < BLOCK_BYTES:
                 continue
-            whole, end, rest = rest.rpartition(b"\n")
-            _check_length(rest)
+            block, end, rest = rest.rpartition(b"\n")
+            if len(rest) > MAX_LINE_BYTES:
+                raise DataError(f"a line of more than {MAX_LINE_BYTES} bytes")  # noqa: TRY301  it needs its line, too
             if end:
-                lines = _split(whole)
+                lines = _split(block)
                 yield number, lines
                 number += len(lines)
     except DataError as error:
-        whole, end, _ = rest.rpartition(b"\n")
-        lines = _split(whole) if end else []
+        block, end, _ = rest.rpartition(b"\n")
+        lines = _split(block) if end else []
         if lines:
             yield number, lines
-        raise DataError(f"{path}:{number + len(lines)}: {error}") from error
+        raise DataError(f"{path}:{number + len(lines)}: {error}", hint=error.hint) from error
     if rest:
         yield number, _split(rest.removesuffix(b"\n"))
-
-
-def _check_length(line: bytes) -> None:
-    if len(line) > MAX_LINE_BYTES:
-        raise DataError(f"a line of more than {MAX_LINE_BYTES} bytes")
 
 
 def _split(block: bytes) -> list[bytes]:
@@ -87,11 +67,12 @@ def _split(block: bytes) -> list[bytes]:
 
 
 def read_bytes(path: str, meter: Meter) -> Iterator[bytes]:
-    """The unpacked bytes of one file, in pieces, without a UTF-8 mark at its start.
+    """The unpacked bytes of one file or of standard input, in pieces, without a UTF-8 mark at the start.
 
-    Raises DataError (without file and line) where packed data is broken or ends early.
+    Raises DataError where packed data is broken or ends early (without file and line), and where the file can't be
+    opened.
     """
-    with open_bytes(path) as stream:
+    with _opened(path) as stream:
         head = stream.read(READ_BYTES)
         if head.startswith(_ZSTD):
             pieces = _unzstd(_read(stream, head, meter, ZSTD_READ_BYTES))
@@ -103,6 +84,13 @@ def read_bytes(path: str, meter: Meter) -> Iterator[bytes]:
         if first.startswith(_UTF16):
             raise DataError("the text is UTF-16; convert it to UTF-8 first (iconv -f UTF-16 -t UTF-8)")
         yield from chain([first.removeprefix(_UTF8_MARK)], pieces)
+
+
+def _opened(path: str) -> BinaryIO:
+    try:
+        return sys.stdin.buffer if path == STDIN else Path(path).open("rb")
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
 
 
 def _read(stream: BinaryIO, head: bytes, meter: Meter, size: int) -> Iterator[bytes]:
@@ -135,7 +123,7 @@ def _unzstd(pieces: Iterator[bytes]) -> Iterator[bytes]:
     try:
         import zstandard
     except ImportError as error:
-        raise DataError("reading .zst needs the zstandard package: pip install kafka-anomaly-worker[replay]") from error
+        raise DataError("reading .zst needs the zstandard package", hint=Hint.INSTALL_REPLAY) from error
     unpack = zstandard.ZstdDecompressor().decompressobj()
     try:
         for packed in pieces:

@@ -1,46 +1,103 @@
 """CSV and Parquet files as JSON records, one a row, so that they go the way of every other record.
 
-An empty cell, and NaN in a column of numbers, is null.
+An empty cell, and NaN in a column of numbers, is null; an infinite number stays one that JSON can't hold (1e999), so
+that the pipeline refuses its record.
 """
 
 import csv
 from collections.abc import Callable, Iterator
-from math import isfinite
-from typing import Any
+from dataclasses import dataclass, field
+from math import isfinite, isnan
+from typing import Any, Self
 
 import orjson
 
-from worker.errors import DataError
-from worker.sources.lines import Meter, file_size, read_lines
+from worker.errors import DataError, Hint
+from worker.features.schema import Schema
+from worker.sources.base import Meter
+from worker.sources.lines import file_size, read_lines
 
-ROWS = 8192
-Cell = Callable[[str], Any]
+BLOCK_ROWS = 8192
+INFINITE = orjson.Fragment(b"1e999")
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False, "": None}
+_GUESSED = {"true": True, "false": False, "": None, "nan": None}
 
 
-def read_csv(
-    path: str, meter: Meter, *, numbers: frozenset[str] | None, booleans: frozenset[str], header: list[str]
-) -> Iterator[list[bytes]]:
+@dataclass(slots=True)
+class Columns:
+    """What is known of the columns of a source's CSV files.
+
+    numbers    columns that hold numbers; None: each cell that looks like a number or a boolean is one
+    booleans   columns that hold booleans
+    header     columns of the files read before, empty for the first; a later file may order them anew
+    """
+
+    numbers: frozenset[str] | None = None
+    booleans: frozenset[str] = frozenset()
+    header: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, schema: Schema) -> Self:
+        """The columns of a schema's fields."""
+        return cls(
+            frozenset(entry.name for entry in schema.fields if entry.cell == "number"),
+            frozenset(entry.name for entry in schema.fields if entry.cell == "boolean"),
+        )
+
+    def cell_reader(self, name: str) -> Callable[[str], Any]:
+        """What makes a JSON value of the cells of a column."""
+        if self.numbers is None:
+            return _guessed
+        if name in self.numbers:
+            return _number
+        return _boolean if name in self.booleans else _text
+
+    def check_header(self, path: str, columns: list[str]) -> None:
+        """Takes a file's columns; DataError where one is named twice, or they aren't those of the files before."""
+        twice = sorted({name for name in columns if columns.count(name) > 1})
+        if twice:
+            raise DataError(f"{path}:1: the header names {', '.join(twice)} twice")
+        self.header = self.header or columns
+        missing, new = sorted(set(self.header) - set(columns)), sorted(set(columns) - set(self.header))
+        if missing or new:
+            raise DataError(
+                f"{path}:1: other columns than the file before: missing {', '.join(missing) or 'none'}, "
+                f"new {', '.join(new) or 'none'}"
+            )
+
+
+def read_csv(path: str, meter: Meter, columns: Columns) -> Iterator[list[bytes]]:
     """Lists of JSON values, one per row, from a CSV or TSV file with a header line.
 
-    numbers: columns to read as numbers; None reads every cell as a number that looks like one.
-    header: the columns of the files before this one, empty for the first; filled here. A file may order them anew.
     A row with invalid UTF-8 comes out as it is, which is no JSON. Raises DataError with file and line for other
     columns than before, a row of another width, or quotes that never end.
     """
-    rows, columns = _csv_rows(path, meter)
-    _check_header(path, columns, header)
-    readers = [_cell_reader(name, numbers, booleans) for name in columns]
+    text = (line for _, lines in read_lines(path, meter) for line in lines)
+    first = next(text, b"").decode("utf-8", "surrogateescape")
+    if not first.strip():
+        raise DataError(f"{path}:1: no header line")
+    delimiter = max(",;\t|", key=first.count)
+    (header,) = csv.reader([first], delimiter=delimiter)
+    columns.check_header(path, header)
+    readers = [columns.cell_reader(name) for name in header]
+    later = (line.decode("utf-8", "surrogateescape") + "\n" for line in text)
+    rows = csv.reader(later, delimiter=delimiter, strict=True)
     values: list[bytes] = []
     fault: DataError | None = None
     try:
-        for line, cells in rows:
-            if cells == columns:  # the header again: files that were put together
+        for cells in rows:
+            if not cells or cells == header:  # the header again: files that were put together
                 continue
-            _check_width(path, line, cells, columns)
-            values.append(_csv_value(cells, columns, readers))
-            if len(values) == ROWS:
+            if len(cells) != len(header):
+                raise DataError(  # noqa: TRY301  what was read before it comes first, as with any other fault
+                    f"{path}:{rows.line_num + 1}: {len(cells)} cells, but the header names {len(header)} columns"
+                )
+            values.append(_csv_value(cells, header, readers))
+            if len(values) == BLOCK_ROWS:
                 yield values
                 values = []
+    except csv.Error as error:
+        fault = DataError(f"{path}:{rows.line_num + 1}: {error}")
     except DataError as error:
         fault = error
     if values:
@@ -49,53 +106,12 @@ def read_csv(
         raise fault
 
 
-def _csv_rows(path: str, meter: Meter) -> tuple[Iterator[tuple[int, list[str]]], list[str]]:
-    """The rows, each with the line that it ends on, and the header."""
-    text = (line for _, lines in read_lines(path, meter) for line in lines)
-    first = next(text, b"").decode("utf-8", "surrogateescape")
-    if not first.strip():
-        raise DataError(f"{path}:1: no header line")
-    delimiter = max(",;\t|", key=first.count)
-    later = (line.decode("utf-8", "surrogateescape") + "\n" for line in text)
-    (columns,) = csv.reader([first], delimiter=delimiter)
-    reader = csv.reader(later, delimiter=delimiter, strict=True)
-
-    def rows() -> Iterator[tuple[int, list[str]]]:
-        try:
-            for cells in reader:
-                if cells:
-                    yield reader.line_num + 1, cells
-        except csv.Error as error:
-            raise DataError(f"{path}:{reader.line_num + 1}: {error}") from error
-
-    return rows(), columns
-
-
-def _check_header(path: str, columns: list[str], header: list[str]) -> None:
-    twice = sorted({name for name in columns if columns.count(name) > 1})
-    if twice:
-        raise DataError(f"{path}:1: the header names {', '.join(twice)} twice")
-    if not header:
-        header.extend(columns)
-    elif set(header) != set(columns):
-        missing, new = sorted(set(header) - set(columns)), sorted(set(columns) - set(header))
-        raise DataError(
-            f"{path}:1: other columns than the file before: missing {', '.join(missing) or 'none'}, "
-            f"new {', '.join(new) or 'none'}"
-        )
-
-
-def _check_width(path: str, line: int, cells: list[str], columns: list[str]) -> None:
-    if len(cells) != len(columns):
-        raise DataError(f"{path}:{line}: {len(cells)} cells, but the header names {len(columns)} columns")
-
-
-def _cell_reader(name: str, numbers: frozenset[str] | None, booleans: frozenset[str]) -> Cell:
-    if numbers is None:
-        return _guess
-    if name in numbers:
-        return _number
-    return _boolean if name in booleans else _text
+def _csv_value(cells: list[str], header: list[str], readers: list[Callable[[str], Any]]) -> bytes:
+    row = {name: read(cell) for name, read, cell in zip(header, readers, cells, strict=True)}
+    try:
+        return orjson.dumps(row)
+    except TypeError:  # orjson.JSONEncodeError: bytes that are no UTF-8
+        return ",".join(cells).encode("utf-8", "surrogateescape")
 
 
 def _text(cell: str) -> str | None:
@@ -109,31 +125,26 @@ def _number(cell: str) -> Any:
     except ValueError:
         pass
     try:
-        number = float(cell)
+        return _json_number(float(cell))
     except ValueError:
         return cell.strip() or None
-    if isfinite(number):
-        return number
-    return None if number != number else orjson.Fragment(b"1e999")  # noqa: PLR0124  only NaN differs from itself
 
 
 def _boolean(cell: str) -> bool | str | None:
-    return {"true": True, "false": False, "1": True, "0": False, "": None}.get(cell.strip().lower(), cell)
+    return _BOOLEANS.get(cell.strip().lower(), cell)
 
 
-def _guess(cell: str) -> Any:
+def _guessed(cell: str) -> Any:
     digits = cell.lstrip("-")
-    if not cell or (digits[:1] == "0" and digits[1:2].isdigit()) or not digits[:1].isdigit():
-        return {"true": True, "false": False, "": None, "nan": None}.get(cell.lower(), cell)  # a leading 0 is a code
+    if not digits[:1].isdigit() or (digits[0] == "0" and digits[1:2].isdigit()):  # 007 names something
+        return _GUESSED.get(cell.lower(), cell)
     return _number(cell)
 
 
-def _csv_value(cells: list[str], columns: list[str], readers: list[Cell]) -> bytes:
-    row = {name: read(cell) for name, read, cell in zip(columns, readers, cells, strict=True)}
-    try:
-        return orjson.dumps(row)
-    except TypeError:  # orjson.JSONEncodeError: bytes that are no UTF-8
-        return ",".join(cells).encode("utf-8", "surrogateescape")
+def _json_number(value: float) -> Any:
+    if isfinite(value):
+        return value
+    return None if isnan(value) else INFINITE
 
 
 def read_parquet(path: str, meter: Meter) -> Iterator[list[bytes]]:
@@ -145,13 +156,13 @@ def read_parquet(path: str, meter: Meter) -> Iterator[list[bytes]]:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise DataError("reading Parquet needs pyarrow: pip install kafka-anomaly-worker[replay]") from error
+        raise DataError("reading Parquet needs pyarrow", hint=Hint.INSTALL_REPLAY) from error
     row, size = 0, file_size(path)
     try:
         with pq.ParquetFile(path) as file:
             total = max(1, file.metadata.num_rows)
             names = file.schema_arrow.names
-            for batch in file.iter_batches(batch_size=ROWS):
+            for batch in file.iter_batches(batch_size=BLOCK_ROWS):
                 columns = [_parquet_column(column) for column in batch.columns]
                 rows = zip(*columns, strict=True)
                 values = [orjson.dumps(dict(zip(names, cells, strict=True)), default=_plain) for cells in rows]
@@ -165,17 +176,12 @@ def read_parquet(path: str, meter: Meter) -> Iterator[list[bytes]]:
 def _parquet_column(column: Any) -> list[Any]:
     import pyarrow as pa
 
-    kind = column.type
-    if pa.types.is_timestamp(kind) and kind.unit == "ns":
-        column = column.cast(pa.timestamp("us", tz=kind.tz), safe=False)
+    if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
+        column = column.cast(pa.timestamp("us", tz=column.type.tz), safe=False)
     values: list[Any] = column.to_pylist()
-    if pa.types.is_floating(kind):
-        return [value if value is None or isfinite(value) else _not_finite(value) for value in values]
+    if pa.types.is_floating(column.type):
+        return [value if value is None else _json_number(value) for value in values]
     return values
-
-
-def _not_finite(value: float) -> Any:
-    return None if value != value else orjson.Fragment(b"1e999")  # noqa: PLR0124  only NaN differs from itself
 
 
 def _plain(value: Any) -> Any:

@@ -1,21 +1,25 @@
-"""A range of a topic in one order that is the same on every run."""
+"""History from a topic: a range of time, or the newest records."""
 
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain, islice
 from operator import attrgetter
+
+from typing_extensions import override
 
 from worker.broker.base import RangeReader
 from worker.errors import UsageError
 from worker.records import Partition, RawMessage
+from worker.sources.base import Block, Meter, Source
 from worker.texts import parse_iso_time
 
-_BLOCK = 8192
-_WINDOW = 32_768
+BLOCK_RECORDS = 8192
+WINDOW_RECORDS = 32_768
+CLOSE_S = 5.0
 
 
 def parse_time(text: str) -> int:
-    """ISO 8601 (UTC where it names no zone) or milliseconds since the epoch, as milliseconds; UsageError else."""
+    """ISO 8601 (UTC where it names no zone) or milliseconds since the epoch, as milliseconds; UsageError otherwise."""
     if text.lstrip("-").isdigit() and len(text) > 8:
         return int(text)
     try:
@@ -24,28 +28,84 @@ def parse_time(text: str) -> int:
         raise UsageError(f"{text!r} is no time: 2026-03-01, 2026-03-01T12:00:00Z or milliseconds") from None
 
 
-def find_bounds(
-    reader: RangeReader, topic: str, from_ms: int | None, to_ms: int | None
-) -> Mapping[Partition, tuple[int, int]]:
-    """First offset and the one after the last, per partition, for from_ms <= broker timestamp < to_ms."""
-    starts = reader.start_offsets(topic) if from_ms is None else reader.offsets_for_times(topic, from_ms)
-    ends = reader.end_offsets(topic) if to_ms is None else reader.offsets_for_times(topic, to_ms)
-    return {partition: (starts[partition], ends[partition]) for partition in sorted(ends)}
+class TopicRange(Source):
+    """The records of a topic with from_ms <= broker timestamp < to_ms, merged over its partitions.
 
-
-def read_range(reader: RangeReader, bounds: Mapping[Partition, tuple[int, int]]) -> Iterator[list[RawMessage]]:
-    """The records of all partitions, merged by timestamp, then partition; offset order within a partition.
-
-    Memory holds up to 32,768 records of each partition: only so is the order free of how fetches happen to arrive.
+    open_reader   connects to the broker when the first block is asked for; closed after the last one
+    from_ms       milliseconds since the epoch; None: from the oldest record
+    to_ms         milliseconds since the epoch; None: up to the records that are there when reading begins
     """
-    streams = [_partition(reader, partition, start, end) for partition, (start, end) in bounds.items()]
+
+    def __init__(
+        self,
+        topic: str,
+        open_reader: Callable[[], RangeReader],
+        *,
+        from_ms: int | None = None,
+        to_ms: int | None = None,
+    ) -> None:
+        self.name = f"topic {topic}"
+        self.meter = Meter()
+        self._topic = topic
+        self._open_reader = open_reader
+        self._from_ms = from_ms
+        self._to_ms = to_ms
+
+    @override
+    def blocks(self) -> Iterator[Block]:
+        reader = self._open_reader()
+        try:
+            bounds = self._bounds(reader)
+            self.meter.total = sum(max(0, end - start) for start, end in bounds.values())
+            for messages in read_range(reader, bounds):
+                self.meter.done += len(messages)
+                yield Block([message.value for message in messages], messages)
+        finally:
+            reader.close(CLOSE_S)
+
+    def _bounds(self, reader: RangeReader) -> Mapping[Partition, tuple[int, int]]:
+        topic, from_ms, to_ms = self._topic, self._from_ms, self._to_ms
+        starts = reader.start_offsets(topic) if from_ms is None else reader.offsets_for_times(topic, from_ms)
+        ends = reader.end_offsets(topic) if to_ms is None else reader.offsets_for_times(topic, to_ms)
+        return {partition: (starts[partition], ends[partition]) for partition in sorted(ends)}
+
+
+class NewestRecords(Source):
+    """About the newest `count` records of a topic, as one block; open_reader as in TopicRange."""
+
+    def __init__(self, topic: str, open_reader: Callable[[], RangeReader], count: int) -> None:
+        self.name = f"topic {topic}"
+        self.meter = Meter(total=count)
+        self._topic = topic
+        self._open_reader = open_reader
+
+    @override
+    def blocks(self) -> Iterator[Block]:
+        reader = self._open_reader()
+        try:
+            messages = reader.latest(self._topic, self.meter.total)
+        finally:
+            reader.close(CLOSE_S)
+        self.meter.done = self.meter.total = len(messages)
+        yield Block([message.value for message in messages], messages)
+
+
+# Partitions are merged by timestamp. What has been fetched of each at any moment depends on the network, so the merge
+# must never decide by it: it only compares records of windows that were read to their end, one partition after the
+# other. Otherwise two replays of one topic could see two orders, and their thresholds and alerts would differ. It costs
+# memory for a window of every partition; one reader serves all of them in turn.
+def read_range(reader: RangeReader, bounds: Mapping[Partition, tuple[int, int]]) -> Iterator[list[RawMessage]]:
+    """The records of all partitions by timestamp, then partition; in offset order within a partition.
+
+    Memory holds up to 32,768 records of each partition.
+    """
+
+    def records(partition: Partition, start: int, end: int) -> Iterator[RawMessage]:
+        for first in range(start, end, WINDOW_RECORDS):
+            window = list(reader.read({partition: (first, min(first + WINDOW_RECORDS, end))}))
+            yield from chain.from_iterable(window)
+
+    streams = [records(partition, start, end) for partition, (start, end) in bounds.items()]
     merged = streams[0] if len(streams) == 1 else heapq.merge(*streams, key=attrgetter("timestamp"))
-    while block := list(islice(merged, _BLOCK)):
+    while block := list(islice(merged, BLOCK_RECORDS)):
         yield block
-
-
-def _partition(reader: RangeReader, partition: Partition, start: int, end: int) -> Iterator[RawMessage]:
-    for first in range(start, end, _WINDOW):
-        # Read to its end at once: one reader serves all partitions, in turn.
-        batches = list(reader.read({partition: (first, min(first + _WINDOW, end))}))
-        yield from chain.from_iterable(batches)

@@ -1,27 +1,41 @@
 """Two models on the same records: alerts gained, lost and shared, and whether the difference is more than chance."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from worker.pipeline import Pipeline
 from worker.ranking import Counts, average_precision, roc_auc
-from worker.records import BoolArray, FloatArray, Outcome
+from worker.records import FloatArray, Outcome
 from worker.replay.evaluate.metrics import measure
 from worker.replay.evaluate.score_table import ANOMALOUS, NORMAL, ScoreTable, coarsen
 from worker.replay.evaluate.tally import Tally
 from worker.replay.run.lines import Line
+from worker.replay.run.loop import Observer
 from worker.replay.run.outputs import AlertsFile, ScoresFile, read_scores
 from worker.texts import significant
 
-DRAWS = 200
+RANKING_DRAWS = 200
+THRESHOLD_DRAWS = 2000
 _BINS = 256
+_COMPARED = (
+    "alerts",
+    "alerts_per_day",
+    "score_median",
+    "roc_auc",
+    "average_precision",
+    "precision_at_threshold",
+    "recall_at_threshold",
+    "false_alert_rate",
+)
 
 
-class Comparison:
-    """Runs a second pipeline beside the first; an observer of `worker.replay.run.loop`.
+class Comparison(Observer):
+    """Runs a second pipeline over the same lines.
 
     Its alerts.jsonl and scores.parquet go to `folder`, which must exist.
     """
@@ -35,8 +49,8 @@ class Comparison:
         # rows: this label; columns: neither, only the first, only the second, both alerted
         self._agreement = np.zeros((3, 4), np.int64)
 
+    @override
     def add(self, lines: list[Line], outcome: Outcome, groups: NDArray[np.int8]) -> None:
-        """Score the same lines with the second pipeline."""
         other = self._pipeline.process(lines)
         other_groups = self._tally.add(other)
         self._alerts.add(other)
@@ -45,28 +59,27 @@ class Comparison:
         cell = groups[ours] * 4 + outcome.scores.alert[ours] + 2 * other.scores.alert[theirs]
         self._agreement += np.bincount(cell, minlength=12).reshape(3, 4)
 
-    def finish(self, folder: Path, tally: Tally, metrics: dict[str, Any], *, seed: int = 0) -> dict[str, Any]:
+    def finish(self, folder: Path, tally: Tally, metrics: Mapping[str, Any], *, seed: int = 0) -> dict[str, Any]:
         """What metrics.json says under `compare`. folder, tally, metrics: those of the first model."""
         self._alerts.close()
         self._scores.close()
         other = measure(self._tally, seed=seed)
-        only_first, only_second, both = (int(self._agreement[:, at].sum()) for at in (1, 2, 3))
-        names = ("alerts", "alerts_per_day", "score_median", "roc_auc", "average_precision", "precision_at_threshold")
-        found: dict[str, Any] = {
-            "model_versions": list(other["model_versions"]),
-            "shared": both,
-            "gained": only_second,
-            "lost": only_first,
-            "metrics": {name: other[name] for name in (*names, "recall_at_threshold", "false_alert_rate")},
-            "differences": {},
-        }
+        lost, gained, shared = self._agreement[:, 1:].sum(0).tolist()
+        differences = {}
         if metrics["roc_auc"] is not None and other["roc_auc"] is not None:
-            found["differences"] = {
+            differences = {
                 **_at_threshold(self._agreement, seed),
                 **_ranking((folder, tally.table), (self._folder, self._tally.table), seed),
             }
-        found["verdict"] = _verdict(found)
-        return found
+        return {
+            "model_versions": list(other["model_versions"]),
+            "shared": shared,
+            "gained": gained,
+            "lost": lost,
+            "metrics": {name: other[name] for name in _COMPARED},
+            "differences": differences,
+            "verdict": _verdict(differences, shared / max(1, shared + gained + lost)),
+        }
 
 
 def _rows(outcome: Outcome) -> NDArray[np.int64]:
@@ -74,16 +87,23 @@ def _rows(outcome: Outcome) -> NDArray[np.int64]:
     return np.fromiter((line.row for line in lines), np.int64, len(lines))
 
 
-def _verdict(found: dict[str, Any]) -> str:
-    if not found["differences"]:
-        union = max(1, found["shared"] + found["gained"] + found["lost"])
-        return f"no labels, so no verdict; {found['shared'] / union:.0%} of all alerts are shared"
-    gap = found["differences"]["average_precision"]
-    low, high = gap["interval"]
+def difference_text(difference: Mapping[str, Any] | None) -> str:
+    """A difference with its interval, as people read it; nothing where it isn't known."""
+    if difference is None:
+        return ""
+    low, high = difference["interval"]
+    return f"{difference['difference']:+.4g} ({low:+.4g} to {high:+.4g})"
+
+
+def _verdict(differences: Mapping[str, Any], share_of_alerts: float) -> str:
+    if not differences:
+        return f"no labels, so no verdict; {share_of_alerts:.0%} of all alerts are shared"
+    precision = differences["average_precision"]
+    low, high = precision["interval"]
     if low <= 0 <= high:
         return "no clear difference in average precision"
     better = "better" if low > 0 else "worse"
-    return f"the compared model ranks {better}: average precision {gap['difference']:+.4g} ({low:+.4g} to {high:+.4g})"
+    return f"the compared model ranks {better}: average precision {difference_text(precision)}"
 
 
 def _difference(difference: float, drawn: FloatArray) -> dict[str, Any]:
@@ -91,45 +111,49 @@ def _difference(difference: float, drawn: FloatArray) -> dict[str, Any]:
     return {"difference": significant(difference, 6), "interval": interval}
 
 
+# Both models saw the same records, so their measures rise and fall together: a record that is hard for one is mostly
+# hard for the other. Draws therefore take records, with what both models made of each, never two samples apart; the
+# interval of the difference is then narrower than the intervals of the two models suggest.
 def _at_threshold(agreement: NDArray[np.int64], seed: int) -> dict[str, Any]:
-    """Second minus first, with records of each label resampled as pairs."""
+    """Recall and false alert rate, second minus first, with the records of each label resampled."""
     rng = np.random.default_rng(seed)
-    found = {}
+    differences = {}
     for name, group in (("recall_at_threshold", ANOMALOUS), ("false_alert_rate", NORMAL)):
         cells = agreement[group]
-        drawn = rng.multinomial(cells.sum(), cells / cells.sum(), size=2000)
-        gaps = (drawn[:, 2] - drawn[:, 1]) / cells.sum()
-        found[name] = _difference(float((cells[2] - cells[1]) / cells.sum()), gaps)
-    return found
+        drawn = rng.multinomial(cells.sum(), cells / cells.sum(), size=THRESHOLD_DRAWS)
+        differences[name] = _difference(
+            float((cells[2] - cells[1]) / cells.sum()), (drawn[:, 2] - drawn[:, 1]) / cells.sum()
+        )
+    return differences
 
 
 def _ranking(first: tuple[Path, ScoreTable], second: tuple[Path, ScoreTable], seed: int) -> dict[str, Any]:
-    """Paired bootstrap: each draw takes the same records for both models, from a joint histogram of their scores."""
+    """ROC-AUC and average precision, second minus first, drawn from a joint histogram of both models' scores."""
     borders = coarsen(first[1], _BINS), coarsen(second[1], _BINS)
     cells, counts = _joint(first[0], second[0], borders)
-    places = np.divmod(cells, len(borders[1]))
+    bins_of_cells = np.divmod(cells, len(borders[1]))
 
-    def gaps(drawn: list[Counts]) -> FloatArray:
-        """ROC-AUC and average precision of the second model minus those of the first, (2,)."""
+    def difference(drawn: list[Counts]) -> FloatArray:
+        """Of records (J,) of both labels per cell: ROC-AUC and average precision, second minus first, (2,)."""
         measures = [
-            _ranks(*(np.bincount(place, weights=part, minlength=len(border)).astype(np.int64) for part in drawn))
-            for place, border in zip(places, borders, strict=True)
+            _measures(*(np.bincount(bins, weights=part, minlength=len(border)).astype(np.int64) for part in drawn))
+            for bins, border in zip(bins_of_cells, borders, strict=True)
         ]
         return measures[1] - measures[0]
 
     rng = np.random.default_rng(seed)
     shares = [count / count.sum() for count in counts]
-    drawn = np.stack(
-        [gaps([rng.multinomial(n.sum(), share) for n, share in zip(counts, shares, strict=True)]) for _ in range(DRAWS)]
-    )
-    exact = _ranks(second[1].count(NORMAL), second[1].count(ANOMALOUS)) - _ranks(
-        first[1].count(NORMAL), first[1].count(ANOMALOUS)
-    )
-    drawn += exact - gaps(counts)
+    draws = [
+        difference([rng.multinomial(n.sum(), share) for n, share in zip(counts, shares, strict=True)])
+        for _ in range(RANKING_DRAWS)
+    ]
+    exact_of = [_measures(table.count(NORMAL), table.count(ANOMALOUS)) for _, table in (first, second)]
+    exact = exact_of[1] - exact_of[0]
+    drawn = np.stack(draws) + (exact - difference(counts))
     return {name: _difference(exact[at], drawn[:, at]) for at, name in enumerate(("roc_auc", "average_precision"))}
 
 
-def _ranks(normal: Counts, anomalous: Counts) -> FloatArray:
+def _measures(normal: Counts, anomalous: Counts) -> FloatArray:
     return np.array([float(roc_auc(normal, anomalous)), float(average_precision(normal, anomalous))])
 
 
@@ -142,19 +166,13 @@ def _joint(
     # Row groups drift apart where one model refuses records that the other scores; rows beyond the overlap don't count.
     for ours, theirs in zip(read_scores(first), read_scores(second), strict=False):
         _, at, there = np.intersect1d(ours.index, theirs.index, assume_unique=True, return_indices=True)
-        places = [
+        bins = [
             np.minimum(np.searchsorted(border, score), len(border) - 1)
             for border, score in zip(borders, (ours.score[at], theirs.score[there]), strict=True)
         ]
-        groups = ours.groups[at]
-        fresh = np.stack([_is(groups, NORMAL), _is(groups, ANOMALOUS)]).astype(np.int64)
-        every = np.concatenate([cells, places[0] * len(borders[1]) + places[1]])
-        weights = np.concatenate([counts, fresh], axis=1)
-        cells, place = np.unique(every, return_inverse=True)
-        counts = np.stack([np.bincount(place, weights=row, minlength=len(cells)) for row in weights]).astype(np.int64)
+        labelled = [(ours.groups[at] == group).astype(np.int64) for group in (NORMAL, ANOMALOUS)]
+        every = np.concatenate([cells, bins[0] * len(borders[1]) + bins[1]])
+        weights = np.concatenate([counts, np.stack(labelled)], axis=1)
+        cells, entry = np.unique(every, return_inverse=True)
+        counts = np.stack([np.bincount(entry, weights=row, minlength=len(cells)) for row in weights]).astype(np.int64)
     return cells, list(counts)
-
-
-def _is(groups: NDArray[np.int8], group: int) -> BoolArray:
-    same: BoolArray = groups == group
-    return same

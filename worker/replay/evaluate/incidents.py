@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from worker.texts import significant
 
 INCIDENT_GAP_MS = 3_600_000
-"""Anomalies of one kind and key that are at most this far apart on the event clock belong together."""
 
 
 @dataclass(slots=True)
@@ -20,13 +19,26 @@ class _Incident:
 class Incidents:
     """Groups labelled anomalies by kind and key into incidents, and keeps how long each took to be alerted.
 
+    Works badly where labels have no kind and records no key: anomalies that have nothing to do with each other then
+    count as one incident as long as they overlap. An incident without any alert says nothing about time; look at the
+    share of detected ones first. Records are expected in order of their event times, roughly.
+
+    gap_ms   anomalies of one kind and key that are at most this far apart on the event clock belong together
+
     Memory holds the open incidents, and detection times rounded to 3 digits: bounded whatever the number of records.
+
+    >>> incidents = Incidents(gap_ms=60_000)
+    >>> incidents.add([("fraud", b"c1", 0, False), ("fraud", b"c1", 30_000, True), ("fraud", b"c2", 30_000, False)])
+    >>> incidents.finish()  # two of them; one was alerted, after 30 s
+    (2, 1, 30.0, 30.0)
+
+    The windows of Lavin & Ahmad (2015), Evaluating real-time anomaly detection algorithms, by gaps instead of by hand.
     """
 
     def __init__(self, gap_ms: int = INCIDENT_GAP_MS) -> None:
         self._gap_ms = gap_ms
         self._open: dict[tuple[str, bytes | None], _Incident] = {}
-        self._taken_s: Counter[float] = Counter()
+        self._detected_s: Counter[float] = Counter()
         self._missed = 0
 
     def add(self, anomalies: Iterable[tuple[str, bytes | None, int, bool]]) -> None:
@@ -49,20 +61,20 @@ class Incidents:
         if incident.alert_ms is None:
             self._missed += 1
         else:
-            self._taken_s[significant(max(0, incident.alert_ms - incident.first_ms) / 1000, 3)] += 1
+            self._detected_s[significant(max(0, incident.alert_ms - incident.first_ms) / 1000, 3)] += 1
 
     def finish(self) -> tuple[int, int, float | None, float | None]:
         """(incidents, detected ones, median and 90% quantile of the seconds until the first alert of those)."""
         for incident in self._open.values():
             self._close(incident)
         self._open.clear()
-        detected = self._taken_s.total()
+        detected = self._detected_s.total()
         return self._missed + detected, detected, self._quantile(0.5), self._quantile(0.9)
 
     def _quantile(self, share: float) -> float | None:
-        passed, wanted = 0, share * self._taken_s.total()
-        for seconds, count in sorted(self._taken_s.items()):
+        passed, target = 0, share * self._detected_s.total()
+        for seconds, count in sorted(self._detected_s.items()):
             passed += count
-            if passed >= wanted:
+            if passed >= target:
                 return seconds
         return None

@@ -1,13 +1,14 @@
-"""metrics.json: every key, what it means, and how it follows from a tally."""
+"""metrics.json: every key, what it means, how it follows from a tally, and gates on it for continuous integration."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from worker.errors import UsageError
 from worker.ranking import average_precision, roc_auc
-from worker.replay.evaluate.days import BUDGETS, DAY_MS
 from worker.replay.evaluate.score_table import ANOMALOUS, NORMAL, UNKNOWN, bootstrap, bootstrap_share
-from worker.replay.evaluate.tally import Tally
-from worker.texts import significant
+from worker.replay.evaluate.tally import BUDGETS, DAY_MS, Tally
+from worker.texts import did_you_mean, significant
 
 METRICS = {
     "records": "records replayed: scored, dead-lettered or skipped; without those that the model was fitted on",
@@ -19,16 +20,16 @@ METRICS = {
     "alerts_per_day": "alerts divided by `days`; null without event times",
     "published": "lines of alerts.jsonl: alerts less those silenced, grouped or rate limited, and the ends of groups",
     "published_per_day": "published alerts divided by `days`; null without event times",
-    "silenced": "alerts that a silences rule kept back, for each rule",
-    "grouped": "alerts that became part of an open incident",
-    "rate_limited": "alerts that the rate cap kept back",
+    "silenced": "alerts that a rule of the silences file kept back, for each rule",
+    "grouped": "alerts that became part of an open alert group",
+    "rate_limited": "alerts that the rate limit kept back",
     "days": "days from the first to the last event time, at least 1; null without event times",
     "first_event_time_ms": "earliest event time, ms since the epoch, UTC",
     "last_event_time_ms": "latest event time, ms since the epoch, UTC",
     "backward_times": "records whose event time lies before that of an earlier record",
     "score_median": "median score",
     "score_p99": "99% quantile of the scores",
-    "score_max": "largest score",
+    "score_max": "highest score",
     "score_resolution": "relative difference below which scores count as equal in what is measured here; 0 = exact",
     "labelled": "scored records with a label",
     "anomalies": "scored records that are labelled anomalous",
@@ -55,9 +56,9 @@ METRICS = {
     "blank_lines": "empty lines of the input, which are no records",
     "sweep": "for each value of --sweep: alerts, and with labels precision, recall and false alert rate; else absent",
     "compare": "with --compare: the second model's metrics, alerts shared, gained, lost, differences",
-    "refits": "with --refit-every: each look of the trainer, its decision, reasons and figures",
-    "records_per_s": "records replayed per second, from the first one read to the last one written",
-    "elapsed_s": "seconds that took",
+    "refits": "with --refit-every: each check of the trainer, its decision, reasons and figures",
+    "records_per_s": "records replayed per second, in that time",
+    "elapsed_s": "seconds from the first record read to the last one written",
     "complete": "false where the input broke off; `error` then says where",
     "error": "why the input broke off, null where it did not",
 }
@@ -110,38 +111,39 @@ def _ranking(tally: Tally, seed: int) -> dict[str, Any]:
     intervals = bootstrap(tally.table, seed=seed)
     return {
         "roc_auc": _rounded(float(roc_auc(normal, anomalous))),
-        "roc_auc_interval": _interval(intervals["roc_auc"]),
+        "roc_auc_interval": list(map(_rounded, intervals["roc_auc"])),
         "average_precision": _rounded(float(average_precision(normal, anomalous))),
-        "average_precision_interval": _interval(intervals["average_precision"]),
+        "average_precision_interval": list(map(_rounded, intervals["average_precision"])),
     }
 
 
 def _at_threshold(tally: Tally, seed: int) -> dict[str, Any]:
     true, false = tally.alerts[ANOMALOUS], tally.alerts[NORMAL]
     labelled = tally.groups[NORMAL] + tally.groups[ANOMALOUS] > 0
+
+    def share(name: str, hits: int, of: int) -> dict[str, Any]:
+        if not of:
+            return {name: None, f"{name}_interval": None}
+        interval = bootstrap_share(hits, of, seed=seed)
+        return {name: _rounded(hits / of), f"{name}_interval": list(map(_rounded, interval))}
+
     return {
         "true_alerts": true if labelled else None,
         "false_alerts": false if labelled else None,
-        **_share("precision_at_threshold", true, true + false, seed),
-        **_share("recall_at_threshold", true, tally.groups[ANOMALOUS], seed),
+        **share("precision_at_threshold", true, true + false),
+        **share("recall_at_threshold", true, tally.groups[ANOMALOUS]),
         "false_alert_rate": _rounded(false / tally.groups[NORMAL]) if tally.groups[NORMAL] else None,
     }
-
-
-def _share(name: str, hits: int, of: int, seed: int) -> dict[str, Any]:
-    if not of:
-        return {name: None, f"{name}_interval": None}
-    return {name: _rounded(hits / of), f"{name}_interval": _interval(bootstrap_share(hits, of, seed=seed))}
 
 
 def _at_budgets(tally: Tally) -> dict[str, Any]:
     anomalies = tally.groups[ANOMALOUS]
     if not anomalies:
         return {"precision_at_k": None, "recall_at_k": None}
-    found = {str(budget): tally.days.at_budget(budget) for budget in BUDGETS}
+    counts = {str(budget): tally.days.at_budget(budget) for budget in BUDGETS}
     return {
-        "precision_at_k": {budget: _rounded(true / alerts) for budget, (alerts, true) in found.items()},
-        "recall_at_k": {budget: _rounded(true / anomalies) for budget, (_, true) in found.items()},
+        "precision_at_k": {budget: _rounded(true / alerts) for budget, (alerts, true) in counts.items()},
+        "recall_at_k": {budget: _rounded(true / anomalies) for budget, (_, true) in counts.items()},
     }
 
 
@@ -164,10 +166,34 @@ def _incidents(tally: Tally) -> dict[str, Any]:
     }
 
 
-def _interval(bounds: tuple[float, float]) -> list[float | None]:
-    return [_rounded(bound) for bound in bounds]
-
-
 def _rounded(value: float) -> float | None:
     """Six significant digits; null for NaN, which JSON doesn't have."""
     return None if math.isnan(value) else significant(value, 6)
+
+
+def parse_gate(text: str) -> tuple[str, float]:
+    """KEY=NUMBER as (key, number); dots reach into nested metrics. UsageError for an unknown key or no number."""
+    key, _, number = text.partition("=")
+    if key.split(".")[0] not in METRICS:
+        raise UsageError(f"{key!r} is no metric{did_you_mean(key, METRICS)}; there are {', '.join(METRICS)}")
+    try:
+        return key, float(number)
+    except ValueError:
+        raise UsageError(f"{text!r} must be KEY=NUMBER, such as roc_auc=0.95") from None
+
+
+def failed_gates(
+    metrics: Mapping[str, Any], *, under: Sequence[tuple[str, float]] = (), over: Sequence[tuple[str, float]] = ()
+) -> list[str]:
+    """What failed, in words; a metric that is null fails every gate: it could not be checked."""
+    failures = []
+    for gates, word, sign in ((under, "under", 1), (over, "over", -1)):
+        for key, limit in gates:
+            value: Any = metrics
+            for part in key.split("."):
+                value = value.get(part) if isinstance(value, Mapping) else None
+            if not isinstance(value, int | float):
+                failures.append(f"{key} is not known here, so it can't be checked against {limit:g}")
+            elif sign * value < sign * limit:
+                failures.append(f"{key} = {value:g} is {word} {limit:g}")
+    return failures

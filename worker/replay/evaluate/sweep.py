@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from worker.model.store.bundle import Bundle
 from worker.pipeline import by_partition
 from worker.records import Outcome, Partition
 from worker.replay.evaluate.score_table import ANOMALOUS, NORMAL
 from worker.replay.run.lines import Line
+from worker.replay.run.loop import Observer
 from worker.texts import significant
 from worker.thresholds.factory import ThresholdFactory
 from worker.thresholds.partition import PartitionThreshold
@@ -26,10 +28,11 @@ class _Variant:
     false_alerts: int = 0
 
 
-class Sweep:
-    """Re-thresholds every outcome with each of the named variants; an observer of `worker.replay.run.loop`.
+class Sweep(Observer):
+    """Compares every outcome's scores with the thresholds of each named variant.
 
-    bundle: the model in force, whose scores thresholds come from.
+    variants   what makes the thresholds, by the value of the setting that is swept
+    bundle     the model that the replay begins with; thresholds start from its scores
     """
 
     def __init__(self, variants: Mapping[str, ThresholdFactory], bundle: Bundle) -> None:
@@ -38,13 +41,13 @@ class Sweep:
         self._normal = 0
         self._anomalies = 0
 
-    def add(self, lines: list[Line], outcome: Outcome, groups: NDArray[np.int8]) -> None:  # noqa: ARG002
-        """Compare one outcome's scores with each variant's thresholds."""
+    @override
+    def add(self, lines: list[Line], outcome: Outcome, groups: NDArray[np.int8]) -> None:
         scores = outcome.scores
         self._normal += int((groups == NORMAL).sum())
         self._anomalies += int((groups == ANOMALOUS).sum())
-        for partition, places in by_partition(scores.messages):
-            score, times, labels = scores.score[places], scores.event_time_ms[places], groups[places]
+        for partition, index in by_partition(scores.messages):
+            score, times, labels = scores.score[index], scores.event_time_ms[index], groups[index]
             for variant in self._variants.values():
                 threshold = variant.thresholds.get(partition)
                 if threshold is None:

@@ -2,28 +2,85 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from worker.errors import ErrorCode
-from worker.records import DeadLetter, Outcome, Scores
-from worker.replay.evaluate.days import Days
+from worker.records import BoolArray, DeadLetter, FloatArray, Outcome
 from worker.replay.evaluate.incidents import INCIDENT_GAP_MS, Incidents
 from worker.replay.evaluate.score_table import ANOMALOUS, NORMAL, UNKNOWN, ScoreTable
 from worker.replay.run.labels import NORMAL as NORMAL_LABEL
 from worker.replay.run.labels import Label
 from worker.replay.run.lines import Line
 
+BUDGETS = (10, 100, 1000)
+"""Alerts a day that a person could look at."""
+
+DAY_MS = 86_400_000
+NO_DAY = -1
+"""The day of records without an event time: all of them count as one day."""
+
+MAX_EXAMPLES = 20
 _GROUP_OF: dict[Label, int] = {None: UNKNOWN, NORMAL_LABEL: NORMAL}
-_EXAMPLES = 20
+
+
+@dataclass(slots=True)
+class Day:
+    """One day, UTC.
+
+    anomalies           labelled ones, alerted or not
+    best                its highest labelled scores, descending, the earlier one first among equals
+    best_is_anomalous   the labels of those
+    """
+
+    records: int = 0
+    alerts: int = 0
+    true_alerts: int = 0
+    anomalies: int = 0
+    best: FloatArray = field(default_factory=lambda: np.empty(0))
+    best_is_anomalous: BoolArray = field(default_factory=lambda: np.empty(0, np.bool_))
+
+
+class Days:
+    """Counts per day. Memory grows with the number of days, by 9 kB for each day with labels, not with records."""
+
+    def __init__(self) -> None:
+        self.by_number: dict[int, Day] = {}
+
+    def add(
+        self, score: FloatArray, alert: BoolArray, event_time_ms: NDArray[np.int64], groups: NDArray[np.int8]
+    ) -> None:
+        """Count records (B,) in input order; event_time_ms is -1 where there is none."""
+        numbers = np.where(event_time_ms == -1, NO_DAY, event_time_ms // DAY_MS)
+        anomalous, labelled = groups == ANOMALOUS, groups != UNKNOWN
+        for number in np.unique(numbers).tolist():
+            here = numbers == number
+            day = self.by_number.setdefault(number, Day())
+            day.records += int(here.sum())
+            day.alerts += int((here & alert).sum())
+            day.true_alerts += int((here & alert & anomalous).sum())
+            day.anomalies += int((here & anomalous).sum())
+            chosen = here & labelled
+            if len(day.best) == BUDGETS[-1]:
+                chosen &= score > day.best[-1]
+            if chosen.any():
+                scores = np.concatenate([day.best, score[chosen]])
+                order = np.argsort(-scores, kind="stable")[: BUDGETS[-1]]
+                day.best = scores[order]
+                day.best_is_anomalous = np.concatenate([day.best_is_anomalous, anomalous[chosen]])[order]
+
+    def at_budget(self, budget: int) -> tuple[int, int]:
+        """(alerts, true alerts) if each day had alerted its `budget` highest scores among labelled records."""
+        alerts = sum(len(day.best[:budget]) for day in self.by_number.values())
+        return alerts, sum(int(day.best_is_anomalous[:budget].sum()) for day in self.by_number.values())
 
 
 def groups_of(lines: Sequence[Line]) -> NDArray[np.int8]:
     """UNKNOWN, NORMAL or ANOMALOUS for each line, int8 (B,)."""
-    groups = [_GROUP_OF.get(line.label, ANOMALOUS) for line in lines]
-    return np.array(groups, np.int8)
+    return np.array([_GROUP_OF.get(line.label, ANOMALOUS) for line in lines], np.int8)
 
 
 class Tally:
@@ -51,10 +108,8 @@ class Tally:
 
     def add(self, outcome: Outcome) -> NDArray[np.int8]:
         """Count one outcome; returns the labels of its scored records as groups, int8 (B,)."""
-        for dead in outcome.dead_letters:
-            self.dead_letters[dead.error_code] += 1
-            if len(self.dead_examples) < _EXAMPLES:
-                self.dead_examples.append(dead)
+        self.dead_letters.update(dead.error_code for dead in outcome.dead_letters)
+        self.dead_examples += outcome.dead_letters[: MAX_EXAMPLES - len(self.dead_examples)]
         self.skipped += outcome.skipped
         self.published += len(outcome.alerts)
         self.silenced.update(outcome.silenced)
@@ -64,23 +119,26 @@ class Tally:
         lines = cast("Sequence[Line]", scores.messages)
         groups = groups_of(lines)
         if len(lines):
-            self._count(scores, groups)
+            self.table.add(scores.score, groups)
+            self.days.add(scores.score, scores.alert, scores.event_time_ms, groups)
+            self.models[scores.model_version] += len(groups)
+            for group in (UNKNOWN, NORMAL, ANOMALOUS):
+                self.groups[group] += int((groups == group).sum())
+                self.alerts[group] += int((scores.alert & (groups == group)).sum())
             self._follow_time(scores.event_time_ms)
-            self._follow_anomalies(scores, lines, groups)
+            anomalies = [
+                (lines[at].label or "", lines[at].key, int(scores.event_time_ms[at]), bool(scores.alert[at]))
+                for at in np.flatnonzero(groups == ANOMALOUS).tolist()
+            ]
+            self.kinds.update(kind for kind, *_ in anomalies)
+            self.alerted_kinds.update(kind for kind, _, _, alerted in anomalies if alerted)
+            self.incidents.add(entry for entry in anomalies if entry[2] != -1)
         return groups
 
     @property
     def scored(self) -> int:
         """Records that have a score."""
         return self.groups.total()
-
-    def _count(self, scores: Scores, groups: NDArray[np.int8]) -> None:
-        self.table.add(scores.score, groups)
-        self.days.add(scores.score, scores.alert, scores.event_time_ms, groups)
-        self.models[scores.model_version] += len(groups)
-        for group in (UNKNOWN, NORMAL, ANOMALOUS):
-            self.groups[group] += int((groups == group).sum())
-            self.alerts[group] += int((scores.alert & (groups == group)).sum())
 
     def _follow_time(self, event_time_ms: NDArray[np.int64]) -> None:
         times = event_time_ms[event_time_ms != -1]
@@ -92,13 +150,3 @@ class Tally:
         self.last_ms = int(latest[-1])
         first = int(times.min())
         self.first_ms = first if self.first_ms is None else min(self.first_ms, first)
-
-    def _follow_anomalies(self, scores: Scores, lines: Sequence[Line], groups: NDArray[np.int8]) -> None:
-        places = np.flatnonzero(groups == ANOMALOUS).tolist()
-        anomalies = [
-            (lines[at].label or "", lines[at].key, int(scores.event_time_ms[at]), bool(scores.alert[at]))
-            for at in places
-        ]
-        self.kinds.update(kind for kind, *_ in anomalies)
-        self.alerted_kinds.update(kind for kind, _, _, alerted in anomalies if alerted)
-        self.incidents.add(entry for entry in anomalies if entry[2] != -1)

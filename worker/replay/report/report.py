@@ -1,242 +1,155 @@
-"""report.html: one page that needs nothing else, with the numbers of metrics.json."""
+"""report.html: one page that needs nothing else, with the numbers of metrics.json, from the templates in page/."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from worker.errors import DataError
+import orjson
+
+from worker.errors import DataError, Hint
 from worker.features.image import Image
 from worker.model.store.bundle import Bundle
+from worker.replay.evaluate.compare import difference_text
 from worker.replay.evaluate.metrics import METRICS
 from worker.replay.evaluate.score_table import ANOMALOUS, NORMAL
 from worker.replay.report import charts
-from worker.replay.report.charts import Figure
-from worker.replay.report.html import card, chart, embedded_json, metric, table, text, tile
 from worker.replay.report.latent import latent_figure
 from worker.replay.report.pictures import Pictures
-from worker.replay.report.strongest import strongest_section
 from worker.replay.run.loop import Result
+from worker.texts import rfc3339
 
-_PAGE = Path(__file__).with_name("page")
+EXCERPT_BYTES = 120
+OWN_SECTIONS = ("sweep", "compare", "refits")
+SWEEP_KEYS = ("alerts", "alerts_per_day", "precision", "recall", "false_alert_rate")
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the page tells besides the result. settings: as a person may see them, secrets masked.
+    """What the page tells besides the result.
 
-    sections: more HTML, from a sweep, a comparison, planted anomalies. image: fields that form a picture.
+    source     name of what was replayed
+    bundle     the model that the replay began with
+    settings   as a person may see them, secrets masked, by name
+    version    of the worker
+    swept      name of the setting that was swept, where one was
+    image      fields that form a picture of a record, where they do
     """
 
-    sources: Sequence[str]
+    source: str
     bundle: Bundle
     settings: Mapping[str, str]
     version: str
-    sections: Sequence[str] = field(default_factory=tuple)
+    swept: str = ""
     image: Image | None = None
 
 
 def render(result: Result, facts: Facts, folder: Path) -> str:
     """The page; reads scores.parquet in `folder` for the charts."""
-    metrics, tally = result.metrics, result.tally
-    labelled = bool(tally.groups[NORMAL] or tally.groups[ANOMALOUS])
-    ranked = metrics["roc_auc"] is not None
-    figures: dict[str, Figure] = {
-        "scores": charts.score_over_time(folder, tally.table, tally.days),
-        "days": charts.alerts_a_day(tally.days, labelled=labelled),
-        "distribution": charts.score_distribution(tally.table),
-    }
-    if metrics["days"] is None:
-        del figures["days"]
-    if ranked:
-        rate, recall = metrics["false_alert_rate"], metrics["recall_at_threshold"]
-        figures |= charts.ranking_curves(tally.table, rate, recall, metrics["precision_at_threshold"])
-    latent = latent_figure(folder, facts.bundle.version)
-    if latent is not None:
-        figures["latent"] = latent[0]
-    body = [
-        _head(metrics, facts),
-        _tiles(metrics, ranked=ranked),
-        card("Score over time", chart("scores"), _points_note(metrics)),
-        _pair(figures),
-        _ranking(ranked=ranked),
-        card("Codes of the records", chart("latent"), latent[1]) if latent is not None else "",
-        _labels(metrics),
-        *facts.sections,
-        strongest_section(result.strongest, Pictures(facts.bundle, facts.image) if facts.image else None),
-        _learned(facts.bundle),
-        _dead_letters(result),
-        _settings(facts),
-        _all_metrics(metrics),
-    ]
-    return _page("".join(body), figures)
-
-
-def _page(body: str, figures: Mapping[str, Figure]) -> str:
     try:
+        from markupsafe import Markup
         from plotly.offline import get_plotlyjs
     except ImportError as error:
-        raise DataError("the report needs plotly: pip install kafka-anomaly-worker[replay]") from error
-    css, script = ((_PAGE / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Replay report</title><style>{css}</style></head><body><main>{body}</main>"
-        f'<script type="application/json" id="figures">{embedded_json(figures)}</script>'
-        f"<script>{get_plotlyjs()}</script><script>{script}</script></body></html>"
-    )
-
-
-def _head(metrics: Mapping[str, Any], facts: Facts) -> str:
+        raise DataError("the report needs Jinja2 and plotly", hint=Hint.INSTALL_REPLAY) from error
+    metrics = result.metrics
+    pictures = Pictures(facts.bundle, facts.image) if facts.image else None
     span = ""
     if metrics["first_event_time_ms"] is not None:
-        first, last = (_minute(metrics[name]) for name in ("first_event_time_ms", "last_event_time_ms"))
-        span = f"{first} to {last} UTC · "
-    models = ", ".join(
-        f"<code>{text(version)}</code> ({metric(metrics, 'model_versions', version)} records)"
-        for version in metrics["model_versions"]
+        first, last = (rfc3339(metrics[name]) for name in ("first_event_time_ms", "last_event_time_ms"))
+        span = f"{first[:16]} to {last[:16]}".replace("T", " ")
+    points = "Each point is an alert"
+    if metrics["alerts"] > charts.MAX_POINTS:
+        points = f"Points are the {charts.MAX_POINTS:,} strongest alerts"
+    latent = latent_figure(folder, facts.bundle.version)
+    alerts = [(orjson.loads(value), label) for value, label in result.strongest]
+    return str(
+        _environment()
+        .get_template("report.html")
+        .render(
+            metrics=metrics,
+            facts=facts,
+            span=span,
+            points=points,
+            figures=_figures(result, folder) | ({} if latent is None else {"latent": latent[0]}),
+            latent_note="" if latent is None else latent[1],
+            strongest=[(alert, label, pictures.pair(alert["record"]) if pictures else ()) for alert, label in alerts],
+            sweep_keys=[key for key in SWEEP_KEYS if any(row[key] is not None for row in metrics.get("sweep", ()))],
+            learned=[(field, facts.bundle.fitted.describe(field.name)) for field in facts.bundle.schema.encoded],
+            dead_examples=result.tally.dead_examples,
+            settings=_settings(facts),
+            every_metric=[
+                (path, METRICS[name])
+                for name, value in metrics.items()
+                if name not in OWN_SECTIONS
+                for path in _paths(value, (name,))
+            ],
+            plotly_js=Markup(get_plotlyjs()),  # noqa: S704  the library's own code
+        )
     )
-    head = f'<h1>Replay report</h1><p class="soft">{text(", ".join(facts.sources))}<br>{span}model {models}</p>'
-    if not metrics["complete"]:
-        head += card("The input broke off", f"<p>{text(metrics['error'])}</p>", "What came before is below.", "banner")
-    if metrics["backward_times"]:
-        body = f"<p>{metric(metrics, 'backward_times')} records are older than one before them.</p>"
-        head += card("Time runs backwards", body, "", "banner")
-    return head
 
 
-def _minute(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M")
+def _environment() -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).with_name("page")),
+        autoescape=True,  # nothing of a record or a setting may become part of the page
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_function"] = lambda value, **_: orjson.dumps(value).decode()  # NaN is null
+    environment.filters |= {
+        "at": _at,
+        "plain": plain,
+        "digits": digits,
+        "difference": difference_text,
+        "excerpt": lambda value: (value or b"")[:EXCERPT_BYTES].decode(errors="replace"),
+        "indented": lambda value: orjson.dumps(value, option=orjson.OPT_INDENT_2).decode(),
+    }
+    return environment
 
 
-def _tiles(metrics: Mapping[str, Any], *, ranked: bool) -> str:
-    tiles = [
-        tile("records", metric(metrics, "records"), f"{metric(metrics, 'records_per_s')} a second"),
-        tile("alerts", metric(metrics, "alerts"), f"{metric(metrics, 'alerts_per_day')} a day"),
-        tile("dead letters", metric(metrics, "dead_letters")),
-    ]
-    if ranked:
-        tiles += [
-            tile("ROC-AUC", metric(metrics, "roc_auc"), metric(metrics, "roc_auc_interval")),
-            tile(
-                "average precision", metric(metrics, "average_precision"), metric(metrics, "average_precision_interval")
-            ),
-            tile("recall at the threshold", metric(metrics, "recall_at_threshold")),
-            tile("precision at the threshold", metric(metrics, "precision_at_threshold")),
-            tile("false alert rate", metric(metrics, "false_alert_rate")),
-        ]
-    else:
-        tiles += [
-            tile("median score", metric(metrics, "score_median")),
-            tile("99% quantile", metric(metrics, "score_p99")),
-            tile("largest score", metric(metrics, "score_max")),
-        ]
-    return f'<div class="tiles">{"".join(tiles)}</div>'
+def _figures(result: Result, folder: Path) -> dict[str, charts.Figure]:
+    metrics, tally = result.metrics, result.tally
+    figures = {
+        "scores": charts.score_over_time(folder, tally.table, tally.days),
+        "distribution": charts.score_distribution(tally.table),
+    }
+    if metrics["days"] is not None:
+        labelled = bool(tally.groups[NORMAL] or tally.groups[ANOMALOUS])
+        figures["days"] = charts.alerts_a_day(tally.days, labelled=labelled)
+    if metrics["roc_auc"] is not None:
+        rate, recall = metrics["false_alert_rate"], metrics["recall_at_threshold"]
+        figures |= charts.ranking_curves(tally.table, rate, recall, metrics["precision_at_threshold"])
+    return figures
 
 
-def _points_note(metrics: Mapping[str, Any]) -> str:
-    drawn = "Each point is an alert"
-    if metrics["alerts"] > charts.MOST_POINTS:
-        drawn = f"Points are the {charts.MOST_POINTS:,} strongest alerts"
-    return f"{drawn}. The threshold is the mean over partitions."
-
-
-def _pair(figures: Mapping[str, Figure]) -> str:
-    cards = [card("Score distribution", chart("distribution"))]
-    if "days" in figures:
-        cards.insert(0, card("Alerts a day", chart("days")))
-    return f'<div class="two">{"".join(cards)}</div>'
-
-
-def _ranking(*, ranked: bool) -> str:
-    if not ranked:
-        return ""
+def plain(value: Any) -> str:
+    """Any value as text: strings as they are, the rest as compact JSON."""
     return (
-        f'<div class="two">{card("ROC curve", chart("roc"))}'
-        f"{card('Precision and recall', chart('precision_recall'))}</div>"
+        value if isinstance(value, str) else orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
     )
 
 
-def _labels(metrics: Mapping[str, Any]) -> str:
-    """Budgets, kinds and incidents, where there are labelled anomalies."""
-    if not metrics["anomalies"]:
-        return ""
-    budgets = [
-        (text(f"{budget} a day"), metric(metrics, "precision_at_k", budget), metric(metrics, "recall_at_k", budget))
-        for budget in metrics["precision_at_k"]
-    ]
-    kinds = [
-        (text(kind), *(metric(metrics, "recall_by_kind", kind, name) for name in ("records", "alerts", "recall")))
-        for kind in metrics["recall_by_kind"]
-    ]
-    found = ""
-    if metrics["incidents"]:
-        found = (
-            f"<p>{metric(metrics, 'incidents_detected')} of {metric(metrics, 'incidents')} incidents were alerted, "
-            f"half of them within {metric(metrics, 'time_to_detect_median_s')} s, nine in ten within "
-            f"{metric(metrics, 'time_to_detect_p90_s')} s.</p>"
-        )
-    first = card("With a budget of alerts", table(("budget", "precision", "recall"), budgets, (1, 2)))
-    second = card("Kinds of anomalies", found + table(("kind", "records", "alerts", "recall"), kinds, (1, 2, 3)))
-    return f'<div class="two">{first}{second}</div>'
+def digits(value: Any) -> str:
+    """A number with all its digits, commas where it is large; a dash for null, "a to b" for an interval."""
+    if isinstance(value, list):
+        return " to ".join(map(digits, value))
+    if value is None:
+        return "-"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return plain(value)
+    units, point, decimals = plain(value).partition(".")
+    if not units.lstrip("-").isdigit() or not int(units):
+        return units + point + decimals
+    return f"{int(units):,}{point}{decimals}"
 
 
-def _learned(bundle: Bundle) -> str:
-    rows = [
-        (text(name), text(kind), text(bundle.fitted.describe(name)))
-        for name, kind in ((entry.name, entry.kind) for entry in bundle.schema.encoded)
-    ]
-    note = f"From {bundle.fitted.rows:,} records. Ranges hold 98% of them."
-    return card("What the model learned about each field", table(("field", "kind", "usual"), rows), note)
-
-
-def _dead_letters(result: Result) -> str:
-    metrics = result.metrics
-    if not metrics["dead_letters"]:
-        return ""
-    codes = [(text(code), metric(metrics, "dead_letters_by_code", code)) for code in metrics["dead_letters_by_code"]]
-    examples = [
-        (
-            text(getattr(dead.message, "row", dead.message.offset)),
-            text(dead.error_code),
-            text(dead.detail),
-            _excerpt(dead.message.value),
-        )
-        for dead in result.tally.dead_examples
-    ]
-    body = table(("code", "records"), codes, (1,)) + "<br>"
-    return card("Dead letters", body + table(("row", "code", "why", "record"), examples), "The first ones of them:")
-
-
-def _excerpt(value: bytes | None) -> str:
-    return f"<code>{text((value or b'')[:120].decode(errors='replace'))}</code>"
-
-
-def _settings(facts: Facts) -> str:
-    report = facts.bundle.report
-    trained = {name: report[name] for name in ("rows", "held_out_rows", "steps", "held_out_loss") if name in report}
-    rows = [
-        ("worker", facts.version),
-        ("model version", facts.bundle.version),
-        ("model made at", facts.bundle.created_at),
-        ("schema fingerprint", facts.bundle.schema.fingerprint),
-        *((f"fit: {name.replace('_', ' ')}", value) for name, value in trained.items()),
-        *facts.settings.items(),
-    ]
-    cells = [(text(name), f"<code>{text(value)}</code>") for name, value in rows]
-    return card("Settings and versions", f"<details><summary>show</summary>{table(('name', 'value'), cells)}</details>")
-
-
-def _all_metrics(metrics: Mapping[str, Any]) -> str:
-    rows = [
-        (f"<code>{text('.'.join(path))}</code>", metric(metrics, *path), text(METRICS[path[0]]))
-        for name in metrics
-        if name not in ("sweep", "compare", "refits")  # sections of their own
-        for path in _paths(metrics[name], (name,))
-    ]
-    body = f"<details><summary>show</summary>{table(('key', 'value', 'meaning'), rows, (1,))}</details>"
-    return card("Every number", body, "As in metrics.json.")
+def _at(metrics: Any, path: Sequence[str]) -> Any:
+    for key in path:
+        metrics = metrics[key]
+    return metrics
 
 
 def _paths(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
@@ -245,3 +158,19 @@ def _paths(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
             yield from _paths(part, (*path, key))
     else:
         yield path
+
+
+def _settings(facts: Facts) -> list[tuple[str, Any]]:
+    bundle, fit = facts.bundle, facts.bundle.report
+    return [
+        ("worker", facts.version),
+        ("model version", bundle.version),
+        ("model made at", bundle.created_at),
+        ("schema fingerprint", bundle.schema.fingerprint),
+        *(
+            (f"fit: {name.replace('_', ' ')}", fit[name])
+            for name in ("rows", "held_out_rows", "steps", "held_out_loss")
+            if name in fit
+        ),
+        *facts.settings.items(),
+    ]

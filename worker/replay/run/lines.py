@@ -1,8 +1,8 @@
-"""Records of files or topics as batches of messages, in input order, as the live worker would get them."""
+"""Records of a source as batches of messages, in input order, as the live worker would get them."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import count, islice, repeat
+from itertools import chain, count, islice, repeat
 from typing import Any, NamedTuple
 
 import orjson
@@ -10,17 +10,19 @@ import orjson
 from worker.errors import DataError
 from worker.formats.base import Decoder
 from worker.formats.json_objects import JsonDecoder
-from worker.records import Headers, RawMessage
-from worker.replay.run.labels import Label, Labels, pick
+from worker.records import Headers
+from worker.replay.run.labels import Label, Labels, values_of
+from worker.sources.base import Block
 from worker.sources.partitioner import partition_of
 
 NO_TIMESTAMP = -1
 
 
 class Line(NamedTuple):
-    """A RawMessage with what replay knows besides: its place in the input and its label. The pipeline sees neither.
+    """A RawMessage with what replay knows besides. The pipeline sees neither.
 
-    row: 0-based line or row, counted over all inputs. label: "" normal, else the kind of anomaly, None unknown.
+    row     0-based line or row, counted over the whole input
+    label   "" for a normal record, else the kind of anomaly; None where it is unknown
     """
 
     topic: str
@@ -38,10 +40,18 @@ _line_of: Callable[[Iterable[Any]], Line] = partial(tuple.__new__, Line)  # Line
 
 
 class Reader:
-    """Makes messages of values: keys, simulated partitions, offsets, labels.
+    """Makes batches of lines of a source's blocks.
 
-    Without `key_field` messages have no key. With several partitions a record goes where Kafka's default partitioner
-    puts its key; records without a key go round. Offsets count from 0 in each partition, as in a new topic.
+    Records of a topic keep their partitions, offsets, keys and timestamps. Records of files get what a new topic would
+    give them: with several partitions each goes where Kafka's default partitioner puts its key, those without a key go
+    round, and offsets count from 0 in each partition.
+
+    topic        name of the topic that records of files seem to come from
+    partitions   number of its partitions
+    key_field    field with the key of such records; None: they have none
+    labels       where labels come from; None: nothing is known of any record
+    batch_size   lines of a batch
+    decoder      reads fields for key and label; of any size, for a record that is too large has a label, too
     """
 
     def __init__(
@@ -62,68 +72,77 @@ class Reader:
         self._labels = labels
         self._batch_size = batch_size
         self._decoder = decoder
-        self._index = 0
+        self._next_row = 0
         self._next_offsets = [0] * partitions
 
-    def from_values(self, blocks: Iterable[list[bytes]]) -> Iterator[list[Line]]:
-        """Batches of the values of files. A DataError of the input comes after all that was read before it."""
-        return rebatch((self._block(block) for block in blocks), self._batch_size)
+    def batches(self, blocks: Iterable[Block]) -> Iterator[list[Line]]:
+        """All records, in order. A DataError of the source comes after all that was read before it."""
+        return rebatch(map(self._lines, blocks), self._batch_size)
 
-    def from_messages(self, blocks: Iterable[Iterable[RawMessage]]) -> Iterator[list[Line]]:
-        """Batches of the messages of a topic, which keep their partitions, offsets, keys and timestamps."""
-        return rebatch((self._wrap(block) for block in blocks), self._batch_size)
-
-    def _block(self, values: list[bytes]) -> list[Line]:
-        indices: Iterable[int] = range(self._index, self._index + len(values))
-        self._index += len(values)
+    def _lines(self, block: Block) -> list[Line]:
+        rows: Iterable[int] = range(self._next_row, self._next_row + len(block.values))
+        self._next_row += len(block.values)
+        if block.messages is not None:
+            self.records += len(block.values)
+            _, labels = self._keys_and_labels(block.values)
+            return [
+                Line(raw.topic, raw.partition, raw.offset, raw.timestamp, raw.key, raw.value, raw.headers, row, label)
+                for row, raw, label in zip(rows, block.messages, labels, strict=False)
+            ]
+        values = block.values
         if b"" in values:
-            places = [(index, value) for index, value in zip(indices, values, strict=True) if value.strip()]
-            self.blank_lines += len(values) - len(places)
-            indices, values = [index for index, _ in places], [value for _, value in places]
+            kept = [(row, value) for row, value in zip(rows, values, strict=True) if value and value.strip()]
+            self.blank_lines += len(values) - len(kept)
+            rows, values = [row for row, _ in kept], [value for _, value in kept]
         self.records += len(values)
-        keys, labels = self._look_inside(values)
-        partitions, offsets = self._place(keys, len(values))
-        topics, times, headers = repeat(self._topic), repeat(NO_TIMESTAMP), repeat(())
-        columns = zip(topics, partitions, offsets, times, keys, values, headers, indices, labels)  # noqa: B905  repeat() has no end
-        return list(map(_line_of, columns))
+        keys, labels = self._keys_and_labels(values)
+        partitions, offsets = self._positions(keys, len(values))
+        columns = (
+            repeat(self._topic),
+            partitions,
+            offsets,
+            repeat(NO_TIMESTAMP),
+            keys,
+            values,
+            repeat(()),
+            rows,
+            labels,
+        )
+        return list(map(_line_of, zip(*columns)))  # noqa: B905  repeat() has no end
 
-    def _look_inside(self, values: list[bytes]) -> tuple[Iterable[bytes | None], Iterable[Label]]:
-        if self._labels is None and self._key_field is None:
-            return repeat(None), repeat(None)
-        rows, key_field = self._decoder.rows(values), self._key_field
-        labels: Iterable[Label] = repeat(None) if self._labels is None else self._labels.of(rows)
+    def _keys_and_labels(self, values: Sequence[bytes | None]) -> tuple[Iterable[bytes | None], Iterable[Label]]:
         keys: Iterable[bytes | None] = repeat(None)
-        if key_field is not None:
-            keys = [key_bytes(pick(row, key_field)) for row in rows]
+        labels: Iterable[Label] = repeat(None)
+        if self._labels is not None or self._key_field is not None:
+            rows = self._decoder.rows(values)
+            if self._labels is not None:
+                labels = self._labels.of(rows)
+            if self._key_field is not None:
+                keys = list(map(_key_bytes, values_of(rows, self._key_field)))
         return keys, labels
 
-    def _place(self, keys: Iterable[bytes | None], size: int) -> tuple[Iterable[int], Iterable[int]]:
+    def _positions(self, keys: Iterable[bytes | None], size: int) -> tuple[Iterable[int], Iterable[int]]:
+        """Partitions and offsets of records with these keys."""
         following = self._next_offsets
         if self._partitions == 1:
             first = following[0]
             following[0] += size
             return repeat(0), range(first, first + size)
-        places, offsets = [], []
+        partitions, offsets = [], []
         turn = count(sum(following))
         for key in islice(keys, size):
-            place = partition_of(key, self._partitions) if key is not None else next(turn) % self._partitions
-            places.append(place)
-            offsets.append(following[place])
-            following[place] += 1
-        return places, offsets
+            partition = partition_of(key, self._partitions) if key is not None else next(turn) % self._partitions
+            partitions.append(partition)
+            offsets.append(following[partition])
+            following[partition] += 1
+        return partitions, offsets
 
-    def _wrap(self, block: Iterable[RawMessage]) -> list[Line]:
-        messages = list(block)
-        labels: Iterable[Label] = repeat(None)
-        if self._labels is not None:
-            labels = self._labels.of(self._decoder.rows([raw.value for raw in messages]))
-        lines = [
-            Line(raw.topic, raw.partition, raw.offset, raw.timestamp, raw.key, raw.value, raw.headers, row, label)
-            for row, raw, label in zip(count(self._index), messages, labels, strict=False)
-        ]
-        self._index += len(lines)
-        self.records += len(lines)
-        return lines
+
+def _key_bytes(value: object) -> bytes | None:
+    """A key field's value as Kafka key: text as UTF-8, null as no key, anything else as its JSON."""
+    if value is None:
+        return None
+    return value.encode() if isinstance(value, str) else orjson.dumps(value)
 
 
 def rebatch(blocks: Iterable[list[Line]], size: int) -> Iterator[list[Line]]:
@@ -146,8 +165,33 @@ def rebatch(blocks: Iterable[list[Line]], size: int) -> Iterator[list[Line]]:
         raise fault
 
 
-def key_bytes(value: object) -> bytes | None:
-    """A key field's value as Kafka key: text as UTF-8, null as no key, anything else as its JSON."""
-    if value is None:
-        return None
-    return value.encode() if isinstance(value, str) else orjson.dumps(value)
+def peek(batches: Iterable[list[Line]], count: int) -> tuple[list[Line], Iterator[list[Line]]]:
+    """About the first `count` lines (whole batches, fewer where the input ends), and all batches from the start.
+
+    An input that breaks off meanwhile raises its error where it belongs: after what came before it.
+    """
+    source, head = iter(batches), list[list[Line]]()
+    fault: DataError | None = None
+    try:
+        while sum(map(len, head)) < count and (batch := next(source, None)) is not None:
+            head.append(batch)
+    except DataError as error:
+        fault = error
+
+    def rest() -> Iterator[list[Line]]:
+        yield from head
+        if fault is not None:
+            raise fault
+        yield from source
+
+    return list(chain.from_iterable(head)), rest()
+
+
+def check_labels(labels: Labels, head: Sequence[Line], decoder: Decoder) -> None:
+    """DataError where none of the first lines has a label: the field's name is wrong, and so would be the report."""
+    if not head or any(line.label is not None for line in head):
+        return
+    row = next((row for row in decoder.rows([line.value for line in head]) if row is not None), {})
+    raise DataError(
+        f"the field {labels.field!r} is in none of the first {len(head)} records; their fields are {', '.join(row)}"
+    )

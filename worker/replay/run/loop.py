@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from worker.pipeline import Pipeline
 from worker.records import Outcome
 from worker.replay.evaluate.metrics import measure
 from worker.replay.evaluate.tally import Tally
-from worker.replay.run.labels import NORMAL
+from worker.replay.run.labels import NORMAL, Label
 from worker.replay.run.lines import Line
 from worker.replay.run.outputs import AlertsFile, ScoresFile
 
@@ -24,7 +24,7 @@ Batches = Iterable[list[Line]]
 
 
 class Observer(Protocol):
-    """Sees every batch and what it led to, in input order."""
+    """Sees every batch of a replay and what it led to, in input order."""
 
     def add(self, lines: list[Line], outcome: Outcome, groups: NDArray[np.int8]) -> None:
         """groups: UNKNOWN, NORMAL or ANOMALOUS for each scored record of the outcome, int8 (B,)."""
@@ -32,12 +32,18 @@ class Observer(Protocol):
 
 @dataclass(slots=True)
 class Result:
-    """What one replay found. strongest: JSON and label of the 50 strongest alerts."""
+    """What one replay led to.
+
+    tally       counts
+    metrics     as in metrics.json, see worker.replay.evaluate.metrics
+    strongest   JSON and label of the 50 alerts with the highest scores
+    fault       why the input broke off, where it did
+    """
 
     tally: Tally
     metrics: dict[str, Any]
-    strongest: list[tuple[bytes, str | None]] = field(default_factory=list)
-    fault: DataError | None = None
+    strongest: list[tuple[bytes, Label]]
+    fault: DataError | None
 
 
 def replay(
@@ -53,12 +59,17 @@ def replay(
 ) -> Result:
     """Score every batch and write alerts.jsonl and scores.parquet into `folder`, which must exist.
 
-    latent: the pipeline's models give codes; they go into scores.parquet.
     A DataError of the input ends the run where it happened; what came before is kept, and the error is in the result.
     DataError where nothing at all was read.
+
+    labelled    scores.parquet has a column with labels
+    latent      and one with latents, which the pipeline's model gives
+    observers   see each batch after it was written
+    seed        of the intervals in the metrics
+    clock       seconds, for the rate
     """
     tally = Tally()
-    watchers = list(observers)
+    observers = list(observers)
     started = clock()
     with ExitStack() as stack:
         alerts = stack.enter_context(closing(AlertsFile(folder)))
@@ -70,8 +81,8 @@ def replay(
                 groups = tally.add(outcome)
                 alerts.add(outcome)
                 scores.add(outcome, groups)
-                for watcher in watchers:
-                    watcher.add(lines, outcome, groups)
+                for observer in observers:
+                    observer.add(lines, outcome, groups)
         except DataError as error:
             fault = error
     elapsed = clock() - started
@@ -90,8 +101,8 @@ def replay(
 def split_for_fit(batches: Batches, count: int, *, normal_only: bool) -> tuple[list[Line], Iterator[list[Line]]]:
     """The first `count` records to fit on, and everything after them, in order.
 
-    normal_only: those of them that are labelled anomalous are left out of the fit; they aren't replayed either, so
-    that the replay is one stretch of the recording. DataError where the input has no more than `count` records.
+    normal_only: those of them that are labelled anomalous are left out of the fit. They aren't replayed either, so that
+    the replay has no gaps. DataError where the input has no more than `count` records.
     """
     source = iter(batches)
     chosen: list[Line] = []

@@ -1,4 +1,4 @@
-"""The files that a replay writes as it goes: alerts.jsonl and scores.parquet, in memory that does not grow."""
+"""The files that a replay writes as it goes, alerts.jsonl and scores.parquet, in memory that does not grow."""
 
 import heapq
 from collections.abc import Iterator, Sequence
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.alerts.encode import encode_alert
-from worker.errors import DataError
-from worker.records import Alert, BoolArray, FloatArray, Outcome, Scores
+from worker.errors import DataError, Hint
+from worker.records import Alert, BoolArray, FloatArray, Outcome
 from worker.replay.evaluate.score_table import ANOMALOUS, UNKNOWN
 from worker.replay.run.lines import Line
 
@@ -24,9 +24,8 @@ _row, _partition = attrgetter("row"), attrgetter("partition")
 class AlertsFile:
     """alerts.jsonl: on each line exactly what the live worker publishes; remembers the 50 strongest.
 
-    Lines are in input order, over all partitions; an alert about several records (the end of an incident, a summary of
-    the rate limit) follows the one before it in its partition. Strength is the score, the earlier record
-    first among equals.
+    Lines are in input order, over all partitions; one about several records (the end of a group, a summary) follows the
+    one before it in its partition. Strength is the score, the earlier record first among equals.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -37,7 +36,7 @@ class AlertsFile:
 
     def add(self, outcome: Outcome) -> None:
         """Write an outcome's alerts."""
-        for alert in sorted(outcome.alerts, key=self._place):
+        for alert in sorted(outcome.alerts, key=self._row_of):
             value = encode_alert(alert)
             self._file.write(value + b"\n")
             if alert.of_one_record:
@@ -48,7 +47,7 @@ class AlertsFile:
                     heapq.heapreplace(self._strongest, entry)
             self.written += 1
 
-    def _place(self, alert: Alert) -> int:
+    def _row_of(self, alert: Alert) -> int:
         partition = alert.message.partition
         if alert.of_one_record:
             self._last_row[partition] = cast("Line", alert.message).row
@@ -66,10 +65,15 @@ class AlertsFile:
 class ScoresFile:
     """scores.parquet: a row per scored record in input order, written in row groups of 131,072.
 
-    index: int64, 0-based line or row of the input; partition: int32; event_time: timestamp, UTC, null where there is
-    none; score: float64; threshold: float64, null before there is one; alert: bool; model_version: string;
-    label (only where labels are given): int8, 1 anomalous, 0 normal, null unknown;
-    latent (only where asked for): the record's code, list of float32.
+    index           int64, 0-based line or row of the input
+    partition       int32
+    event_time      timestamp in milliseconds, UTC; null where there is none
+    score           float64
+    threshold       float64; null before there is one
+    alert           bool, by the threshold alone
+    model_version   string
+    label           int8, only with `labelled`: 1 anomalous, 0 normal, null unknown
+    latent          list of float32, only with `latent`
     """
 
     def __init__(self, folder: Path, *, labelled: bool, latent: bool = False) -> None:
@@ -115,17 +119,13 @@ class ScoresFile:
         if "label" in self._schema.names:
             columns.append(pa.array((groups == ANOMALOUS).astype(np.int8), mask=groups == UNKNOWN))
         if "latent" in self._schema.names:
-            columns.append(self._codes(scores))
+            assert scores.latent is not None, "the pipeline's model gives no latents"  # noqa: S101
+            ends = pa.array(np.arange(size + 1, dtype=np.int32) * scores.latent.shape[1])
+            columns.append(pa.ListArray.from_arrays(ends, pa.array(scores.latent.reshape(-1))))
         self._batches.append(pa.record_batch(columns, schema=self._schema))
         self._rows += size
         if self._rows >= ROW_GROUP:
             self._flush()
-
-    def _codes(self, scores: Scores) -> Any:
-        assert scores.latent is not None, "the pipeline's model gives no codes"  # noqa: S101
-        rows, width = scores.latent.shape
-        ends = self._pa.array(np.arange(rows + 1, dtype=np.int32) * width)
-        return self._pa.ListArray.from_arrays(ends, self._pa.array(scores.latent.reshape(-1)))
 
     def _flush(self) -> None:
         if self._rows:
@@ -143,7 +143,7 @@ def _arrow() -> tuple[Any, Any]:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise DataError("replay needs pyarrow and plotly: pip install kafka-anomaly-worker[replay]") from error
+        raise DataError("replay needs pyarrow", hint=Hint.INSTALL_REPLAY) from error
     return pa, pq
 
 

@@ -10,7 +10,7 @@ from worker.formats.json_objects import JsonDecoder
 from worker.replay.run.labels import NORMAL
 from worker.replay.run.lines import Line, rebatch
 
-BLOCK = 4096
+BLOCK_RECORDS = 4096
 """Records among which anomalies are planted at once, whatever the size of batches, so that it doesn't matter."""
 
 
@@ -28,7 +28,7 @@ def plant_into(
     A record that was not touched and has no label of its own counts as normal.
     Records without fields, and blocks where nothing can be planted, stay as they are.
     """
-    blocks = enumerate(rebatch(batches, BLOCK))
+    blocks = enumerate(rebatch(batches, BLOCK_RECORDS))
     planted = (_plant(lines, schema, share, seed * 1_000_003 + number, decoder) for number, lines in blocks)
     return rebatch(planted, batch_size)
 
