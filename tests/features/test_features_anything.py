@@ -102,9 +102,9 @@ def test_bad_neighbours_leave_no_trace(noise: Sequence[bytes | None], places: Se
 
     kept = [index for index, message in enumerate(vectors.messages) if message.value in good]
     seen = [(vectors.messages[i].value, vectors.numeric[i].tobytes(), vectors.category_ids[i].tobytes()) for i in kept]
-    wanted = {
+    expected = {
         message.value: (numeric.tobytes(), category_ids.tobytes())
         for message, numeric, category_ids in zip(clean.messages, clean.numeric, clean.category_ids, strict=True)
     }
     assert {value for value, _, _ in seen} == set(good)
-    assert all(wanted[value] == (numeric, category_ids) for value, numeric, category_ids in seen)
+    assert all(expected[value] == (numeric, category_ids) for value, numeric, category_ids in seen)

@@ -74,16 +74,16 @@ def test_the_most_frequent_category_is_kept() -> None:
     assert fitted.stats_of["x"].top == "b"
 
 
-def test_every_code_has_words() -> None:
+def test_every_id_has_words() -> None:
     _, fitted = one_field("categorical", ["a", "a", "b", None], max_values=1)
 
-    assert [fitted.category(0, code) for code in range(4)] == [
+    assert [fitted.category(0, number) for number in range(4)] == [
         Special.UNKNOWN,
         Special.MISSING,
         Special.OTHER,
         "a",
     ]
-    assert [fitted.category(1, code) for code in range(3)] == [Special.UNKNOWN, "all fields present", "without x"]
+    assert [fitted.category(1, number) for number in range(3)] == [Special.UNKNOWN, "all fields present", "without x"]
 
 
 def test_the_expectation_of_a_category_is_its_value() -> None:

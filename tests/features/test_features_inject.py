@@ -143,9 +143,9 @@ def test_scaling_keeps_whole_numbers_whole_where_it_can(value: int, factor: floa
 def test_a_swap_needs_two_differences() -> None:
     schema: Schema = parse_schema('[fields.a]\nkind = "categorical"\n[fields.b]\nkind = "categorical"\n')
 
-    one_apart = plant({"a": "x", "b": "y"}, "field_swap", Random(0), schema=schema, donor={"a": "z", "b": "y"})
-    two_apart = plant({"a": "x", "b": "y"}, "field_swap", Random(0), schema=schema, donor={"a": "z", "b": "w"})
+    one_difference = plant({"a": "x", "b": "y"}, "field_swap", Random(0), schema=schema, donor={"a": "z", "b": "y"})
+    two_differences = plant({"a": "x", "b": "y"}, "field_swap", Random(0), schema=schema, donor={"a": "z", "b": "w"})
 
-    assert one_apart is None
-    assert two_apart is not None
-    assert two_apart[0] in ({"a": "z", "b": "y"}, {"a": "x", "b": "w"})
+    assert one_difference is None
+    assert two_differences is not None
+    assert two_differences[0] in ({"a": "z", "b": "y"}, {"a": "x", "b": "w"})

@@ -8,7 +8,7 @@ from worker.features.scaling import Scaling, apply_scaling, fit_scaling, invert_
 from worker.records import FloatArray
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
-ORDINARY = st.floats(-1e6, 1e6)
+NORMAL = st.floats(-1e6, 1e6)
 
 
 def column(*values: float) -> FloatArray:
@@ -99,7 +99,7 @@ def test_the_way_back_is_always_finite(fit: list[float], value: float) -> None:
 
 
 @STEADY
-@given(st.lists(ORDINARY, min_size=1, max_size=30), ORDINARY, st.sampled_from(["linear", "log1p"]))
+@given(st.lists(NORMAL, min_size=1, max_size=30), NORMAL, st.sampled_from(["linear", "log1p"]))
 def test_the_way_back_leads_to_the_value(fit: list[float], value: float, transform: str) -> None:
     scaling = fit_scaling(column(*fit), transform)
 
@@ -107,7 +107,7 @@ def test_the_way_back_leads_to_the_value(fit: list[float], value: float, transfo
 
 
 @STEADY
-@given(st.lists(ORDINARY, min_size=1, max_size=30), ORDINARY, ORDINARY)
+@given(st.lists(NORMAL, min_size=1, max_size=30), NORMAL, NORMAL)
 def test_larger_values_never_get_a_smaller_z(fit: list[float], one: float, other: float) -> None:
     scaling = fit_scaling(column(*fit), "auto")
 

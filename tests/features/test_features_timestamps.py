@@ -89,7 +89,7 @@ def test_formats(time_format: str, value: object, expected: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("time_format", "value", "code"),
+    ("time_format", "value", "error_code"),
     [
         ("iso8601", 1522540831, ErrorCode.WRONG_TYPE),
         ("epoch_s", "2018-04-01", ErrorCode.WRONG_TYPE),
@@ -102,10 +102,10 @@ def test_formats(time_format: str, value: object, expected: int) -> None:
         ("%Y", "2018-04", ErrorCode.BAD_TIMESTAMP),
     ],
 )
-def test_what_is_no_time_is_rejected(time_format: str, value: object, code: ErrorCode) -> None:
+def test_what_is_no_time_is_rejected(time_format: str, value: object, error_code: ErrorCode) -> None:
     schema, fitted = one_field("timestamp", [None], format=time_format)
 
-    assert [reject.error_code for reject in encode(schema, fitted, [value]).rejects] == [code]
+    assert [reject.error_code for reject in encode(schema, fitted, [value]).rejects] == [error_code]
 
 
 @STEADY

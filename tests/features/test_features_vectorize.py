@@ -52,7 +52,7 @@ def reference(schema: Schema, fitted: Fitted, record: Row) -> tuple[list[float],
     """The vector of one record, the plain way."""
     values = {field.name: value_of(record, field.name) for field in schema.encoded}
     numeric = [reference_number(column, values[column.field]) for column in fitted.numeric]
-    category_ids = [reference_code(column, values[column.field]) for column in fitted.categorical[:-1]]
+    category_ids = [reference_id(column, values[column.field]) for column in fitted.categorical[:-1]]
     absent = tuple(sorted(name for name, value in values.items() if value is None))
     patterns = list(fitted.categorical[-1].values)
     category_ids.append(patterns.index(absent) + 1 if absent in patterns else 0)
@@ -76,7 +76,7 @@ def reference_number(column: Any, value: Any) -> float:
     return z if abs(z) <= 10 else math.copysign(10 + math.log1p(abs(z) - 10), z)
 
 
-def reference_code(column: Any, value: Any) -> int:
+def reference_id(column: Any, value: Any) -> int:
     if value is None:
         return 1
     if column.kind == "text":
@@ -160,14 +160,16 @@ BROKEN: list[tuple[Row, ErrorCode, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("change", "code", "detail"), BROKEN)
-def test_an_impossible_value_costs_its_own_record_and_nothing_else(change: Row, code: ErrorCode, detail: str) -> None:
+@pytest.mark.parametrize(("change", "error_code", "detail"), BROKEN)
+def test_an_impossible_value_costs_its_own_record_and_nothing_else(
+    change: Row, error_code: ErrorCode, detail: str
+) -> None:
     vectorizer = Vectorizer(SCHEMA, FITTED)
     clean = vectorizer.transform(decoded(ROWS))
 
     vectors = vectorizer.transform(decoded([*ROWS[:30], ROWS[0] | change, *ROWS[30:]]))
 
-    assert [(reject.message.offset, reject.error_code) for reject in vectors.rejects] == [(30, code)]
+    assert [(reject.message.offset, reject.error_code) for reject in vectors.rejects] == [(30, error_code)]
     assert detail in vectors.rejects[0].detail
     assert vectors.rows == ROWS
     assert vectors.numeric.tobytes() == clean.numeric.tobytes()
@@ -210,7 +212,7 @@ def test_the_literal_key_wins_over_the_nested_path() -> None:
     rows: list[Row] = [{"a": {"b": "nested"}}, {"a.b": "literal", "a": {"b": "nested"}}, {"a": None}, {"a": {}}, {}]
     vectors = Vectorizer(schema, fitted).transform(decoded(rows))
 
-    assert [fitted.category(0, code) for code in vectors.category_ids[:, 0].tolist()] == [
+    assert [fitted.category(0, number) for number in vectors.category_ids[:, 0].tolist()] == [
         "nested",
         "literal",
         "missing",

@@ -23,7 +23,7 @@ def read_columns(schema: Schema, rows: Sequence[Row]) -> tuple[list[Column], Fai
     columns: list[Column] = []
     failures: Failures = {}
     for field in schema.fields:
-        if not field.is_read:
+        if not (field.encoded or field.required or field.is_time):
             continue
         column, failed = field.read(_values(rows, field.name))
         columns.append(column)

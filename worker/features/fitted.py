@@ -24,9 +24,9 @@ from worker.features.learned import (
 from worker.features.schema import Schema
 from worker.formats.base import Row
 
-# F optional fields have 2^F missing patterns. Each one kept is a row of the model's embedding and of its output, and
-# learns from the records that have it alone: without a bound, a topic of sparse records would give most of the network
-# to patterns that it has seen once. The rarer ones share id 0 with what was never seen, and score as high.
+# F optional fields have 2^F missing patterns. Each that is kept is a row of the model's embedding and of its output and
+# learns from the records that have it: without a bound, a topic of sparse records would give most of the network to
+# patterns that were seen once. The rarer ones share id 0 with those that were never seen, and are as strange.
 MAX_PATTERNS = 64
 
 

@@ -5,7 +5,7 @@ fields = ["p0", "p1", …]    # numeric fields, row by row from the top left
 width = 8                   # pixels in a row
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,14 +16,17 @@ MAX_PIXELS = 4096
 
 @dataclass(frozen=True)
 class Image:
-    """fields: names of the pixels, row by row; width: pixels in a row."""
+    """fields are the names of the pixels, row by row; width is the number of pixels in a row."""
 
     fields: tuple[str, ...]
     width: int
 
 
 def parse_report(table: Any, numeric: Collection[str]) -> Image | None:
-    """The image of a schema's [report] table; SchemaError says what is wrong. numeric: names of the numeric fields."""
+    """The image of a schema's [report] table, None where it has none; SchemaError says what is wrong.
+
+    numeric   names of the numeric fields
+    """
     if not isinstance(table, dict) or set(table) - {"image"}:
         raise SchemaError("[report] holds one table, [report.image], with fields and width")
     image = table.get("image")
@@ -31,10 +34,6 @@ def parse_report(table: Any, numeric: Collection[str]) -> Image | None:
         return None
     if not isinstance(image, dict) or set(image) != {"fields", "width"}:
         raise SchemaError("[report.image] needs fields (a list of names) and width (pixels in a row), and nothing else")
-    return _parse(image, numeric)
-
-
-def _parse(image: Mapping[str, Any], numeric: Collection[str]) -> Image:
     fields, width = image["fields"], image["width"]
     if not isinstance(fields, list) or not 1 <= len(fields) <= MAX_PIXELS:
         raise SchemaError(f"[report.image] fields must be a list of 1 to {MAX_PIXELS} names of numeric fields")

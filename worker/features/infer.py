@@ -10,7 +10,7 @@ import orjson
 from worker.errors import DataError
 from worker.features.columns import value_of
 from worker.features.kinds import KINDS
-from worker.features.kinds.base import Sample
+from worker.features.kinds.base import MIN_ROWS, Sample
 from worker.features.schema import Field, Schema
 from worker.formats.base import Row
 from worker.texts import did_you_mean
@@ -111,13 +111,13 @@ def _kind_of(present: Sequence[Any], distinct: int, total: int) -> tuple[str, st
         return "ignore", "always null"
     if types & {list, dict}:
         return "ignore", "holds arrays" if list in types else "holds empty objects"
-    if distinct == 1 and len(present) == total >= Sample.MIN_ROWS:
+    if distinct == 1 and len(present) == total >= MIN_ROWS:
         return "ignore", "constant"
-    sample = Sample(present, distinct)
+    sample = Sample(present, types, distinct)
     evidence = [(kind, said) for kind in KINDS if (said := KINDS[kind].infer(sample)) is not None]
     if evidence:
-        kind, strongest = max(evidence, key=lambda entry: entry[1].strength)  # the first one of several
-        return kind, strongest.why
+        kind, strongest = max(evidence, key=lambda entry: entry[1][0])  # the first one of several
+        return kind, strongest[1]
     names = sorted({bool: "booleans", str: "strings"}.get(kind, "numbers") for kind in types)
     return "ignore", f"mixes {' and '.join(dict.fromkeys(names))}"
 

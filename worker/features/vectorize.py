@@ -1,4 +1,4 @@
-"""JSON objects to the model's input: float32 numbers and int32 category_ids, column by column."""
+"""JSON objects to the model's input: float32 numbers and int32 category ids, column by column."""
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -79,7 +79,9 @@ class Vectorizer:
             return
         if field.name in self._category_at:
             at = self._category_at[field.name]
-            category_ids[:, at] = _look_up(self._tables[at], field.categories(column) or (), column.types)
+            values = field.categories(column)
+            types = column.types if values is column.values else set(map(type, values)) - {type(None)}
+            category_ids[:, at] = _ids_of(self._tables[at], values, types)
         for part, numbers in zip(field.part_names(), field.numbers(column), strict=True):
             if (field.name, part) not in self._numeric_at:  # a cycle that the fit rows did not cover
                 continue
@@ -134,7 +136,7 @@ def _bucket(value: Any, buckets: int) -> int:
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "big") % buckets
 
 
-def _look_up(tables: Mapping[type, _Table], values: Sequence[Any], types: Set[type]) -> NDArray[np.int32]:
+def _ids_of(tables: Mapping[type, _Table], values: Sequence[Any], types: Set[type]) -> NDArray[np.int32]:
     if len(types) <= 1:
         table = tables[next(iter(types), str)]
         return np.fromiter(table.all_of(values), np.int32, len(values))

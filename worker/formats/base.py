@@ -1,13 +1,11 @@
-"""What a record format is, and what a batch of decoded records looks like.
-
-A new format is one class and one line:
+"""What a record format is. A new one is a class and a line, in one file:
 
     class Pairs(Decoder):
-        def parse(self, value: bytes) -> Row: ...
+        def parse(self, value): ...
 
     DECODERS.register("pairs", Pairs)
 
-Whatever needs the fields of a record is given a decoder. Nothing else knows how they stand in its bytes.
+Whatever needs the fields of a record is given a decoder; nothing else knows how they stand in its bytes.
 """
 
 from abc import ABC, abstractmethod
@@ -40,9 +38,9 @@ class Decoded:
 
 
 class Decoder(ABC):
-    """Turns the bytes of records into fields. Holds no state of a stream: one object serves any number of threads.
+    """Turns the bytes of records into fields. Keeps nothing of a stream: one object serves any number of threads.
 
-    Override `parse`. `parse_batch` only makes it faster, and `encode` only lets a replay plant anomalies.
+    Override `parse`. `parse_batch` only makes it faster, `encode` only lets a replay plant anomalies.
 
     max_record_bytes   a larger value is refused unread, as `too_large`; None = no value is too large
     """
@@ -52,44 +50,36 @@ class Decoder(ABC):
 
     @abstractmethod
     def parse(self, value: bytes) -> Row:
-        """The fields in these bytes, which are not too large; RecordError says why there are none.
-
-        Any other exception stops the worker, and stops it again after a restart: the record stays where it is.
+        """The fields in these bytes; RecordError says why there are none. Any other exception stops the worker, and
+        stops it again after a restart, for the record stays where it is.
         """
 
     def parse_batch(self, values: Sequence[bytes]) -> list[Row] | None:
-        """The fields of each value, or None where `parse` has to go through them one by one.
-
-        The rows must equal those of `parse`. Called with values none of which is too large or missing.
-        """
+        """The same rows as `parse`, for many values at once; None where `parse` has to go through them one by one."""
         del values
         return None
 
     def encode(self, row: Row) -> bytes:
-        """Bytes with these fields, which `parse` reads back. UsageError where a format can only be read."""
+        """Bytes from which `parse` reads these fields; UsageError where a format can only be read."""
         del row
         raise UsageError(f"{type(self).__name__} can't write records, so no anomalies can be planted in them")
 
     def decode(self, messages: Sequence[RawMessage]) -> Decoded:
-        """Parse all values. Never raises for what a message contains: a record without fields becomes a dead letter
-        and its neighbours go on.
-        """
-        rows = self._parse_at_once([message.value for message in messages])
-        if rows is not None:
-            return Decoded(list(messages), rows, [], 0)
-        kept, rows, rejects, skipped = list[RawMessage](), list[Row](), list[DeadLetter](), 0
+        """Parse all values. Never raises for what a message contains: it becomes a dead letter, the others go on."""
+        at_once = self._at_once([message.value for message in messages])
+        if at_once is not None:
+            return Decoded(list(messages), at_once, [], 0)
+        kept, rows, rejects = list[RawMessage](), list[Row](), list[DeadLetter]()
         for message in messages:
             if message.value is None:
-                skipped += 1
                 continue
             try:
-                row = self.decode_one(message.value)
+                rows.append(self.decode_one(message.value))
             except RecordError as error:
                 rejects.append(DeadLetter(message, error.error_code, error.detail))
             else:
                 kept.append(message)
-                rows.append(row)
-        return Decoded(kept, rows, rejects, skipped)
+        return Decoded(kept, rows, rejects, len(messages) - len(kept) - len(rejects))
 
     def decode_one(self, value: bytes) -> Row:
         """The fields in these bytes; RecordError says why there are none."""
@@ -99,8 +89,8 @@ class Decoder(ABC):
 
     def rows(self, values: Sequence[bytes | None]) -> list[Row | None]:
         """The fields of each value, None where there are none: for labels and keys, which need no reason."""
-        parsed = self._parse_at_once(values)
-        return [self._row_or_none(value) for value in values] if parsed is None else list[Row | None](parsed)
+        at_once = self._at_once(values)
+        return [self._row_or_none(value) for value in values] if at_once is None else list[Row | None](at_once)
 
     def _row_or_none(self, value: bytes | None) -> Row | None:
         try:
@@ -108,7 +98,7 @@ class Decoder(ABC):
         except RecordError:
             return None
 
-    def _parse_at_once(self, values: Sequence[bytes | None]) -> list[Row] | None:
+    def _at_once(self, values: Sequence[bytes | None]) -> list[Row] | None:
         try:
             size = max(map(len, values), default=0)  # type: ignore[arg-type]
         except TypeError:  # a tombstone

@@ -2,17 +2,14 @@
 
     @dataclass(frozen=True)
     class Currency(Numeric):
-        kind = "currency"
-        accepts, expected = frozenset({str}), "an amount such as 12.50 EUR"
-        ...
+        kind, accepts, expected = "currency", frozenset({str}), "an amount such as 12.50 EUR"
+        def parse(self, column): ...
 
     KINDS.register(Currency.kind, Currency)
 
-Its dataclass fields are the options that a schema file may set. Everything else about a field is asked of its class:
-there is no list of kinds anywhere else.
+Everything about a field is asked of its class: there is no list of kinds anywhere else.
 """
 
-from abc import ABC
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields
@@ -25,15 +22,15 @@ from numpy.typing import NDArray
 
 from worker.errors import ErrorCode, RecordError, SchemaError
 from worker.features.learned import CategoryColumn, FieldStats, NumericColumn
-from worker.features.scaling import apply_scaling, fit_preprocessing, invert_scaling
+from worker.features.scaling import Scaling, apply_scaling, fit_preprocessing, invert_scaling
 from worker.formats.base import type_name
 from worker.records import BoolArray, FloatArray
 from worker.texts import did_you_mean, significant
 
-COMPARED_VALUES = 50
-"""Categories that are compared one by one between two samples; the rarer ones count together."""
-
+COMPARED_VALUES = 50  # categories that are compared one by one between two samples; the rarer ones count together
 SHOWN_VALUES = 6
+MIN_ROWS = 20  # fewer prove neither a constant nor an id
+NEARLY_ALL = 0.95  # share of distinct values among those that are there
 
 Failures = dict[int, RecordError]
 """Rows that can't be used, by their index, each with the first reason why."""
@@ -61,9 +58,8 @@ def one_of(names: Sequence[str]) -> Check:
 
 def whole_number(minimum: int, maximum: int = 1_000_000) -> Check:
     """A whole number of this range."""
-    return Check(
-        f"a whole number from {minimum} to {maximum}", lambda value: type(value) is int and minimum <= value <= maximum
-    )
+    range_text = f"a whole number from {minimum} to {maximum}"
+    return Check(range_text, lambda value: type(value) is int and minimum <= value <= maximum)
 
 
 def option(default: Any, check: Check) -> Any:
@@ -79,83 +75,61 @@ class Strength(IntEnum):
     FORM = 3  # what each single value looks like
 
 
-class Evidence(NamedTuple):
-    """Why values are of a kind, in words."""
-
-    strength: Strength
-    why: str
+Evidence = tuple[Strength, str]
+"""With the reason in words."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """Values of one field, for `infer`: at least one, none of them None, an array or an object.
-
-    values     those that are there, in the records' order
-    distinct   number of different ones
-    """
+class Sample(NamedTuple):
+    """Values of a field, in the order of their records: at least one, none of them None, an array or an object."""
 
     values: Sequence[Any]
+    types: Set[type]
     distinct: int
-
-    MIN_ROWS: ClassVar[int] = 20
-    """Fewer values prove neither a constant nor an id."""
-
-    @property
-    def types(self) -> set[type]:
-        """The JSON types that occur."""
-        return set(map(type, self.values))
 
     @property
     def hardly_repeats(self) -> bool:
         """Whether nearly every value is another one."""
-        return len(self.values) >= self.MIN_ROWS and self.distinct > 0.95 * len(self.values)
+        return len(self.values) >= MIN_ROWS and self.distinct > NEARLY_ALL * len(self.values)
 
 
 @dataclass(frozen=True)
-class Field(ABC):
-    """One field of a record. The base is a value that is looked up in a vocabulary; a subclass overrides what differs.
+class Field:
+    """One field of a record. This base is a value that is looked up in a vocabulary; a kind overrides what differs.
+    A kind's dataclass fields are the options of the schema file, its class attributes say the rest:
 
-    name       key in the record, dots reach into nested objects
-    required   a record without it (absent or null) is a `missing_field` dead letter
-    redact     alerts show a mark instead of the value
+    kind             its name in the schema file and in the registry
+    accepts          JSON types that a value may have; another one is a `wrong_type` dead letter
+    expected         what such a value is, with its article, for that dead letter
+    parts            names of the numbers that the model sees of a field, in the order of `numbers`
+    has_categories   whether the model sees a category of a field
+    is_time          whether it may be the event time; it always moves, so it can't drift and isn't swapped for another
+    is_id            whether it is carried into the alert on its own
+    cell             how the cells of a CSV column are read: as "number", "boolean" or "text"
+    anomaly          name of the synthetic anomaly that `plant` makes; None = there is none
+
+    name             key in the record, dots reach into nested objects
+    required         a record without it (absent or null) is a `missing_field` dead letter
+    redact           alerts show a mark instead of the value
     """
 
     kind: ClassVar[str]
-    """Name of the kind in the schema file and in the registry."""
-
     accepts: ClassVar[frozenset[type]]
-    """JSON types that a value may have; another one is a `wrong_type` dead letter."""
-
     expected: ClassVar[str]
-    """What such a value is, with its article, for that dead letter."""
-
+    parts: ClassVar[tuple[str, ...]] = ()
+    has_categories: ClassVar[bool] = True
     is_time: ClassVar[bool] = False
-    """Whether it may be a record's event time. A time always moves: it can't drift, and is not planted elsewhere."""
-
     is_id: ClassVar[bool] = False
-    """Whether it is carried into the alert on its own."""
-
     cell: ClassVar[str] = "text"
-    """How the cells of a CSV column are read: as number, boolean or text."""
-
     anomaly: ClassVar[str | None] = None
-    """Name of the synthetic anomaly that `plant` makes; None = there is none."""
 
     name: str
     required: bool = option(False, FLAG)
     redact: bool = option(False, FLAG)
 
-    # -- the schema file
-
     @classmethod
     def checks(cls) -> Mapping[str, Check]:
         """The options by name, with what their values must be."""
         return {entry.name: entry.metadata["check"] for entry in fields(cls) if "check" in entry.metadata}
-
-    def options(self) -> dict[str, Any]:
-        """Every option that has a value, as plain data. They are part of the schema's fingerprint."""
-        values = {name: getattr(self, name) for name in self.checks()}
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items() if v is not None}
 
     @classmethod
     def parsed(cls, name: str, table: Mapping[str, Any]) -> "Field":
@@ -170,39 +144,37 @@ class Field(ABC):
             values[key] = checks[key].convert(value)
         return cls(name, **values)
 
-    @classmethod
-    def infer(cls, sample: Sample) -> Evidence | None:
-        """What speaks for this kind in values of a field that nobody has described; None = nothing does."""
-        del sample
-        return None
-
-    # -- reading
+    def options(self) -> dict[str, Any]:
+        """Every option that has a value, as plain data. They are part of the schema's fingerprint."""
+        values = {name: getattr(self, name) for name in self.checks()}
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items() if v is not None}
 
     @property
     def encoded(self) -> bool:
         """Whether the model sees this field at all."""
-        return True
+        return self.has_categories or bool(self.part_names())
 
-    @property
-    def is_read(self) -> bool:
-        """Whether records are refused for what stands in it."""
-        return self.encoded or self.required
+    @classmethod
+    def infer(cls, sample: Sample) -> Evidence | None:
+        """What speaks for this kind in the values of a field that nobody has described; None = nothing does."""
+        del sample
+        return None
 
     def refused(self, types: Set[type]) -> Set[type]:
         """Which of these types, that of None never among them, a value must not have."""
         return types - self.accepts
 
+    def type_name(self, value: Any) -> str:
+        """What a dead letter calls a value of a refused type."""
+        return "a path through a value that is no object" if type(value) is NotAnObject else type_name(value)
+
     def parse(self, column: "Column") -> tuple[NDArray[Any] | None, Failures]:
         """The values as one array (B,), anything where they are missing, and the rows whose value is none after all.
 
-        None: the values are good as they are. A time must become int64 milliseconds since the epoch, UTC.
+        None: the values are good as they are. A time becomes int64 milliseconds since the epoch, UTC.
         """
         del column
         return None, {}
-
-    def type_name(self, value: Any) -> str:
-        """What a dead letter calls a value that is not accepted."""
-        return "a path through a value that is no object" if type(value) is NotAnObject else type_name(value)
 
     def read(self, values: Sequence[Any]) -> tuple["Column", Failures]:
         """What stands in the field of each row, (B,), None where missing, as a column."""
@@ -210,7 +182,12 @@ class Field(ABC):
         types = set(map(type, values))
         wrong = self.refused(types - {type(None)})
         if wrong or (self.required and type(None) in types):
-            failures = self._failures(values, wrong)
+            for index, value in enumerate(values):
+                if value is None and self.required:
+                    failures[index] = self.failure(ErrorCode.MISSING_FIELD, "required, but absent or null")
+                elif type(value) in wrong:
+                    detail = f"expected {self.expected}, got {self.type_name(value)}"
+                    failures[index] = self.failure(ErrorCode.WRONG_TYPE, detail)
             values = [None if index in failures else value for index, value in enumerate(values)]
             types = set(map(type, values))
         missing = np.array([value is None for value in values]) if type(None) in types else None
@@ -218,74 +195,46 @@ class Field(ABC):
         numbers, broken = self.parse(Column(self, values, types, None, missing))
         return Column(self, values, types, numbers, missing), {**failures, **broken}
 
-    def _failures(self, values: Sequence[Any], wrong: Set[type]) -> Failures:
-        failures: Failures = {}
-        for index, value in enumerate(values):
-            if value is None and self.required:
-                failures[index] = self.failure(ErrorCode.MISSING_FIELD, "required, but absent or null")
-            elif type(value) in wrong:
-                detail = f"expected {self.expected}, got {self.type_name(value)}"
-                failures[index] = self.failure(ErrorCode.WRONG_TYPE, detail)
-        return failures
-
     def failure(self, error_code: ErrorCode, detail: str) -> RecordError:
         """Why a record can't be used, with the field's name."""
         return RecordError(error_code, f"{self.name}: {detail}")
 
-    # -- what the model sees
-
     def part_names(self) -> tuple[str, ...]:
-        """Names of the numbers that the model sees of this field, in the order of `numbers`."""
-        return ()
+        """`parts`, where they depend on an option."""
+        return self.parts
 
     def numbers(self, column: "Column") -> list[FloatArray]:
-        """The same numbers before scaling, each float64 (B,); anything where missing."""
-        del column
-        return []
+        """The numbers that the model sees before scaling, one float64 (B,) a part; anything where missing."""
+        return [column.numbers] if self.parts and column.numbers is not None else []
 
-    def categories(self, column: "Column") -> Sequence[Any] | None:
-        """What is looked up in the vocabulary, (B,): strings, whole numbers, booleans, None where missing.
-
-        None: the model sees no category of this field.
-        """
+    def categories(self, column: "Column") -> Sequence[Any]:
+        """What is looked up in the vocabulary, (B,): strings, whole numbers, booleans, None where missing."""
         return column.values
 
-    # -- the fit
+    def scaling(self, x: FloatArray, preprocessing: str) -> Scaling:
+        """The scaling of a part, from the values that are there, float64 (n,)."""
+        return fit_preprocessing(x, preprocessing)
 
     def fit_numbers(self, column: "Column", preprocessing: str) -> list[NumericColumn]:
         """How each part is scaled; a part that is left out here is never encoded."""
-        parts = zip(self.part_names(), column.present(self.numbers(column)), strict=True)
-        return [self.fit_part(part, x, preprocessing) for part, x in parts]
-
-    def fit_part(
-        self,
-        part: str,
-        x: FloatArray,
-        preprocessing: str,
-        *,
-        transform: str = "auto",
-        known_range: tuple[float, float] | None = None,
-    ) -> NumericColumn:
-        """One part's scaling from the values that are there, float64 (n,); preprocessing: see worker.features.scaling.
-
-        transform     auto, linear or log1p
-        known_range   smallest and largest value that can occur, None = as fitted
-        """
-        scaling, imputed = fit_preprocessing(x, preprocessing, transform, known_range), 0.0
-        if preprocessing == "minmax" and len(x):  # 0 is an end of the range, so the median stands for a missing value
-            imputed = float(apply_scaling(np.median(x, keepdims=True), scaling)[0])
-        return NumericColumn(self.name, part, *scaling[:3], _is_whole(x), scaling.knee, imputed)
+        columns = []
+        for part, x in zip(self.part_names(), column.present(self.numbers(column)), strict=True):
+            scaling, imputed = self.scaling(x, preprocessing), 0.0
+            if preprocessing == "minmax" and len(x):  # 0 is an end of the range: the median stands for a missing value
+                imputed = float(apply_scaling(np.median(x, keepdims=True), scaling)[0])
+            columns.append(NumericColumn(self.name, part, *scaling[:3], _is_whole(x), scaling.knee, imputed))
+        return columns
 
     def vocabulary_limit(self) -> tuple[int | None, int]:
         """How many categories have an id of their own, None = all, and over how many ids the rarer ones spread."""
         return None, 0
 
     def fit_categories(self, column: "Column") -> CategoryColumn | None:
-        """The vocabulary: the most frequent first, equally frequent ones by type and value. None without categories."""
-        categories = self.categories(column)
-        if categories is None:
+        """The vocabulary: the most frequent first, equally frequent ones by type and value; None without categories."""
+        if not self.has_categories:
             return None
-        counts = Counter((type(value).__name__, value) for value in categories if value is not None)
+        values = (value for value in self.categories(column) if value is not None)
+        counts = Counter((type(value).__name__, value) for value in values)
         ranked = sorted(counts, key=lambda key: (-counts[key], key))
         limit, buckets = self.vocabulary_limit()
         spare = max(buckets, 1) if limit is not None and len(ranked) > limit else 0
@@ -294,15 +243,13 @@ class Field(ABC):
     def statistics(self, column: "Column", vocabulary: CategoryColumn | None) -> FieldStats:
         """What is usual: of the first part, values that did occur; of the categories, the most frequent one."""
         top = vocabulary.values[0] if vocabulary is not None and vocabulary.values else None
-        numbers = column.present(self.numbers(column))
+        numbers = [] if self.is_time else column.present(self.numbers(column))
         if not numbers or len(numbers[0]) == 0:
             return FieldStats(self.name, top=top)
         low, median, high = np.quantile(numbers[0], [0.01, 0.5, 0.99], method="inverted_cdf").tolist()
         if _is_whole(numbers[0]):
             low, median, high = int(low), int(median), int(high)
         return FieldStats(self.name, low=low, high=high, median=median, top=top)
-
-    # -- back into the record's own units
 
     def read_back(self, columns: Sequence[NumericColumn], z: Sequence[float]) -> Any:
         """The value that a model expected, in the record's own units: `z` are its numbers of this field's columns."""
@@ -311,25 +258,21 @@ class Field(ABC):
 
     def describe(self, stats: FieldStats, vocabulary: CategoryColumn | None) -> str:
         """What is usual for this field, for a report."""
-        parts = []
+        words = []
         if stats.low is not None:
-            parts.append(f"{stats.low:g} to {stats.high:g}, median {stats.median:g}")
+            part = "" if self.parts == ("value",) else f"{self.parts[0]} "
+            words.append(f"{part}{stats.low:g} to {stats.high:g}, median {stats.median:g}")
         if vocabulary is not None:
             rest = len(vocabulary.values) - SHOWN_VALUES
-            parts.append(
-                ", ".join(map(str, vocabulary.values[:SHOWN_VALUES])) + (f" and {rest:,} more" if rest > 0 else "")
-            )
-        return "; ".join(parts)
-
-    # -- changes
+            shown = ", ".join(map(str, vocabulary.values[:SHOWN_VALUES]))
+            words.append(f"{shown} and {rest:,} more" if rest > 0 else shown)
+        return "; ".join(words)
 
     def drift(self, learned: Sequence[Any], recent: Sequence[Any]) -> tuple[float, float]:
         """How far two samples of values lie apart, None among them: a distance in [0, 1], and the probability of one at
-        least as large in samples of the same traffic. Not asked where `is_time`.
-
-        Here: total variation distance and the chi-square test of homogeneity, over categories.
+        least as large in samples of the same traffic. Here as categories.
         """
-        return categories_apart(learned, recent)
+        return category_drift(learned, recent)
 
     def can_plant(self, value: Any) -> bool:
         """Whether `plant` can make an anomaly of this value."""
@@ -362,8 +305,8 @@ class Column:
         return list(arrays) if self.missing is None else [x[~self.missing] for x in arrays]
 
 
-def categories_apart(learned: Sequence[Any], recent: Sequence[Any]) -> tuple[float, float]:
-    """Total variation distance of two samples of values, and the p-value of the chi-square test (of SciPy)."""
+def category_drift(learned: Sequence[Any], recent: Sequence[Any]) -> tuple[float, float]:
+    """Total variation distance of two samples, and the p-value of the chi-square test of homogeneity (of SciPy)."""
     from scipy.stats import chi2_contingency
 
     counts = [Counter(map(repr, side)) for side in (learned, recent)]

@@ -9,14 +9,12 @@ from worker.features.kinds.base import Evidence, Field, Sample, Strength
 
 @dataclass(frozen=True)
 class Boolean(Field):
-    """True or false: a category of two."""
+    """A category of two."""
 
-    kind = "boolean"
-    accepts = frozenset({bool})
-    expected = "a boolean"
+    kind, accepts, expected = "boolean", frozenset({bool}), "a boolean"
     cell = "boolean"
 
     @classmethod
     @override
     def infer(cls, sample: Sample) -> Evidence | None:
-        return Evidence(Strength.TYPES, "true or false") if sample.types == {bool} else None
+        return (Strength.TYPES, "true or false") if sample.types == {bool} else None

@@ -17,8 +17,7 @@ class Categorical(Field):
     hash_buckets   number of ids over which the rarer values spread by their hash; 0 = they share one
     """
 
-    kind = "categorical"
-    accepts = frozenset({str, int, bool})
+    kind, accepts = "categorical", frozenset({str, int, bool})
     expected = "a string, a whole number or a boolean"
     anomaly = "unseen_category"
 
@@ -28,7 +27,7 @@ class Categorical(Field):
     @classmethod
     @override
     def infer(cls, sample: Sample) -> Evidence | None:
-        return Evidence(Strength.TYPES, "strings that repeat") if sample.types == {str} else None
+        return (Strength.TYPES, "strings that repeat") if sample.types == {str} else None
 
     @override
     def type_name(self, value: Any) -> str:

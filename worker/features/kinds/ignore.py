@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from typing_extensions import override
 
-from worker.features.kinds.base import Check, Field
+from worker.features.kinds.base import FLAG, Check, Field
 
 
 @dataclass(frozen=True)
@@ -13,15 +13,9 @@ class Ignore(Field):
     """A label, a constant, an array: part of the record in the alert, and of nothing else."""
 
     kind = "ignore"
+    has_categories = False
 
     @classmethod
     @override
     def checks(cls) -> Mapping[str, Check]:
-        checks = dict(super().checks())
-        del checks["required"]
-        return checks
-
-    @property
-    @override
-    def encoded(self) -> bool:
-        return False
+        return {"redact": FLAG}

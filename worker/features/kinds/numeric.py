@@ -10,24 +10,13 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from worker.errors import ErrorCode
-from worker.features.kinds.base import (
-    Check,
-    Column,
-    Evidence,
-    Failures,
-    Field,
-    Sample,
-    Strength,
-    categories_apart,
-    one_of,
-    option,
-)
-from worker.features.learned import NumericColumn
+from worker.features.kinds import base
+from worker.features.kinds.base import Check, Column, Evidence, Failures, Field, Sample, Strength, one_of, option
+from worker.features.scaling import Scaling, fit_preprocessing
 from worker.records import FloatArray
 
 TRANSFORMS = ("auto", "linear", "log1p")
-FACTORS = (100, 1000)
-"""How many times too large a planted number is: cents for euros, grams for kilograms."""
+FACTORS = (100, 1000)  # cents for euros, grams for kilograms
 
 
 def _is_range(value: Any) -> bool:
@@ -49,9 +38,9 @@ class Numeric(Field):
     range       smallest and largest value that can occur, for models that scale to [0, 1]; None = as fitted
     """
 
-    kind = "numeric"
-    accepts = frozenset({int, float})
-    expected = "a number"
+    kind, accepts, expected = "numeric", frozenset({int, float}), "a number"
+    parts = ("value",)
+    has_categories = False
     cell = "number"
     anomaly = "scaled_number"
 
@@ -63,7 +52,7 @@ class Numeric(Field):
     def infer(cls, sample: Sample) -> Evidence | None:
         if not sample.types <= {int, float}:
             return None
-        return Evidence(Strength.TYPES, "whole numbers" if sample.types == {int} else "numbers")
+        return Strength.TYPES, "whole numbers" if sample.types == {int} else "numbers"
 
     @override
     def parse(self, column: Column) -> tuple[NDArray[np.float64], Failures]:
@@ -79,21 +68,8 @@ class Numeric(Field):
         return x, {index: self.failure(ErrorCode.NOT_FINITE, detail) for index in broken}
 
     @override
-    def part_names(self) -> tuple[str, ...]:
-        return ("value",)
-
-    @override
-    def numbers(self, column: Column) -> list[FloatArray]:
-        return [] if column.numbers is None else [column.numbers]
-
-    @override
-    def categories(self, column: Column) -> None:
-        return None
-
-    @override
-    def fit_numbers(self, column: Column, preprocessing: str) -> list[NumericColumn]:
-        (x,) = column.present(self.numbers(column))
-        return [self.fit_part("value", x, preprocessing, transform=self.transform, known_range=self.range)]
+    def scaling(self, x: FloatArray, preprocessing: str) -> Scaling:
+        return fit_preprocessing(x, preprocessing, self.transform, self.range)
 
     @override
     def drift(self, learned: Sequence[Any], recent: Sequence[Any]) -> tuple[float, float]:
@@ -102,7 +78,7 @@ class Numeric(Field):
 
         x, y = (self._readable(side) for side in (learned, recent))
         if not len(x) or not len(y):
-            return categories_apart([value is None for value in learned], [value is None for value in recent])
+            return base.category_drift([value is None for value in learned], [value is None for value in recent])
         result = ks_2samp(x, y, method="asymp")
         return float(result.statistic), float(result.pvalue)
 

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from typing_extensions import override
 
-from worker.features.kinds.base import Column, Evidence, Sample, Strength
+from worker.features.kinds.base import MIN_ROWS, Column, Evidence, Sample, Strength
 from worker.features.kinds.categorical import Categorical
-from worker.features.learned import CategoryColumn, FieldStats
 from worker.records import FloatArray
 
 MAX_TEMPLATE = 512  # characters; a vocabulary of templates must stay small
@@ -45,24 +44,19 @@ def template(text: str) -> str:
 class Text(Categorical):
     """Free text, of which the model sees the template as a category, and the length."""
 
-    kind = "text"
-    accepts = frozenset({str})
-    expected = "a string"
+    kind, accepts, expected = "text", frozenset({str}), "a string"
+    parts = ("length",)
 
     @classmethod
     @override
     def infer(cls, sample: Sample) -> Evidence | None:
-        if sample.types != {str} or sample.distinct < sample.MIN_ROWS:
+        if sample.types != {str} or sample.distinct < MIN_ROWS:
             return None
         spaces = sum(value.count(" ") for value in sample.values) / len(sample.values)
         letters = sum(map(len, sample.values)) / len(sample.values)
         if spaces < 2 or letters < 20:
             return None
-        return Evidence(Strength.FORM, f"sentences, {letters:.0f} characters on average")
-
-    @override
-    def part_names(self) -> tuple[str, ...]:
-        return ("length",)
+        return Strength.FORM, f"sentences, {letters:.0f} characters on average"
 
     @override
     def numbers(self, column: Column) -> list[FloatArray]:
@@ -71,8 +65,3 @@ class Text(Categorical):
     @override
     def categories(self, column: Column) -> Sequence[Any]:
         return [None if value is None else template(value) for value in column.values]
-
-    @override
-    def describe(self, stats: FieldStats, vocabulary: CategoryColumn | None) -> str:
-        length = "length " if stats.low is not None else ""
-        return length + super().describe(stats, vocabulary)

@@ -11,17 +11,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from worker.errors import ErrorCode
-from worker.features.kinds.base import (
-    FLAG,
-    Check,
-    Column,
-    Evidence,
-    Failures,
-    Field,
-    Sample,
-    Strength,
-    option,
-)
+from worker.features.kinds.base import FLAG, Check, Column, Evidence, Failures, Field, Sample, Strength, option
 from worker.features.learned import CategoryColumn, FieldStats, NumericColumn
 from worker.features.scaling import CYCLE, Scaling, invert_scaling
 from worker.formats.base import type_name
@@ -90,8 +80,8 @@ class Timestamp(Field):
     [[1.0, 0.0], [0.0, -1.0]]
     """
 
-    kind = "timestamp"
-    expected = "a time"
+    kind, expected = "timestamp", "a time"
+    has_categories = False
     is_time = True
     cell = "number"
 
@@ -103,7 +93,9 @@ class Timestamp(Field):
     @override
     def infer(cls, sample: Sample) -> Evidence | None:
         if sample.types == {str}:
-            return Evidence(Strength.FORM, "ISO 8601 times") if _all_iso_times(sample.values) else None
+            dashed = all(value[4:5] == "-" for value in sample.values)  # 20180401 may be any number
+            is_time = dashed and not cls("", format="iso8601").read(sample.values)[1]
+            return (Strength.FORM, "ISO 8601 times") if is_time else None
         if not sample.types <= {int, float}:
             return None
         low, high = min(sample.values), max(sample.values)
@@ -111,22 +103,15 @@ class Timestamp(Field):
             in_range = _YEAR_2000 * per_second <= low and high <= _YEAR_2100 * per_second
             if in_range and high - low <= _THIRTY_YEARS * per_second:
                 unit = name.removeprefix("epoch_")
-                return Evidence(Strength.FORM, f"epoch times in {unit}, between 2000 and 2100")
+                return Strength.FORM, f"epoch times in {unit}, between 2000 and 2100"
         return None
-
-    @property
-    @override
-    def encoded(self) -> bool:
-        return bool(self.cyclical)
-
-    @property
-    @override
-    def is_read(self) -> bool:
-        return True
 
     @override
     def refused(self, types: Set[type]) -> Set[type]:
-        return types - accepted_types(self.format)
+        numbers, texts = {int, float}, {str}
+        if self.format == "auto":
+            return types - numbers - texts
+        return types - (numbers if self.format in _PER_SECOND else texts)
 
     @override
     def parse(self, column: Column) -> tuple[NDArray[np.int64], Failures]:
@@ -167,10 +152,6 @@ class Timestamp(Field):
         return waves
 
     @override
-    def categories(self, column: Column) -> None:
-        return None
-
-    @override
     def fit_numbers(self, column: Column, preprocessing: str) -> list[NumericColumn]:
         """Nothing but the cycles that the rows span; an outlier must not stretch the span, so the middle 98% count."""
         (times,) = column.present([] if column.numbers is None else [column.numbers])
@@ -181,10 +162,6 @@ class Timestamp(Field):
         if preprocessing == "minmax":
             scaling = Scaling(CYCLE, -1.0, 2.0)
         return [NumericColumn(self.name, part, *scaling[:3], knee=scaling.knee) for part in spanned]
-
-    @override
-    def statistics(self, column: Column, vocabulary: CategoryColumn | None) -> FieldStats:
-        return FieldStats(self.name)
 
     @override
     def read_back(self, columns: Sequence[NumericColumn], z: Sequence[float]) -> str:
@@ -208,24 +185,6 @@ def _turn(sine: float, cosine: float) -> float:
     return (math.atan2(sine, cosine) / math.tau) % 1.0
 
 
-def _all_iso_times(values: Sequence[str]) -> bool:
-    try:
-        for value in values:
-            if value[4:5] != "-":  # 20180401 may be any number
-                return False
-            _from_iso(value)
-    except (ValueError, OverflowError):
-        return False
-    return True
-
-
-def accepted_types(time_format: str) -> frozenset[type]:
-    """The JSON types that a value in this format can have."""
-    if time_format == "auto":
-        return frozenset({str, int, float})
-    return frozenset({int, float}) if time_format in _PER_SECOND else frozenset({str})
-
-
 def parser(time_format: str) -> Callable[[Any], int]:
     """A function from one value of an accepted type to milliseconds; it raises ValueError for what is no time."""
     if time_format == "auto":
@@ -241,16 +200,12 @@ def parser(time_format: str) -> Callable[[Any], int]:
 def parse_column(values: Sequence[Any], types: Set[type], time_format: str) -> NDArray[np.int64] | None:
     """int64 (B,) milliseconds of a column without gaps, or None where `parser` must go through it value by value.
 
-    types: the types that occur in it.
+    types   the types that occur in it
     """
     if types == {str} and time_format in ("auto", "iso8601"):
         return parse_same_shape(values)
-    if types == {int}:
-        return _parse_integers(values, time_format)
-    return None
-
-
-def _parse_integers(values: Sequence[int], time_format: str) -> NDArray[np.int64] | None:
+    if types != {int}:
+        return None
     try:
         ticks = np.fromiter(values, np.int64, len(values))
     except OverflowError:

@@ -17,7 +17,7 @@ def test_missing_is_not_zero() -> None:
     assert vectors.category_ids[:, -1].tolist() == [1, 2, 2, 1]
 
 
-def test_an_unseen_pattern_of_missing_fields_is_code_0() -> None:
+def test_an_unseen_pattern_of_missing_fields_has_id_0() -> None:
     schema, fitted = one_field("numeric", [1, 2, 3])
 
     assert encode(schema, fitted, [1, None]).category_ids[:, -1].tolist() == [1, 0]
@@ -37,7 +37,7 @@ def test_at_most_64_patterns_are_kept_and_the_most_frequent_come_first() -> None
     assert Vectorizer(schema, fitted).transform(decoded([rows[70]])).category_ids[0, -1] == 1
 
 
-def test_codes_are_unknown_missing_then_values_by_frequency() -> None:
+def test_ids_are_unknown_missing_then_values_by_frequency() -> None:
     schema, fitted = one_field("categorical", ["b", "a", "a", "c", "c", None])
 
     category_ids = encode(schema, fitted, ["never", None, "a", "c", "b"]).category_ids[:, 0]
@@ -46,7 +46,7 @@ def test_codes_are_unknown_missing_then_values_by_frequency() -> None:
     assert fitted.widths[0] == 5
 
 
-def test_values_beyond_the_limit_share_one_code() -> None:
+def test_values_beyond_the_limit_share_one_id() -> None:
     schema, fitted = one_field("categorical", ["a", "a", "b"], max_values=1)
 
     assert encode(schema, fitted, ["a", "b", "never", None]).category_ids[:, 0].tolist() == [3, 2, 2, 1]
@@ -72,9 +72,9 @@ def test_1_true_and_the_string_1_are_three_categories() -> None:
     schema, fitted = one_field("categorical", [1, "1", True, 1, 1, "1"])
 
     together = encode(schema, fitted, [1, "1", True, None]).category_ids[:, 0].tolist()
-    apart = [int(encode(schema, fitted, [value]).category_ids[0, 0]) for value in (1, "1", True, None)]
+    alone = [int(encode(schema, fitted, [value]).category_ids[0, 0]) for value in (1, "1", True, None)]
 
-    assert together == apart == [2, 3, 4, 1]
+    assert together == alone == [2, 3, 4, 1]
     assert encode(schema, fitted, [False]).category_ids[0, 0] == 0
 
 
