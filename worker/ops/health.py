@@ -37,9 +37,8 @@ class Health:
 
     def waiting(self, part: str, reason: str | Exception) -> None:
         """The process can't do its job now because of `part` ("model", "broker", …): `reason`, for people."""
-        text = self._message_of(reason)
         with self._lock:
-            self._waiting[part] = text
+            self._waiting[part] = self._message_of(reason)
 
     def ready(self, part: str = "start") -> None:
         """`part` is in order; ready when no part is waited for. The part "start" is waited for from the beginning."""

@@ -13,12 +13,10 @@ from typing import Any, Literal
 
 import orjson
 import structlog
-
-Mask = Callable[[str], str]
+from typing_extensions import override
 
 MASKED = "[secret]"
-_LIMIT = 5
-_PERIOD_S = 60.0
+Entry = MutableMapping[str, Any]
 
 
 def configure_logs(
@@ -38,25 +36,36 @@ def configure_logs(
     mask = masking(secrets)
     min_level = logging.getLevelNamesMapping()[level.upper()]
 
-    def in_words(_: Any, __: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        for name, value in entry.items():
-            if isinstance(value, Exception | str) and name not in {"exc_info", "stacks"}:
-                entry[name] = message_of(value)
-        return entry
+    def in_words(_: Any, __: str, entry: Entry) -> Entry:
+        untouched = ("exc_info", "stacks")
+        return {
+            name: message_of(value) if isinstance(value, Exception | str) and name not in untouched else value
+            for name, value in entry.items()
+        }
 
+    def masked(_: Any, __: str, entry: Entry) -> Entry:
+        return {name: mask(value) if isinstance(value, str) else value for name, value in entry.items()}
+
+    processors: list[Any] = [
+        structlog.processors.add_log_level,
+        in_words,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    factory: Any
+    if log_format == "json":
+        render = structlog.processors.JSONRenderer(serializer=orjson.dumps)
+        processors += [structlog.processors.format_exc_info, masked, render]
+        factory = structlog.BytesLoggerFactory(sys.stderr.buffer)
+    else:
+        # structlog's own formatter of tracebacks prints every local variable, passwords included.
+        plain = structlog.dev.plain_traceback
+        console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
+        processors += [console, lambda _, __, line: mask(line)]
+        factory = structlog.WriteLoggerFactory(sys.stderr)
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            in_words,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *(_json(mask) if log_format == "json" else _console(mask)),
-        ],
+        processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(min_level),
-        logger_factory=(
-            structlog.BytesLoggerFactory(sys.stderr.buffer)
-            if log_format == "json"
-            else structlog.WriteLoggerFactory(sys.stderr)
-        ),
+        logger_factory=factory,
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
@@ -67,7 +76,12 @@ def configure_logs(
     threading.excepthook = _log_thread_error
 
 
-def masking(secrets: Collection[str]) -> Mask:
+def _log_thread_error(args: threading.ExceptHookArgs) -> None:
+    thread = args.thread.name if args.thread else "unknown"
+    structlog.get_logger().error("thread died", thread=thread, exc_info=args.exc_value)
+
+
+def masking(secrets: Collection[str]) -> Callable[[str], str]:
     """Replaces the secrets in a text, also where Python or JSON quoted them, as text or as bytes."""
     forms = {
         form
@@ -85,30 +99,10 @@ def masking(secrets: Collection[str]) -> Mask:
     return mask
 
 
-def _json(mask: Mask) -> list[Any]:
-    def mask_values(_: Any, __: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        return {name: mask(value) if isinstance(value, str) else value for name, value in entry.items()}
-
-    render = structlog.processors.JSONRenderer(serializer=orjson.dumps)
-    return [structlog.processors.format_exc_info, mask_values, render]
-
-
-def _console(mask: Mask) -> list[Any]:
-    # The default formatter prints every local variable, passwords included.
-    plain = structlog.dev.plain_traceback
-    render = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
-    return [render, lambda _, __, line: mask(line)]
-
-
-def _log_thread_error(args: threading.ExceptHookArgs) -> None:
-    thread = args.thread.name if args.thread else "unknown"
-    structlog.get_logger().error("thread died", thread=thread, exc_info=args.exc_value)
-
-
 class RateLimit:
-    """Lets `limit` entries of a kind through per period and counts the rest."""
+    """Lets `limit` entries of a kind through in each period and counts the rest."""
 
-    def __init__(self, limit: int = _LIMIT, period_s: float = _PERIOD_S, clock: Callable[[], float] = time.monotonic):
+    def __init__(self, limit: int = 5, period_s: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit, self._period_s, self._clock = limit, period_s, clock
         self._seen: dict[object, tuple[float, int]] = {}
         self._lock = threading.Lock()
@@ -121,21 +115,24 @@ class RateLimit:
             if now - begin >= self._period_s:
                 self._seen[kind] = (now, 1)
                 return max(0, count - self._limit)
-            if len(self._seen) > 1_000:
+            if len(self._seen) > 1_000:  # kinds are made of texts that other libraries choose
                 self._seen.clear()
             self._seen[kind] = (begin, count + 1)
             return 0 if count < self._limit else None
 
 
 class ForeignLogs(logging.Handler):
-    """Hands the entries of the standard library's loggers to structlog, five of each kind a minute."""
+    """Hands the entries of the standard library's loggers to structlog, five of each kind a minute.
 
-    def __init__(self, rate_limit: RateLimit | None = None) -> None:
+    A kind is a logger, a level, and a text before the values are filled in.
+    """
+
+    def __init__(self) -> None:
         super().__init__()
-        self._rate_limit = rate_limit or RateLimit()
+        self._rate_limit = RateLimit()
 
+    @override
     def emit(self, record: logging.LogRecord) -> None:
-        """Log one entry; its kind is its logger, its level and its text before the values are filled in."""
         left_out = self._rate_limit.admit((record.name, record.levelno, str(record.msg)))
         if left_out is None:
             return

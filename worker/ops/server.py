@@ -12,15 +12,13 @@ from prometheus_client.exposition import choose_encoder
 from worker.errors import SettingsError
 from worker.ops.health import Health
 
-_REQUEST_TIMEOUT_S = 10
-
 
 class HealthServer:
-    """Serves until `close`. `port` is the real one, also where 0 was asked for.
+    """Serves while it is entered. `port` is the real one, also where 0 was asked for.
 
-    /livez   200 while the loop makes progress, else 503
-    /readyz  200 while the worker does its job, else 503 and the reasons
-    /metrics in the Prometheus format
+    /livez    200 while the loop makes progress, else 503
+    /readyz   200 while the worker does its job, else 503 and the reasons
+    /metrics  in the Prometheus format
     """
 
     def __init__(self, health: Health, registry: CollectorRegistry, *, host: str, port: int) -> None:
@@ -38,13 +36,8 @@ class HealthServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Stop serving; may be called twice, and without having started."""
-        if self._thread.is_alive():
-            self._server.shutdown()
-            self._thread.join()
+        self._server.shutdown()
+        self._thread.join()
         self._server.server_close()
 
 
@@ -63,7 +56,7 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     health: Health
     registry: CollectorRegistry
-    timeout = _REQUEST_TIMEOUT_S
+    timeout = 10  # seconds
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
