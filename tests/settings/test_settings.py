@@ -1,13 +1,22 @@
 """Settings: where they come from, what is refused, and in which words."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from worker.broker.assignors import ASSIGNORS
 from worker.errors import SettingsError
+from worker.formats import DECODERS
+from worker.model.presets import PRESETS
+from worker.model.scoring.score import SCORES
+from worker.registry import Registry
 from worker.settings import Settings, leaves, load_settings
+from worker.thresholds.factory import POLICIES, RULES
 
 ENV = Path("/nonexistent/.env")
 
@@ -293,3 +302,35 @@ def test_every_setting_has_one_line_of_help() -> None:
         "WORKER_HTTP__PORT",
         "WORKER_LOG__FORMAT",
     } <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("variable", "registry"),
+    [
+        ("WORKER_THRESHOLD__POLICY", POLICIES),
+        ("WORKER_THRESHOLD__RULE", RULES),
+        ("WORKER_KAFKA__ASSIGNOR", ASSIGNORS),
+        ("WORKER_KAFKA__FORMAT", DECODERS),
+        ("WORKER_MODEL__PRESET", PRESETS),
+        ("WORKER_MODEL__SCORE", SCORES),
+    ],
+)
+def test_what_is_registered_is_allowed_and_listed_where_it_is_not(variable: str, registry: Registry[Any]) -> None:
+    assert refusal(**{variable: "toy"}) == f"{variable} = 'toy': allowed is {registry}"
+    registry.register("toy", registry[next(iter(registry))])
+    try:
+        load(**{variable: "toy"})
+        assert "toy" in str(registry)
+    finally:
+        registry.unregister("toy")
+
+
+def test_settings_are_read_and_refused_without_importing_torch() -> None:
+    code = (
+        "import sys\nfrom worker.errors import SettingsError\nfrom worker.settings import load_settings\n"
+        "load_settings({'WORKER_THRESHOLD__POLICY': 'plain', 'WORKER_KAFKA__FORMAT': 'json'}, dotenv='')\n"
+        "try: load_settings({'WORKER_THRESHOLD__RULE': 'rollin'}, dotenv='')\nexcept SettingsError: pass\n"
+        "print('torch' in sys.modules)"
+    )
+
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

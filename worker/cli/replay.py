@@ -95,9 +95,18 @@ def input_arguments(parser: argparse.ArgumentParser) -> None:
 
 def format_argument(parser: argparse._ActionsContainer) -> None:
     """The format of files whose names don't tell it."""
+    parser.add_argument(
+        "--format", type=_file_format, metavar="FORMAT", help="jsonl, csv or parquet, whatever the files' names say"
+    )
+
+
+def _file_format(name: str) -> str:
+    """Looks a name up only when one is given: the readers import numpy, which --help has no time for."""
     from worker.sources.files import FORMATS
 
-    parser.add_argument("--format", choices=FORMATS.names(), help="whatever the files' names say")
+    if name not in FORMATS:
+        raise argparse.ArgumentTypeError(FORMATS.unknown(name))
+    return name
 
 
 def ignore_argument(parser: argparse._ActionsContainer) -> None:
