@@ -15,8 +15,8 @@ WorkerError
     ├── DataError            a file or topic that can't be read or learned from
     ├── BundleError          a model version that is broken, foreign or of another schema
     ├── StoreError           the model store can't be read or written
-    │   ├── StoreUnavailable     not reachable, or no room, for now: a process that runs goes on and looks again later
-    │   └── StoreConflict        somebody else was faster: read the store again and decide anew
+    │   ├── StoreUnavailable     not reachable, or no room, for now: a process that runs goes on and tries again
+    │   └── StoreConflict        another process was faster: read the store again and decide anew
     ├── OffsetOutOfRange     the committed offset no longer exists; the operator decides
     ├── Fenced               another process took over this one's transactional id
     │   └── Displaced            … or the broker says so of its instance id

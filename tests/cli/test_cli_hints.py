@@ -1,13 +1,13 @@
 """The command line speaks of variables and commands; the rooms below do not know them."""
 
-from worker.cli.hints import HINTS, message_of, spelled_out
+from worker.cli.hints import HINTS, message_of
 from worker.errors import Hint, SettingsError, StoreError
 
 
 def test_a_path_of_a_setting_becomes_its_variable_and_other_brackets_stay() -> None:
     text = "[model.hidden] = [8]: see [fields.amount], [device] and records[0]"
 
-    assert spelled_out(text) == "WORKER_MODEL__HIDDEN = [8]: see [fields.amount], WORKER_DEVICE and records[0]"
+    assert message_of(text) == "WORKER_MODEL__HIDDEN = [8]: see [fields.amount], WORKER_DEVICE and records[0]"
 
 
 def test_a_hint_becomes_a_command_at_the_end_of_the_message() -> None:

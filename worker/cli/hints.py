@@ -24,15 +24,11 @@ HINTS: Final[Mapping[Hint, str]] = {
 _PATH = re.compile(r"\[([a-z_]+(?:\.[a-z_]+)?)\]")
 
 
-def spelled_out(text: str) -> str:
-    """A message with every `[path]` of a setting as its variable; other brackets stay."""
+def message_of(error: Exception | str) -> str:
+    """What the command line prints and the logs say of an error or a text: each `[path]` of a setting as its variable,
+    and an error's hint at the end. Other brackets stay."""
     from worker.settings import variable_of
 
-    return _PATH.sub(lambda match: variable_of(match[1]) or match[0], text)
-
-
-def message_of(error: Exception | str) -> str:
-    """What the command line prints and the logs say of an error; of a text likewise, which has no hint."""
-    text = spelled_out(str(error))
+    text = _PATH.sub(lambda match: variable_of(match[1]) or match[0], str(error))
     hint = error.hint if isinstance(error, WorkerError) else None
     return f"{text}; {HINTS[hint]}" if hint is not None else text

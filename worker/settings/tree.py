@@ -55,21 +55,18 @@ class KafkaSettings(Group):
     scores_topic: OptionalTopic = setting(None, "topic for the score of every record; off where empty")
     state_topic: OptionalTopic = setting(
         "anomaly-worker-state",
-        "compacted topic of all checkpoints, created if missing; where empty, each restart begins thresholds anew",
+        "compacted topic of checkpoints, created if missing; empty: restarts begin thresholds anew",
     )
     group_id: Name = setting("anomaly-worker", "consumer group; processes of one group share the partitions")
     assignor: Annotated[str, registered("worker.broker.assignors", "ASSIGNORS")] = setting(
-        "range",
-        "how the group shares partitions out, the same for all; `cooperative-sticky` moves as few as it can",
+        "range", "how a group shares its partitions, the same for all; `cooperative-sticky` moves as few as it can"
     )
     start_from: Literal["earliest", "latest"] = setting("earliest", "where a group without committed offsets begins")
     offset_out_of_range: Literal["stop", "earliest", "latest"] = setting(
         "stop", "what to do when the broker has already deleted the committed offset"
     )
     delivery_timeout_ms: int = setting(
-        30_000,
-        "time for a published record to be acknowledged; after it the batch is read and sent again",
-        within=(1_000, 600_000),
+        30_000, "time for an acknowledgement; then the batch is read and sent again", within=(1_000, 600_000)
     )
     options: Annotated[dict[str, Any], BeforeValidator(parse_kafka_options)] = setting(
         {},
@@ -117,16 +114,10 @@ class ThresholdSettings(Group):
     )
     fixed: float | None = setting(None, "the threshold of the rule `fixed`", within=(0, 1e30))
     training_quantile: float | None = setting(
-        None,
-        "share of training scores below the threshold of `training-quantile`; not set: the model's own, else 0.95",
-        gt=0,
-        lt=1,
+        None, "share of training scores below `training-quantile`'s threshold; else the model's, 0.95", gt=0, lt=1
     )
     contamination: float | None = setting(
-        None,
-        "share of training scores above the threshold of `contamination`; not set: the model's own, else 0.1",
-        gt=0,
-        le=0.5,
+        None, "share of training scores above `contamination`'s threshold; else the model's, 0.1", gt=0, le=0.5
     )
     quantile: float = setting(0.995, "share of the inliers' scores that lie below the threshold", gt=0, lt=1)
     window: int = setting(20_000, "scores that the quantile is taken of", within=(100, 10_000_000))
@@ -149,8 +140,7 @@ class AlertSettings(Group):
 
     per_day: float | None = setting(
         None,
-        "alerts wanted in a day of event time, over all partitions, instead of a quantile; with "
-        "`WORKER_THRESHOLD__QUANTILE` set too, the stricter counts",
+        "alerts wanted in a day of event time over all partitions instead of a quantile; with both the stricter counts",
         gt=0,
         le=10_000_000,
     )
@@ -159,9 +149,8 @@ class AlertSettings(Group):
     redact: Names = setting((), "fields whose values are left out of alerts", allowed="field names separated by commas")
     group_by: Annotated[Names, Field(max_length=8)] = setting(
         (),
-        "alerts with the same values in these fields, each within the cooldown of the one before, are one group of a "
-        "partition: an opening alert, updates at 10, 100, 1000 … of them, a closing alert; where empty, each alert "
-        "stands alone",
+        "alerts with the same values in these fields, each within the cooldown of the one before, are one group: an "
+        "opening alert, updates at 10, 100, 1000 … of them, a closing alert; where empty, each alert stands alone",
         allowed="up to 8 field names separated by commas",
     )
     cooldown_s: float = setting(300, "seconds of event time without an alert that close a group", within=(1, 2_592_000))
@@ -170,7 +159,7 @@ class AlertSettings(Group):
     )
     max_per_minute: int = setting(
         0,
-        "alerts of a partition in a minute of event time, closings apart; the rest is summed up in one; 0 = no limit",
+        "alerts of a partition in a minute of event time; the rest is summed up in one; 0 = no limit",
         within=(0, 1_000_000),
     )
 
@@ -219,7 +208,7 @@ class Settings(Group):
     )
     model_canary_records: int = setting(
         20_000,
-        "scored records in which a new version has to prove itself, else the previous one comes back; 0 = off",
+        "records of a new version's canary: the previous one comes back if it fails; 0 = off",
         within=(0, 10_000_000),
     )
     model_shadow: OptionalName = setting(
@@ -229,9 +218,7 @@ class Settings(Group):
         "at_least_once", "`at_least_once` can repeat an alert (with the same `alert_id`) after a crash"
     )
     sinks: Annotated[Names, AfterValidator(_sinks)] = setting(
-        (),
-        "receivers of outcomes beside the Kafka topics, by the names under which they were registered",
-        allowed="names separated by commas",
+        (), "registered receivers of outcomes beside the Kafka topics", allowed="names separated by commas"
     )
     instance_id: Annotated[
         str | None, _OPTIONAL, matching(r"[A-Za-z0-9._-]{1,150}", "1 to 150 of a-z A-Z 0-9 . _ -")
@@ -244,9 +231,7 @@ class Settings(Group):
         "auto", "where the model runs; `auto` takes a GPU where there is one"
     )
     cpu_threads: int = setting(
-        1,
-        "threads of one process for the model; for a small network more processes gain more",
-        within=(1, 256),
+        1, "threads of one process for the model; for a small network more processes gain more", within=(1, 256)
     )
     seed: int = setting(0, "start of all that is random", within=(0, 4_294_967_295))
     kafka: KafkaSettings = KafkaSettings()
