@@ -70,7 +70,7 @@ def main() -> None:
     values = [message.value or b"" for message in messages]
     schema = parse_schema(SCHEMA)
     decoded = JsonDecoder(1_000_000).decode(messages)
-    vectorizer = Vectorizer(schema, fit_vectorizer(schema, decoded.rows))
+    vectorizer = Vectorizer(fit_vectorizer(schema, decoded.rows))
     steps: dict[str, Callable[[], object]] = {
         "orjson alone": lambda: list(map(orjson.loads, values)),
         "decode": lambda: JsonDecoder(1_000_000).decode(messages),

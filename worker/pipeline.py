@@ -54,7 +54,7 @@ class Model:
         latent: bool = False,
     ) -> None:
         self.bundle = bundle
-        self.vectorizer = Vectorizer(bundle.schema, bundle.fitted)
+        self.vectorizer = Vectorizer(bundle.fitted)
         self.explainer = Explainer(
             bundle.fitted,
             Reconstructor(bundle.network),

@@ -40,7 +40,7 @@ def rows_of(values: Sequence[Any]) -> list[Row]:
 
 def encode(schema: Schema, fitted: Fitted, values: Sequence[Any]) -> Vectors:
     """The vectors of rows with the single field "x"."""
-    return Vectorizer(schema, fitted).transform(decoded(rows_of(values)))
+    return Vectorizer(fitted).transform(decoded(rows_of(values)))
 
 
 def through_json(rows: Sequence[Row]) -> list[Row]:

@@ -68,7 +68,7 @@ def test_every_message_ends_exactly_once(values: Sequence[bytes | None]) -> None
     messages = raw(values)
 
     decoded = JsonDecoder(100).decode(messages)
-    vectors = Vectorizer(SCHEMA, FITTED).transform(decoded)
+    vectors = Vectorizer(FITTED).transform(decoded)
 
     rejected = [reject.message.offset for reject in [*decoded.rejects, *vectors.rejects]]
     scored = [message.offset for message in vectors.messages]
@@ -95,7 +95,7 @@ def test_bad_neighbours_leave_no_trace(noise: Sequence[bytes | None], places: Se
     mixed: list[bytes | None] = [*good]
     for place, value in zip(places, noise, strict=False):
         mixed.insert(place, value)
-    vectorizer = Vectorizer(SCHEMA, FITTED)
+    vectorizer = Vectorizer(FITTED)
 
     clean = vectorizer.transform(JsonDecoder(100).decode(raw(good)))
     vectors = vectorizer.transform(JsonDecoder(100).decode(raw(mixed)))

@@ -34,7 +34,7 @@ def test_at_most_64_patterns_are_kept_and_the_most_frequent_come_first() -> None
 
     assert len(fitted.categorical[-1].values) == 64
     assert fitted.categorical[-1].values[0] == ("f70",)
-    assert Vectorizer(schema, fitted).transform(decoded([rows[70]])).category_ids[0, -1] == 1
+    assert Vectorizer(fitted).transform(decoded([rows[70]])).category_ids[0, -1] == 1
 
 
 def test_ids_are_unknown_missing_then_values_by_frequency() -> None:

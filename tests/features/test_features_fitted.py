@@ -86,6 +86,23 @@ def test_every_id_has_words() -> None:
     assert [fitted.category(1, number) for number in range(3)] == [Special.UNKNOWN, "all fields present", "without x"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "values", "words"),
+    [
+        ("numeric", [1, 2, 3], "1 to 3, median 2"),
+        ("numeric", [None], ""),
+        ("categorical", list("aabbcdefgh"), "a, b, c, d, e, f and 2 more"),
+        ("boolean", [True], "True"),
+        ("text", ["retry 3"] * 2, "length 7 to 7, median 7; retry <num>"),
+        ("timestamp", [0], "its cycles through day and week"),
+    ],
+)
+def test_what_is_usual_for_a_field_is_described_by_its_kind(kind: str, values: list[Any], words: str) -> None:
+    _, fitted = one_field(kind, values)
+
+    assert fitted.describe("x") == words
+
+
 def test_the_expectation_of_a_category_is_its_value() -> None:
     _, fitted = one_field("categorical", ["a"])
 

@@ -157,7 +157,7 @@ def test_a_proposal_fits_the_rows_that_it_was_made_from(drawn: list[Row]) -> Non
 
     assert parse_schema(proposal.to_toml()) == proposal.schema
     fitted = fit_vectorizer(proposal.schema, rows)
-    assert Vectorizer(proposal.schema, fitted).transform(decoded(rows)).rejects == []
+    assert Vectorizer(fitted).transform(decoded(rows)).rejects == []
 
 
 @needs_data
@@ -195,6 +195,6 @@ def test_a_proposal_for_real_data_rejects_none_of_it(name: str) -> None:
     rows = list(records(name))
     schema = infer_schema(rows).schema
 
-    vectors = Vectorizer(schema, fit_vectorizer(schema, rows[:5000])).transform(decoded(rows))
+    vectors = Vectorizer(fit_vectorizer(schema, rows[:5000])).transform(decoded(rows))
 
     assert vectors.rejects == []

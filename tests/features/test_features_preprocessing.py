@@ -68,7 +68,7 @@ def test_with_known_ranges_all_columns_of_the_fit_lie_between_0_and_1() -> None:
     ]
     fitted = fit_vectorizer(SCHEMA, rows, "minmax")
 
-    vectors = Vectorizer(SCHEMA, fitted).transform(decoded([*rows, {"b": None}]))
+    vectors = Vectorizer(fitted).transform(decoded([*rows, {"b": None}]))
 
     assert vectors.numeric.min() >= 0
     assert vectors.numeric.max() <= 1
@@ -84,7 +84,7 @@ def test_a_reconstructed_time_is_read_back_from_its_scaled_waves() -> None:
     ]
     for preprocessing in ("robust", "standard", "minmax"):
         fitted = fit_vectorizer(SCHEMA, rows, preprocessing)
-        numeric = Vectorizer(SCHEMA, fitted).transform(decoded([rows[30]])).numeric[0]
+        numeric = Vectorizer(fitted).transform(decoded([rows[30]])).numeric[0]
         waves = [float(z) for z, name in zip(numeric, fitted.numeric_fields, strict=True) if name == "at"]
 
         assert fitted.expected("at", waves) == "Fri 06:30"

@@ -113,7 +113,7 @@ RECORDS = st.fixed_dictionaries(
 def test_every_record_is_encoded_as_the_plain_reference_does(records: list[Row], fit_on_them: bool) -> None:
     fitted = fit_vectorizer(SCHEMA, records) if fit_on_them and records else FITTED
 
-    vectors = Vectorizer(SCHEMA, fitted).transform(decoded(records))
+    vectors = Vectorizer(fitted).transform(decoded(records))
 
     assert vectors.rejects == []
     assert vectors.numeric.dtype == np.float32
@@ -129,7 +129,7 @@ def test_every_record_is_encoded_as_the_plain_reference_does(records: list[Row],
 @STEADY
 @given(st.lists(RECORDS, min_size=1, max_size=20), st.data())
 def test_a_records_vector_does_not_depend_on_its_batch(records: list[Row], data: st.DataObject) -> None:
-    vectorizer = Vectorizer(SCHEMA, FITTED)
+    vectorizer = Vectorizer(FITTED)
     index = data.draw(st.integers(0, len(records) - 1))
 
     together = vectorizer.transform(decoded(records))
@@ -164,7 +164,7 @@ BROKEN: list[tuple[Row, ErrorCode, str]] = [
 def test_an_impossible_value_costs_its_own_record_and_nothing_else(
     change: Row, error_code: ErrorCode, detail: str
 ) -> None:
-    vectorizer = Vectorizer(SCHEMA, FITTED)
+    vectorizer = Vectorizer(FITTED)
     clean = vectorizer.transform(decoded(ROWS))
 
     vectors = vectorizer.transform(decoded([*ROWS[:30], ROWS[0] | change, *ROWS[30:]]))
@@ -177,7 +177,7 @@ def test_an_impossible_value_costs_its_own_record_and_nothing_else(
 
 
 def test_the_first_wrong_field_in_schema_order_is_named() -> None:
-    vectors = Vectorizer(SCHEMA, FITTED).transform(decoded([{"note": 1, "amount": "x"}]))
+    vectors = Vectorizer(FITTED).transform(decoded([{"note": 1, "amount": "x"}]))
 
     assert len(vectors.rejects) == 1
     assert "amount" in vectors.rejects[0].detail
@@ -210,7 +210,7 @@ def test_the_literal_key_wins_over_the_nested_path() -> None:
     fitted = fit_vectorizer(schema, [{"a.b": "literal"}, {"a": {"b": "nested"}}])
 
     rows: list[Row] = [{"a": {"b": "nested"}}, {"a.b": "literal", "a": {"b": "nested"}}, {"a": None}, {"a": {}}, {}]
-    vectors = Vectorizer(schema, fitted).transform(decoded(rows))
+    vectors = Vectorizer(fitted).transform(decoded(rows))
 
     assert [fitted.category(0, number) for number in vectors.category_ids[:, 0].tolist()] == [
         "nested",
@@ -238,7 +238,7 @@ def test_a_timestamp_without_cycles_gives_the_event_time_and_is_not_encoded() ->
     schema = Schema((Timestamp("t", cyclical=()), Numeric("x")))
     fitted = fit_vectorizer(schema, [{"t": 5, "x": 1}])
 
-    vectors = Vectorizer(schema, fitted).transform(decoded([{"t": 5, "x": 1}, {"x": 1}]))
+    vectors = Vectorizer(fitted).transform(decoded([{"t": 5, "x": 1}, {"x": 1}]))
 
     assert fitted.numeric_fields == ("x",)
     assert vectors.event_time_ms.tolist() == [5000, 1001]
@@ -256,7 +256,7 @@ def test_one_timestamp_weighs_no_more_than_one_numeric_field() -> None:
 
 
 def test_an_empty_batch_gives_empty_arrays() -> None:
-    vectors: Vectors = Vectorizer(SCHEMA, FITTED).transform(decoded([]))
+    vectors: Vectors = Vectorizer(FITTED).transform(decoded([]))
 
     assert vectors.numeric.shape == (0, len(FITTED.numeric))
     assert vectors.category_ids.shape == (0, len(FITTED.categorical))
@@ -267,7 +267,7 @@ def test_another_schemas_fit_is_refused_with_both_fingerprints() -> None:
     other = Schema((Numeric("x"),))
 
     with pytest.raises(BundleError) as caught:
-        Vectorizer(other, FITTED)
+        Fitted.from_json(FITTED.to_json(), other)
 
     assert other.fingerprint in str(caught.value)
     assert SCHEMA.fingerprint in str(caught.value)

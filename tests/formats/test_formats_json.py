@@ -1,5 +1,7 @@
 import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from worker.errors import ErrorCode
 from worker.formats.base import Decoded
@@ -99,3 +101,27 @@ def test_the_size_limit_is_inclusive() -> None:
 def test_what_passes_can_be_written_again_inside_another_object() -> None:
     for row in decoded(*GOOD).rows:
         assert orjson.dumps({"alert": {"record": row}})
+
+
+def test_rows_stand_where_their_values_stand_and_none_where_there_are_no_fields() -> None:
+    decoder = JsonDecoder(20)
+
+    assert decoder.rows([b'{"a":1}', b'{"b":2}']) == [{"a": 1}, {"b": 2}]
+    assert decoder.rows([b'{"a":1}', None, b"[]", b"{" + b" " * 20 + b"}", b'{"b":2}']) == [
+        {"a": 1}, None, None, None, {"b": 2}
+    ]  # fmt: skip
+
+
+def test_without_a_limit_no_value_is_too_large() -> None:
+    large = b'{"a":"' + b"x" * 2_000_000 + b'"}'
+
+    assert len(JsonDecoder().decode(messages(large)).rows) == 1
+    assert JsonDecoder(1_000_000).decode(messages(large)).rejects[0].error_code == "too_large"
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.dictionaries(st.text(st.characters(codec="utf-8")), st.integers(-(2**63), 2**63) | st.booleans() | st.none()))
+def test_what_is_encoded_is_decoded_again(row: dict[str, object]) -> None:
+    decoder = JsonDecoder()
+
+    assert decoder.decode_one(decoder.encode(row)) == row

@@ -322,8 +322,7 @@ def test_rehearsal_rows_hold_what_the_model_sees_and_mean_the_same_to_it() -> No
     original = [by_amount[row["amount"]] for row in kept]
     messages = [Message("", 0, index, -1, None, b"") for index in range(len(kept))]
     vectors = [
-        Vectorizer(schema, bundle.fitted).transform(Decoded(list(messages), list(part), [], 0))
-        for part in (kept, original)
+        Vectorizer(bundle.fitted).transform(Decoded(list(messages), list(part), [], 0)) for part in (kept, original)
     ]
     assert vectors[0].rejects == []
     assert np.array_equal(vectors[0].numeric, vectors[1].numeric)

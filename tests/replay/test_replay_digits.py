@@ -67,7 +67,7 @@ def bundle(folder: Path) -> Bundle:
 def encoded(bundle: Bundle) -> tuple[Any, Any]:
     rows, _ = items()
     bare: list[Any] = [Message("", 0, index, -1, None, b"") for index in range(len(rows))]
-    vectors = Vectorizer(bundle.schema, bundle.fitted).transform(Decoded(bare, rows, [], 0))
+    vectors = Vectorizer(bundle.fitted).transform(Decoded(bare, rows, [], 0))
     return vectors.numeric, vectors.category_ids
 
 

@@ -120,7 +120,8 @@ class Fitted:
         belong to another schema.
         """
         try:
-            require_fingerprint(schema, data["schema_fingerprint"])
+            if schema.fingerprint != (learned := data["schema_fingerprint"]):
+                raise BundleError(f"the schema's fingerprint is {schema.fingerprint}, the model's is {learned}")
             values = [tuple(map(_hashable, column["values"])) for column in data["categorical"]]
             return cls(
                 schema,
@@ -131,12 +132,6 @@ class Fitted:
             )
         except (KeyError, TypeError) as error:
             raise BundleError(f"the fitted fields are incomplete or of another version: {error!r}") from error
-
-
-def require_fingerprint(schema: Schema, fingerprint: str) -> None:
-    """BundleError, with both fingerprints, where a model was fitted with another schema."""
-    if schema.fingerprint != fingerprint:
-        raise BundleError(f"the schema's fingerprint is {schema.fingerprint}, the model's is {fingerprint}")
 
 
 def _hashable(value: Any) -> Any:

@@ -1,7 +1,6 @@
 """Synthetic anomalies in real records: how well would this model find a mistake, with no label at hand?
 
-Pure functions over rows and their schema. The rows are never changed, and what was planted is told beside them, never
-inside.
+Pure functions over rows and their schema. They never change a row, and what was planted never stands in the rows.
 """
 
 from collections.abc import Sequence
@@ -79,7 +78,8 @@ def _holder(row: Row, name: str) -> tuple[Row, str]:
 
 def anomalies() -> tuple[str, ...]:
     """The sorts of anomalies that can be planted: a swap, one for each sort that a kind of field knows, a burst."""
-    return (SWAP, *dict.fromkeys(KINDS[kind].anomaly or SWAP for kind in KINDS if KINDS[kind].anomaly), BURST)
+    of_kinds = (KINDS[kind].anomaly for kind in KINDS)
+    return (SWAP, *dict.fromkeys(name for name in of_kinds if name is not None), BURST)
 
 
 def plant(row: Row, anomaly: str, rng: Random, *, schema: Schema, donor: Row) -> Change | None:
@@ -119,11 +119,11 @@ def inject(
 ) -> tuple[list[Row], list[Planted]]:
     """Rows with about `share` of them made anomalous, and the truth about each, by index.
 
-    What a model notices of it is a lower bound on nothing: real anomalies can be subtler, or can follow no record at
-    all. A swap says little where fields hardly depend on each other (then half of another record is a normal one), and
-    a scaled number little where numbers spread over decades anyway. Swapping values between records keeps every field's
-    own distribution and breaks what ties them together, as in the real/synthetic contrast of unsupervised random
-    forests (Shi and Horvath, "Unsupervised Learning with Random Forest Predictors", 2006).
+    A swap keeps every field's own distribution and breaks what ties the fields together, as the synthetic side of an
+    unsupervised random forest does (Shi and Horvath, "Unsupervised Learning with Random Forest Predictors", 2006). It
+    says little where fields hardly depend on each other, for then half of another record makes a normal one; a scaled
+    number says little where numbers spread over decades. What is found of planted anomalies is no promise for real
+    ones, which can be subtler or of another sort.
 
     rows     JSON objects; those that are not touched are passed on as they are
     share    of the rows, more than 0, at most 0.5

@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.features.columns import read_columns
-from worker.features.fitted import Fitted, missing_patterns, require_fingerprint
+from worker.features.fitted import Fitted, missing_patterns
 from worker.features.kinds.base import Column
 from worker.features.learned import MISSING_ID, UNKNOWN_ID, CategoryColumn
 from worker.features.scaling import apply_scaling
-from worker.features.schema import Schema
 from worker.formats.base import Decoded, Row
 from worker.records import DeadLetter, RawMessage
 
@@ -39,14 +38,10 @@ class Vectors:
 
 
 class Vectorizer:
-    """Encodes batches by one schema and what fitting learned. Stateless: a record's vector depends on that record only.
+    """Encodes batches by what fitting learned. Stateless: a record's vector depends on that record only."""
 
-    BundleError where `fitted` belongs to another schema.
-    """
-
-    def __init__(self, schema: Schema, fitted: Fitted) -> None:
-        require_fingerprint(schema, fitted.schema.fingerprint)
-        self.schema = schema
+    def __init__(self, fitted: Fitted) -> None:
+        self.schema = fitted.schema
         self.fitted = fitted
         self._numeric_at = {(column.field, column.part): index for index, column in enumerate(fitted.numeric)}
         self._category_at = {name: index for index, name in enumerate(fitted.category_fields)}

@@ -58,7 +58,7 @@ def fit_bundle(
             f"[model.field_weights] names {unknown!r}: allowed are the fields that the model sees: {', '.join(fields)}"
         )
     messages = [Message("", 0, index, -1, None, b"") for index in range(len(rows))]
-    vectors = Vectorizer(schema, fitted).transform(Decoded(list(messages), list(rows), [], 0))
+    vectors = Vectorizer(fitted).transform(Decoded(list(messages), list(rows), [], 0))
     if len(vectors.rows) < MIN_ROWS:
         raise DataError(
             f"{len(vectors.rows)} usable records are too few to learn from, at least {MIN_ROWS} are needed; "

@@ -63,11 +63,11 @@ CYCLICAL = Check(
 class Timestamp(Field):
     """A time, of which the model sees its place in the day and in the week, UTC.
 
-    A time t in a cycle of period T becomes two numbers, sin(2 pi t / T) and cos(2 pi t / T): the common encoding of
-    cyclical features, in which 23:59 lies beside 00:00 as 12:00 does beside 12:01. It works badly where the cycle is
-    not one of UTC (shops that close at six, local time, over a change of the clocks), and says nothing of months or
-    holidays. A cycle that the fit rows did not span about twice is left out: a weekday learned from three days would
-    make an anomaly of every other weekday.
+    A time t in a cycle of period T becomes two numbers, sin(2 pi t / T) and cos(2 pi t / T), so that 23:59 lies as
+    close to 00:00 as 12:00 does to 12:01 (Mardia and Jupp, "Directional Statistics", 2000). It works badly where the
+    cycle is not one of UTC (shops that close at six, local time, over a change of the clocks), and says nothing of
+    months or holidays. A cycle that the fit rows did not span about twice is left out: a weekday learned from three
+    days would make an anomaly of every other weekday.
 
     format       "auto", "iso8601", "epoch_s|ms|us|ns", or a strptime pattern with a percent sign; UTC where the value
                  names no zone

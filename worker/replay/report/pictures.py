@@ -35,7 +35,7 @@ class Pictures:
     def __init__(self, bundle: Bundle, image: Image) -> None:
         self._image = image
         self._fitted = bundle.fitted
-        self._vectorizer = Vectorizer(bundle.schema, bundle.fitted)
+        self._vectorizer = Vectorizer(bundle.fitted)
         self._reconstructor = Reconstructor(bundle.network)
         self._columns = [(name, bundle.fitted.numeric_fields.index(name)) for name in image.fields]
         # An empty and a full pixel: the schema's ranges, else what was usual at fit.
