@@ -8,8 +8,7 @@ import orjson
 import pytest
 
 from worker.demo.anomalies import KINDS, UNSEEN, Planted, Planter
-from worker.demo.traffic import SCHEMA_FILE, Payment, Traffic
-from worker.demo.world import CATEGORIES, COUNTRIES
+from worker.demo.traffic import CATEGORIES, COUNTRIES, SCHEMA_FILE, Payment, Traffic
 from worker.features.columns import read_columns
 from worker.features.schema import load_schema
 

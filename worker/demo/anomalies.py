@@ -1,6 +1,6 @@
 """Anomalies planted into the payments, and the truth about them, which never enters a payload.
 
-Each planted record breaks a rule of `worker.demo.world` that its own fields show; a person who knows the rules nods.
+Each planted record breaks a rule of `worker.demo.traffic` that its own fields show; a person who knows the rules nods.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,8 +10,7 @@ from itertools import chain, islice
 from random import Random
 from typing import Any
 
-from worker.demo.traffic import Payment, local_amount
-from worker.demo.world import CATEGORIES, COUNTRIES
+from worker.demo.traffic import CATEGORIES, COUNTRIES, Payment, local_amount
 from worker.features.inject import scale_number, swap_fields, with_value, without_fields
 
 KINDS = (
