@@ -16,8 +16,8 @@ from worker.errors import DeliveryError
 from worker.ops.health import Health
 from worker.ops.metrics import Metrics
 from worker.pipeline import Model, Pipeline
-from worker.processes.garbage import BETWEEN_BATCHES, Garbage
 from worker.processes.loop_signals import LoopSignals
+from worker.processes.process import BETWEEN_BATCHES, Garbage
 from worker.records import Partition
 
 

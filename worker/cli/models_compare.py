@@ -42,7 +42,8 @@ def add_actions(actions: "Actions") -> None:
 
 def _compare(args: argparse.Namespace, settings: "Settings") -> int:
     from worker.errors import UsageError
-    from worker.processes.wiring import model_store, tune_process
+    from worker.processes.process import tune_process
+    from worker.processes.wiring import model_store
 
     args.model = args.against or model_store(settings).current()
     if args.model is None:

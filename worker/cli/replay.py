@@ -133,7 +133,7 @@ def _rate(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     """See HELP."""
-    from worker.processes.wiring import tune_process
+    from worker.processes.process import tune_process
     from worker.replay.evaluate.metrics import failed_gates, parse_gate
     from worker.settings import load_settings
 

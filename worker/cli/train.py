@@ -32,9 +32,9 @@ def run(args: argparse.Namespace) -> int:
     from worker.errors import UsageError
     from worker.features.schema import load_schema
     from worker.processes.fitting import fit_version
-    from worker.processes.process import Request, Stop, start_logs
+    from worker.processes.process import Request, Stop, start_logs, tune_process
     from worker.processes.trainer_process import TrainerProcess
-    from worker.processes.wiring import model_store, tune_process
+    from worker.processes.wiring import model_store
     from worker.settings import load_settings
     from worker.sources.files import Files
 

@@ -11,7 +11,7 @@ from worker.errors import DeliveryError
 from worker.ops.health import Health
 from worker.ops.metrics import Metrics
 from worker.pipeline import Pipeline
-from worker.processes.garbage import Garbage
+from worker.processes.process import Garbage
 from worker.processes.signals import Fields, Signals, shown, signal
 from worker.records import Alert, Outcome, Partition
 from worker.stream.events import Events

@@ -13,7 +13,6 @@ from worker.model.presets import preset_options
 from worker.model.store.bundle import Bundle
 from worker.model.store.model_store import ModelStore
 from worker.pipeline import Model, Pipeline
-from worker.processes.garbage import calm_garbage_collector
 from worker.rollout.paired import SAMPLE_EVERY, Pairing
 from worker.settings import AlertSettings, ModelSettings, Settings, ThresholdSettings
 from worker.texts import rfc3339
@@ -26,17 +25,6 @@ from worker.trainer.trainer import Patience, Trainer
 def utc_now() -> str:
     """The wall clock as RFC 3339, UTC, milliseconds."""
     return rfc3339(time.time() * 1000)
-
-
-def tune_process(settings: Settings) -> None:
-    """Bound the model's threads, and make the garbage collector rare.
-
-    By default PyTorch takes every core and spins, which starves its neighbours and gains nothing on small networks.
-    """
-    import torch
-
-    torch.set_num_threads(settings.cpu_threads)
-    calm_garbage_collector()
 
 
 def connection(settings: Settings, client_id: str = "anomaly-worker") -> Connection:

@@ -18,11 +18,21 @@ from worker.errors import TransientError
 from worker.ops.health import Health
 from worker.ops.metrics import Metrics
 from worker.pipeline import Model, Pipeline
-from worker.processes.garbage import calm_garbage_collector
 from worker.processes.loop_signals import LoopSignals
 from worker.processes.model_source import ModelSource
-from worker.processes.process import CLOSE_S, Stop, Stopped, T, Words, patiently, start_logs, watched
-from worker.processes.wiring import connection, make_pipeline, max_batch_s, tune_process, utc_now
+from worker.processes.process import (
+    CLOSE_S,
+    Stop,
+    Stopped,
+    T,
+    Words,
+    calm_garbage_collector,
+    patiently,
+    start_logs,
+    tune_process,
+    watched,
+)
+from worker.processes.wiring import connection, make_pipeline, max_batch_s, utc_now
 from worker.rollout.watcher import StoreRollout
 from worker.settings import Settings
 from worker.stream.breaker import Breaker
