@@ -20,7 +20,7 @@ from worker.ranking import roc_auc_of_scores
 from worker.records import BoolArray, FloatArray
 from worker.thresholds.factory import ThresholdFactory
 from worker.trainer.reservoir import Reservoir
-from worker.trainer.trainer import Decision, Trainer, Verdict
+from worker.trainer.trainer import Decision, Trainer, TrainerVerdict
 
 QUANTILE = 0.99
 EVERY = 5_000
@@ -28,12 +28,17 @@ CREATED = "2026-01-01T00:00:00.000Z"
 
 
 @dataclass(slots=True)
-class Course:
-    """What came of a stream. score, alert: (T,); verdicts: one a look; swapped: records at which a model took over."""
+class Run:
+    """What came of a stream.
+
+    score, alert   of each record, (T,)
+    verdicts       one a check
+    swapped        records at which a version took over
+    """
 
     score: FloatArray
     alert: BoolArray
-    verdicts: list[Verdict] = field(default_factory=list)
+    verdicts: list[TrainerVerdict] = field(default_factory=list)
     swapped: list[int] = field(default_factory=list)
 
     def recall(self, stream: Stream, start: int, end: int | None = None) -> float:
@@ -41,13 +46,13 @@ class Course:
         return float(self.alert[start:end][stream.truth[start:end] != ""].mean())
 
     def false_alerts(self, stream: Stream, start: int, end: int | None = None) -> float:
-        """Share of the ordinary records between two records that were alerted."""
+        """Share of the normal records between two records that were alerted."""
         return float(self.alert[start:end][stream.truth[start:end] == ""].mean())
 
     def ranking(self, stream: Stream, start: int, end: int | None = None) -> float:
         """ROC-AUC between two records."""
-        odd = stream.truth[start:end] != ""
-        return roc_auc_of_scores(self.score[start:end][~odd], self.score[start:end][odd])
+        anomalous = stream.truth[start:end] != ""
+        return roc_auc_of_scores(self.score[start:end][~anomalous], self.score[start:end][anomalous])
 
 
 def first_model(stream: Stream, steps: int) -> Model:
@@ -55,39 +60,37 @@ def first_model(stream: Stream, steps: int) -> Model:
     return Model(fit_bundle(SCHEMA, stream.fit_on, FitOptions(steps=steps), created_at=CREATED))
 
 
-def run(
-    stream: Stream, model: Model, *, trainer: Callable[[Model], Trainer] | None = None, every: int = EVERY
-) -> Course:
-    """The stream through the pipeline; a look every so many records where there is a trainer."""
+def run(stream: Stream, model: Model, *, trainer: Callable[[Model], Trainer] | None = None, every: int = EVERY) -> Run:
+    """The stream through the pipeline; a check every so many records where there is a trainer."""
     pipeline = Pipeline(
         model,
         threshold_factory=ThresholdFactory(quantile=QUANTILE),
     )
     watching = trainer(model) if trainer is not None else None
     messages = list(stream.messages())
-    course = Course(np.empty(len(messages)), np.zeros(len(messages), np.bool_))
+    outcome = Run(np.empty(len(messages)), np.zeros(len(messages), np.bool_))
     for start in range(0, len(messages), every):
         scores = pipeline.process(messages[start : start + every]).scores
-        course.score[start : start + every], course.alert[start : start + every] = scores.score, scores.alert
+        outcome.score[start : start + every], outcome.alert[start : start + every] = scores.score, scores.alert
         if watching is None:
             continue
         watching.observe(scores)
-        look = watching.look(CREATED)
-        course.verdicts.append(look.verdict)
-        if look.verdict.decision is Decision.PROMOTED and look.candidate is not None:
-            course.swapped.append(start + every)
-            pipeline.swap(look.candidate)
-            watching.use(look.candidate)
-    return course
+        verdict, candidate = watching.check(CREATED)
+        outcome.verdicts.append(verdict)
+        if verdict.decision is Decision.PROMOTED and candidate is not None:
+            outcome.swapped.append(start + every)
+            pipeline.swap(candidate)
+            watching.use(candidate)
+    return outcome
 
 
 def make_trainer(steps: int) -> Callable[[Model], Trainer]:
-    """With the default patience and window."""
+    """As by default."""
     return lambda model: Trainer(
         model,
         Model,
         options=FitOptions(steps=steps),
-        window=Reservoir(100_000, half_life_s=86_400),
+        reservoir=Reservoir(100_000, half_life_s=86_400),
         decoder=JsonDecoder(),
     )
 
@@ -103,13 +106,13 @@ def table(seeds: int, steps: int, names: list[str]) -> Iterable[str]:
             stream = make(seed)
             model = first_model(stream, steps)
             without, with_it = run(stream, model), run(stream, model, trainer=make_trainer(steps))
-            at = ", ".join(f"{record:,}" for record in with_it.swapped) or "never"
+            swaps = ", ".join(f"{record:,}" for record in with_it.swapped) or "never"
             for part, (start, end) in stream.parts.items():
                 cells = [
-                    " → ".join(f"{getattr(course, name)(stream, start, end):{shape}}" for course in (without, with_it))
+                    " → ".join(f"{getattr(side, name)(stream, start, end):{shape}}" for side in (without, with_it))
                     for name, shape in (("recall", ".2f"), ("false_alerts", ".4f"), ("ranking", ".3f"))
                 ]
-                yield f"| {stream.name} | {seed} | {at} | {part} | {' | '.join(cells)} |"
+                yield f"| {stream.name} | {seed} | {swaps} | {part} | {' | '.join(cells)} |"
 
 
 def main() -> None:

@@ -104,7 +104,7 @@ def make_versions(store: ModelStore) -> list[str]:
 
 
 def swap(store: ModelStore, worker: WorkerProcess, versions: list[str], swaps: int) -> list[float]:
-    """Promote one version after the other, each once the one before is in force; memory after each, in MiB."""
+    """Promote one version after the other, each once the one before is current; memory after each, in MiB."""
     memory = []
     for number, version in zip(range(1, swaps + 1), itertools.cycle(versions[1:] + versions[:1]), strict=False):
         store.promote(version)

@@ -33,8 +33,6 @@ NOT_YET: tuple[str, ...] = (
     "worker/broker/compacted.py",
     "worker/broker/consumer.py",
     "worker/broker/probe.py",
-    "worker/processes/trainer_signals.py",
-    "worker/trainer/refit.py",
 )
 
 Graph = Mapping[str, Mapping[str, int]]

@@ -1,4 +1,4 @@
-"""Seeded record streams that a trainer has to survive: ordinary traffic of a few profiles, and what happens to it."""
+"""Seeded record streams that a trainer has to survive: normal traffic of a few profiles, and what happens to it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ Odds = Sequence[float] | None
 
 
 class Traffic:
-    """Ordinary records: each follows one of the profiles, which ties its fields together.
+    """Normal records: each follows one of the profiles, which ties its fields together.
 
     The numbers of a profile lie around its means, along two latent directions; its categories prefer few values.
     """
@@ -56,7 +56,7 @@ class Traffic:
         profile = random.choice(PROFILES, count, p=weights)
         numbers = self._means[profile] + np.einsum("bl,bln->bn", random.normal(0, 1, (count, 2)), self._along[profile])
         numbers += random.normal(0, 0.1, numbers.shape)
-        codes = (random.random((count, len(CATEGORIES), 1)) > self._odds[profile]).sum(-1).clip(max=VALUES - 1)
+        values = (random.random((count, len(CATEGORIES), 1)) > self._odds[profile]).sum(-1).clip(max=VALUES - 1)
         numbers = np.round(OFFSET + numbers + 3 * SCALE * shifted, 3)
         names = [f"new{value}" if shifted and value % 2 else f"v{value}" for value in range(VALUES)]
         first, self._made = self._made, self._made + count
@@ -64,16 +64,21 @@ class Traffic:
             {
                 "id": f"r{first + place}",
                 **dict(zip(NUMBERS, row, strict=True)),
-                **{name: names[value] for name, value in zip(CATEGORIES, values, strict=True)},
+                **{name: names[value] for name, value in zip(CATEGORIES, picked, strict=True)},
             }
-            for place, (row, values) in enumerate(zip(numbers.tolist(), codes.tolist(), strict=True))
+            for place, (row, picked) in enumerate(zip(numbers.tolist(), values.tolist(), strict=True))
         ]
 
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """rows, truth (T,): the kind of anomaly of each record, "" for an ordinary one. fit_on: rows of the first fit.
-    parts: stretches of records worth a figure, by name."""
+    """What a trainer is shown.
+
+    fit_on   rows of the first fit
+    rows     what follows, length T
+    truth    the kind of anomaly of each record, (T,), "" for a normal one
+    parts    ranges of records worth a figure, by name
+    """
 
     name: str
     fit_on: list[Row]
@@ -116,8 +121,8 @@ def stationary(seed: int, records: int = 100_000) -> Stream:
 def unrepresentative(seed: int, records: int = 40_000) -> Stream:
     """The first fit saw some profiles rarely; the traffic has them all. 2% anomalies."""
     traffic = Traffic(seed)
-    few = np.where(np.arange(PROFILES) < PROFILES // 2, 1.0, 0.06)
-    fit_on = traffic.rows(FIT_RECORDS, weights=(few / few.sum()).tolist())
+    weights = np.where(np.arange(PROFILES) < PROFILES // 2, 1.0, 0.06)
+    fit_on = traffic.rows(FIT_RECORDS, weights=(weights / weights.sum()).tolist())
     rows, truth = planted(traffic.rows(records), 0.02, seed + 2)
     return Stream("unrepresentative first fit", fit_on, rows, truth, {"last 10,000": (records - 10_000, records)})
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.broker
 QUICKLY = {
     "WORKER_TRAIN__INTERVAL_S": "3600",
     "WORKER_TRAIN__MIN_RECORDS": "500",
-    "WORKER_TRAIN__REPLACED_LOOKS": "2",
+    "WORKER_TRAIN__REPLACED_CHECKS": "2",
     "WORKER_MODEL__OPTIONS": '{"steps": 200}',
     "WORKER_MODEL__HIDDEN": "32,16,32",
     "WORKER_LOG__FORMAT": "console",
@@ -57,14 +57,14 @@ def test_traffic_that_was_replaced_is_announced_held_and_learned_while_the_worke
     train.wait_for("all traffic was replaced")
     eventually(lambda: any(mark.status is Status.HELD for mark in store.marks().values()), 30, "a held candidate")
     assert store.current() == first
-    eventually((site.folder / "trainer-state.npz").exists, 30, "the trainer's memory")
+    eventually((site.folder / "trainer-state.npz").exists, 30, "the trainer's state")
 
     train.kill()
     train = site.start("train")
     train.wait_for("started")
     send(site, traffic.rows(2_500, shifted=True))
     site.wait_until_drained()
-    train.process.send_signal(signal.SIGUSR1)  # look now
+    train.process.send_signal(signal.SIGUSR1)  # check now
     eventually(lambda: store.current() != first, 60, "a promotion")
     second = str(store.current())
     run.wait_for("model swapped")

@@ -15,8 +15,8 @@ from worker.settings import Settings, TrainSettings
 
 FIT, AFTER = 2_000, 3_000
 PATIENCE = {
-    "WORKER_TRAIN__MOVED_LOOKS": "2",
-    "WORKER_TRAIN__REPLACED_LOOKS": "2",
+    "WORKER_TRAIN__DRIFTED_CHECKS": "2",
+    "WORKER_TRAIN__REPLACED_CHECKS": "2",
     "WORKER_MODEL__OPTIONS": '{"steps": 150}',
 }
 
@@ -65,7 +65,7 @@ def test_batches_do_not_matter_and_neither_does_a_second_run(recording: Path, mo
     assert (one / "alerts.jsonl").stat().st_size > 0
 
 
-def test_without_need_nothing_differs_from_a_replay_without_refits(
+def test_without_drift_nothing_differs_from_a_replay_without_refits(
     recording: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = recording.read_bytes().split(b"\n")[: FIT + AFTER]
@@ -98,14 +98,14 @@ def test_a_bad_model_that_was_forced_in_is_rolled_back_within_its_canary() -> No
     assert place < 4_000
 
 
-def test_an_input_shorter_than_the_first_look_says_so() -> None:
+def test_an_input_shorter_than_the_first_check_says_so() -> None:
     settings = Settings()
     build = model_builder(settings)
 
     assert "too short" in Refits(settings, make_pipeline(settings, build(bundle())), build, 1_000).findings()[0]
 
 
-def test_batches_end_where_looks_are_due() -> None:
+def test_batches_end_where_checks_are_due() -> None:
     settings = Settings()
     build = model_builder(settings)
     refits = Refits(settings, make_pipeline(settings, build(bundle())), build, 700)

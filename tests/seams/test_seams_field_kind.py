@@ -22,7 +22,7 @@ from worker.features.kinds import KINDS, Numeric
 from worker.features.kinds.base import Column, Evidence, Failures, Sample, Strength, one_of, option
 from worker.features.learned import NumericColumn
 from worker.features.schema import Schema
-from worker.trainer.field_drift import drifted
+from worker.trainer.drift import drifted_fields
 
 _AMOUNT = re.compile(r"(-?[0-9]+\.[0-9]{2}) ([A-Z]{3})")
 
@@ -118,4 +118,4 @@ def test_anomalies_are_planted_in_it_and_its_drift_is_noticed(history: list[dict
 
     assert {planted.fields for planted in truth} == {("amount",)}
     assert all(changed[planted.index]["amount"] != history[planted.index]["amount"] for planted in truth)
-    assert [drift.field for drift in drifted(history, dearer, schema)] == ["amount"]
+    assert [drift.field for drift in drifted_fields(history, dearer, schema)] == ["amount"]

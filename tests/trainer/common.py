@@ -17,17 +17,17 @@ from worker.pipeline import Model
 from worker.records import Message
 from worker.trainer.reservoir import Reservoir
 from worker.trainer.sidecar import scored
-from worker.trainer.trainer import Patience, Trainer
+from worker.trainer.trainer import Trainer
 
 CREATED = "2026-01-01T00:00:00.000Z"
 OPTIONS = FitOptions(hidden=(48, 24, 48), steps=350)
-FEW = [1.0, 1.0, 1.0, 1.0, 0.06, 0.06, 0.06, 0.06]
+PARTIAL = [1.0, 1.0, 1.0, 1.0, 0.06, 0.06, 0.06, 0.06]
 
 
 @cache
-def bundle(seed: int = 0, *, few: bool = False) -> Bundle:
-    """Fitted on ordinary traffic; few: on traffic in which half of the profiles are rare."""
-    weights = [weight / sum(FEW) for weight in FEW] if few else None
+def bundle(seed: int = 0, *, partial: bool = False) -> Bundle:
+    """Fitted on normal traffic; partial: on traffic in which half of the profiles are rare."""
+    weights = [weight / sum(PARTIAL) for weight in PARTIAL] if partial else None
     return fit_bundle(SCHEMA, Traffic(seed).rows(3_000, weights=weights), OPTIONS, created_at=CREATED)
 
 
@@ -62,19 +62,20 @@ def messages(rows: list[dict[str, Any]], first: int = 0) -> list[Message]:
     ]
 
 
-def trainer(champion: Bundle, *, moved: int = 2, gone: int = 2, size: int = 20_000) -> Trainer:
+def trainer(current: Bundle, *, drifted: int = 2, replaced: int = 2, size: int = 20_000) -> Trainer:
     """With little patience, for short streams."""
     return Trainer(
-        Model(champion),
+        Model(current),
         Model,
         options=OPTIONS,
-        window=Reservoir(size, half_life_s=86_400),
+        reservoir=Reservoir(size, half_life_s=86_400),
         decoder=JsonDecoder(),
-        least=500,
-        patience=Patience(moved, gone),
+        min_records=500,
+        drifted_checks=drifted,
+        replaced_checks=replaced,
     )
 
 
 def observe(watching: Trainer, rows: list[dict[str, Any]]) -> None:
     """Let it see these rows next."""
-    watching.observe(scored(watching.champion, messages(rows, watching.window.seen), JsonDecoder()))
+    watching.observe(scored(watching.current, messages(rows, watching.reservoir.seen), JsonDecoder()))

@@ -13,44 +13,44 @@ from worker.model.store.model_store import ModelStore
 from worker.pipeline import Model
 from worker.thresholds.factory import ThresholdRule
 from worker.thresholds.inlier import calibrated_quantile
-from worker.trainer.candidate import Window, calibration_of, in_units_of, look_at, scores_of, tail_back
-from worker.trainer.drift import weigh
-from worker.trainer.gate import Judged, judge
+from worker.trainer.candidate import RecentRows, calibration_of, in_units_of, recent_rows, restore_tail, scores_of
+from worker.trainer.drift import assess_drift
+from worker.trainer.gate import GateVerdict, judge
 
 QUANTILE = 0.99
 ROWS, TRUTH = planted(Traffic(7).rows(6_000), 0.02, 1)
-FOLD = np.random.default_rng(0).random(len(ROWS))
+SPLIT_DRAW = np.random.default_rng(0).random(len(ROWS))
 
 
-def window(champion: Bundle) -> tuple[Window, float]:
+def recent_of(champion: Bundle) -> tuple[RecentRows, float]:
     model = Model(champion)
-    evidence = weigh(scores_of(model, ROWS), champion.calibration, QUANTILE)
-    return look_at(model, ROWS, FOLD, evidence), evidence.threshold
+    drift = assess_drift(scores_of(model, ROWS), champion.calibration, QUANTILE)
+    return recent_rows(model, ROWS, SPLIT_DRAW, drift), drift.threshold
 
 
-def judged(champion: Bundle, challenger: Bundle) -> Judged:
-    seen, threshold = window(champion)
-    return judge(Model(champion), Model(challenger), seen, threshold=threshold, quantile=QUANTILE, seed=0)
+def judged(champion: Bundle, challenger: Bundle) -> GateVerdict:
+    recent, threshold = recent_of(champion)
+    return judge(Model(champion), Model(challenger), recent, threshold=threshold, quantile=QUANTILE, seed=0)
 
 
 def test_the_twin_of_the_champion_is_no_worse_and_no_better() -> None:
-    found = judged(bundle(7), bundle(7))
+    verdict = judged(bundle(7), bundle(7))
 
-    assert found.failures == ["it is no better in anything"]
-    assert not found.passed
+    assert verdict.failures == ["it is no better in anything"]
+    assert not verdict.passed
 
 
 def test_a_model_of_all_traffic_passes_against_one_of_a_part() -> None:
-    found = judged(bundle(7, few=True), bundle(7))
+    verdict = judged(bundle(7, partial=True), bundle(7))
 
-    assert found.passed, found
-    assert any("alerts" in gain for gain in found.gains)
+    assert verdict.passed, verdict
+    assert any("alerts" in gain for gain in verdict.gains)
 
 
 def test_a_model_of_a_part_does_not_pass_against_one_of_all_traffic() -> None:
-    found = judged(bundle(7), bundle(7, few=True))
+    verdict = judged(bundle(7), bundle(7, partial=True))
 
-    assert any("of ordinary records" in failure for failure in found.failures)
+    assert any("of the inliers" in failure for failure in verdict.failures)
 
 
 def test_a_model_fitted_on_noise_is_refused() -> None:
@@ -59,61 +59,68 @@ def test_a_model_fitted_on_noise_is_refused() -> None:
 
 @pytest.mark.parametrize("factor", [0.1, 0.5, 2.0, 10.0])
 def test_a_model_with_a_broken_scale_is_refused(factor: float) -> None:
-    found = judged(bundle(7), broken_scale_bundle(bundle(7), factor))
+    verdict = judged(bundle(7), broken_scale_bundle(bundle(7), factor))
 
-    assert found.failures != ["it is no better in anything"]
-    assert found.failures
+    assert verdict.failures != ["it is no better in anything"]
+    assert verdict.failures
 
 
 def test_a_model_that_no_longer_alerts_what_the_champion_alerted_most_is_refused() -> None:
-    champion = bundle(7, few=True)
+    champion = bundle(7, partial=True)
     deaf = replace(bundle(7), calibration=np.sort(np.append(bundle(7).calibration, np.full(30, 1e3))))
 
     assert any("strongest alerts" in failure for failure in judged(champion, deaf).failures)
 
 
-def test_a_model_that_no_longer_finds_planted_anomalies_is_refused() -> None:
-    blind, threshold = window(bundle(7, few=True))
-    strangers = replace(blind, flagged=np.zeros(len(ROWS), np.bool_), apart=np.zeros(len(ROWS), np.bool_))
+def test_a_model_that_no_longer_detects_planted_anomalies_is_refused() -> None:
+    unflagged, threshold = recent_of(bundle(7, partial=True))
+    strangers = replace(unflagged, flagged=np.zeros(len(ROWS), np.bool_), new_population=np.zeros(len(ROWS), np.bool_))
 
-    found = judge(Model(bundle(7)), Model(noise_bundle()), strangers, threshold=threshold, quantile=QUANTILE, seed=0)
+    verdict = judge(Model(bundle(7)), Model(noise_bundle()), strangers, threshold=threshold, quantile=QUANTILE, seed=0)
 
-    assert any("planted anomalies" in failure for failure in found.failures)
+    assert any("planted anomalies" in failure for failure in verdict.failures)
 
 
 def test_too_few_rows_are_no_basis() -> None:
-    seen, threshold = window(bundle(7))
-    few = Window(seen.rows[:300], seen.score[:300], seen.fold[:300], seen.flagged[:300], seen.apart[:300])
+    recent, threshold = recent_of(bundle(7))
+    first = slice(300)
+    start = RecentRows(
+        recent.rows[first],
+        recent.score[first],
+        recent.split_draw[first],
+        recent.flagged[first],
+        recent.new_population[first],
+    )
 
-    found = judge(Model(bundle(7)), Model(bundle(7)), few, threshold=threshold, quantile=QUANTILE, seed=0)
+    verdict = judge(Model(bundle(7)), Model(bundle(7)), start, threshold=threshold, quantile=QUANTILE, seed=0)
 
-    assert "ordinary rows to judge by" in found.failures[0]
+    assert "inliers to judge by" in verdict.failures[0]
 
 
-def test_the_figures_tell_both_sides() -> None:
-    figures = judged(bundle(7, few=True), bundle(7)).figures
+def test_the_figures_hold_both_sides() -> None:
+    figures = judged(bundle(7, partial=True), bundle(7)).figures
 
-    assert set(figures["detection"]) == {"champion", "challenger"}
-    assert figures["detection"]["challenger"] > figures["detection"]["champion"]
+    assert set(figures["detection"]) == {"current", "candidate"}
+    assert figures["detection"]["candidate"] > figures["detection"]["current"]
 
 
 def test_the_tail_that_the_champion_flagged_comes_back_into_the_calibration() -> None:
-    champion, challenger = Model(bundle(7, few=True)), Model(bundle(7))
-    seen, _ = window(champion.bundle)
-    held = (seen.fold >= 0.7) & (seen.fold < 0.85)
-    ordinary = int((held & seen.ordinary).sum())
+    champion, challenger = Model(bundle(7, partial=True)), Model(bundle(7))
+    recent, _ = recent_of(champion.bundle)
+    calibrating = (recent.split_draw >= 0.7) & (recent.split_draw < 0.85)
+    inliers = int((calibrating & recent.inlier).sum())
 
-    calibration = calibration_of(challenger, seen, QUANTILE)
-    tail = tail_back(challenger, seen, held, QUANTILE, ordinary)
+    calibration = calibration_of(challenger, recent, QUANTILE)
+    tail = restore_tail(challenger, recent, calibrating, QUANTILE, inliers)
 
-    assert len(calibration) == ordinary + len(tail)
-    assert 0 < len(tail) <= round(ordinary * 0.01 / 0.99)
-    flagged = np.sort(scores_of(challenger, seen.pick(held & seen.flagged & ~seen.apart)))
+    assert len(calibration) == inliers + len(tail)
+    assert 0 < len(tail) <= round(inliers * 0.01 / 0.99)
+    flagged = np.sort(scores_of(challenger, recent.pick(calibrating & recent.flagged & ~recent.new_population)))
     assert tail.tolist() == flagged[: len(tail)].tolist()
 
 
 def test_a_challenger_scores_in_the_unit_of_the_champion(tmp_path: Path) -> None:
-    champion, other = bundle(7, few=True), bundle(7)
+    champion, other = bundle(7, partial=True), bundle(7)
 
     challenger = with_report(in_units_of(champion, other, QUANTILE), verdict={})
 
@@ -129,4 +136,4 @@ def test_a_challenger_scores_in_the_unit_of_the_champion(tmp_path: Path) -> None
 def test_the_unit_of_a_model_with_a_fixed_threshold_stays() -> None:
     fixed = replace(bundle(7), rule=ThresholdRule("fixed", 0.5))
 
-    assert in_units_of(bundle(7, few=True), fixed, QUANTILE) is fixed
+    assert in_units_of(bundle(7, partial=True), fixed, QUANTILE) is fixed

@@ -1,11 +1,11 @@
-"""The trainer's window is a fading sample that neither batches nor rates bend."""
+"""The trainer's reservoir is a fading sample that neither batches nor rates bend."""
 
 import numpy as np
 import pytest
 
 from worker.records import Message
+from worker.trainer.drift import MAX_SCORES, ScoreBuffer
 from worker.trainer.reservoir import Reservoir, uniform_of
-from worker.trainer.score_buffer import MOST, Stretch
 
 HOUR_MS = 3_600_000
 
@@ -25,34 +25,34 @@ def filled(count: int, *, size: int = 500, batch: int = 1_000, spacing_ms: int =
 
 @pytest.mark.parametrize("batch", [1, 7, 640, 5_000])
 def test_batches_do_not_matter(batch: int) -> None:
-    assert filled(5_000, batch=batch).sample().values == filled(5_000, batch=1_000).sample().values
+    assert filled(5_000, batch=batch).records().values == filled(5_000, batch=1_000).records().values
 
 
 def test_it_holds_as_many_as_it_may_in_order_of_arrival() -> None:
-    sample = filled(5_000).sample()
+    records = filled(5_000).records()
 
-    assert len(sample) == 500
-    assert (np.diff(sample.number) > 0).all()
-    assert sample.values == [b"%d" % number for number in sample.number]
+    assert len(records) == 500
+    assert (np.diff(records.number) > 0).all()
+    assert records.values == [b"%d" % number for number in records.number]
 
 
 def test_all_is_kept_until_it_is_full() -> None:
-    assert filled(300).sample().values == [b"%d" % number for number in range(300)]
+    assert filled(300).records().values == [b"%d" % number for number in range(300)]
 
 
 def test_a_record_of_one_half_life_ago_is_half_as_likely_to_be_in_it() -> None:
-    sample = filled(40_000, size=2_000, spacing_ms=360).sample()  # four half-lives
+    records = filled(40_000, size=2_000, spacing_ms=360).records()  # four half-lives
 
-    quarter = np.bincount(sample.number // 10_000, minlength=4)
+    quarter = np.bincount(records.number // 10_000, minlength=4)
 
     assert quarter[3] / quarter[2] == pytest.approx(2, rel=0.25)
     assert quarter[2] / quarter[1] == pytest.approx(2, rel=0.35)
 
 
 def test_without_times_records_age_by_count() -> None:
-    sample = filled(40_000, size=2_000, spacing_ms=0).sample()
+    records = filled(40_000, size=2_000, spacing_ms=0).records()
 
-    assert np.median(sample.number) == pytest.approx(40_000 - 2_000, rel=0.05)
+    assert np.median(records.number) == pytest.approx(40_000 - 2_000, rel=0.05)
 
 
 def test_a_busy_hour_does_not_push_out_a_quiet_day() -> None:
@@ -60,14 +60,14 @@ def test_a_busy_hour_does_not_push_out_a_quiet_day() -> None:
     reservoir.add(messages(2_000), np.arange(2_000) * 43_200)  # a day
     reservoir.add(messages(20_000, 2_000), 24 * HOUR_MS + np.arange(20_000) * 180)  # an hour, at 240 times the rate
 
-    assert (reservoir.sample().number < 2_000).sum() > 30
+    assert (reservoir.records().number < 2_000).sum() > 30
 
 
 def test_its_bytes_are_bounded() -> None:
     reservoir = Reservoir(100, half_life_s=60, max_bytes=5_000)
     reservoir.add([Message("t", 0, i, -1, None, b"x" * 1_000) for i in range(400)], np.arange(400))
 
-    assert sum(map(len, reservoir.sample().values)) <= 5_000
+    assert sum(map(len, reservoir.records().values)) <= 5_000
 
 
 def test_draws_are_uniform_and_differ_between_partitions_and_seeds() -> None:
@@ -79,13 +79,13 @@ def test_draws_are_uniform_and_differ_between_partitions_and_seeds() -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 999, 200_000])
-def test_a_long_stretch_of_scores_is_thinned_out_evenly_whatever_the_batches(batch: int) -> None:
-    scores, stretch = np.arange(100_000.0), Stretch()
+def test_a_long_run_of_scores_is_thinned_out_evenly_whatever_the_batches(batch: int) -> None:
+    scores, buffer = np.arange(100_000.0), ScoreBuffer()
     for start in range(0, len(scores), batch):
-        stretch.add(scores[start : start + batch])
+        buffer.add(scores[start : start + batch])
 
-    kept = stretch.scores()
+    kept = buffer.scores
 
-    assert stretch.seen == 100_000
-    assert MOST < len(kept) <= 2 * MOST
-    assert set(np.diff(kept)) == {stretch.step}
+    assert buffer.seen == 100_000
+    assert MAX_SCORES < len(kept) <= 2 * MAX_SCORES
+    assert set(np.diff(kept)) == {buffer.step}

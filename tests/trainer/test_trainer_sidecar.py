@@ -16,41 +16,40 @@ from worker.model.store.model_store import ModelStore
 from worker.model.store.pointer import Mark, Status
 from worker.pipeline import Model
 from worker.records import Outgoing, Partition
-from worker.trainer.events import Reports
-from worker.trainer.sidecar import Plan, Sidecar
-from worker.trainer.trainer import Verdict
+from worker.trainer.sidecar import Plan, Sidecar, TrainerEvents
+from worker.trainer.trainer import TrainerVerdict
 
 EACH = 2_500
-FEW, ALL = bundle(few=True), bundle()
+PARTIAL, ALL = bundle(partial=True), bundle()
 
 
-class Told(Reports):
-    """Keeps what it was told."""
+class Seen(TrainerEvents):
+    """Keeps what it has seen."""
 
     def __init__(self) -> None:
-        self.verdicts: list[Verdict] = []
+        self.verdicts: list[TrainerVerdict] = []
         self.events: list[str] = []
 
-    def looked(self, verdict: Verdict, seconds: float) -> None:  # noqa: ARG002
+    def checked(self, verdict: TrainerVerdict, seconds: float) -> None:  # noqa: ARG002
         self.verdicts.append(verdict)
 
-    def champion(self, version: str, why: str) -> None:
-        self.events.append(f"champion {version}: {why}")
+    def current_changed(self, version: str, why: str) -> None:
+        self.events.append(f"current {version}: {why}")
 
     def vetoed(self, version: str, why: str) -> None:  # noqa: ARG002
         self.events.append(f"vetoed {version}")
 
-    def outrun(self, version: str, why: str) -> None:  # noqa: ARG002
-        self.events.append(f"outrun {version}")
+    def outrun(self, candidate: str, why: str) -> None:  # noqa: ARG002
+        self.events.append(f"outrun {candidate}")
 
     def passed_over(self, partition: Partition, records: int) -> None:  # noqa: ARG002
         self.events.append(f"passed over {records}")
 
-    def forgot(self, why: str) -> None:  # noqa: ARG002
-        self.events.append("forgot")
+    def state_lost(self, why: str) -> None:  # noqa: ARG002
+        self.events.append("state lost")
 
-    def not_saved(self, why: str) -> None:  # noqa: ARG002
-        self.events.append("not saved")
+    def state_not_saved(self, why: str) -> None:  # noqa: ARG002
+        self.events.append("state not saved")
 
 
 class Place:
@@ -61,23 +60,23 @@ class Place:
         self.broker = MemoryBroker({"in": 2})
         self.store = ModelStore(folder / "models")
         self.reader = MemoryReader(self.broker)
-        self.told = Told()
+        self.seen = Seen()
         self.traffic = Traffic(0)
         self.time = 0.0
 
-    def start(self, champion: Any = FEW, *, moved: int = 2, most: int = 100_000, name: str = "a") -> Sidecar:
-        self.store.save(champion)
+    def start(
+        self, current: Any = PARTIAL, *, drifted: int = 2, max_records: int = 100_000, name: str = "a"
+    ) -> Sidecar:
+        self.store.save(current)
         if self.store.current() is None:
-            self.store.promote(champion.version)
+            self.store.promote(current.version)
         return Sidecar(
-            trainer(champion, moved=moved),
+            trainer(current, drifted=drifted),
             self.store,
             Model,
-            topic="in",
-            plan=Plan(interval_s=100, most=most, keep=10),
+            plan=Plan("in", interval_s=100, max_records=max_records, keep=10, state_file=self.folder / f"{name}.npz"),
             decoder=JsonDecoder(1 << 20),
-            memory_file=self.folder / f"{name}.npz",
-            reports=self.told,
+            events=self.seen,
             now=lambda: CREATED,
             clock=lambda: self.time,
         )
@@ -85,12 +84,12 @@ class Place:
     def produce(self, rows: list[dict[str, Any]]) -> None:
         self.broker.append([Outgoing("in", None, orjson.dumps(row), partition=i % 2) for i, row in enumerate(rows)])
 
-    def look(self, sidecar: Sidecar, rows: list[dict[str, Any]] | None = None, *, asked: bool = False) -> str:
-        """More traffic, then a step at the time of the next look; what was decided."""
+    def check(self, sidecar: Sidecar, rows: list[dict[str, Any]] | None = None, *, asked: bool = False) -> str:
+        """More traffic, then a step at the time of the next check; what was decided."""
         self.produce(rows if rows is not None else self.traffic.rows(EACH))
         self.time += 101
         sidecar.step(self.reader, asked=asked)
-        return self.told.verdicts[-1].decision.value
+        return self.seen.verdicts[-1].decision.value
 
 
 @pytest.fixture
@@ -101,31 +100,31 @@ def place(tmp_path: Path) -> Place:
 def test_a_better_version_becomes_current_with_its_verdict(place: Place) -> None:
     sidecar = place.start()
 
-    assert [place.look(sidecar) for _ in range(2)] == ["not needed", "promoted"]
+    assert [place.check(sidecar) for _ in range(2)] == ["not needed", "promoted"]
 
     current = place.store.current()
-    assert current not in {None, FEW.version}
+    assert current not in {None, PARTIAL.version}
     mark = place.store.marks()[str(current)]
     assert (mark.status, mark.by) == (Status.PROMOTED, "trainer")
     assert mark.figures["gate"]["detection"]
     assert place.store.load().report["verdict"]["reasons"]
-    assert place.look(sidecar) == "not needed"
+    assert place.check(sidecar) == "not needed"
 
 
-def test_between_looks_it_only_reads(place: Place) -> None:
+def test_between_checks_it_only_reads(place: Place) -> None:
     sidecar = place.start()
     place.produce(place.traffic.rows(2_000))
 
     sidecar.step(place.reader)
 
-    assert place.told.verdicts == []
-    assert sidecar.memory.next_offsets == {Partition("in", 0): 1_000, Partition("in", 1): 1_000}
+    assert place.seen.verdicts == []
+    assert sidecar.state.next_offsets == {Partition("in", 0): 1_000, Partition("in", 1): 1_000}
 
 
-def test_a_refused_candidate_is_kept_for_a_look(place: Place) -> None:
+def test_a_refused_candidate_is_kept_for_a_person_to_see(place: Place) -> None:
     sidecar = place.start(ALL)
 
-    assert place.look(sidecar, place.traffic.rows(6_000), asked=True) == "rejected"
+    assert place.check(sidecar, place.traffic.rows(6_000), asked=True) == "rejected"
 
     (version,) = [entry for entry in place.store.versions() if entry.mark and entry.mark.status is Status.REJECTED]
     assert not version.current
@@ -134,7 +133,7 @@ def test_a_refused_candidate_is_kept_for_a_look(place: Place) -> None:
 
 def test_where_two_trainers_decide_at_once_one_wins(place: Place) -> None:
     first, second = place.start(name="a"), place.start(name="b")
-    place.look(first)
+    place.check(first)
     second.step(place.reader)
     place.produce(place.traffic.rows(EACH))
     place.time += 101
@@ -152,68 +151,68 @@ def test_where_two_trainers_decide_at_once_one_wins(place: Place) -> None:
 
     winner = place.store.current()
     assert winner not in {None, *other}
-    assert place.told.events == [f"champion {winner}: promoted", f"outrun {other[0]}"]
-    assert place.look(first) == "not needed"
-    assert place.told.verdicts[-1].champion == winner
+    assert place.seen.events == [f"current {winner}: promoted", f"outrun {other[0]}"]
+    assert place.check(first) == "not needed"
+    assert place.seen.verdicts[-1].current == winner
 
 
-def test_a_version_that_somebody_else_promoted_is_the_new_champion(place: Place) -> None:
+def test_a_version_that_somebody_else_promoted_is_the_current_one(place: Place) -> None:
     sidecar = place.start()
     place.store.save(ALL)
     place.store.promote(ALL.version)
 
-    assert [place.look(sidecar) for _ in range(3)] == ["not needed"] * 3
-    assert place.told.verdicts[-1].champion == ALL.version
+    assert [place.check(sidecar) for _ in range(3)] == ["not needed"] * 3
+    assert place.seen.verdicts[-1].current == ALL.version
 
 
 def test_after_a_rollback_the_same_traffic_does_not_teach_it_again(place: Place) -> None:
     sidecar = place.start()
-    assert [place.look(sidecar) for _ in range(2)][-1] == "promoted"
+    assert [place.check(sidecar) for _ in range(2)][-1] == "promoted"
     bad = str(place.store.current())
     place.store.rollback(leaving=bad, mark=Mark(Status.ROLLED_BACK, CREATED, "worker", "alerts on everything"))
 
-    assert [place.look(sidecar) for _ in range(3)] == ["not needed"] * 3
-    assert "vetoed" in place.told.verdicts[-1].reasons[0]
-    assert place.store.current() == FEW.version
+    assert [place.check(sidecar) for _ in range(3)] == ["not needed"] * 3
+    assert "vetoed" in place.seen.verdicts[-1].reasons[0]
+    assert place.store.current() == PARTIAL.version
 
 
 def test_replaced_traffic_is_held_until_a_person_or_time_decides(place: Place) -> None:
     sidecar = place.start(ALL)
-    place.look(sidecar)
+    place.check(sidecar)
 
-    assert place.look(sidecar, place.traffic.rows(EACH, shifted=True)) == "held"
-    held = sidecar.memory.held
+    assert place.check(sidecar, place.traffic.rows(EACH, shifted=True)) == "held"
+    held = sidecar.state.held
     assert place.store.marks()[str(held)].status is Status.HELD
 
     place.store.promote(str(held))
-    assert place.look(sidecar, place.traffic.rows(EACH, shifted=True)) == "not needed"
-    assert place.told.verdicts[-1].champion == held
+    assert place.check(sidecar, place.traffic.rows(EACH, shifted=True)) == "not needed"
+    assert place.seen.verdicts[-1].current == held
 
 
-def test_in_time_replaced_traffic_becomes_ordinary_and_what_was_held_is_superseded(place: Place) -> None:
+def test_in_time_replaced_traffic_becomes_normal_and_what_was_held_is_superseded(place: Place) -> None:
     sidecar = place.start(ALL)
-    place.look(sidecar)
-    place.look(sidecar, place.traffic.rows(EACH, shifted=True))
-    held = str(sidecar.memory.held)
+    place.check(sidecar)
+    place.check(sidecar, place.traffic.rows(EACH, shifted=True))
+    held = str(sidecar.state.held)
 
-    assert place.look(sidecar, place.traffic.rows(EACH, shifted=True)) == "promoted"
+    assert place.check(sidecar, place.traffic.rows(EACH, shifted=True)) == "promoted"
 
-    assert sidecar.memory.held is None
+    assert sidecar.state.held is None
     assert place.store.marks()[held].status is Status.CANDIDATE
     assert str(place.store.current()) in place.store.marks()[held].why
 
 
-def test_replaced_traffic_that_was_vetoed_never_becomes_ordinary(place: Place) -> None:
+def test_replaced_traffic_that_was_vetoed_never_becomes_normal(place: Place) -> None:
     sidecar = place.start(ALL)
-    place.look(sidecar)
-    place.look(sidecar, place.traffic.rows(EACH, shifted=True))
-    held = str(sidecar.memory.held)
+    place.check(sidecar)
+    place.check(sidecar, place.traffic.rows(EACH, shifted=True))
+    held = str(sidecar.state.held)
     place.store.mark(held, Mark(Status.VETOED, CREATED, "operator", "an attack"))
 
-    found = [place.look(sidecar, place.traffic.rows(EACH, shifted=True)) for _ in range(4)]
+    decisions = [place.check(sidecar, place.traffic.rows(EACH, shifted=True)) for _ in range(4)]
 
-    assert found == ["not needed"] * 4
-    assert f"vetoed {held}" in place.told.events
+    assert decisions == ["not needed"] * 4
+    assert f"vetoed {held}" in place.seen.events
     assert place.store.current() == ALL.version
 
 
@@ -223,64 +222,64 @@ def test_the_first_sign_of_replaced_traffic_does_not_wait_for_the_clock(place: P
 
     sidecar.step(place.reader)
 
-    assert place.told.verdicts[-1].decision.value == "held"
+    assert place.seen.verdicts[-1].decision.value == "held"
 
 
 def test_a_restart_goes_on_where_it_was(place: Place) -> None:
-    before = place.start(moved=3)
-    place.look(before)
-    place.look(before)
-    before.remember()
+    before = place.start(drifted=3)
+    place.check(before)
+    place.check(before)
+    before.save()
 
-    after = place.start(moved=3)
+    after = place.start(drifted=3)
 
-    assert after.memory.next_offsets == before.memory.next_offsets
-    assert place.look(after) == "promoted"
+    assert after.state.next_offsets == before.state.next_offsets
+    assert place.check(after) == "promoted"
 
 
-def test_a_damaged_memory_is_reported_and_begun_anew(place: Place) -> None:
+def test_a_damaged_state_is_reported_and_begun_anew(place: Place) -> None:
     (place.folder / "a.npz").write_bytes(b"garbage")
 
     sidecar = place.start()
 
-    assert place.told.events == ["forgot"]
-    assert place.look(sidecar) == "not needed"
+    assert place.seen.events == ["state lost"]
+    assert place.check(sidecar) == "not needed"
 
 
-def test_a_memory_that_cannot_be_saved_stops_nothing(place: Place) -> None:
+def test_a_state_that_cannot_be_saved_stops_nothing(place: Place) -> None:
     sidecar = place.start()
     (place.folder / "a.npz").mkdir()
 
-    sidecar.remember()
+    sidecar.save()
 
-    assert place.told.events[-1] == "not saved"
-    assert place.look(sidecar) == "not needed"
+    assert place.seen.events[-1] == "state not saved"
+    assert place.check(sidecar) == "not needed"
 
 
 def test_more_than_a_step_may_read_is_passed_over(place: Place) -> None:
-    sidecar = place.start(most=1_000)
+    sidecar = place.start(max_records=1_000)
     place.produce(place.traffic.rows(500))
     sidecar.step(place.reader)
     place.produce(place.traffic.rows(3_000))
 
     sidecar.step(place.reader)
 
-    assert place.told.events == ["passed over 1000", "passed over 1000"]
-    assert sidecar.memory.next_offsets == {Partition("in", 0): 1_750, Partition("in", 1): 1_750}
+    assert place.seen.events == ["passed over 1000", "passed over 1000"]
+    assert sidecar.state.next_offsets == {Partition("in", 0): 1_750, Partition("in", 1): 1_750}
 
 
 def test_what_the_store_did_not_take_is_handed_over_when_it_is_back(place: Place) -> None:
     sidecar = place.start()
-    place.look(sidecar)
+    place.check(sidecar)
     working, place.store.save = place.store.save, _unreachable  # type: ignore[method-assign]
     with pytest.raises(StoreUnavailable):
-        place.look(sidecar)
-    assert place.store.current() == FEW.version
+        place.check(sidecar)
+    assert place.store.current() == PARTIAL.version
 
     place.store.save = working  # type: ignore[method-assign]
     sidecar.step(place.reader)
 
-    assert place.store.current() == place.told.verdicts[-1].candidate
+    assert place.store.current() == place.seen.verdicts[-1].candidate
 
 
 def _unreachable(bundle: Any) -> None:

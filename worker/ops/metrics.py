@@ -115,8 +115,8 @@ class TrainerMetrics:
         )
         self.checks = counter("worker_trainer_checks", "checks of the traffic, by decision", ["decision"])
         self.check_seconds = gauge("worker_trainer_check_seconds", "seconds of the last check, with its fit")
-        self.condition = gauge(
-            "worker_trainer_condition", "1 for the state of traffic at the last check", ["condition"]
+        self.drift_state = gauge(
+            "worker_trainer_drift_state", "1 for the state of traffic at the last check", ["state"]
         )
         self.drifted_share = gauge(
             "worker_trainer_drifted_share", "share of the inliers that the calibration does not explain, 0 to 1"

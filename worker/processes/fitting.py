@@ -1,13 +1,17 @@
 """One fit with the settings of this process: on a source of history, or on the newest records of the input topic."""
 
+from collections import deque
+
+from worker.errors import DataError
 from worker.features.schema import Schema
+from worker.formats.base import Row
+from worker.model.learn import fit_bundle
 from worker.model.network.fit import Progress
 from worker.model.store.bundle import Bundle
 from worker.processes.history import for_source, newest_records
 from worker.processes.wiring import fit_options, make_decoder, utc_now
 from worker.settings import Settings
 from worker.sources.base import Source, messages_of
-from worker.trainer.refit import refit, usable_rows
 
 
 def fit_version(settings: Settings, schema: Schema, progress: Progress, source: Source | None = None) -> Bundle:
@@ -18,15 +22,22 @@ def fit_version(settings: Settings, schema: Schema, progress: Progress, source: 
 
     Raises DataError where the records are too few, and what reading and fitting raise.
     """
-    window = settings.train.window_records
-    source = source or newest_records(settings, settings.kafka.input_topic, window)
-    return refit(
+    train = settings.train
+    source = source or newest_records(settings, settings.kafka.input_topic, train.window_records)
+    decoder = make_decoder(for_source(settings, source))
+    rows: deque[Row] = deque(maxlen=train.window_records)
+    for messages in messages_of(source):
+        rows.extend(decoder.decode(messages).rows)
+    if len(rows) < train.min_records:
+        raise DataError(
+            f"{source.name} holds {len(rows)} usable records, fewer than [train.min_records] = {train.min_records}"
+        )
+    return fit_bundle(
         schema,
-        usable_rows(messages_of(source), window=window, decoder=make_decoder(for_source(settings, source))),
+        list(rows),
         fit_options(settings.model, settings.seed),
-        source=source.name,
-        minimum=settings.train.min_records,
         created_at=utc_now(),
-        keep_rows=settings.train.rehearsal_records,
         progress=progress,
+        facts={"source": source.name},
+        keep_rows=train.rehearsal_records,
     )

@@ -54,10 +54,10 @@ class Refits:
         if ended is not None and not ended.passed:
             self._roll_back(ended)
         if self._records % self._every == 0:
-            look = self._trainer.look(utc_now())
-            self.verdicts.append(look.verdict.to_json() | {"record": self._records})
-            if look.verdict.decision is Decision.PROMOTED and look.candidate is not None:
-                self.promote(look.candidate)
+            verdict, candidate = self._trainer.check(utc_now())
+            self.verdicts.append(verdict.to_json() | {"record": self._records})
+            if verdict.decision is Decision.PROMOTED and candidate is not None:
+                self.promote(candidate)
 
     def promote(self, model: Model) -> None:
         """Go on with another model at once, on canary."""
@@ -71,9 +71,9 @@ class Refits:
         self._trainer.veto()  # what taught it that is still in the traffic
         self.verdicts.append(
             {
-                "look": self._trainer.looks,
+                "check": self._trainer.checks,
                 "record": self._records,
-                "champion": ended.previous,
+                "current": ended.previous,
                 "decision": ROLLED_BACK,
                 "reasons": [ended.why],
                 "candidate": ended.version,
@@ -84,8 +84,8 @@ class Refits:
     def findings(self) -> list[str]:
         """Lines for the summary."""
         counts = Counter(verdict["decision"] for verdict in self.verdicts)
-        told = ", ".join(f"{count} {decision}" for decision, count in counts.items())
-        return [f"looks of the trainer: {told or 'none, the input is too short'}"] + [
+        decisions = ", ".join(f"{count} {decision}" for decision, count in counts.items())
+        return [f"checks of the trainer: {decisions or 'none, the input is too short'}"] + [
             f"  after {verdict['record']:,} records: {verdict['decision']}: {'; '.join(verdict['reasons'])}"
             for verdict in self.verdicts
             if verdict["candidate"]

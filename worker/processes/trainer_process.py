@@ -1,4 +1,4 @@
-"""Wires one `worker train` process together: a first model where there is none, then look after look."""
+"""Wires one `worker train` process together: a first model where there is none, then check after check."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ from worker.ops.metrics import TrainerMetrics
 from worker.pipeline import Model
 from worker.processes.fitting import fit_version
 from worker.processes.process import CLOSE_S, Stop, Stopped, Words, patiently, watched
-from worker.processes.trainer_signals import TrainerObserver
+from worker.processes.trainer_signals import TrainerSignals
 from worker.processes.wiring import connection, make_decoder, make_trainer, model_builder, model_store, utc_now
 from worker.settings import Settings
 from worker.trainer.sidecar import Plan, Sidecar
@@ -56,7 +56,7 @@ class TrainerProcess:
         with watched(self._settings, self._health, self._metrics.registry):
             try:
                 store = model_store(self._settings)
-                self._look_after(self._sidecar(self._first(store), store))
+                self._run(self._sidecar(self._first(store), store))
             except Stopped:
                 pass
         self._log.info("stopped")
@@ -97,22 +97,22 @@ class TrainerProcess:
 
         return fitting
 
-    def _sidecar(self, champion: Model, store: ModelStore) -> Sidecar:
+    def _sidecar(self, current: Model, store: ModelStore) -> Sidecar:
         settings, train, build = self._settings, self._settings.train, self._builder()
-        self._metrics.show_current(champion.bundle.version)
+        self._metrics.show_current(current.bundle.version)
         return Sidecar(
-            make_trainer(settings, champion, build),
+            make_trainer(settings, current, build),
             store,
             build,
-            topic=settings.kafka.input_topic,
             plan=Plan(
+                topic=settings.kafka.input_topic,
                 interval_s=train.interval_s,
-                most=STEP_WINDOWS * train.window_records,
+                max_records=STEP_WINDOWS * train.window_records,
                 keep=train.keep_versions,
+                state_file=Path(train.state_file),
             ),
             decoder=make_decoder(settings),
-            memory_file=Path(train.state_file),
-            reports=TrainerObserver(self._metrics, self._health),
+            events=TrainerSignals(self._metrics, self._health),
             now=utc_now,
             progress=self._progress,
         )
@@ -123,7 +123,7 @@ class TrainerProcess:
         if self._stop():
             raise Stopped
 
-    def _look_after(self, sidecar: Sidecar) -> None:
+    def _run(self, sidecar: Sidecar) -> None:
         self._health.ready()
         self._health.ready("model")
         self._log.info("started", topic=self._settings.kafka.input_topic, interval_s=self._settings.train.interval_s)
@@ -144,6 +144,6 @@ class TrainerProcess:
                     reader.close(CLOSE_S)
                     reader = None
             self._stop.wait(min(POLL_S, self._settings.train.interval_s))
-        sidecar.remember()
+        sidecar.save()
         if reader is not None:
             reader.close(CLOSE_S)

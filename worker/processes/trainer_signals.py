@@ -1,82 +1,67 @@
-"""What the trainer does, as metrics, health and log lines: one line a look."""
+"""What the trainer does, as metrics, health and log lines: one line a check."""
 
-import structlog
+from collections.abc import Mapping
 
+from typing_extensions import override
+
+from worker.errors import Hint
 from worker.ops.health import Health
 from worker.ops.metrics import TrainerMetrics
-from worker.records import Partition
-from worker.trainer.events import Reports
-from worker.trainer.trainer import Decision, Verdict
+from worker.processes.signals import Fields, Signals, signal
+from worker.trainer.drift import DriftState
+from worker.trainer.sidecar import TrainerEvents
+from worker.trainer.trainer import Decision, TrainerVerdict
 
-NEWS = {
-    "moved": "ordinary traffic has moved",
-    "gone": "all traffic was replaced: worker models adopt or veto decides at once, else it becomes the new ordinary",
-    "apart": "a part of the traffic stands apart: worker models adopt or veto once a candidate is held",
-    "settled": "traffic is settled again",
+NEWS: Mapping[DriftState, tuple[str, Hint | None]] = {
+    DriftState.STABLE: ("traffic is stable again", None),
+    DriftState.DRIFTED: ("normal traffic has drifted", None),
+    DriftState.REPLACED: ("all traffic was replaced", Hint.ADOPT_OR_VETO_NOW),
+    DriftState.NEW_POPULATION: ("a part of the traffic is a new population", Hint.ADOPT_OR_VETO_ONCE_HELD),
 }
 
 
-class TrainerObserver(Reports):
+def _count_read(on: "TrainerSignals", event: Fields) -> None:
+    on.health.beat()
+    on.metrics.records_read.inc(event["records"])
+
+
+class TrainerSignals(Signals[TrainerMetrics], TrainerEvents):
     """Where `worker train` is seen from outside."""
 
     def __init__(self, metrics: TrainerMetrics, health: Health) -> None:
-        self._metrics = metrics
-        self._health = health
-        self._log = structlog.get_logger()
-        self._condition = "settled"
-        self._drifted: set[str] = set()
+        super().__init__(metrics, health)
+        self._state = DriftState.STABLE
+        self._drifted_fields: set[str] = set()
 
-    def read(self, records: int) -> None:
-        """See Reports."""
-        self._health.beat()
-        self._metrics.records_read.inc(records)
+    read = signal("info", "", _count_read)
+    passed_over = signal("info", "", lambda on, event: on.metrics.records_passed_over.inc(event["records"]))
+    current_changed = signal("info", "current version", lambda on, event: on.metrics.show_current(event["version"]))
+    vetoed = signal("info", "vetoed, nothing is learned until traffic is stable")
+    outrun = signal("warning", "another process changed the current version first")
+    state_lost = signal("warning", "the trainer's saved state can't be used, it begins anew")
+    state_not_saved = signal("error", "the trainer's state can't be saved")
 
-    def passed_over(self, partition: Partition, records: int) -> None:  # noqa: ARG002
-        """See Reports."""
-        self._metrics.records_passed_over.inc(records)
-
-    def looked(self, verdict: Verdict, seconds: float) -> None:
-        """See Reports."""
-        self._metrics.checks.labels(verdict.decision.value).inc()
-        self._metrics.check_seconds.set(seconds)
-        need, drift = verdict.figures.get("need"), verdict.figures.get("drift", {})
-        if need is None:
+    @override
+    def checked(self, verdict: TrainerVerdict, seconds: float) -> None:
+        decision, figures = verdict.decision, verdict.figures
+        self.metrics.checks.labels(decision.value).inc()
+        self.metrics.check_seconds.set(seconds)
+        if decision is Decision.WAITING:
             return
-        self._metrics.drifted_share.set(need["moved"])
-        self._metrics.condition.clear()
-        self._metrics.condition.labels(need["condition"]).set(1)
-        self._metrics.show_drift(drift)
-        fields = {"decision": verdict.decision.value, "reasons": verdict.reasons, "candidate": verdict.candidate}
-        level = self._log.info if verdict.decision in {Decision.NOT_NEEDED, Decision.PROMOTED} else self._log.warning
-        level("looked", **fields, seconds=round(seconds, 2), **verdict.figures)
-        self._announce(need["condition"], drift)
-
-    def _announce(self, condition: str, drift: dict[str, float]) -> None:
-        if condition != self._condition:
-            self._condition = condition
-            self._log.warning(NEWS[condition], condition=condition)
-        fresh = sorted(drift.keys() - self._drifted)
-        if fresh:
-            self._log.warning("fields have drifted", **{name: drift[name] for name in fresh})
-        self._drifted = set(drift)
-
-    def champion(self, version: str, why: str) -> None:
-        """See Reports."""
-        self._metrics.show_current(version)
-        self._log.info("current version", version=version, why=why)
-
-    def vetoed(self, version: str, why: str) -> None:
-        """See Reports."""
-        self._log.info("vetoed, nothing is learned until traffic is settled", version=version, why=why)
-
-    def outrun(self, version: str, why: str) -> None:
-        """See Reports."""
-        self._log.warning("another process changed the current version first", candidate=version, why=why)
-
-    def forgot(self, why: str) -> None:
-        """See Reports."""
-        self._log.warning("the trainer's saved window can't be used, it begins anew", why=why)
-
-    def not_saved(self, why: str) -> None:
-        """See Reports."""
-        self._log.error("the trainer's window can't be saved", why=why)
+        drift, drifted_fields = figures["drift"], figures["drifted_fields"]
+        state = DriftState(drift["state"])
+        self.metrics.drifted_share.set(drift["drifted_share"])
+        self.metrics.drift_state.clear()
+        self.metrics.drift_state.labels(state.value).set(1)
+        self.metrics.show_drift(drifted_fields)
+        log = self.log.info if decision in {Decision.NOT_NEEDED, Decision.PROMOTED} else self.log.warning
+        facts = {"decision": decision.value, "reasons": verdict.reasons, "candidate": verdict.candidate}
+        log("checked", **facts, seconds=round(seconds, 2), **figures)
+        if state is not self._state:
+            self._state = state
+            event, hint = NEWS[state]
+            self.log.warning(event, state=state.value, **({"hint": hint} if hint is not None else {}))
+        new = sorted(drifted_fields.keys() - self._drifted_fields)
+        if new:
+            self.log.warning("fields have drifted", **{name: drifted_fields[name] for name in new})
+        self._drifted_fields = set(drifted_fields)

@@ -19,7 +19,7 @@ from worker.texts import rfc3339
 from worker.thresholds.budget import DAY_MS, HOUR_MS
 from worker.thresholds.factory import ThresholdFactory
 from worker.trainer.reservoir import Reservoir
-from worker.trainer.trainer import Patience, Trainer
+from worker.trainer.trainer import Trainer
 
 
 def utc_now() -> str:
@@ -113,18 +113,19 @@ def make_pipeline(settings: Settings, model: Model, partitions: int = 1) -> Pipe
     )
 
 
-def make_trainer(settings: Settings, champion: Model, build: Callable[[Bundle], Model]) -> Trainer:
+def make_trainer(settings: Settings, current: Model, build: Callable[[Bundle], Model]) -> Trainer:
     """The trainer that `worker train` and a replay with refits share."""
     train = settings.train
     return Trainer(
-        champion,
+        current,
         build,
         options=fit_options(settings.model, settings.seed),
-        window=Reservoir(train.window_records, half_life_s=train.half_life_s, seed=settings.seed),
+        reservoir=Reservoir(train.window_records, half_life_s=train.half_life_s, seed=settings.seed),
         decoder=make_decoder(settings, any_size=True),
-        least=train.min_records,
+        min_records=train.min_records,
         keep_rows=train.rehearsal_records,
-        patience=Patience(train.moved_looks, train.replaced_looks),
+        drifted_checks=train.drifted_checks,
+        replaced_checks=train.replaced_checks,
     )
 
 

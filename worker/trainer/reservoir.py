@@ -1,13 +1,22 @@
-"""The window of recent traffic that a refit learns from: a sample that fades with age.
+"""The recent traffic that a refit learns from: a sample that fades with age.
 
-Every record draws a key from its place alone, weighted by an exponential of its time; the `size` smallest keys are
-kept. So a record's chance to be in it halves with every half-life, whatever the rate of the topic and however the
-records were batched (Efraimidis and Spirakis 2006, weighted sampling; Cormode et al. 2009, "Forward decay").
+Why a record's key is drawn from its place and its time, not from a generator:
+
+- The draw is a hash of partition, offset and seed, so a record has the same key whoever reads it, in whatever batches,
+  before or after a restart. A generator's state would depend on the order of the calls: two trainers of one topic, or a
+  replay of what a trainer saw, would learn from different records, and no difference between them could be explained.
+- The weight is an exponential of the record's time alone. Ages then never have to be brought up to date: only the order
+  of two keys matters, and as time goes on both of their weights fade by the same factor.
+- So the sample of two streams is the `size` smallest keys of both, and a saved reservoir goes on as if nothing had
+  happened.
+- A second draw, with another seed, splits the rows of a fit (`split_draw`): a record that was fitted on at one check is
+  fitted on at the next, so a candidate is never judged on rows that its predecessor learned from.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,39 +25,61 @@ from worker.records import FloatArray, RawMessage
 from worker.rollout.paired import hashes, mix
 
 _PER_PARTITION = np.uint64(0x632BE59BD9B4E019)  # odd, so that no two partitions share their numbers
-_SLACK = 2  # it grows to this many times its size before it is cut back
+_SLACK = 2  # it grows to this many times its size before it is trimmed
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class ReservoirRecords:
     """Records in order of arrival.
 
-    values: their bytes, length R. time_ms: int64 (R,), UTC. number: int64 (R,), how many came before each.
-    fold: uniform in (0, 1), float64 (R,), to split them by.
+    values       their bytes, length R
+    time_ms      int64 (R,), UTC
+    number       int64 (R,), how many came before each
+    split_draw   uniform in (0, 1), float64 (R,), to split them by
+    key          float64 (R,), the smallest stay
     """
 
     values: list[bytes]
     time_ms: NDArray[np.int64]
     number: NDArray[np.int64]
-    fold: FloatArray
+    split_draw: FloatArray
+    key: FloatArray
 
     def __len__(self) -> int:
         return len(self.values)
 
-    def take(self, index: NDArray[np.int64]) -> "Sample":
+    def take(self, index: NDArray[np.int64]) -> "ReservoirRecords":
         """These records, int64 (n,)."""
-        return Sample(
-            [self.values[place] for place in index.tolist()],
-            self.time_ms[index],
-            self.number[index],
-            self.fold[index],
-        )
+        columns = (column[index] for column in self.columns())
+        return ReservoirRecords([self.values[position] for position in index.tolist()], *columns)
+
+    def columns(self) -> tuple[NDArray[Any], ...]:
+        """All but the values."""
+        return self.time_ms, self.number, self.split_draw, self.key
 
 
 class Reservoir:
-    """At most `size` records and about `max_bytes` bytes.
+    """A weighted random sample of a stream, without replacement: a record's chance halves with every half-life.
 
-    half_life_s: of event time. Records without a time age by count instead, with `size` records as the half-life.
+    Every record draws a key, the logarithm of an exponential variable over its weight; the `size` smallest keys are
+    kept. The rate of the topic and its batches bear on nothing.
+
+    It works badly where times are wrong: records from the far future push out all others until their time has come.
+    Kinds of records that are rare in the stream are rare in it, too.
+
+    size          records that are kept
+    half_life_s   of event time; records without a time age by count, with `size` records as the half-life
+    seed          of all draws
+    max_bytes     of the records' values; where they are larger, fewer are kept
+
+    >>> from worker.records import Message
+    >>> reservoir = Reservoir(3, half_life_s=60)
+    >>> times = np.array([0, 0, 0, 0, 3_600_000, 3_600_000, 3_600_000])
+    >>> reservoir.add([Message("t", 0, i, -1, None, b"%d" % i) for i in range(7)], times)
+    >>> reservoir.records().values
+    [b'4', b'5', b'6']
+
+    Efraimidis and Spirakis, Weighted random sampling with a reservoir (2006); Cormode et al., Forward decay (2009).
     """
 
     def __init__(self, size: int, *, half_life_s: float, seed: int = 0, max_bytes: int = 256 << 20) -> None:
@@ -56,61 +87,44 @@ class Reservoir:
         self.seed = seed
         self._half_life_ms = half_life_s * 1000
         self._max_bytes = max_bytes
-        self.seen = 0
-        self._key = np.empty(0)
-        self._sample = Sample([], np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew."""
+        numbers, draws = np.empty(0, np.int64), np.empty(0)
+        self.restore(ReservoirRecords([], numbers, numbers, draws, draws), 0)
+
+    def restore(self, records: ReservoirRecords, seen: int) -> None:
+        """Go on from what `records()` gave; seen: records that had come until then."""
+        self._records, self.seen = records, seen
 
     def __len__(self) -> int:
-        return min(len(self._sample), self.size)
+        return min(len(self._records), self.size)
 
     def add(self, messages: Sequence[RawMessage], time_ms: NDArray[np.int64]) -> None:
         """Let records (B,) in. time_ms: int64 (B,), UTC, below 0 where a record has no time."""
-        count = len(messages)
-        if not count:
+        if not messages:
             return
-        number = self.seen + np.arange(count)
-        self.seen += count
-        draw, fold = uniform_of(messages, self.seed), uniform_of(messages, self.seed + 1)
+        number = self.seen + np.arange(len(messages))
+        draw, split_draw = uniform_of(messages, self.seed), uniform_of(messages, self.seed + 1)
         age = np.where(time_ms >= 0, time_ms / self._half_life_ms, number / self.size)
         key = np.log(-np.log(draw)) - math.log(2) * age
         values = [message.value or b"" for message in messages]
-        self._extend(key, Sample(values, time_ms.astype(np.int64), number, fold))
+        new = (time_ms.astype(np.int64), number, split_draw, key)
+        columns = [np.concatenate(pair) for pair in zip(self._records.columns(), new, strict=True)]
+        self.restore(ReservoirRecords(self._records.values + values, *columns), self.seen + len(messages))
+        if len(self._records) > _SLACK * self.size:
+            self._trim()
 
-    def _extend(self, key: FloatArray, more: Sample) -> None:
-        old = self._sample
-        self._key = np.concatenate([self._key, key])
-        self._sample = Sample(
-            old.values + more.values,
-            np.concatenate([old.time_ms, more.time_ms]),
-            np.concatenate([old.number, more.number]),
-            np.concatenate([old.fold, more.fold]),
-        )
-        if len(self._sample) > _SLACK * self.size:
-            self._cut()
-
-    def _cut(self) -> None:
-        order = np.argsort(self._key, kind="stable")[: self.size]
-        sizes = np.fromiter((len(self._sample.values[place]) for place in order.tolist()), np.int64, len(order))
-        kept = np.sort(order[np.cumsum(sizes) <= self._max_bytes])
-        self._key, self._sample = self._key[kept], self._sample.take(kept)
-
-    def sample(self) -> Sample:
+    def records(self) -> ReservoirRecords:
         """What it holds now, in order of arrival."""
-        self._cut()
-        return self._sample
+        self._trim()
+        return self._records
 
-    def restore(self, sample: Sample, key: FloatArray, seen: int) -> None:
-        """Go on from what `sample()` and `keys()` gave."""
-        self._sample, self._key, self.seen = sample, key, seen
-
-    def emptied(self) -> "Reservoir":
-        """A new one with the same bounds."""
-        return Reservoir(self.size, half_life_s=self._half_life_ms / 1000, seed=self.seed, max_bytes=self._max_bytes)
-
-    def keys(self) -> FloatArray:
-        """The keys of `sample()`, float64 (R,)."""
-        self._cut()
-        return self._key
+    def _trim(self) -> None:
+        order = np.argsort(self._records.key, kind="stable")[: self.size]
+        sizes = np.fromiter((len(self._records.values[position]) for position in order.tolist()), np.int64, len(order))
+        self._records = self._records.take(np.sort(order[np.cumsum(sizes) <= self._max_bytes]))
 
 
 def uniform_of(messages: Sequence[RawMessage], seed: int) -> FloatArray:

@@ -1,20 +1,21 @@
 """When to refit, on what, and whether the result takes over: one object without I/O, clock or threads.
 
-`worker train` feeds it from Kafka, `worker replay --refit-every` from a file; both do what it decides. A look:
+`worker train` feeds it from Kafka, `worker replay --refit-every` from a file; both do what it decides. A check:
 
-    1. weigh the scores since the last look: has ordinary traffic moved? (worker.trainer.drift)
-    2. only where it has, and for long enough: fit a challenger on recent ordinary rows (worker.trainer.candidate)
-    3. only if that is no worse than the champion anywhere and better somewhere, promote it (worker.trainer.gate)
+    1. assess the scores since the last check: has normal traffic drifted? (worker.trainer.drift)
+    2. only where it has, and for long enough: fit a candidate on recent inliers (worker.trainer.candidate)
+    3. only if that is no worse than the current version anywhere and better somewhere, promote it (worker.trainer.gate)
 
 Traffic that is replaced as a whole is announced with a candidate that is held: a person may adopt or veto it, and if
-nobody does while it stays, it becomes the new ordinary at the third look. Where a part of the traffic stands apart, new
-traffic and a flood of anomalies look the same: a candidate that has learned it is held, and only a person adopts it.
+nobody does while it stays, it becomes the new normal at the third check. Where a part of the traffic is a new
+population, new traffic and a flood of anomalies look the same: a candidate that has learned it is held, and only a
+person adopts it.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,51 +25,63 @@ from worker.model.network.fit import FitOptions, Progress
 from worker.model.store.bundle import Bundle, with_report
 from worker.model.store.rehearsal import KEEP_ROWS
 from worker.pipeline import Model
-from worker.records import FloatArray, Message, Scores
-from worker.trainer.candidate import Window, fit_challenger, look_at, spread
-from worker.trainer.drift import GONE, Condition, Evidence, unexplained, weigh
-from worker.trainer.field_drift import drifted
-from worker.trainer.gate import Judged, judge
-from worker.trainer.reservoir import Reservoir, Sample
-from worker.trainer.score_buffer import Stretch
+from worker.records import Message, Scores
+from worker.trainer.candidate import RecentRows, fit_candidate, recent_rows, spread
+from worker.trainer.drift import (
+    MIN_REPLACED,
+    DriftAssessment,
+    DriftState,
+    ScoreBuffer,
+    assess_drift,
+    drifted_fields,
+    share_drifted,
+)
+from worker.trainer.gate import GateVerdict, judge
+from worker.trainer.reservoir import Reservoir
 
-DRIFT_ROWS = 5_000
-DRIFT_FIELDS = 10
-"""Rows of either side that drift is looked for in, and most fields that are named."""
+FIELD_DRIFT_ROWS = 5_000
+MAX_DRIFTED_FIELDS = 10
+"""Rows of either side that drifted fields are looked for in, and how many of these are named."""
 
 ALARM_RECORDS = 2_000
-"""Replaced records after which a look does not wait for the clock: enough to fit and to judge by."""
+"""Replaced records after which a check does not wait for the clock: enough to fit and to judge by."""
 
 Build = Callable[[Bundle], Model]
 
 
 class Decision(StrEnum):
-    """What comes of a look."""
+    """What comes of a check."""
 
     WAITING = "waiting"  # too little traffic since the last one
-    NOT_NEEDED = "not needed"  # ordinary traffic is where the model has it, or has not moved for long enough
+    NOT_NEEDED = "not needed"  # traffic is stable, or has not drifted for long enough
     PROMOTED = "promoted"
     REJECTED = "rejected"
     HELD = "held"  # a candidate waits for a person, or for time
 
 
+class Streak(NamedTuple):
+    """Checks in a row of one state. since: records that had come when it began."""
+
+    state: DriftState = DriftState.STABLE
+    checks: int = 0
+    since: int = 0
+
+
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """Looks in a row that must agree before anything is done. moved: a part of the ordinary traffic has moved, longer
-    than a flood is likely to last; gone: all of it was replaced."""
+class TrainerVerdict:
+    """What comes of one check.
 
-    moved: int = 6
-    gone: int = 3
+    check       its number
+    record      records that had come until then
+    current     the version that scored them
+    reasons     lines for people
+    candidate   its version, where one was fitted
+    figures     plain data for JSON: of the drift, the drifted fields, the gate
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """One look. number: how many there were; record: records seen until then; candidate: its version, where one was
-    fitted; reasons: lines for people; figures: plain data for JSON."""
-
-    number: int
+    check: int
     record: int
-    champion: str
+    current: str
     decision: Decision
     reasons: tuple[str, ...]
     candidate: str | None = None
@@ -76,208 +89,201 @@ class Verdict:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
-        return {
-            "look": self.number,
-            "record": self.record,
-            "champion": self.champion,
-            "decision": self.decision.value,
-            "reasons": list(self.reasons),
-            "candidate": self.candidate,
-            "figures": self.figures,
-        }
+        plain = {name: getattr(self, name) for name in self.__slots__}
+        return {**plain, "decision": self.decision.value, "reasons": list(self.reasons)}
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Check(NamedTuple):
     """A verdict, and the candidate that it is about: already made ready where it is to take over."""
 
-    verdict: Verdict
+    verdict: TrainerVerdict
     candidate: Model | None = None
 
 
 class Trainer:
-    """Watches scored traffic and decides at each look.
+    """Watches scored traffic and decides at each check.
 
-    champion: the model that scores. build: a ready Model from a bundle. quantile: share of ordinary scores below the
-    threshold, for all judgements. least: records without which a look waits for more. keep_rows: records that a
-    candidate keeps of those that it was fitted on. decoder: of the window's records, without a limit of size.
+    current           the model that scores
+    build             a ready Model from a bundle
+    options           of each fit
+    reservoir         what fits learn from
+    decoder           of the reservoir's records, without a limit of size
+    quantile          share of inliers below the threshold, for all judgements
+    min_records       without so many a check waits for more
+    keep_rows         rows that a candidate keeps of those that it was fitted on
+    drifted_checks    checks in a row at which a part of the inliers has drifted before anything is done: more than a
+                      flood of anomalies is likely to last
+    replaced_checks   checks in a row at which all traffic was replaced before the new one is normal
     """
 
     def __init__(
         self,
-        champion: Model,
+        current: Model,
         build: Build,
         *,
         options: FitOptions,
-        window: Reservoir,
+        reservoir: Reservoir,
         decoder: Decoder,
         quantile: float = 0.99,
-        least: int = 1_000,
+        min_records: int = 1_000,
         keep_rows: int = KEEP_ROWS,
-        patience: Patience = Patience(),  # frozen
+        drifted_checks: int = 6,
+        replaced_checks: int = 3,
     ) -> None:
-        self.champion = champion
-        self.window = window
-        self.stretch = Stretch()
-        self.streak = (Condition.SETTLED, 0, 0)  # condition, looks in a row, records seen when it began
-        self.looks = 0
+        self.current = current
+        self.reservoir = reservoir
+        self.buffer = ScoreBuffer()
+        self.streak = Streak()
+        self.checks = 0
         self.vetoed = False
         self.holding = False  # whether a candidate of this streak waits for a decision
         self._build = build
         self._options = options
         self._decoder = decoder
         self._quantile = quantile
-        self._least = least
+        self._min_records = min_records
         self._keep_rows = keep_rows
-        self._patience = patience
+        self._drifted_checks = drifted_checks
+        self._replaced_checks = replaced_checks
 
     def observe(self, scores: Scores) -> None:
-        """Scored records of the champion, in the order of the stream."""
-        self.window.add(scores.messages, scores.event_time_ms)
-        self.stretch.add(scores.score)
+        """Scored records of the current model, in the order of the stream."""
+        self.reservoir.add(scores.messages, scores.event_time_ms)
+        self.buffer.add(scores.score)
 
-    def use(self, champion: Model) -> None:
-        """Another model scores from here on: what was seen of the old one's scores says nothing of it."""
-        self.champion = champion
-        self.stretch.clear()
-        self.streak = (Condition.SETTLED, 0, self.window.seen)
+    def use(self, current: Model) -> None:
+        """Another model scores from here on: what was seen of the last one's scores says nothing of it."""
+        self.current = current
+        self.buffer = ScoreBuffer()
+        self.streak = Streak(since=self.reservoir.seen)
         self.vetoed = self.holding = False
 
     def forget(self) -> None:
-        """Begin anew with the same champion."""
-        self.window = self.window.emptied()
-        self.use(self.champion)
+        """Begin anew with the same model."""
+        self.reservoir.clear()
+        self.use(self.current)
 
     def is_alarmed(self) -> bool:
-        """Whether traffic looks replaced and no look has said so yet: reason not to wait for the next one."""
-        return self.streak[0] is not Condition.GONE and not self.vetoed and self._replaced() >= ALARM_RECORDS
+        """Whether traffic looks replaced and no check has said so yet: reason not to wait for the next one."""
+        return (
+            self.streak.state is not DriftState.REPLACED
+            and not self.vetoed
+            and self._replaced_records() >= ALARM_RECORDS
+        )
 
-    def _replaced(self) -> int:
-        """How many of the latest scores are of traffic that was replaced, in whole blocks of the least for a look."""
-        scores, block, count = self.stretch.scores(), self._least, 0
+    def _replaced_records(self) -> int:
+        """How many of the latest scores are of traffic that was replaced, in whole blocks of `min_records`."""
+        scores, block, count = self.buffer.scores, self._min_records, 0
         while count + block <= len(scores):
             part = scores[len(scores) - count - block : len(scores) - count]
-            if unexplained(part, self.champion.bundle.calibration) < GONE:
+            if share_drifted(part, self.current.bundle.calibration) < MIN_REPLACED:
                 break
             count += block
         return count
 
     def veto(self) -> None:
-        """What goes on now is not ordinary: nothing is fitted until traffic is settled again."""
+        """What goes on now is not normal: nothing is fitted until traffic is stable again."""
         self.vetoed = True
 
-    def look(self, created_at: str, progress: Progress | None = None, *, asked: bool = False) -> Look:
-        """Decide. created_at: RFC 3339, UTC. asked: fit and judge whatever the need (a person asked for it)."""
-        if len(self.stretch) < self._least:
-            return self._without(Decision.WAITING, f"{len(self.stretch)} records since the last look", {})
-        self.looks += 1
-        replaced = 0 if self.streak[0] is Condition.GONE else self._replaced()
-        stretch = self.stretch.last(replaced) if replaced else self.stretch
-        evidence = weigh(stretch.scores(), self.champion.bundle.calibration, self._quantile)
-        self._follow(evidence.condition, began=self.window.seen - stretch.seen)
-        self.stretch.clear()
-        why = None if asked else self._why_not(evidence.condition)
-        rows = self._rows(evidence.condition, most=DRIFT_ROWS if why else self.window.size)
-        window = look_at(self.champion, *rows, evidence)
-        figures = {"need": evidence.figures(), "drift": self._drift(window)}
-        if why is not None:
-            return self._without(Decision.NOT_NEEDED, why, figures)
+    def check(self, created_at: str, progress: Progress | None = None, *, asked: bool = False) -> Check:
+        """Decide. created_at: RFC 3339, UTC. asked: fit and judge whatever the drift, since a person asked for it."""
+        if len(self.buffer) < self._min_records:
+            return self._without_fit(Decision.WAITING, f"{len(self.buffer)} records since the last check", {})
+        self.checks += 1
+        replaced = 0 if self.streak.state is DriftState.REPLACED else self._replaced_records()
+        buffer, self.buffer = self.buffer.last(replaced) if replaced else self.buffer, ScoreBuffer()
+        drift = assess_drift(buffer.scores, self.current.bundle.calibration, self._quantile)
+        self._follow(drift.state, began=self.reservoir.seen - buffer.seen)
+        reason = None if asked else self._reason_not_to_fit(drift.state)
+        recent = self._recent_rows(drift, FIELD_DRIFT_ROWS if reason else self.reservoir.size)
+        figures = {"drift": drift.figures(), "drifted_fields": self._drifted_fields(recent)}
+        if reason is not None:
+            return self._without_fit(Decision.NOT_NEEDED, reason, figures)
         try:
-            bundle = self._fit(window, evidence, created_at, progress)
-        except DataError as error:
-            return self._without(Decision.REJECTED, f"no fit: {error}", figures)
-        return self._judge(bundle, window, evidence, figures)
-
-    def _follow(self, condition: Condition, *, began: int) -> None:
-        before, looks, since = self.streak
-        same = condition is before
-        self.streak = (condition, looks + 1 if same else 1, since if same else began)
-        self.holding = self.holding and same
-        self.vetoed = self.vetoed and condition is not Condition.SETTLED
-
-    def _why_not(self, condition: Condition) -> str | None:
-        """Why nothing is fitted at this look; None where something is."""
-        looks, patience = self.streak[1], self._patience
-        if condition is Condition.SETTLED:
-            return "ordinary traffic is where the model has it"
-        if self.vetoed:
-            return "vetoed: nothing is learned until traffic is settled again"
-        if condition is Condition.MOVED:
-            wanted = f"ordinary traffic has moved, for {looks} looks of {patience.moved} that it takes"
-            return wanted if looks < patience.moved else None
-        if condition is Condition.APART and (looks < patience.moved or self.holding):
-            return (
-                f"a part of the traffic stands apart, for {looks} looks; a candidate is held from {patience.moved} on"
+            bundle = fit_candidate(
+                self.current.bundle,
+                recent.all_inliers() if drift.state is DriftState.NEW_POPULATION else recent,
+                self._options,
+                quantile=self._quantile,
+                keep_rows=self._keep_rows,
+                created_at=created_at,
+                progress=progress,
             )
-        if condition is Condition.GONE and looks < patience.gone and self.holding:
-            return f"all traffic was replaced, for {looks} looks of {patience.gone} that it takes"
+        except DataError as error:
+            return self._without_fit(Decision.REJECTED, f"no fit: {error}", figures)
+        return self._judge(bundle, recent, drift, figures)
+
+    def _follow(self, state: DriftState, *, began: int) -> None:
+        same = state is self.streak.state
+        self.streak = self.streak._replace(checks=self.streak.checks + 1) if same else Streak(state, 1, began)
+        self.holding = self.holding and same
+        self.vetoed = self.vetoed and state is not DriftState.STABLE
+
+    def _reason_not_to_fit(self, state: DriftState) -> str | None:
+        """Why nothing is fitted at this check; None where something is."""
+        checks = self.streak.checks
+        if state is DriftState.STABLE:
+            return "traffic is stable"
+        if self.vetoed:
+            return "vetoed: nothing is learned until traffic is stable again"
+        if state is DriftState.DRIFTED and checks < self._drifted_checks:
+            return f"traffic has drifted, for {checks} checks of {self._drifted_checks} that it takes"
+        if state is DriftState.NEW_POPULATION and (checks < self._drifted_checks or self.holding):
+            return (
+                f"a part of the traffic is a new population, for {checks} checks; a candidate is held from "
+                f"{self._drifted_checks} on"
+            )
+        if state is DriftState.REPLACED and checks < self._replaced_checks and self.holding:
+            return f"all traffic was replaced, for {checks} checks of {self._replaced_checks} that it takes"
         return None
 
-    def _rows(self, condition: Condition, *, most: int) -> tuple[list[dict[str, Any]], FloatArray]:
-        """At most so many rows of the window and their folds; where all traffic was replaced, those since then."""
-        sample = self.window.sample()
-        since = self.streak[2] if condition is Condition.GONE else 0
-        return self._decoded(
-            sample.take(np.array(spread(np.flatnonzero(sample.number >= since).tolist(), most), np.int64))
-        )
-
-    def _decoded(self, sample: Sample) -> tuple[list[dict[str, Any]], FloatArray]:
-        messages = [Message("", 0, place, -1, None, value) for place, value in enumerate(sample.values)]
+    def _recent_rows(self, drift: DriftAssessment, max_rows: int) -> RecentRows:
+        """At most so many rows of the reservoir; where all traffic was replaced, of those since then."""
+        records = self.reservoir.records()
+        since = self.streak.since if drift.state is DriftState.REPLACED else 0
+        records = records.take(np.array(spread(np.flatnonzero(records.number >= since).tolist(), max_rows), np.int64))
+        messages = [Message("", 0, position, -1, None, value) for position, value in enumerate(records.values)]
         decoded = self._decoder.decode(messages)
         kept = np.fromiter((message.offset for message in decoded.messages), np.int64, len(decoded.messages))
-        return decoded.rows, sample.fold[kept]
+        return recent_rows(self.current, decoded.rows, records.split_draw[kept], drift)
 
-    def _fit(self, window: Window, evidence: Evidence, created_at: str, progress: Progress | None) -> Bundle:
-        learn_apart = evidence.condition is Condition.APART
-        return fit_challenger(
-            self.champion.bundle,
-            window.with_apart() if learn_apart else window,
-            self._options,
-            quantile=self._quantile,
-            keep_rows=self._keep_rows,
-            created_at=created_at,
-            progress=progress,
-        )
+    def _drifted_fields(self, recent: RecentRows) -> dict[str, float]:
+        """The fields that drifted furthest, and how far, in [0, 1]."""
+        learned = spread(self.current.bundle.rehearsal, FIELD_DRIFT_ROWS)
+        inliers = spread(recent.pick(recent.inlier), FIELD_DRIFT_ROWS)
+        drifts = drifted_fields(learned, inliers, self.current.bundle.schema)
+        return {drift.field: round(drift.distance, 3) for drift in drifts[:MAX_DRIFTED_FIELDS]}
 
-    def _drift(self, window: Window) -> dict[str, float]:
-        """The fields that moved furthest, and how far, in [0, 1]."""
-        learned = spread(self.champion.bundle.rehearsal, DRIFT_ROWS)
-        recent = spread(window.pick(window.ordinary), DRIFT_ROWS)
-        found = drifted(learned, recent, self.champion.bundle.schema)
-        return {drift.field: round(drift.distance, 3) for drift in found[:DRIFT_FIELDS]}
-
-    def _judge(self, bundle: Bundle, window: Window, evidence: Evidence, figures: dict[str, Any]) -> Look:
-        judged = judge(
-            self.champion,
+    def _judge(self, bundle: Bundle, recent: RecentRows, drift: DriftAssessment, figures: dict[str, Any]) -> Check:
+        gate = judge(
+            self.current,
             self._build(bundle),
-            window,
-            threshold=evidence.threshold,
+            recent,
+            threshold=drift.threshold,
             quantile=self._quantile,
             seed=self._options.seed,
         )
-        decision, reasons = self._decide(evidence.condition, judged)
+        decision, reasons = self._decide(drift.state, gate)
         self.holding = decision is Decision.HELD
-        figures = {**figures, "gate": judged.figures}
-        verdict = self._verdict(decision, reasons, figures)
-        bundle = with_report(bundle, verdict=verdict.to_json())
-        model = self._build(bundle)
-        return Look(self._verdict(decision, reasons, figures, bundle.version), model)
+        figures = {**figures, "gate": gate.figures}
+        bundle = with_report(bundle, verdict=self._verdict(decision, reasons, figures).to_json())
+        return Check(self._verdict(decision, reasons, figures, bundle.version), self._build(bundle))
 
-    def _decide(self, condition: Condition, judged: Judged) -> tuple[Decision, list[str]]:
-        if condition is Condition.APART:
-            return Decision.HELD, ["a part of the traffic stands apart: adopt or veto the candidate that learned it"]
-        if not judged.passed:
-            return Decision.REJECTED, judged.failures
-        if condition is Condition.GONE and self.streak[1] < self._patience.gone:
-            left = self._patience.gone - self.streak[1]
-            return Decision.HELD, [f"all traffic was replaced: it is the new ordinary in {left} looks unless vetoed"]
-        return Decision.PROMOTED, judged.gains
+    def _decide(self, state: DriftState, gate: GateVerdict) -> tuple[Decision, list[str]]:
+        if state is DriftState.NEW_POPULATION:
+            return Decision.HELD, ["a part of the traffic is a new population: adopt or veto what has learned it"]
+        if not gate.passed:
+            return Decision.REJECTED, gate.failures
+        left = self._replaced_checks - self.streak.checks
+        if state is DriftState.REPLACED and left > 0:
+            return Decision.HELD, [f"all traffic was replaced: it is the new normal in {left} checks unless vetoed"]
+        return Decision.PROMOTED, gate.gains
 
-    def _without(self, decision: Decision, reason: str, figures: dict[str, Any]) -> Look:
-        return Look(self._verdict(decision, [reason], figures))
+    def _without_fit(self, decision: Decision, reason: str, figures: dict[str, Any]) -> Check:
+        return Check(self._verdict(decision, [reason], figures))
 
     def _verdict(
         self, decision: Decision, reasons: list[str], figures: dict[str, Any], candidate: str | None = None
-    ) -> Verdict:
-        champion = self.champion.bundle.version
-        return Verdict(self.looks, self.window.seen, champion, decision, tuple(reasons), candidate, figures)
+    ) -> TrainerVerdict:
+        version, seen = self.current.bundle.version, self.reservoir.seen
+        return TrainerVerdict(self.checks, seen, version, decision, tuple(reasons), candidate, figures)
