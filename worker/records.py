@@ -158,7 +158,7 @@ class Summary:
     rate_limited: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: in an alert storm, a second object for the explanation costs 10% of all
 class Alert:
     """An exceedance, ready to publish; `worker.alerts.encode` encodes it.
 

@@ -1,7 +1,6 @@
 """Why a record was alerted: the fields whose error stands out, with observed and expected in the record's own units."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -168,14 +167,13 @@ class Explanations:
         return [self._reasons[row] for row in rows]
 
     def complete(self, alerts: Sequence[tuple[int, Alert]]) -> list[Alert]:
-        """The alerts with their record and its reasons, by their rows; those of several records as they are."""
-        self.of([row for row, alert in alerts if alert.of_one_record])
-        return [self._completed(row, alert) if alert.of_one_record else alert for row, alert in alerts]
-
-    def _completed(self, row: int, alert: Alert) -> Alert:
-        record = redact(self._vectors.rows[row], self._explainer.redacted)
-        ids = {name: value_of(record, name) for name in self._explainer.ids}
-        return replace(alert, explanation=self._reasons[row], ids=ids, record=record)
+        """The alerts, those of one record with that record and its reasons, by their rows."""
+        own = [(row, alert) for row, alert in alerts if alert.of_one_record]
+        for (row, alert), reasons in zip(own, self.of([row for row, _ in own]), strict=True):
+            alert.explanation = reasons
+            alert.record = redact(self._vectors.rows[row], self._explainer.redacted)
+            alert.ids = {name: value_of(alert.record, name) for name in self._explainer.ids}
+        return [alert for _, alert in alerts]
 
 
 def _is_same(observed: Any, expected: Any) -> bool:
