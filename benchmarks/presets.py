@@ -33,8 +33,8 @@ HIDDEN = ("label", "attack")
 FIT_ROWS = 2048
 
 
-class Found(NamedTuple):
-    """Of one fit and replay. error: in multiples of always answering the mean."""
+class Result(NamedTuple):
+    """What one fit and its replay came to. error: in multiples of always answering the mean."""
 
     roc_auc: float
     average_precision: float
@@ -63,11 +63,11 @@ def main() -> None:
     print("| preset | ROC-AUC | average precision | error / mean's | fit s | records/s | source |")
     print("|---|---|---|---|---|---|---|")
     for name in args.preset or PRESETS:
-        found = [measure(name, seed, schema, fit_on, rest) for seed in range(args.seeds)]
-        print(row_of(name, found), flush=True)
+        results = [measure(name, seed, schema, fit_on, rest) for seed in range(args.seeds)]
+        print(row_of(name, results), flush=True)
 
 
-def measure(name: str, seed: int, schema: Schema, fit_on: list[dict[str, Any]], rest: list[bytes]) -> Found:
+def measure(name: str, seed: int, schema: Schema, fit_on: list[dict[str, Any]], rest: list[bytes]) -> Result:
     settings = load_settings({"WORKER_DEVICE": "cpu"}, dotenv="")
     started = time.process_time()
     bundle = fit_bundle(schema, fit_on, preset_options(name, seed=seed), created_at="2026-01-01T00:00:00.000Z")
@@ -80,12 +80,12 @@ def measure(name: str, seed: int, schema: Schema, fit_on: list[dict[str, Any]], 
     error = report["held_out_loss"] / report["mean_predictor_loss"]
     if error >= 1:
         print(f"{name}, seed {seed}: FAILED to train, error {error:.3f} times that of always answering the mean")
-    return Found(metrics["roc_auc"], metrics["average_precision"], took, metrics["records_per_s"], error)
+    return Result(metrics["roc_auc"], metrics["average_precision"], took, metrics["records_per_s"], error)
 
 
-def row_of(name: str, found: list[Found]) -> str:
-    mean = Found(*map(statistics.mean, zip(*found, strict=True)))
-    half = Found(*((max(values) - min(values)) / 2 for values in zip(*found, strict=True)))
+def row_of(name: str, results: list[Result]) -> str:
+    mean = Result(*map(statistics.mean, zip(*results, strict=True)))
+    half = Result(*((max(values) - min(values)) / 2 for values in zip(*results, strict=True)))
     shown = [f"{mean[at]:.3f} ± {half[at]:.3f}".replace("0.", ".") for at in range(2)]
     return (
         f"| `{name}` | {' | '.join(shown)} | {mean.error:.2f} | {mean.fit_s:.1f} | {mean.records_per_s:,.0f} "

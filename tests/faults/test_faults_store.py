@@ -17,8 +17,8 @@ from devtools import traffic
 from devtools.brokers import eventually, produce, read_all
 from devtools.objects import ObjectServer
 from devtools.sites import Site
+from devtools.store_files import files, put
 from tests.faults.store_process import MARKS
-from tests.model.places import files, put
 from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
 from worker.errors import BundleError, StoreError, StoreUnavailable, WorkerError

@@ -29,34 +29,34 @@ def forward(
     weights = {name: value.double().numpy() for name, value in network.state_dict().items()}
     kind, columns = network.architecture, sum(network.layout.widths)
     x = one_hot_rows(network, numeric, category_ids)
-    found = x @ np.concatenate([weights["first.weight"], weights["table"].T[:, :columns]], 1).T + weights["first.bias"]
+    hidden = x @ np.concatenate([weights["first.weight"], weights["table"].T[:, :columns]], 1).T + weights["first.bias"]
     place, latent = 0, np.empty((len(x), 0))
     for layer in range(len(kind.hidden)):
         if layer:
-            found = found @ weights[f"hidden.{place}.weight"].T + weights[f"hidden.{place}.bias"]
+            hidden = hidden @ weights[f"hidden.{place}.weight"].T + weights[f"hidden.{place}.bias"]
             place += 1
         is_latent = layer == kind.latent_index
         if is_latent and kind.variational:
-            found = found[:, : kind.latent]
+            hidden = hidden[:, : kind.latent]
         else:
-            found, place = _after(kind, layer, found, weights, place)
-        latent = found if is_latent else latent
-    out = [found @ weights[f"{part}.weight"].T + weights[f"{part}.bias"] for part in ("out_numeric", "out_categories")]
+            hidden, place = _after(kind, layer, hidden, weights, place)
+        latent = hidden if is_latent else latent
+    out = [hidden @ weights[f"{part}.weight"].T + weights[f"{part}.bias"] for part in ("out_numeric", "out_categories")]
     answer = np.concatenate([out[0], out[1][:, :columns]], 1)
     return x, ACTIVATIONS[kind.output](answer) if kind.output == "sigmoid" else answer, latent
 
 
 def _after(
-    kind: Architecture, layer: int, found: FloatArray, weights: dict[str, FloatArray], place: int
+    kind: Architecture, layer: int, hidden: FloatArray, weights: dict[str, FloatArray], place: int
 ) -> tuple[FloatArray, int]:
     if kind.batch_norm:
         mean, variance = (weights[f"hidden.{place}.running_{name}"] for name in ("mean", "var"))
-        found = (found - mean) / np.sqrt(variance + 1e-5)
-        found = found * weights[f"hidden.{place}.weight"] + weights[f"hidden.{place}.bias"]
+        hidden = (hidden - mean) / np.sqrt(variance + 1e-5)
+        hidden = hidden * weights[f"hidden.{place}.weight"] + weights[f"hidden.{place}.bias"]
         place += 1
     name = (kind.latent_activation if layer == kind.latent_index else None) or kind.activation
     dropped = kind.dropout[0] if len(kind.dropout) == 1 else (*kind.dropout, *[0.0] * 99)[layer]
-    return ACTIVATIONS[name](found), place + 1 + (dropped > 0)
+    return ACTIVATIONS[name](hidden), place + 1 + (dropped > 0)
 
 
 def raw_score(
@@ -65,7 +65,7 @@ def raw_score(
     """A score by its definition, before any scaling, float64 (B,). weights: of the columns (N + K,)."""
     w = np.ones(x.shape[1]) if weights is None else weights
     squared, absolute = ((answer - x) ** 2 * w), np.abs(answer - x) * w
-    found: FloatArray = {
+    scores: FloatArray = {
         "mse": squared.sum(1) / fields,
         "rmse": np.sqrt(squared.sum(1) / fields),
         "mae": absolute.sum(1) / fields,
@@ -73,4 +73,4 @@ def raw_score(
         "euclidean": np.sqrt(squared.sum(1)),
         "max": absolute.max(1),
     }[kind]
-    return found
+    return scores

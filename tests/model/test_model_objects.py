@@ -6,7 +6,7 @@ import pytest
 
 from devtools import traffic
 from devtools.objects import ObjectServer
-from tests.model.places import files, put
+from devtools.store_files import files, put
 from worker.errors import Hint, StoreError, StoreUnavailable
 from worker.model.store.model_store import ModelStore
 from worker.model.store.objects import S3, ObjectVolume

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.model import reference
 from worker.errors import SettingsError
 from worker.model.network.autoencoder import Architecture, Autoencoder, Layout
 from worker.model.scoring.scorer import CPU_TILE_ROWS, Scorer, resolve_device, round_significant
@@ -20,25 +21,9 @@ def random_rows(layout: Layout, count: int, seed: int) -> tuple[np.ndarray, np.n
 
 
 def one_hot_reference(network: Autoencoder, numeric: np.ndarray, category_ids: np.ndarray) -> FloatArray:
-    """The whole network in float64 numpy over real one-hot rows."""
-    layout = network.layout
-    weights = {name: value.double().numpy() for name, value in network.state_dict().items()}
-    one_hot = np.zeros((len(category_ids), sum(layout.widths)))
-    for column, offset in enumerate(layout.offsets):
-        one_hot[np.arange(len(category_ids)), offset + category_ids[:, column]] = 1.0
-    x = np.concatenate([numeric.astype(np.float64), one_hot], 1)
-    first = np.concatenate([weights["first.weight"], weights["table"].T[:, : one_hot.shape[1]]], 1)
-    hidden = np.maximum(x @ first.T + weights["first.bias"], 0)
-    for index in range(1, len(network.hidden), 2):
-        hidden = np.maximum(hidden @ weights[f"hidden.{index}.weight"].T + weights[f"hidden.{index}.bias"], 0)
-    out = np.concatenate(
-        [
-            hidden @ weights["out_numeric.weight"].T + weights["out_numeric.bias"],
-            (hidden @ weights["out_categories.weight"].T + weights["out_categories.bias"])[:, : one_hot.shape[1]],
-        ],
-        1,
-    )
-    errors: FloatArray = ((out - x) ** 2).sum(1)
+    """Squared errors by the whole network in float64 numpy over real one-hot rows."""
+    rows, answer, _ = reference.forward(network, numeric, category_ids)
+    errors: FloatArray = ((answer - rows) ** 2).sum(1)
     return errors
 
 

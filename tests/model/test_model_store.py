@@ -8,7 +8,7 @@ import pytest
 
 from devtools import traffic
 from devtools.objects import ObjectServer
-from tests.model.places import put
+from devtools.store_files import put
 from worker.errors import Hint, StoreConflict, StoreError
 from worker.model.store.bundle import Bundle, with_report
 from worker.model.store.model_store import Mark, ModelStore, Status
@@ -168,7 +168,7 @@ def test_a_rollback_skips_what_was_ruled_out_and_what_is_broken(store: ModelStor
     assert store.rollback() == versions[0]
 
 
-def test_a_version_that_was_current_twice_is_not_gone_back_to_from_itself(store: ModelStore) -> None:
+def test_a_rollback_from_a_version_that_was_current_twice_does_not_lead_to_itself(store: ModelStore) -> None:
     first, second = filled(store, 2)
     for name in (first, second, first):
         store.promote(name)

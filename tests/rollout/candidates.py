@@ -12,7 +12,7 @@ from devtools import traffic
 from worker.formats.json_objects import JsonDecoder
 from worker.model.learn import fit_bundle
 from worker.model.network.fit import FitOptions
-from worker.model.store.bundle import Bundle, pack
+from worker.model.store.bundle import Bundle, named
 from worker.pipeline import Model, Pipeline
 from worker.records import Message
 from worker.rollout.canary import CanaryVerdict
@@ -82,9 +82,7 @@ def candidate(seed: int) -> Bundle:
 
 def repacked(bundle: Bundle, **changes: Any) -> Bundle:
     """The bundle with these parts in the place of its own, as a version of its own."""
-    kept = ("created_at", "schema", "fitted", "network", "calibration", "field_errors", "report")
-    names = (*kept, "score", "rule", "training")
-    return pack(**{**{name: getattr(bundle, name) for name in names}, **changes})
+    return named(replace(bundle, golden=None, rows_file=b"", **changes))
 
 
 def broken_scale(bundle: Bundle, factor: float) -> Bundle:

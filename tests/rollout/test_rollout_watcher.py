@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from devtools import traffic
 from devtools.brokers import eventually
 from worker.errors import BundleError, StoreError, StoreUnavailable, WorkerError
-from worker.model.store.bundle import WEIGHTS, Bundle, pack
+from worker.model.store.bundle import WEIGHTS, Bundle, named
 from worker.model.store.model_store import Mark, ModelStore, Status
 from worker.pipeline import Model
 from worker.rollout.rollout import RolloutEvents
@@ -269,7 +270,7 @@ def test_a_model_whose_scores_are_not_finite_is_refused_before_it_is_taken(watch
     network = copy.deepcopy(NEW.network)
     with torch.no_grad():
         network.out_numeric.weight.fill_(3e38)
-    wild = pack(**{**{name: getattr(NEW, name) for name in PARTS}, "network": network})
+    wild = named(replace(NEW, golden=None, network=network))
     watched.store.save(wild)
     watched.store.promote(wild.version)
     watcher = watched.watch(warm)
@@ -277,20 +278,6 @@ def test_a_model_whose_scores_are_not_finite_is_refused_before_it_is_taken(watch
 
     assert watcher.take() is None
     assert [version for version, _ in watched.seen.refusals] == [wild.version]
-
-
-PARTS = (
-    "created_at",
-    "schema",
-    "fitted",
-    "network",
-    "calibration",
-    "field_errors",
-    "report",
-    "score",
-    "rule",
-    "training",
-)
 
 
 def warm(bundle: Bundle) -> Model:

@@ -146,7 +146,7 @@ def test_a_value_out_of_range_is_refused_with_its_name_value_and_range(name: str
     ("name", "value", "reason"),
     [
         ("PRESET", "autoencoder", "allowed is denoising, pyod, pyramid, digits"),
-        ("HIDDEN", "64,0", "allowed is 1 to 32 numbers, each from 1 to 65536"),
+        ("HIDDEN", "64,0", "allowed is 1 to 32 numbers, each 1 to 65536"),
         ("HIDDEN", "[]", "allowed is 1 to 32 numbers"),
         ("LATENT", "0", "allowed is 1 to 65536"),
         ("SCORE", "msee", "allowed is mse, rmse, mae, sum-l1, euclidean, max or kl"),

@@ -18,8 +18,8 @@ from worker.model.presets import require_score
 from worker.model.scoring.golden import golden_of
 from worker.model.scoring.score import Score
 from worker.model.scoring.scorer import round_significant
-from worker.model.store.bundle import Bundle, field_names, layout_of, make_scorer, pack
-from worker.model.store.rehearsal import KEEP_ROWS, rehearsal_draw, rehearsal_row
+from worker.model.store.bundle import Bundle, field_names, layout_of, make_scorer, named
+from worker.model.store.rehearsal import KEEP_ROWS, pack_rows, rehearsal_draw, rehearsal_row
 from worker.records import FloatArray, Message
 
 MAX_OUTSIDE = 0.05
@@ -45,7 +45,7 @@ def fit_bundle(
         rows        records; numbers are scaled and vocabularies built from all of them
         options     the recipe
         created_at  RFC 3339, UTC; not part of the version
-        progress    told of each measurement
+        progress    called after each measurement
         facts       added to the report
         keep_rows   how many of the rows go into the bundle for later fits, reduced to what the model sees
     """
@@ -74,12 +74,13 @@ def fit_bundle(
     reconstruction = Reconstructor(fit.network).rows(held_numeric, held_ids)
     errors = reconstruction.field_errors(fitted.numeric_fields, fitted.category_fields)
     report = fit.report.to_json()
-    return pack(
+    bundle = Bundle(
+        version="",
         created_at=created_at,
         schema=schema,
         fitted=fitted,
         network=fit.network,
-        calibration=scorer.score(held_numeric, held_ids) if options.holdout else training,
+        calibration=np.sort(scorer.score(held_numeric, held_ids)) if options.holdout else training,
         field_errors=np.array([errors[name].mean() for name in fields]),
         report={
             **report,
@@ -92,8 +93,9 @@ def fit_bundle(
         rule=options.threshold_rule,
         training=training,
         golden=golden_of(scorer, held_numeric, held_ids),
-        rehearsal=[rehearsal_row(schema, vectors.rows[index]) for index in rehearsed],
+        rows_file=pack_rows([rehearsal_row(schema, vectors.rows[index]) for index in rehearsed]),
     )
+    return named(bundle)
 
 
 def rescaled(bundle: Bundle, factor: float) -> Bundle:
@@ -135,10 +137,10 @@ def _within_range(numeric: NDArray[np.float32], fitted: Fitted) -> tuple[NDArray
 def _score(
     fit: Fit, fitted: Fitted, options: FitOptions, numeric: NDArray[np.float32], category_ids: NDArray[np.int32]
 ) -> tuple[Score, FloatArray]:
-    """The score, with the range of the training scores where that is asked for, and the scores of these rows."""
+    """The score, with the range of the training scores where the options ask for it, and these rows' scores, sorted."""
     score = Score(options.score, options.field_weights)
-    training = make_scorer(fit.network, fitted, score).score(numeric, category_ids)
+    training = np.sort(make_scorer(fit.network, fitted, score).score(numeric, category_ids))
     if not options.scale_score:
         return score, training
-    score = replace(score, low=float(training.min()), high=float(training.max()))
-    return score, make_scorer(fit.network, fitted, score).score(numeric, category_ids)
+    score = replace(score, low=float(training[0]), high=float(training[-1]))
+    return score, np.sort(make_scorer(fit.network, fitted, score).score(numeric, category_ids))

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from worker.errors import SettingsError
 from worker.model.network import options
-from worker.model.network.options import FitOptions, Range
+from worker.model.network.options import FitOptions, Values
 from worker.model.scoring.score import SCORES
 from worker.registry import Registry
 
@@ -101,7 +101,7 @@ PRESETS: Final[Registry[Preset]] = Registry("preset")
 for _name, _preset in _BUILT_IN.items():
     PRESETS.register(_name, _preset)
 
-RANGES: Final[Mapping[str, Range]] = {**options.RANGES, "preset": PRESETS, "score": SCORES}
+RANGES: Final[Mapping[str, Values]] = {**options.RANGES, "preset": PRESETS, "score": SCORES}
 """The allowed values of every option that a setting has."""
 
 

@@ -34,7 +34,7 @@ def _weights(value: Any) -> Any:
 
 def _options(value: Any) -> dict[str, Any]:
     """The other options from JSON. ValueError, with the nearest name or the range, where one can't be."""
-    from worker.model.network.options import SETTINGS, Numbers, allows, other_options
+    from worker.model.network.options import SETTINGS, Range, allows, other_options
 
     ranges = {name: allowed for name, allowed, _ in other_options()}
     options = {}
@@ -43,8 +43,9 @@ def _options(value: Any) -> dict[str, Any]:
             raise ValueError(f"{name} has a setting of its own, WORKER_MODEL__{name.upper()}")
         if name not in ranges:
             raise ValueError(f"unknown option {name!r}: the nearest is {nearest(name, ranges, min_likeness=0.0)!r}")
-        one = isinstance(ranges[name], Numbers) and isinstance(item, int | float)
-        options[name] = (item,) if one else tuple(item) if isinstance(item, list) else item
+        allowed = ranges[name]
+        one_of_many = isinstance(allowed, Range) and allowed.many and not isinstance(item, list)
+        options[name] = (item,) if one_of_many else tuple(item) if isinstance(item, list) else item
         if not allows(name, options[name]):
             raise ValueError(f"{name} = {item!r}: allowed is {ranges[name]}")
     return options

@@ -169,14 +169,10 @@ class Autoencoder(nn.Module):
         """Whether squared errors need no one-hot column."""
         return self.architecture.output == "linear"
 
-    def _first_layer(self, numeric: Tensor, category_ids: Tensor) -> Tensor:
+    def _to_latent(self, numeric: Tensor, category_ids: Tensor) -> Tensor:
         hidden: Tensor = self.first(numeric)
         if self.layout.widths:
             hidden = hidden + functional.embedding_bag(category_ids + self.offsets, self.table, mode="sum")  # (B, H1)
-        return hidden
-
-    def _to_latent(self, numeric: Tensor, category_ids: Tensor) -> Tensor:
-        hidden = self._first_layer(numeric, category_ids)
         for layer in list(self.hidden)[: self._latent_end]:
             hidden = layer(hidden)
         return hidden
@@ -200,10 +196,7 @@ class Autoencoder(nn.Module):
 
     def encode(self, numeric: Tensor, category_ids: Tensor) -> Tensor:
         """Last hidden layer, float32 (B, H)."""
-        if self.architecture.variational:
-            return self.decode(self.latent(numeric, category_ids))
-        hidden: Tensor = self.hidden(self._first_layer(numeric, category_ids))
-        return hidden
+        return self.decode(self.latent(numeric, category_ids))
 
     def outputs(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """What the network answers from the last hidden layer: numbers (B, N) and one-hot columns (B, K)."""

@@ -109,7 +109,7 @@ def fit_network(
         numeric       float32 (R, N), scaled
         category_ids  int32 (R, C)
         options       recipe; deterministic for its seed on one machine
-        progress      told of each measurement
+        progress      called after each measurement
 
     Raises DataError for fewer than 32 rows or a loss that is not finite, SettingsError for sizes that don't fit the
     layout.

@@ -27,80 +27,52 @@ ELSEWHERE: Final = ("rule", "rule_value", "seed")
 """Options that settings of other rooms stand for."""
 
 
-class Range(Protocol):
-    """The allowed values of an option; its text is what an error says after "allowed is"."""
+class Values(Protocol):
+    """The allowed values of an option, such as a registry; their text is what an error says after "allowed is"."""
 
-    def __contains__(self, value: Any, /) -> bool:
+    def __contains__(self, value: Any) -> bool:
         """Whether a value is one of them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Number:
-    """A number, from `low` (or above it) to `high` (or below it). A whole number is a number, a truth value is none."""
+class Range:
+    """Allowed values by a rule. many: each of them is a tuple of numbers."""
 
-    low: float
-    high: float
-    whole: bool = False
-    above: bool = False
-    below: bool = False
-
-    def __contains__(self, value: Any) -> bool:
-        if isinstance(value, bool) or not isinstance(value, int if self.whole else int | float):
-            return False
-        low = value > self.low if self.above else value >= self.low
-        return low and (value < self.high if self.below else value <= self.high)
-
-    def __str__(self) -> str:
-        return f"{'above ' * self.above}{self.low:.10g} {'and below' if self.below else 'to'} {self.high:.10g}"
-
-
-@dataclass(frozen=True, slots=True)
-class Numbers:
-    """A tuple of `min` to `max` numbers."""
-
-    each: Number
-    min: int
-    max: int
-
-    def __contains__(self, value: Any) -> bool:
-        fits = isinstance(value, tuple) and self.min <= len(value) <= self.max
-        return fits and all(number in self.each for number in value)
-
-    def __str__(self) -> str:
-        return f"{self.min or 'up'} to {self.max} numbers, each from {self.each}"
-
-
-@dataclass(frozen=True, slots=True)
-class Weights:
-    """A tuple of (field, factor)."""
-
-    each: Number
-
-    def __contains__(self, value: Any) -> bool:
-        return isinstance(value, tuple) and all(factor in self.each for _, factor in value)
-
-    def __str__(self) -> str:
-        return f"JSON object of numbers from {self.each}"
-
-
-@dataclass(frozen=True, slots=True)
-class OneOf:
-    """One of some values; `text` lists them."""
-
-    values: tuple[Any, ...]
     text: str
+    holds: Callable[[Any], bool]
+    many: bool = False
 
     def __contains__(self, value: Any) -> bool:
-        return any(value is known or (isinstance(value, str) and value == known) for known in self.values)
+        return self.holds(value)
 
     def __str__(self) -> str:
         return self.text
 
 
-FLAG = OneOf((True, False), "true or false")
+def number(low: float, high: float, kind: type[float] | type[int] = float, *, above: bool = False) -> Range:
+    """A number from `low`, or above it, to `high`. A whole number is a number, a truth value is none."""
+
+    def holds(value: Any) -> bool:
+        is_number = isinstance(value, int | kind) and not isinstance(value, bool)
+        return is_number and low <= value <= high and not (above and value == low)
+
+    return Range(f"{'above ' * above}{low:.10g} to {high:.10g}", holds)
 
 
-def _option(default: Any, allowed: Range, what: str = "") -> Any:
+def numbers(text: str, counts: range, holds: Callable[[Any], bool]) -> Range:
+    """A tuple of so many numbers."""
+    return Range(text, lambda value: isinstance(value, tuple) and len(value) in counts and all(map(holds, value)), True)
+
+
+UNITS, SHARE, WEIGHT = number(1, 65_536, int), number(0, 1), number(0, 1_000_000)
+LAYERS = numbers(f"1 to 32 numbers, each {UNITS}", range(1, 33), UNITS.holds)
+SHARES = numbers("up to 63 numbers, each from 0 and below 1", range(64), lambda share: share in SHARE and share < 1)
+WEIGHTS = Range(f"JSON object of numbers from {WEIGHT}", lambda pairs: all(weight in WEIGHT for _, weight in pairs))
+FLAG = Range("true or false", lambda value: isinstance(value, bool))
+SCALINGS = Range(", ".join(PREPROCESSING), lambda value: value in PREPROCESSING)
+
+
+def _option(default: Any, allowed: Values, what: str = "") -> Any:
     return field(default=default, metadata={"allowed": allowed, "what": what})
 
 
@@ -127,8 +99,8 @@ class FitOptions:
         "listed", LAYER_RULES, "where the layer sizes come from: all of them `listed` in HIDDEN; HIDDEN down "
         "to the latent and `mirrored`; a `pyramid` of powers of two; one layer `halfway` between input and latent",
     )  # fmt: skip
-    hidden: tuple[int, ...] = _option((128, 64, 128), Numbers(Number(1, 65_536, whole=True), 1, 32))
-    latent: int | None = _option(None, Number(1, 65_536, whole=True))
+    hidden: tuple[int, ...] = _option((128, 64, 128), LAYERS)
+    latent: int | None = _option(None, UNITS)
     keep_innermost: bool = _option(
         True, FLAG, "of a pyramid: whether the latent itself is a layer; `false` stops at the smallest power of two"
     )
@@ -139,43 +111,43 @@ class FitOptions:
     output: str = _option("linear", OUTPUTS, "`sigmoid` answers from 0 to 1, needs `minmax` preprocessing")
     batch_norm: bool = _option(False, FLAG, "batch normalisation in each hidden layer")
     dropout: tuple[float, ...] = _option(
-        (), Numbers(Number(0, 1, below=True), 0, 63),
+        (), SHARES,
         "share dropped while fitting: one number for all hidden layers, or several, each for one",
     )  # fmt: skip
     variational: bool = _option(False, FLAG, "draw the latent around a mean while fitting; scores come from the mean")
-    beta: float = _option(1.0, Number(0, 1_000), "weight of the divergence in a variational loss")
+    beta: float = _option(1.0, number(0, 1_000), "weight of the divergence in a variational loss")
     preprocessing: str = _option(
-        "robust", OneOf(PREPROCESSING, ", ".join(PREPROCESSING)), "scale of numbers: `robust` by median and spread, "
+        "robust", SCALINGS, "scale of numbers: `robust` by median and spread, "
         "`standard` by mean and deviation, `minmax` to [0, 1] by the schema's range of a field, else by the fit data",
     )  # fmt: skip
     noise_kind: str = _option(
         "gaussian", NOISE_KINDS, "how numbers of the training input are corrupted; `mask` sets them to 0"
     )
     noise: float = _option(
-        1.0, Number(0, 10), "strength of that, in scales of each field; of `mask` the largest share, up to 1"
+        1.0, number(0, 10), "strength of that, in scales of each field; of `mask` the largest share, up to 1"
     )
-    swap: float = _option(0.2, Number(0, 0.9), "largest share of a training row's values taken from another row")
+    swap: float = _option(0.2, number(0, 0.9), "largest share of a training row's values taken from another row")
     optimizer: str = _option("adamw", OPTIMIZERS, "the algorithm that minimises the loss")
-    learning_rate: float = _option(2e-3, Number(0, 1, above=True))
-    weight_decay: float = _option(1e-4, Number(0, 1), "pull of the weights towards zero")
+    learning_rate: float = _option(2e-3, number(0, 1, above=True))
+    weight_decay: float = _option(1e-4, number(0, 1), "pull of the weights towards zero")
     loss: str = _option("squared", LOSSES, "error of a column; `cross-entropy` needs a sigmoid output")
     reduction: str = _option(
         "fields", REDUCTIONS, "how errors become one loss: `mean` over rows and columns, summed over the "
         "`fields` and averaged over rows, or the `sum` of all",
     )  # fmt: skip
-    epochs: int | None = _option(None, Number(1, 1_000_000, whole=True))
+    epochs: int | None = _option(None, number(1, 1_000_000, int))
     steps: int | None = _option(
-        3000, Number(1, 10_000_000, whole=True),
+        3000, number(1, 10_000_000, int),
         "most optimizer steps; early stopping and the end of the epochs can be sooner",
     )  # fmt: skip
     batch: int = _option(
-        256, Number(1, 1_000_000, whole=True),
+        256, number(1, 1_000_000, int),
         "rows in a training step; of fewer rows, an epoch is one step with all of them",
     )  # fmt: skip
     drop_last: bool = _option(False, FLAG, "leave out the incomplete batch at the end of an epoch")
-    holdout: float = _option(0.2, Number(0, 0.5))
+    holdout: float = _option(0.2, number(0, 0.5))
     patience: int = _option(
-        8, Number(0, 10_000, whole=True), "measurements (every 100 steps, or each epoch) without improvement that "
+        8, number(0, 10_000, int), "measurements (every 100 steps, or each epoch) without improvement that "
         "end the fit, with the best weights; 0 = never, with the last",
     )  # fmt: skip
     compile: bool = _option(
@@ -185,10 +157,10 @@ class FitOptions:
     scale_score: bool = _option(
         False, FLAG, "scale scores so that the training records' go from 0 to 1; what is beyond 1 stays"
     )
-    field_weights: tuple[tuple[str, float], ...] = _option((), Weights(Number(0, 1_000_000)))
+    field_weights: tuple[tuple[str, float], ...] = _option((), WEIGHTS)
     rule: str = "rolling"
     rule_value: float | None = None
-    seed: int = _option(0, Number(0, 2**32 - 1, whole=True))
+    seed: int = _option(0, number(0, 2**32 - 1, int))
 
     def __post_init__(self) -> None:
         for name in RANGES:
@@ -242,7 +214,7 @@ class FitOptions:
 
 
 _FIELDS: Final[dict[str, Field[Any]]] = {option.name: option for option in fields(FitOptions)}
-RANGES: Final[dict[str, Range]] = {
+RANGES: Final[dict[str, Values]] = {
     name: option.metadata["allowed"] for name, option in _FIELDS.items() if option.metadata
 }
 
@@ -257,7 +229,7 @@ def allows(name: str, value: Any) -> bool:
     return value in RANGES[name] or (value is None and NoneType in get_args(_FIELDS[name].type))
 
 
-def other_options() -> Iterator[tuple[str, Range, str]]:
+def other_options() -> Iterator[tuple[str, Values, str]]:
     """The options of [model.options]: name, range, what it is."""
     for name, option in _FIELDS.items():
         if name not in {*SETTINGS, *ELSEWHERE}:

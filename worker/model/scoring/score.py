@@ -87,7 +87,7 @@ SCORES.register("kl", ScoreKind(RowErrors.divergence, needs_variational=True))
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Which error, weighed how, in which range. SettingsError for a kind that nobody registered.
+    """Which error, weighed how, in which range. SettingsError for a kind that is not registered.
 
     The mean squared error, the default, works badly where one field matters that a mean over many drowns (give it a
     weight, or take `max`), and where a category is rare but fine: its error is high, because the network seldom met it.

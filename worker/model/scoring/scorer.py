@@ -2,13 +2,12 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from typing_extensions import override
 
 from worker.errors import SettingsError
 from worker.model.network.autoencoder import Autoencoder, Layout
@@ -93,16 +92,7 @@ def raw_scores(network: Autoencoder, score: Score, weights: FloatArray | None) -
     return lambda numeric, category_ids: kind.raw(RowErrors(network, numeric, category_ids, gram, columns))
 
 
-class Engine(Protocol):
-    """One tile through the network. The result is only valid until the next call."""
-
-    rows: int
-
-    def run(self, numeric: NDArray[np.float32], category_ids: NDArray[np.int32]) -> NDArray[Any]:
-        """Raw scores (T,), float32 or float64, of one tile (T, N), (T, C); T = rows."""
-
-
-class CpuEngine(Engine):
+class CpuEngine:
     """The network on the CPU."""
 
     def __init__(self, network: Autoencoder, score: Score, weights: FloatArray | None) -> None:
@@ -114,9 +104,9 @@ class CpuEngine(Engine):
                 self._type = torch.float64
                 self._compute = raw_scores(copy.deepcopy(network).double(), score, weights)
 
-    @override
     @torch.inference_mode()
     def run(self, numeric: NDArray[np.float32], category_ids: NDArray[np.int32]) -> NDArray[Any]:
+        """Raw scores (T,), float32 or float64, of one tile (T, N), (T, C); T = rows. Valid until the next call."""
         raw = self._compute(torch.from_numpy(numeric).to(self._type), torch.from_numpy(category_ids))
         scores: NDArray[Any] = raw.numpy()
         return scores
@@ -131,7 +121,7 @@ class CpuEngine(Engine):
         return all(np.array_equal(again, raw, equal_nan=True) for again in moved)
 
 
-class CudaEngine(Engine):
+class CudaEngine:
     """The network on a GPU: one copy in from pinned memory, a replayed CUDA graph, one copy out."""
 
     def __init__(self, network: Autoencoder, device: torch.device, score: Score, weights: FloatArray | None) -> None:
@@ -156,8 +146,8 @@ class CudaEngine(Engine):
         numeric = self._packed[:, : self._numeric_columns].contiguous().view(torch.float32)
         return self._compute(numeric, self._packed[:, self._numeric_columns :])
 
-    @override
     def run(self, numeric: NDArray[np.float32], category_ids: NDArray[np.int32]) -> NDArray[Any]:
+        """Raw scores (T,), float32, of one tile (T, N), (T, C); T = rows. Valid until the next call."""
         packed = self._pinned.numpy()
         packed[:, : self._numeric_columns] = numeric.view(np.int32)
         packed[:, self._numeric_columns :] = category_ids
@@ -191,7 +181,7 @@ class Scorer:
     ) -> None:
         resolved = resolve_device(device)
         self._fields, self._score = fields, score
-        self._engine: Engine = (
+        self._engine = (
             CpuEngine(network, score, weights)
             if resolved.type == "cpu"
             else CudaEngine(network, resolved, score, weights)

@@ -11,7 +11,7 @@ Format 1 knew one score (mse) and one rule (rolling), and kept no training score
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -29,7 +29,7 @@ from worker.model.network.autoencoder import Autoencoder, Layout, architecture_f
 from worker.model.scoring.golden import Golden, golden_from
 from worker.model.scoring.score import Score, score_from
 from worker.model.scoring.scorer import Scorer
-from worker.model.store.rehearsal import ROWS, pack_rows, unpack_rows
+from worker.model.store.rehearsal import ROWS, unpack_rows
 from worker.records import FloatArray
 from worker.thresholds.factory import ThresholdRule
 
@@ -44,19 +44,18 @@ _SELF = "manifest_sha256"
 class Bundle:
     """One model version.
 
-    version       hash of its content, see `_named`
+    version       hash of its content, see `named`
     created_at    RFC 3339, UTC; not part of the version
     schema        the fields of a record, as it was fitted; fitted: scales and vocabularies
     network       on the CPU
     calibration   held-out scores, sorted, float64 (n,): what a rolling threshold starts from
-    fields        those that a score is the mean over
     field_errors  mean held-out squared error of each of `fields`, float64 (F,)
     report        what the fit did and what was decided since, plain data
     score         which error, in which range
     rule          the threshold that this model asks for, where no setting says otherwise
     training      scores of the fitted records, sorted, float64 (m,)
     golden        rows whose scores are compared on load; None = none
-    rows_file     the rehearsal rows, packed
+    rows_file     the rehearsal rows, packed; empty = none
     """
 
     version: str
@@ -65,7 +64,6 @@ class Bundle:
     fitted: Fitted
     network: Autoencoder
     calibration: FloatArray
-    fields: tuple[str, ...]
     field_errors: FloatArray
     report: dict[str, Any]
     score: Score
@@ -73,6 +71,11 @@ class Bundle:
     training: FloatArray
     golden: Golden | None = None
     rows_file: bytes = b""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Those that a score is the mean over."""
+        return field_names(self.fitted)
 
     def scorer(self, device: str = "cpu") -> Scorer:
         """What scores records by this version."""
@@ -119,48 +122,12 @@ def make_scorer(network: Autoencoder, fitted: Fitted, score: Score, device: str 
     return Scorer(network, len(fields), device, score=score, weights=weights)
 
 
-def pack(
-    *,
-    created_at: str,
-    schema: Schema,
-    fitted: Fitted,
-    network: Autoencoder,
-    calibration: FloatArray,
-    field_errors: FloatArray,
-    report: dict[str, Any],
-    score: Score,
-    rule: ThresholdRule,
-    training: FloatArray,
-    golden: Golden | None = None,
-    rehearsal: Sequence[Mapping[str, Any]] = (),
-) -> Bundle:
-    """Make a bundle; its version follows from its content."""
-    return _named(
-        Bundle(
-            version="",
-            created_at=created_at,
-            schema=schema,
-            fitted=fitted,
-            network=network,
-            calibration=np.sort(calibration),
-            fields=field_names(fitted),
-            field_errors=field_errors,
-            report=report,
-            score=score,
-            rule=rule,
-            training=np.sort(training),
-            golden=golden,
-            rows_file=pack_rows(rehearsal),
-        )
-    )
-
-
 def with_report(bundle: Bundle, **facts: Any) -> Bundle:
     """The same model with more facts in its report, and so a version of its own."""
-    return _named(replace(bundle, report={**bundle.report, **facts}))
+    return named(replace(bundle, report={**bundle.report, **facts}))
 
 
-def _named(bundle: Bundle) -> Bundle:
+def named(bundle: Bundle) -> Bundle:
     """The bundle under its version, a hash of its content.
 
     Why a hash and no counter or time. Any process can fit and save without asking another for the next number, and two
@@ -181,7 +148,7 @@ def _named(bundle: Bundle) -> Bundle:
 def _weights(bundle: Bundle) -> bytes:
     tensors = {f"network.{name}": value.contiguous().cpu() for name, value in bundle.network.state_dict().items()}
     for name in ("calibration", "training", "field_errors"):
-        tensors[name] = torch.from_numpy(getattr(bundle, name))
+        tensors[name] = torch.tensor(getattr(bundle, name))  # a copy: two may be one array, which is not saved
     return save_tensors(tensors | (bundle.golden.tensors() if bundle.golden is not None else {}))
 
 
@@ -273,7 +240,6 @@ def read_bundle(read: Reader, where: str) -> Bundle:
             fitted=fitted,
             network=network,
             calibration=calibration,
-            fields=field_names(fitted),
             field_errors=tensors["field_errors"].numpy(),
             report=manifest["report"],
             score=score,

@@ -27,7 +27,7 @@ from worker.texts import parse_iso_time, rfc3339
 __all__ = ["ANY", "Mark", "ModelStore", "Status", "Version"]
 
 READING_S = 3600.0
-"""A version that was written, marked or left within this time is not removed: somebody may be loading it."""
+"""A version that was written, marked or left within this time is not removed: a process may be loading it."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
@@ -160,7 +160,7 @@ class ModelStore:
         self._volume.require_writable()
 
     def promote(self, version: str, *, expected: Expected = ANY, mark: Mark | None = None, force: bool = False) -> None:
-        """Make a version current, after it was loaded whole and found sound.
+        """Make a version current, after it was loaded whole and proved sound.
 
         A pointer that is broken is replaced, unless `expected` says that it has to be known.
 
@@ -216,7 +216,7 @@ class ModelStore:
     def prune(self, keep: int) -> list[str]:
         """Remove all but the newest `keep` versions; returns those that were removed.
 
-        Never the current one, the last two before it, one that is held, or one that somebody may be loading: it was
+        Never the current one, the last two before it, one that is held, or one that a process may be loading: it was
         written, marked or left within the hour. A removal that a crash interrupted is completed.
         """
         versions, written = self.versions(), self._volume.folders()
@@ -227,7 +227,7 @@ class ModelStore:
             removable = (name for name in old if name not in protected and re.fullmatch(VERSION, name))
             return replace(pointer, removing=tuple(dict.fromkeys((*pointer.removing, *removable))))
 
-        # The pointer first: from then on nobody promotes them, and a crash in between leaves a list of what to remove.
+        # The pointer first: then they can't be promoted any more, and a crash leaves the list of what to remove.
         removing = self._change(mark_for_removal).removing
         for version in removing:
             self._volume.remove_folder(version)

@@ -101,15 +101,8 @@ def store_error(error: Exception) -> type[StoreError] | None:
         import aiohttp
         from botocore import exceptions as boto
 
-        if isinstance(
-            error,
-            boto.HTTPClientError
-            | boto.ConnectionError
-            | boto.IncompleteReadError
-            | boto.MetadataRetrievalError
-            | boto.CredentialRetrievalError
-            | aiohttp.ClientError,
-        ):
+        passing = (boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError, boto.MetadataRetrievalError)
+        if isinstance(error, (*passing, boto.CredentialRetrievalError, aiohttp.ClientError)):
             return StoreUnavailable
         if isinstance(error, boto.BotoCoreError):
             return StoreError
@@ -206,12 +199,12 @@ class ObjectVolume(Volume):
     # Compare-and-swap of the pointer.
     #
     # Invariant: no decision is ever lost. A promotion, a veto and a rollback by three processes end as one document
-    # that has all three, or the later ones are told (StoreConflict) and decide anew.
+    # that has all three, or the later ones get a StoreConflict and decide anew.
     #
     # A round takes the tag of the object, then its content, computes the new content and writes it on the condition
     # that the tag is still the same. The tag comes first: if another process writes between the two reads, the content
     # is newer than its tag, the write is refused, and the next round starts from what is there. The other way round an
-    # old content would come with a new tag, the write would pass, and the other's decision would be gone.
+    # old content would come with a new tag, the write would pass, and the other's decision would be lost.
     #
     # A refused write may still have been ours: the client repeats a request whose answer got lost, and meets its own
     # first write. Then the content is the one that we wrote, for it holds a serial number and the time of the decision,

@@ -138,11 +138,9 @@ class Pointer:
 
     def way_back(self) -> list[tuple[str, tuple[str, ...]]]:
         """Versions that a rollback may go to, nearest first, each with the history that it leaves."""
-        return [
-            (version, self.history[:index])
-            for index, version in reversed(list(enumerate(self.history)))
-            if version not in {self.version, *self.removing, *self._ruled_out()}
-        ]
+        barred = {self.version, *self.removing, *self._ruled_out()}
+        line = reversed(list(enumerate(self.history)))
+        return [(version, self.history[:index]) for index, version in line if version not in barred]
 
     def _ruled_out(self) -> list[str]:
         return [version for version, mark in self.marks.items() if mark.status in NEVER_AGAIN]
