@@ -8,18 +8,15 @@ from dataclasses import replace
 
 from devtools.brokers import eventually, produce, read_all
 from devtools.stage import Guarantee, Stage, Worker
-from worker.broker.admin import ensure_topics
-from worker.broker.assignors import Assignor
+from worker.broker.admin import ensure_compacted, ensure_topics
 from worker.broker.base import Consumer, RangeReader
 from worker.broker.client import Connection
-from worker.broker.compacted import ensure_compacted
 from worker.broker.consumer import GroupConsumer
 from worker.broker.delivery import AtLeastOnce, ExactlyOnce
 from worker.broker.producer import AcknowledgedProducer, TransactionalKafkaProducer
 from worker.broker.ranges import TopicReader
 from worker.records import Message, Outgoing, Partition, RawMessage
-from worker.stream.changelog import CheckpointChangelog
-from worker.stream.checkpoints import TopicCheckpoints
+from worker.stream.checkpoints import CheckpointChangelog, TopicCheckpoints
 from worker.stream.sinks.kafka import KafkaSink
 
 PARTITIONS = 4
@@ -31,7 +28,7 @@ class KafkaStage(Stage):
 
     transaction_s = 30.0
 
-    def __init__(self, connection: Connection, name: str, guarantee: Guarantee, assignor: Assignor) -> None:
+    def __init__(self, connection: Connection, name: str, guarantee: Guarantee, assignor: str) -> None:
         self.connection = connection
         self.guarantee = guarantee
         self.assignor = assignor
@@ -83,13 +80,15 @@ class KafkaStage(Stage):
         return delivery
 
     def checkpoints(self, worker: Worker) -> TopicCheckpoints:
-        transactional = self.guarantee == "exactly_once"
-        log = CheckpointChangelog(self.reader, topic=self.state_topic, group_id=self.group, transactional=transactional)
-        return TopicCheckpoints(
-            worker.consumer, worker.pipeline, log, settings={}, events=worker.seen, exactly_once=transactional
+        changelog = CheckpointChangelog(
+            self.reader,
+            topic=self.state_topic,
+            group_id=self.group,
+            transactional=self.guarantee == "exactly_once",
         )
+        return TopicCheckpoints(worker.consumer, worker.pipeline, changelog, settings={}, events=worker.seen)
 
-    def reader(self, *, read_committed: bool) -> RangeReader:
+    def reader(self, read_committed: bool) -> RangeReader:
         return TopicReader(self.connection, read_committed=read_committed)
 
     def is_drained(self) -> bool:

@@ -102,10 +102,10 @@ class MemoryBroker:
 
     def partitions(self, topic: str) -> list[Partition]:
         """All partitions of a topic, sorted. Raises MissingTopic."""
-        found = sorted(partition for partition in self._logs if partition.topic == topic)
-        if not found:
+        partitions = sorted(partition for partition in self._logs if partition.topic == topic)
+        if not partitions:
             raise MissingTopic(f"no such topic: {topic}")
-        return found
+        return partitions
 
     def records(self, topic: str) -> list[Message]:
         """Everything in a topic, partition after partition."""

@@ -6,8 +6,18 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Literal
 
+from typing_extensions import override
+
 from devtools.memory_broker import Membership, MemoryBroker
-from worker.broker.base import AssignmentChanges, Bounds, Polled
+from worker.broker.base import (
+    AssignmentChanges,
+    Bounds,
+    Consumer,
+    Polled,
+    Producer,
+    RangeReader,
+    TransactionalProducer,
+)
 from worker.broker.ranges import share_out
 from worker.broker.watermark import CommittedWatermark
 from worker.errors import DeliveryError, OffsetOutOfRange
@@ -16,8 +26,8 @@ from worker.records import Message, Outgoing, Partition, RawMessage
 _BATCH = 500
 
 
-class MemoryConsumer:
-    """worker.broker.base.Consumer on a MemoryBroker. Joins at its first poll."""
+class MemoryConsumer(Consumer):
+    """A Consumer on a MemoryBroker. Joins at its first poll."""
 
     def __init__(
         self,
@@ -40,10 +50,10 @@ class MemoryConsumer:
         self._assigned: set[Partition] = set()
         self._revoked: set[Partition] = set()
         self._closed = False
-        self._floor = CommittedWatermark()
+        self._committed = CommittedWatermark()
 
+    @override
     def poll(self, timeout_ms: int, max_records: int) -> Polled:
-        """See Consumer.poll."""
         deadline = time.monotonic() + timeout_ms / 1000
         with self._broker.changed:
             self._broker.injected("poll")
@@ -64,7 +74,7 @@ class MemoryConsumer:
         self._generation = generation
         self._assigned = set(new)
         self._revoked |= old
-        self._floor.forget(old)
+        self._committed.forget(old)
         self._paused.clear()
         committed = self._broker.offsets(self.group_id)
         self._positions = {p: committed.get(p, self._edge(p, self._start)) for p in sorted(new)}
@@ -94,70 +104,70 @@ class MemoryConsumer:
             raise OffsetOutOfRange(f"{partition} at {self._positions[partition]}: the log has {start} to {end}")
         self._positions[partition] = self._edge(partition, self._out_of_range)
 
+    @override
     def assignment_changes(self) -> AssignmentChanges:
-        """See Consumer.assignment_changes."""
         changes = AssignmentChanges(frozenset(self._assigned), frozenset(self._revoked))
         self._assigned, self._revoked = set(), set()
         return changes
 
+    @override
     def commit(self, offsets: Mapping[Partition, int]) -> None:
-        """See Consumer.commit."""
         self._broker.injected("commit", lambda: self._broker.store_offsets(self.membership(), offsets))
         self.note_committed(offsets)
 
+    @override
     def committed(self, partitions: Collection[Partition]) -> Mapping[Partition, int | None]:
-        """See Consumer.committed."""
         self._broker.injected("committed")
-        found = {partition: self._broker.answered_offsets(self.group_id).get(partition) for partition in partitions}
-        self._floor.require_not_below(found)
-        self._floor.note(found)
-        return found
+        offsets = {partition: self._broker.answered_offsets(self.group_id).get(partition) for partition in partitions}
+        self._committed.require_not_below(offsets)
+        self._committed.note(offsets)
+        return offsets
 
+    @override
     def note_committed(self, offsets: Mapping[Partition, int]) -> None:
-        """See Consumer.note_committed."""
-        self._floor.note(offsets)
+        self._committed.note(offsets)
 
+    @override
     def seek(self, offsets: Mapping[Partition, int]) -> None:
-        """See Consumer.seek."""
         self._positions.update({p: offset for p, offset in offsets.items() if p in self._positions})
 
+    @override
     def membership(self) -> Membership:
-        """See Consumer.membership."""
         return Membership(self.group_id, id(self), self._generation)
 
+    @override
     def assignment(self) -> frozenset[Partition]:
-        """See Consumer.assignment."""
         return frozenset(self._positions)
 
+    @override
     def is_member(self) -> bool:
-        """See Consumer.is_member."""
         current = self._generation == self._broker.generation(self.group_id)
         return not self._closed and self._broker.has_member(self) and current
 
+    @override
     def pause(self, partitions: Collection[Partition]) -> None:
-        """See Consumer.pause."""
         self._paused |= set(partitions) & set(self._positions)
 
+    @override
     def resume(self, partitions: Collection[Partition]) -> None:
-        """See Consumer.resume."""
         self._paused -= set(partitions)
 
+    @override
     def positions(self) -> Mapping[Partition, int]:
-        """See Consumer.positions."""
         return dict(self._positions)
 
+    @override
     def lag(self) -> Mapping[Partition, int]:
-        """See Consumer.lag."""
         return {p: max(0, self._broker.bounds(p)[1] - offset) for p, offset in self._positions.items()}
 
+    @override
     def close(self, timeout_s: float) -> None:  # nothing to wait for
-        """See Consumer.close."""
         self._closed = True
         self._broker.leave(self)
 
 
-class MemoryProducer:
-    """worker.broker.base.Producer on a MemoryBroker; records are written when they are flushed."""
+class MemoryProducer(Producer):
+    """A Producer on a MemoryBroker; records are written when they are flushed."""
 
     def __init__(self, broker: MemoryBroker) -> None:
         broker.injected("build")
@@ -165,19 +175,19 @@ class MemoryProducer:
         self._pending: list[Outgoing] = []
         self._dead = False
 
+    @override
     def fits(self, outgoing: Outgoing) -> bool:  # the broker decides
-        """See Producer.fits."""
         return True
 
+    @override
     def send(self, outgoing: Outgoing) -> None:
-        """See Producer.send."""
         self._require_alive()
         self._dead = True
         self._broker.injected("send", lambda: self._pending.append(outgoing))
         self._dead = False
 
+    @override
     def flush(self, timeout_s: float) -> None:  # nothing to wait for
-        """See Producer.flush."""
         self._require_alive()
         pending, self._pending = self._pending, []
         self._dead = True
@@ -189,13 +199,13 @@ class MemoryProducer:
         if self._dead:
             raise DeliveryError("this producer is dead; build another")
 
+    @override
     def close(self, timeout_s: float) -> None:  # nothing to wait for
-        """See Producer.close."""
         self._dead = True
 
 
-class MemoryTransactionalProducer:
-    """worker.broker.base.TransactionalProducer on a MemoryBroker; outdates older ones with the same id."""
+class MemoryTransactionalProducer(TransactionalProducer):
+    """A TransactionalProducer on a MemoryBroker; outdates older ones with the same id."""
 
     def __init__(self, broker: MemoryBroker, transactional_id: str) -> None:
         broker.injected("build")
@@ -203,12 +213,12 @@ class MemoryTransactionalProducer:
         self._id = transactional_id
         self._epoch = broker.new_epoch(transactional_id)
 
+    @override
     def fits(self, outgoing: Outgoing) -> bool:  # the broker decides
-        """See TransactionalProducer.fits."""
         return True
 
+    @override
     def transact(self, outgoing: Sequence[Outgoing], offsets: Mapping[Partition, int], membership: object) -> None:
-        """See TransactionalProducer.transact."""
         assert isinstance(membership, Membership)  # clients of one broker only
 
         def both() -> None:
@@ -221,52 +231,54 @@ class MemoryTransactionalProducer:
 
         self._broker.injected("transact", both)
 
+    @override
     def close(self, timeout_s: float) -> None:
-        """See TransactionalProducer.close."""
+        """Nothing to close."""
 
 
-class MemoryReader:
-    """worker.broker.base.RangeReader on a MemoryBroker."""
+class MemoryReader(RangeReader):
+    """A RangeReader on a MemoryBroker."""
 
     def __init__(self, broker: MemoryBroker) -> None:
         self._broker = broker
 
+    @override
     def partitions(self, topic: str) -> Sequence[Partition]:
-        """See RangeReader.partitions."""
         return self._broker.partitions(topic)
 
+    @override
     def start_offsets(self, topic: str) -> Mapping[Partition, int]:
-        """See RangeReader.start_offsets."""
         return {partition: self._broker.bounds(partition)[0] for partition in self.partitions(topic)}
 
+    @override
     def end_offsets(self, topic: str) -> Mapping[Partition, int]:
-        """See RangeReader.end_offsets."""
         return {partition: self._broker.bounds(partition)[1] for partition in self.partitions(topic)}
 
+    @override
     def offsets_for_times(self, topic: str, timestamp_ms: int) -> Mapping[Partition, int]:
-        """See RangeReader.offsets_for_times."""
-        found: dict[Partition, int] = {}
+        first: dict[Partition, int] = {}
         for partition, end in self.end_offsets(topic).items():
             records = self._broker.slice(partition, self._broker.bounds(partition)[0], end)
-            found[partition] = next((r.offset for r in records if r.timestamp >= timestamp_ms), end)
-        return found
+            first[partition] = next((r.offset for r in records if r.timestamp >= timestamp_ms), end)
+        return first
 
+    @override
     def read(self, bounds: Bounds) -> Iterator[Sequence[RawMessage]]:
-        """See RangeReader.read."""
-        for partition, (wanted_start, wanted_end) in bounds.items():
+        for partition, (first, last) in bounds.items():
             start, end = self._broker.bounds(partition)
-            position, end = max(wanted_start, start), min(wanted_end, end)
+            position, end = max(first, start), min(last, end)
             while position < end:
                 batch = self._broker.slice(partition, position, min(_BATCH, end - position))
                 position += len(batch)
                 yield batch
 
+    @override
     def latest(self, topic: str, count: int) -> Sequence[RawMessage]:
-        """See RangeReader.latest."""
         bounds = {partition: self._broker.bounds(partition) for partition in self.partitions(topic)}
         shares = share_out(count, {partition: end - start for partition, (start, end) in bounds.items()})
         newest = [self._broker.slice(p, bounds[p][1] - share, share) for p, share in shares.items()]
         return list(heapq.merge(*newest, key=attrgetter("timestamp")))
 
+    @override
     def close(self, timeout_s: float) -> None:
-        """See RangeReader.close."""
+        """Nothing to close."""

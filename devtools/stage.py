@@ -17,8 +17,7 @@ from worker.pipeline import Model, Pipeline
 from worker.records import Message, Outcome, Outgoing, Partition, RawMessage
 from worker.rollout.rollout import Promotion, Rollout
 from worker.stream.breaker import Breaker
-from worker.stream.changelog import CheckpointChangelog
-from worker.stream.checkpoints import Checkpoints, TopicCheckpoints
+from worker.stream.checkpoints import CheckpointChangelog, Checkpoints, TopicCheckpoints
 from worker.stream.events import Events
 from worker.stream.loop import Loop
 from worker.stream.sinks.kafka import KafkaSink
@@ -184,19 +183,19 @@ class Stage:
         return ExactlyOnce(consumer, lambda: MemoryTransactionalProducer(self.broker, name))
 
     def checkpoints(self, worker: Worker) -> TopicCheckpoints:
-        transactional = self.guarantee == "exactly_once"
-        log = CheckpointChangelog(self.reader, topic="state", group_id=GROUP, transactional=transactional)
+        changelog = CheckpointChangelog(
+            self.reader, topic="state", group_id=GROUP, transactional=self.guarantee == "exactly_once"
+        )
         return TopicCheckpoints(
             worker.consumer,
             worker.pipeline,
-            log,
+            changelog,
             settings=worker.settings,
             events=worker.seen,
-            exactly_once=transactional,
             doubt_s=self.doubt_s,
         )
 
-    def reader(self, *, read_committed: bool) -> RangeReader:
+    def reader(self, read_committed: bool) -> RangeReader:
         del read_committed  # nothing uncommitted is ever in the log
         return MemoryReader(self.broker)
 

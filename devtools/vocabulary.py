@@ -17,16 +17,6 @@ FOLDERS = ("worker", "devtools", "tests", "benchmarks")
 
 # Folders and files whose words are still being changed; to be empty.
 NOT_YET: tuple[str, ...] = (
-    "devtools/memory_broker.py",
-    "devtools/memory_clients.py",
-    "devtools/worlds.py",
-    "tests/broker/test_client.py",
-    "tests/faults/cluster.py",
-    "tests/faults/secure.py",
-    "tests/faults/test_faults_clock.py",
-    "tests/faults/test_faults_delivery.py",
-    "tests/faults/test_faults_rebalance.py",
-    "tests/faults/test_faults_store.py",
     "tests/model/reference.py",
     "tests/replay/recording.py",
     "tests/replay/test_replay_command.py",
@@ -37,15 +27,7 @@ NOT_YET: tuple[str, ...] = (
     "tests/replay/test_replay_score_table.py",
     "tests/replay/test_replay_tally.py",
     "tests/replay/test_replay_topic.py",
-    "tests/stream/test_stream_checkpoints.py",
-    "worker/broker/consumer.py",
-    "worker/broker/listener.py",
-    "worker/broker/login.py",
-    "worker/broker/ranges.py",
     "worker/processes/wiring.py",
-    "worker/stream/changelog.py",
-    "worker/stream/checkpoint_format.py",
-    "worker/stream/checkpoints.py",
 )
 
 Parts = tuple[str, ...]

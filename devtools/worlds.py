@@ -153,12 +153,12 @@ def take(consumer: Consumer, count: int, timeout_s: float = 30.0) -> list[RawMes
     """Polls until it has so many records; fails when they don't come."""
     records: list[RawMessage] = []
 
-    def enough() -> bool:
+    def has_all() -> bool:
         for batch in consumer.poll(100, count - len(records)).values():
             records.extend(batch)
         return len(records) >= count
 
-    eventually(enough, timeout_s, f"{count} records")
+    eventually(has_all, timeout_s, f"{count} records")
     return records
 
 

@@ -115,7 +115,7 @@ def test_a_member_whose_name_another_one_took_ends_and_only_then(
 
     with pytest.raises(CommitRefused):
         first.commit({Partition(topic, 0): 1})
-    with pytest.raises(Fenced, match="WORKER_INSTANCE_ID"):
+    with pytest.raises(Fenced, match="instance_id"):
         poll_until(first, lambda: False)
 
     assert second.is_member()

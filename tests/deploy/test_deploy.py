@@ -31,6 +31,13 @@ def dockerfile() -> str:
     return (DEPLOY / "Dockerfile").read_text()
 
 
+def test_the_compose_file_runs_the_kafka_that_was_measured(services: dict[str, Any]) -> None:
+    measured = re.search(r"\| Apache Kafka \| ([0-9.]+),", (DEPLOY.parent / "docs" / "measurements.md").read_text())
+
+    assert measured is not None
+    assert {services[name]["image"] for name in ("kafka", "topics")} == {f"apache/kafka:{measured[1]}"}
+
+
 @pytest.mark.parametrize("name", ["worker", "trainer"])
 def test_every_variable_of_the_compose_file_is_a_setting_and_every_value_is_allowed(
     services: dict[str, Any], name: str

@@ -56,25 +56,27 @@ class Cluster:
 
     def leaders(self, topic: str) -> list[int]:
         """The node that leads each partition."""
-        (found,) = self._ask(lambda admin: admin.describe_topics([topic]))
-        return [partition["leader_id"] for partition in found["partitions"]]
+        (topic_metadata,) = self._ask(lambda admin: admin.describe_topics([topic]))
+        return [partition["leader_id"] for partition in topic_metadata["partitions"]]
 
     def coordinators(self, kind: CoordinatorType, names: Sequence[str]) -> dict[str, int]:
         """The node that coordinates each group or transactional id."""
-        found: dict[str, int] = {}
+        coordinators: dict[str, int] = {}
 
         def known() -> bool:
             with contextlib.suppress(kafka_errors.CoordinatorNotAvailableError):  # the first question makes the topic
-                found.update(self._ask(lambda admin: admin._manager.run(admin._find_coordinator_ids, names, kind)))
-            return len(found) == len(names)
+                coordinators.update(
+                    self._ask(lambda admin: admin._manager.run(admin._find_coordinator_ids, names, kind))
+                )
+            return len(coordinators) == len(names)
 
         eventually(known, 30, "the coordinators are known")
-        return found
+        return coordinators
 
     def led_by_the_second(self, kind: CoordinatorType, pattern: str) -> str:
         """A name made from the pattern with a number, whose coordinator is node 2."""
-        found = self.coordinators(kind, [pattern.format(number) for number in range(30)])
-        return next(name for name, node in found.items() if node == 2)
+        coordinators = self.coordinators(kind, [pattern.format(number) for number in range(30)])
+        return next(name for name, node in coordinators.items() if node == 2)
 
     def close(self) -> None:
         self.second.close()

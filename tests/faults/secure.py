@@ -108,8 +108,8 @@ class SecureBroker(ApacheBroker):
         return self._settings(self.mutual, {"security_protocol": "SSL", **certificate, **options})
 
     def _settings(self, address: str, options: Mapping[str, object]) -> Mapping[str, str]:
-        given = {"ssl_cafile": str(self.certificates.ca), "session_timeout_ms": 6000, **options}
+        options = {"ssl_cafile": str(self.certificates.ca), "session_timeout_ms": 6000, **options}
         return {
             "WORKER_KAFKA__BOOTSTRAP_SERVERS": address,
-            "WORKER_KAFKA__OPTIONS": json.dumps({key: value for key, value in given.items() if value is not None}),
+            "WORKER_KAFKA__OPTIONS": json.dumps({key: value for key, value in options.items() if value is not None}),
         }

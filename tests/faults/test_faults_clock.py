@@ -30,11 +30,11 @@ def jumping_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def jumping(count: int = 1500) -> list[Message]:
     """Traffic whose append times jump back and forth by an hour."""
-    found = []
+    shifted = []
     for number, message in enumerate(traffic.messages(count, partitions=2)):
         timestamp = (START_S + number + (HOUR_S, 0, -HOUR_S)[number // 100 % 3]) * 1000
-        found.append(Message(message.topic, message.partition, message.offset, timestamp, message.key, message.value))
-    return found
+        shifted.append(Message(message.topic, message.partition, message.offset, timestamp, message.key, message.value))
+    return shifted
 
 
 @pytest.mark.usefixtures("jumping_clock")

@@ -19,24 +19,24 @@ BROKEN = [b"{", b'{"amount": "12"}', b"[1]", None]
 
 def mixed(count: int = 600, partitions: int = 2) -> list[Message]:
     """Ordinary records, outliers, broken records and tombstones."""
-    found: list[Message] = traffic.messages(count, partitions=partitions)
+    messages: list[Message] = traffic.messages(count, partitions=partitions)
     for number in range(20, count, 23):
-        old = found[number]
-        found[number] = Message(
+        old = messages[number]
+        messages[number] = Message(
             old.topic, old.partition, old.offset, old.timestamp, old.key, BROKEN[number % len(BROKEN)]
         )
-    return found
+    return messages
 
 
 def verdict(stage: Stage) -> Verdict:
     """What the oracle says about everything in the topics of a stage."""
 
     def results(topic: str) -> Sequence[Result]:
-        found = []
+        results = []
         for document in stage.published(topic):
             place = Place(document["source"]["partition"], document["source"]["offset"])
-            found.append(Result(place, 0, document.get("alert_id", ""), document.get("alert", False)))
-        return found
+            results.append(Result(place, 0, document.get("alert_id", ""), document.get("alert", False)))
+        return results
 
     headers = [dict(message.headers) for message in stage.broker.records("dead")]
     seen = Seen(

@@ -11,7 +11,7 @@ import pytest
 
 from devtools.brokers import eventually, produce
 from devtools.worlds import Guarantee, KafkaWorld, next_offsets, numbered, take
-from worker.broker.assignors import ASSIGNORS, Assignor
+from worker.broker.assignors import ASSIGNORS
 from worker.broker.client import Connection
 from worker.broker.consumer import GroupConsumer
 from worker.errors import CommitRefused
@@ -39,7 +39,7 @@ class Topics:
 @pytest.mark.parametrize("assignor", ["range", "roundrobin"])
 @pytest.mark.parametrize("kinds", list(product([True, False], repeat=3)))
 def test_every_member_gets_partitions_whatever_the_order_of_static_and_dynamic_ones(
-    assignor: Assignor, kinds: tuple[bool, ...]
+    assignor: str, kinds: tuple[bool, ...]
 ) -> None:
     chosen = ASSIGNORS[assignor]
     subscription = chosen.metadata({"in"})
@@ -63,25 +63,25 @@ def test_a_partition_that_was_taken_away_and_given_back_goes_on_at_its_committed
     if committed:
         first.commit(dict.fromkeys(places, committed))
     guest = GroupConsumer(connection, [topic], group)
-    found: dict[Partition, list[int]] = {place: [] for place in places}
+    offsets_read: dict[Partition, list[int]] = {place: [] for place in places}
     done = threading.Event()
 
     def read(member: GroupConsumer) -> None:  # each on its own thread: a join needs both at once
         while not done.is_set():
             for place, records in member.poll(50, 100).items():
-                found[place] += [record.offset for record in records]
+                offsets_read[place] += [record.offset for record in records]
 
     with ThreadPoolExecutor(2) as pool:
         readers = [pool.submit(read, member) for member in (first, guest)]
         try:
-            eventually(lambda: all(3 in offsets for offsets in found.values()), 60, "both partitions read again")
+            eventually(lambda: all(3 in offsets for offsets in offsets_read.values()), 60, "both partitions read again")
         finally:
             done.set()
         for reader in readers:
             reader.result(10)
 
     assert first.assignment_changes().assigned
-    for offsets in found.values():
+    for offsets in offsets_read.values():
         assert offsets[0] == committed
         assert set(offsets) == set(range(committed, 4))
     first.close(2.0)

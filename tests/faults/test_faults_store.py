@@ -75,9 +75,9 @@ class Writer:
 
 @pytest.fixture(scope="module")
 def writer() -> Iterator[Writer]:
-    found = Writer()
-    yield found
-    found.close()
+    writer = Writer()
+    yield writer
+    writer.close()
 
 
 @pytest.fixture
@@ -227,12 +227,12 @@ def test_while_the_store_is_away_the_model_in_force_stays_and_afterwards_the_nex
     for bundle in (OLD, NEW):
         store.save(bundle)
     store.promote(OLD.version)
-    told = Outages()
-    watcher = ModelWatcher(store, Model, current=OLD.version, events=told, check_every_s=0.01)
+    outages = Outages()
+    watcher = ModelWatcher(store, Model, current=OLD.version, events=outages, check_every_s=0.01)
     watcher.start()
 
     own_server.stop()
-    eventually(lambda: bool(told.errors), 30.0, "the outage is noticed")
+    eventually(lambda: bool(outages.errors), 30.0, "the outage is noticed")
     assert watcher.take() is None
     for write in (lambda: store.promote(NEW.version), lambda: store.save(NEW), store.require_writable, store.rollback):
         with pytest.raises(StoreUnavailable, match=r"can't be (read|written)"):
@@ -242,7 +242,7 @@ def test_while_the_store_is_away_the_model_in_force_stays_and_afterwards_the_nex
 
     eventually(lambda: watcher.take() is not None, 30.0, "the promoted version is ready")
     watcher.close()
-    assert told.refusals == []
+    assert outages.refusals == []
 
 
 @pytest.mark.broker

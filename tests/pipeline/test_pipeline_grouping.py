@@ -3,13 +3,13 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import orjson
 import pytest
 
 from devtools import traffic
+from devtools.grouping import GROUPING, bursts, make, model
 from tests.contracts import VALID_ALERT
 from worker.alerts.encode import encode_alert, encode_scores
 from worker.alerts.exceedance import severity_of
@@ -20,9 +20,8 @@ from worker.pipeline import Model, Pipeline
 from worker.processes.wiring import make_pipeline
 from worker.records import Message, Outcome, Partition
 from worker.settings import AlertSettings, Settings
-from worker.stream.checkpoint_format import Head, decode_head
+from worker.stream.checkpoint_format import CheckpointHead, decode_head
 
-GROUPING = GroupingOptions(("merchant.country",), cooldown_s=120, max_per_minute=4)
 SILENCES = """
 [silences.pigeons]
 field = "channel"
@@ -34,47 +33,11 @@ daily = "10:03-10:04"
 """
 
 
-@cache
-def model(seed: int = 0) -> Model:
-    return Model(traffic.bundle(seed))
-
-
 @pytest.fixture
 def silences(tmp_path: Path) -> Silences:
     path = tmp_path / "silences.toml"
     path.write_text(SILENCES, encoding="utf-8")
     return load_silences(path)
-
-
-def make(silences: Silences | None = None, grouping: GroupingOptions = GROUPING) -> Pipeline:
-    return Pipeline(
-        model(),
-        threshold_factory=traffic.plain_threshold(window=20_000),
-        grouping=grouping,
-        silences=silences or Silences(),
-    )
-
-
-def bursts(count: int = 1500, partitions: int = 2) -> list[Message]:
-    """Traffic in event time, a record every half second, with minutes of bursts, pigeons and some wrong clocks."""
-    messages = []
-    for number, record in enumerate(traffic.rows(count, seed=3)):
-        at_ms = 36_000_000 + number * 500
-        if number % 500 >= 400:
-            record |= {"amount": 5e6 + number, "merchant": {"country": "DE" if number % 9 else "US"}}
-        if number % 37 == 5:
-            record["channel"] = "carrier pigeon"
-        if number % 101 == 7:
-            at_ms += 10**9
-        record["at"] = f"2026-01-{9 + at_ms // 86_400_000:02d}T" + _clock(at_ms % 86_400_000)
-        place = number % partitions
-        key = None if number % 3 else str(number % 5).encode()
-        messages.append(Message("in", place, number // partitions, 1_767_225_600_000, key, orjson.dumps(record)))
-    return messages
-
-
-def _clock(ms: int) -> str:
-    return f"{ms // 3_600_000:02d}:{ms // 60_000 % 60:02d}:{ms // 1000 % 60:02d}.{ms % 1000:03d}Z"
 
 
 def process(pipeline: Pipeline, messages: Sequence[Message], size: int = 4096) -> list[Outcome]:
@@ -119,7 +82,7 @@ def test_a_restart_in_the_middle_changes_nothing(silences: Silences, border: int
 
 
 def _saved_and_read(head: bytes) -> bytes:
-    saved = Head("00" * 8, None, 0, "v", "f", {}, 0, 0, head)
+    saved = CheckpointHead("00" * 8, None, 0, "v", "f", {}, 0, 0, head)
     return decode_head(saved.encode()).threshold
 
 

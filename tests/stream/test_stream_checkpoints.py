@@ -205,12 +205,12 @@ def test_a_fixed_threshold_goes_on_after_a_restart_and_starts_anew_where_it_was_
     stage = Stage().feed(traffic.messages(300))
 
     def worker(theta: float, steps: int) -> Worker:
-        found = stage.worker()
-        found.pipeline._threshold_factory = ThresholdFactory(stride=64, rule="fixed", rule_values={"fixed": theta})
+        started = stage.worker()
+        started.pipeline._threshold_factory = ThresholdFactory(stride=64, rule="fixed", rule_values={"fixed": theta})
         for _ in range(steps):
-            found.loop.step()
-        found.die()
-        return found
+            started.loop.step()
+        started.die()
+        return started
 
     worker(0.5, 3)
     again, changed = worker(0.5, 3), worker(0.6, 3)

@@ -1,4 +1,4 @@
-"""A saved state that can't be used is rebuilt and reported; what is saved is bounded, and strangers are left alone."""
+"""A checkpoint that can't be used is rebuilt and reported; what is saved is bounded, and strangers are left alone."""
 
 from typing import Any
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import pytest
 
 from devtools import stage as stages
+from devtools.grouping import GROUPING, bursts, make
 from devtools.memory_broker import Action
 from devtools.stage import Guarantee, Killed, Stage
-from tests.pipeline.test_pipeline_grouping import GROUPING, bursts, make
 from worker.alerts.encode import encode_alert
 from worker.records import Message
 

@@ -8,19 +8,17 @@ import pytest
 from devtools import traffic
 from devtools.kafka_stage import PARTITIONS, KafkaStage, step_until
 from devtools.stage import Guarantee, assert_as_undisturbed
-from worker.broker.admin import ensure_topics
-from worker.broker.assignors import Assignor
+from worker.broker.admin import ensure_compacted, ensure_topics
 from worker.broker.client import Connection
-from worker.broker.compacted import ensure_compacted
 
 pytestmark = pytest.mark.broker
 
 
 @pytest.fixture
-def make_stage(connection: Connection, group: str) -> Iterator[Callable[[Guarantee, Assignor], KafkaStage]]:
+def make_stage(connection: Connection, group: str) -> Iterator[Callable[[Guarantee, str], KafkaStage]]:
     with ExitStack() as stack:
 
-        def make(guarantee: Guarantee, assignor: Assignor) -> KafkaStage:
+        def make(guarantee: Guarantee, assignor: str) -> KafkaStage:
             stage = KafkaStage(connection, group, guarantee, assignor)
             stack.enter_context(closing(stage.open))
             return stage
@@ -45,7 +43,7 @@ def test_a_state_topic_with_another_policy_is_reported(connection: Connection, g
     ],
 )
 def test_members_come_and_go_and_thresholds_follow_the_partitions(
-    make_stage: Callable[[Guarantee, Assignor], KafkaStage], guarantee: Guarantee, assignor: Assignor
+    make_stage: Callable[[Guarantee, str], KafkaStage], guarantee: Guarantee, assignor: str
 ) -> None:
     stage = make_stage(guarantee, assignor)
     messages = traffic.messages(6000, partitions=PARTITIONS)

@@ -1,33 +1,32 @@
-"""Topics: which exist, and creating those that don't."""
+"""Topics and the broker's settings: which exist, creating those that don't, and what is wrong with them."""
 
-import contextlib
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 from kafka import errors as kafka_errors
+from kafka.admin import ConfigResource, ConfigResourceType
 
+from worker.broker.calls import asked, quietly
 from worker.broker.client import Connection, build_admin
-from worker.broker.deadline import bounded
-from worker.broker.translate import translated
-from worker.errors import MissingTopic, WorkerError
+from worker.errors import BrokerUnavailable, FatalError, MissingTopic
+
+COMPACTED: Final[Mapping[str, str]] = {
+    "cleanup.policy": "compact",
+    "segment.bytes": str(16 << 20),  # the newest segment is never compacted, and a restore reads all of it
+    "min.cleanable.dirty.ratio": "0.2",
+    "min.compaction.lag.ms": "60000",  # what a crash left half written can still be told from what came before it
+}
+_POLICY = "cleanup.policy"
 
 
 def topic_partitions(connection: Connection) -> Mapping[str, int]:
     """The number of partitions of every topic that this user may see. Raises BrokerUnavailable, FatalError."""
     admin = build_admin(connection)
     try:
-        with translated("listing topics"):
-            topics = bounded(admin.describe_topics, connection.connect_timeout_s, "listing topics")
+        topics = asked(admin.describe_topics, connection.connect_timeout_s, "listing topics")
     finally:
         close_admin(admin)
     return {topic["name"]: len(topic["partitions"]) for topic in topics if not topic["error_code"]}
-
-
-def require_topics(connection: Connection, topics: Collection[str]) -> None:
-    """Raises MissingTopic naming the topics that don't exist; BrokerUnavailable, FatalError."""
-    missing = sorted(set(topics) - set(topic_partitions(connection)))
-    if missing:
-        raise MissingTopic(f"no such topic on {connection.bootstrap_servers}: {', '.join(missing)}")
 
 
 def ensure_topics(
@@ -38,27 +37,71 @@ def ensure_topics(
     configs: broker settings of the new topics. replication: -1 is the broker's default.
     Returns when they can be used. Raises BrokerUnavailable, FatalError.
     """
-    admin = build_admin(connection)
-    try:
-        for name, partitions in topics.items():
-            spec = {"num_partitions": partitions, "replication_factor": replication, "configs": dict(configs or {})}
-            _create(admin, name, spec, connection.connect_timeout_s)
-    finally:
-        close_admin(admin)
+    admin, timeout_s = build_admin(connection), connection.connect_timeout_s
 
-
-def _create(admin: Any, name: str, spec: Mapping[str, Any], timeout_s: float) -> None:
-    def create() -> None:
+    def create(name: str, spec: Mapping[str, Any]) -> None:
         try:
             admin.create_topics({name: spec}, timeout_ms=int(timeout_s * 1000), wait_for_metadata=True)
         except kafka_errors.TopicAlreadyExistsError:
             return
 
-    with translated(f"creating topic {name}"):
-        bounded(create, timeout_s, f"creating topic {name}")
+    try:
+        for name, partitions in topics.items():
+            spec = {"num_partitions": partitions, "replication_factor": replication, "configs": dict(configs or {})}
+            asked(lambda name=name, spec=spec: create(name, spec), timeout_s, f"creating topic {name}")  # type: ignore[misc]
+    finally:
+        close_admin(admin)
+
+
+def ensure_compacted(connection: Connection, topic: str, like: str) -> str | None:
+    """Creates `topic` with as many partitions as `like` has, where it is missing; says what is wrong with it, if so.
+
+    Raises MissingTopic (there is no `like` yet), BrokerUnavailable, FatalError (it may not be created; the message says
+    what to do).
+    """
+    partitions = topic_partitions(connection)
+    if topic not in partitions:
+        if like not in partitions:
+            raise MissingTopic(f"no such topic on {connection.bootstrap_servers}: {like}")
+        try:
+            ensure_topics(connection, {topic: partitions[like]}, COMPACTED)
+        except FatalError as error:
+            raise FatalError(
+                f"the topic {topic} is missing and can't be created: create it with {_POLICY}=compact and "
+                f"{partitions[like]} partitions, or do without ([kafka.state_topic] empty); {error}"
+            ) from error
+        return None
+    policy = _config(connection, ConfigResourceType.TOPIC, topic, _POLICY)
+    if policy is not None and "compact" not in policy:
+        return f"{topic} has {_POLICY}={policy}: it grows, or forgets; set {_POLICY}=compact"
+    return None
+
+
+def creates_topics(connection: Connection) -> bool:
+    """Whether the broker creates a topic when a client writes to it; False where it doesn't say.
+
+    Raises BrokerUnavailable, FatalError when no client can be built.
+    """
+    return _config(connection, ConfigResourceType.BROKER, None, "auto.create.topics.enable") == "true"
+
+
+def _config(connection: Connection, kind: ConfigResourceType, name: str | None, key: str) -> str | None:
+    """One setting of a topic, or of any broker; None where it isn't told: not authorised, or no such question."""
+    admin = build_admin(connection)
+
+    def describe() -> str:
+        resource = str(admin.describe_cluster()["brokers"][0]["broker_id"]) if name is None else name
+        answer = admin.describe_configs([ConfigResource(kind, resource, [key])], config_filter="all")
+        return str(answer[kind.name.lower()][resource][key]["value"])
+
+    try:
+        return asked(describe, connection.connect_timeout_s, f"asking for {key}")
+    except (FatalError, BrokerUnavailable, LookupError):
+        return None
+    finally:
+        close_admin(admin)
 
 
 def close_admin(admin: Any) -> None:
     """Closes an admin client within 2 s; never raises."""
-    with contextlib.suppress(WorkerError, kafka_errors.KafkaError, RuntimeError, OSError):
-        bounded(admin.close, 2.0, "closing the admin client")
+    quietly(admin.close, 2.0, "closing the admin client")

@@ -1,4 +1,4 @@
-"""What the rooms above know of a broker. Two implementations keep one contract: Kafka and devtools.memory_broker.
+"""What the rooms above know of a broker. Two implementations keep one contract: kafka-python, and one in memory.
 
 Nothing here raises a kafka exception; what can be raised is in worker.errors, sorted by what the caller does next.
 None of these objects is thread-safe: one thread polls, sends and commits, except where a method says otherwise.
@@ -14,7 +14,7 @@ Bounds = Mapping[Partition, tuple[int, int]]
 
 
 class AssignmentChanges(NamedTuple):
-    """Partitions that this member lost and gained since they were last asked for, in that order of events.
+    """Partitions that this member gained and lost since it was last asked; first it lost some, then it gained some.
 
     A partition that was taken away and given back is in both: whatever was known about it is stale.
     """
@@ -100,11 +100,18 @@ class Consumer(Protocol):
         """
 
 
-class Producer(Protocol):
-    """Sends records. After a DeliveryError it is dead: close it and build another."""
+class AnyProducer(Protocol):
+    """What both kinds of producers have."""
 
     def fits(self, outgoing: Outgoing) -> bool:
         """Whether the client's own size limit allows this record; the broker's may be lower."""
+
+    def close(self, timeout_s: float) -> None:
+        """Returns within about `timeout_s`; drops what was not flushed. Never raises; may be called twice."""
+
+
+class Producer(AnyProducer, Protocol):
+    """Sends records. After a DeliveryError it is dead: close it and build another."""
 
     def send(self, outgoing: Outgoing) -> None:
         """Hands one record over; it is published some time before the next `flush` returns.
@@ -118,13 +125,25 @@ class Producer(Protocol):
     def flush(self, timeout_s: float) -> None:
         """Returns once every record sent since the last flush was acknowledged by all in-sync replicas.
 
-        Raises DeliveryError when one was not, or not in time: this producer is dead, and the records may have been
-        written or not. Raises RecordTooLarge, naming the record, when the broker refused one for its size. This
-        producer is dead then, too.
+        Raises DeliveryError when one was not, or not in time, and RecordTooLarge, naming the record, when the broker
+        refused one for its size. This producer is dead then, and the records may have been written or not.
         """
 
-    def close(self, timeout_s: float) -> None:
-        """Returns within about `timeout_s`; drops what was not flushed. Never raises; may be called twice."""
+
+class TransactionalProducer(AnyProducer, Protocol):
+    """A producer whose records and offsets become visible together. Every call ends within its deadline.
+
+    After CommitRefused it lives on. After any other error it is dead: close it and build another with the same
+    transactional id, which ends what was left open.
+    """
+
+    def transact(self, outgoing: Sequence[Outgoing], offsets: Mapping[Partition, int], membership: object) -> None:
+        """All records and the offsets of the group that `membership` belongs to, as one transaction.
+
+        Raises CommitRefused (the group has moved on) and RecordTooLarge (naming the records), both after the
+        transaction was aborted; DeliveryError when it was not committed; BrokerUnavailable when that is not known;
+        Fenced when another producer has taken over the transactional id.
+        """
 
 
 class Delivery(Protocol):
@@ -196,25 +215,3 @@ class RangeReader(Protocol):
 
     def close(self, timeout_s: float) -> None:
         """Never raises; may be called twice."""
-
-
-class TransactionalProducer(Protocol):
-    """A producer whose records and offsets become visible together. Every call ends within its deadline.
-
-    After CommitRefused it lives on. After any other error it is dead: close it and build another with the same
-    transactional id, which ends what was left open.
-    """
-
-    def fits(self, outgoing: Outgoing) -> bool:
-        """Whether the client's own size limit allows this record."""
-
-    def transact(self, outgoing: Sequence[Outgoing], offsets: Mapping[Partition, int], membership: object) -> None:
-        """All records and the offsets of the group that `membership` belongs to, as one transaction.
-
-        Raises CommitRefused (the group has moved on) and RecordTooLarge (naming the records), both after the
-        transaction was aborted; DeliveryError when it was not committed; BrokerUnavailable when that is not known;
-        Fenced when another producer has taken over the transactional id.
-        """
-
-    def close(self, timeout_s: float) -> None:
-        """Returns within about `timeout_s`. Never raises; may be called twice."""

@@ -1,147 +1,147 @@
 """What a batch leads to is published before its offsets are committed, or together with them."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Generic, TypeVar
 
-from worker.broker.base import Consumer, Producer, TransactionalProducer
+from typing_extensions import override
+
+from worker.broker.base import AnyProducer, Consumer, Delivery, Producer, TransactionalProducer
 from worker.errors import BrokerUnavailable, CommitRefused, RecordTooLarge, WorkerError
 from worker.records import Outgoing, Partition
 
+P = TypeVar("P", bound=AnyProducer)
 _CLOSE_DEAD_S = 0.5
 
 
-class AtLeastOnce:
-    """worker.broker.base.Delivery: a crash between the two steps publishes a batch again, with the same ids.
+class _ProducerDelivery(Delivery, Generic[P]):
+    """A delivery that owns a producer, and builds another after one has died."""
 
-    make_producer: builds a producer; called again after one has died.
-    flush_timeout_s: how long acknowledgements may take; longer than the client's delivery timeout.
+    def __init__(self, consumer: Consumer, make_producer: Callable[[], P]) -> None:
+        self._consumer = consumer
+        self._make_producer = make_producer
+        self._producer: P | None = None
+
+    @override
+    def open(self) -> None:
+        self._live_producer()
+
+    def _live_producer(self) -> P:
+        if self._producer is None:
+            self._producer = self._make_producer()
+        return self._producer
+
+    @override
+    def close(self, timeout_s: float) -> None:
+        if self._producer is not None:
+            self._producer.close(timeout_s)
+            self._producer = None
+
+
+class AtLeastOnce(_ProducerDelivery[Producer]):
+    """A crash between the two steps publishes a batch again, with the same ids.
+
+    make_producer    builds a producer; called again after one has died
+    flush_timeout_s  how long acknowledgements may take; longer than the client's delivery timeout
     """
 
     def __init__(
         self, consumer: Consumer, make_producer: Callable[[], Producer], *, flush_timeout_s: float = 35.0
     ) -> None:
-        self._consumer = consumer
-        self._make_producer = make_producer
+        super().__init__(consumer, make_producer)
         self._flush_timeout_s = flush_timeout_s
-        self._producer: Producer | None = None
 
-    def open(self) -> None:
-        """See Delivery.open."""
-        if self._producer is None:
-            self._producer = self._make_producer()
-
+    @override
     def publish(
         self, outgoing: Sequence[Outgoing], next_offsets: Mapping[Partition, int], state: Sequence[Outgoing] = ()
     ) -> None:
-        """Publishes, then commits; see Delivery.publish.
+        """Publishes, then commits.
 
         1. Hand over every result, wait until each is acknowledged; one that isn't ends here, with nothing committed.
         2. The same for the state, which says that the results before its offsets are out.
         3. Commit the offsets.
         """
         if outgoing or state:
-            self.open()
-            assert self._producer is not None  # noqa: S101  # open() built it
-            refuse_oversized(self._producer, [*outgoing, *state])
-            # 1. 2.
-            for records in (outgoing, state):
-                self._send(self._producer, records)
-        # 3.
-        self._consumer.commit(next_offsets)
-
-    def _send(self, producer: Producer, records: Sequence[Outgoing]) -> None:
-        try:
-            for record in records:
-                producer.send(record)
-            if records:
-                producer.flush(self._flush_timeout_s)
-        except WorkerError:
-            self.close(_CLOSE_DEAD_S)
-            raise
-
-    def close(self, timeout_s: float) -> None:
-        """See Delivery.close."""
-        if self._producer is not None:
-            self._producer.close(timeout_s)
-            self._producer = None
+            producer = self._live_producer()
+            refuse_oversized(producer, [*outgoing, *state])
+            try:
+                for records in filter(None, (outgoing, state)):  # 1. 2.
+                    for record in records:
+                        producer.send(record)
+                    producer.flush(self._flush_timeout_s)
+            except WorkerError:
+                self.close(_CLOSE_DEAD_S)
+                raise
+        self._consumer.commit(next_offsets)  # 3.
 
 
-class ExactlyOnce:
-    """worker.broker.base.Delivery: records and offsets in one transaction, fenced by the group's generation.
+class ExactlyOnce(_ProducerDelivery[TransactionalProducer]):
+    """Records and offsets in one transaction, fenced by the group's generation.
 
-    consumer: must read committed, else a new owner can read offsets that a commit has just replaced.
-    make_producer: builds a producer, always with the same transactional id of this process.
+    consumer       must read committed, else a new owner can read offsets that a commit has just replaced
+    make_producer  builds a producer, always with the same transactional id of this process
     """
 
+    # The transaction of unknown outcome.
+    #
+    # When the answer to a commit is lost, the transaction can have ended either way: sending the batch again may
+    # publish it twice, dropping it may lose it. The committed offsets tell, for they are part of the transaction; but
+    # not before it has ended. Building the next producer with the same transactional id ends it, and a consumer that
+    # reads committed waits for offsets that are about to become visible.
+    #
+    # Two things make the answer less than certain. Partitions can be revoked between two calls: what is left of the
+    # batch is a part of the transaction and still tells of all of it, another batch tells nothing. And a broker that
+    # has just come back can name older offsets than there are (worker.broker.watermark), never newer ones. So one yes,
+    # for any partition, counts at once; a no when the same offsets were named at two calls.
+
     def __init__(self, consumer: Consumer, make_producer: Callable[[], TransactionalProducer]) -> None:
-        self._consumer = consumer
-        self._make_producer = make_producer
-        self._producer: TransactionalProducer | None = None
-        self._unsure: Mapping[Partition, int] | None = None
-        self._said: Mapping[Partition, int | None] | None = None
+        super().__init__(consumer, make_producer)
+        self._unknown: Mapping[Partition, int] | None = None  # next offsets of the transaction of unknown outcome
+        self._last_answer: Mapping[Partition, int | None] | None = None
 
-    def open(self) -> None:
-        """See Delivery.open."""
-        if self._producer is None:
-            self._producer = self._make_producer()
-
+    @override
     def publish(
         self, outgoing: Sequence[Outgoing], next_offsets: Mapping[Partition, int], state: Sequence[Outgoing] = ()
     ) -> None:
-        """Publishes and commits as one; see Delivery.publish.
+        """Publishes and commits as one.
 
         1. Build the producer if the last one died: the broker ends what that one left open.
         2. If it isn't known how the last transaction ended, ask for the committed offsets; it may be done already.
         3. Send results, state and offsets, and commit all.
         """
-        # 1.
-        self.open()
-        assert self._producer is not None  # noqa: S101  # open() built it
-        # 2.
-        if self._is_committed(next_offsets):
+        producer = self._live_producer()  # 1.
+        if self._is_committed(next_offsets):  # 2.
             return
         records = [*outgoing, *state]
-        refuse_oversized(self._producer, records)
-        # 3.
-        self._unsure = self._said = None
+        refuse_oversized(producer, records)
+        self._unknown = self._last_answer = None
         try:
-            self._producer.transact(records, next_offsets, self._consumer.membership())
+            producer.transact(records, next_offsets, self._consumer.membership())  # 3.
         except CommitRefused:
             raise  # aborted; the producer lives on
-        except BrokerUnavailable:
-            self._unsure = dict(next_offsets)
-            self.close(_CLOSE_DEAD_S)
-            raise
-        except WorkerError:
+        except WorkerError as error:
+            self._unknown = dict(next_offsets) if isinstance(error, BrokerUnavailable) else None
             self.close(_CLOSE_DEAD_S)
             raise
         self._consumer.note_committed(next_offsets)
 
     def _is_committed(self, next_offsets: Mapping[Partition, int]) -> bool:
-        """Whether the transaction of unknown outcome held this one and was committed.
+        """Whether the transaction of unknown outcome held this batch and was committed.
 
-        It may have held partitions that were revoked since: what is left of the batch was committed all the same.
-        A broker that has just come back can say less than there is (worker.broker.watermark). So one yes counts for all
-        of the transaction, and a no when it was said twice, at two calls of publish; BrokerUnavailable the first time.
+        Raises BrokerUnavailable after the first no.
         """
-        if self._unsure is None or not next_offsets.items() <= self._unsure.items():
+        if self._unknown is None or not next_offsets.items() <= self._unknown.items():
             return False
         committed = dict(self._consumer.committed(next_offsets))
         if committed.items() & next_offsets.items():
-            self._unsure = self._said = None
+            self._unknown = self._last_answer = None
             return True
-        if committed != self._said:
-            self._said = committed
+        if committed != self._last_answer:
+            self._last_answer = committed
             raise BrokerUnavailable("the last transaction does not seem to be committed: asking once more")
         return False
 
-    def close(self, timeout_s: float) -> None:
-        """See Delivery.close."""
-        if self._producer is not None:
-            self._producer.close(timeout_s)
-            self._producer = None
 
-
-def refuse_oversized(producer: Producer | TransactionalProducer, outgoing: Sequence[Outgoing]) -> None:
+def refuse_oversized(producer: AnyProducer, outgoing: Sequence[Outgoing]) -> None:
     """Raises RecordTooLarge before anything is sent, so that shortening a record publishes nothing twice."""
     refused = [record for record in outgoing if not producer.fits(record)]
     if refused:

@@ -1,25 +1,36 @@
-"""Says why a broker can't be reached: name, port, TLS, protocol, login, in this order.
+"""Says why a broker can't be reached: name, port, TLS, protocol, login, in this order; then what the client says.
 
-The Kafka client reports a wrong certificate, a foreign CA and a closed port alike, after its bootstrap timeout.
+The Kafka client reports a wrong certificate, a foreign CA, a wrong password and a closed port alike, after its
+bootstrap timeout: the broker closes the connection, and the client tries again. So this has one conversation of its
+own, step by step, and hears the reason in the broker's own words.
 """
 
+import contextlib
+import logging
+import re
 import socket
 import ssl
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from worker.broker.login import try_login
-from worker.errors import BrokerUnavailable
+from kafka.errors import KafkaError
+from kafka.net.sasl import SASL_MECHANISMS
+from kafka.net.transport import KafkaSSLTransport
+from kafka.protocol.parser import KafkaProtocol
+from kafka.protocol.sasl import SaslAuthenticateRequest, SaslHandshakeRequest
 
-_CORRELATION_ID = 1
+from worker.broker.admin import topic_partitions
+from worker.broker.client import Connection
+from worker.errors import BrokerUnavailable, FatalError
+
 # ApiVersions, version 0: what any broker answers on any listener, before authentication.
-_API_VERSIONS = struct.pack(">hhih", 18, 0, _CORRELATION_ID, -1)
-_TLS_ALERT, _TLS_HANDSHAKE = 0x15, 0x16
+_API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 1, -1)
+_TLS_ALERT, _TLS_HANDSHAKE = b"\x15", b"\x16"
 
 
 def probe(server: str, options: Mapping[str, Any], *, timeout_s: float = 5.0) -> str:
-    """One exchange with the broker at `host:port`; returns in a few words what worked.
+    """One conversation with the broker at `host:port`; returns in a few words what worked.
 
     options: the kafka-python options; `security_protocol`, `ssl_…` and `sasl_…` are read.
     Raises BrokerUnavailable with the reason and what to do.
@@ -27,20 +38,58 @@ def probe(server: str, options: Mapping[str, Any], *, timeout_s: float = 5.0) ->
     host, _, port = server.strip().rpartition(":")
     host = host.strip("[]")
     protocol = str(options.get("security_protocol", "PLAINTEXT"))
-    with _connect(server, host, int(port), timeout_s) as plain:
-        if not protocol.endswith("SSL"):
-            _exchange(server, plain, options, encrypted=False)
-            return f"{server} answers"
-        with _handshake(server, host, plain, options) as secure:
-            _exchange(server, secure, options, encrypted=True)
-            return f"{server} answers, {secure.version()}"
+    with _connect(server, host, int(port), timeout_s) as plain, contextlib.ExitStack() as stack:
+        connection, tls = plain, ""
+        if protocol.endswith("SSL"):
+            secure = stack.enter_context(_handshake(server, host, plain, options))
+            connection, tls = secure, f", {secure.version()}"
+        _exchange(server, connection, encrypted=bool(tls))
+        if protocol.startswith("SASL"):
+            _log_in(server, connection, options)
+        return f"{server} answers{tls}"
+
+
+def probe_client(connection: Connection) -> Mapping[str, int]:
+    """The number of partitions of every topic, asked for by the Kafka client, for a broker that `probe` has reached.
+
+    Raises BrokerUnavailable with the reason: the client often raises only that it can't connect; why is in its log.
+    """
+    with _complaints() as complaints:
+        try:
+            return topic_partitions(connection)
+        except (BrokerUnavailable, FatalError) as error:
+            of_login = [text for text in complaints if "sasl" in text.lower() or "authenticat" in text.lower()]
+            reason = re.sub(r"^.*Error: | \(backoff .*$", "", of_login[-1]) if of_login else ""
+            protocol = connection.options.get("security_protocol", "PLAINTEXT")
+            raise BrokerUnavailable(
+                f"the broker refuses the login: {reason}; check sasl_mechanism, user and password"
+                if of_login
+                else f"{error}; the port answers, so check security_protocol (now {protocol}) and that the addresses "
+                f"which the broker advertises can be reached from here{': ' + complaints[-1] if complaints else ''}"
+            ) from error
+
+
+@contextlib.contextmanager
+def _complaints() -> Iterator[list[str]]:
+    """What the Kafka client's loggers say from warning on, instead of printing it."""
+    complaints: list[str] = []
+    collector = logging.Handler(logging.WARNING)
+    collector.emit = lambda record: complaints.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("kafka")
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(collector)
+    try:
+        yield complaints
+    finally:
+        logger.removeHandler(collector)
+        logger.propagate = propagate
 
 
 def _connect(server: str, host: str, port: int, timeout_s: float) -> socket.socket:
     try:
         return socket.create_connection((host, port), timeout_s)
     except socket.gaierror as error:
-        reason = f"the name {host} is unknown here ({error.strerror}); check WORKER_KAFKA__BOOTSTRAP_SERVERS and DNS"
+        reason = f"the name {host} is unknown here ({error.strerror}); check [kafka.bootstrap_servers] and DNS"
     except ConnectionRefusedError:
         reason = "connection refused; is the broker running, and is this its port?"
     except TimeoutError:
@@ -50,23 +99,10 @@ def _connect(server: str, host: str, port: int, timeout_s: float) -> socket.sock
     raise BrokerUnavailable(f"{server}: {reason}")
 
 
-def tls_context(options: Mapping[str, Any]) -> ssl.SSLContext:
-    """The context that kafka-python makes of the same options. Raises OSError (ssl.SSLError is one) for bad files."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.check_hostname = options.get("ssl_check_hostname", True)
-    if options.get("ssl_cafile"):
-        context.load_verify_locations(options["ssl_cafile"])
-    else:
-        context.load_default_certs()
-    if options.get("ssl_certfile"):
-        context.load_cert_chain(options["ssl_certfile"], options.get("ssl_keyfile"), options.get("ssl_password"))
-    return context
-
-
 def _handshake(server: str, host: str, plain: socket.socket, options: Mapping[str, Any]) -> ssl.SSLSocket:
+    config = {name: options.get(name, default) for name, default in KafkaSSLTransport.DEFAULT_CONFIG.items()}
     try:
-        context = tls_context(options)
+        context: ssl.SSLContext = KafkaSSLTransport._build_ssl_context(config)  # noqa: SLF001  # the one that is used
     except OSError as error:
         raise BrokerUnavailable(f"{server}: a TLS file is unusable: {error}; check ssl_cafile, ssl_certfile") from error
     try:
@@ -80,9 +116,11 @@ def _handshake(server: str, host: str, plain: socket.socket, options: Mapping[st
         ) from error
 
 
-def _exchange(server: str, connection: socket.socket, options: Mapping[str, Any], *, encrypted: bool) -> None:
+def _exchange(server: str, connection: socket.socket, *, encrypted: bool) -> None:
+    """Asks for the broker's versions: whether it is one."""
+    answer, cause = b"", "it closed the connection"
     try:
-        connection.sendall(struct.pack(">i", len(_API_VERSIONS)) + _API_VERSIONS)
+        connection.sendall(_API_VERSIONS)
         answer = _receive(connection, 8)
     except ssl.SSLError as error:
         raise BrokerUnavailable(
@@ -90,44 +128,61 @@ def _exchange(server: str, connection: socket.socket, options: Mapping[str, Any]
             "does it want a client certificate, or another one? See ssl_certfile"
         ) from error
     except OSError as error:
-        answer, cause = b"", _words(error)
+        cause = _words(error)
+    if len(answer) == 8 and answer[4:] == _API_VERSIONS[8:12]:  # the number of the request
+        _receive(connection, int.from_bytes(answer[:4], "big") - 4)
+        return
+    if answer[:1] in {_TLS_ALERT, _TLS_HANDSHAKE}:
+        reason = "this port speaks TLS; set security_protocol to SSL or SASL_SSL"
+    elif answer:
+        reason = "something answers, but it is no Kafka broker"
+    elif encrypted:
+        reason = f"{cause} after the TLS handshake; does it want a client certificate? See ssl_certfile"
     else:
-        cause = "it closed the connection"
-    if len(answer) < 8 or struct.unpack(">ii", answer)[1] != _CORRELATION_ID:
-        raise BrokerUnavailable(f"{server}: {_no_broker(answer, cause, encrypted=encrypted)}")
-    if str(options.get("security_protocol", "")).startswith("SASL"):
-        _login(server, connection, options, left=struct.unpack(">i", answer[:4])[0] - 4)
+        reason = f"{cause} without an answer; does this port speak TLS? See security_protocol"
+    raise BrokerUnavailable(f"{server}: {reason}")
 
 
-def _no_broker(answer: bytes, cause: str, *, encrypted: bool) -> str:
-    if answer[:1] in {bytes([_TLS_ALERT]), bytes([_TLS_HANDSHAKE])}:
-        return "this port speaks TLS; set security_protocol to SSL or SASL_SSL"
-    if answer:
-        return "something answers, but it is no Kafka broker"
-    if encrypted:
-        return f"{cause} after the TLS handshake; does it want a client certificate? See ssl_certfile"
-    return f"{cause} without an answer; does this port speak TLS? See security_protocol"
-
-
-def _login(server: str, connection: socket.socket, options: Mapping[str, Any], *, left: int) -> None:
-    """`left` bytes of the answer before are still to be read."""
+def _log_in(server: str, connection: socket.socket, options: Mapping[str, Any]) -> None:
+    """Offers the mechanism, and logs in where it is PLAIN or SCRAM; others are left to the Kafka client."""
+    protocol, name = KafkaProtocol(), str(options.get("sasl_mechanism") or "")
     try:
-        _receive(connection, left)
-        try_login(server, connection, options)
+        with _complaints():
+            offered = _ask(protocol, connection, SaslHandshakeRequest(mechanism=name, version=1))
+            if offered.error_code:
+                names = ", ".join(offered.mechanisms)
+                raise BrokerUnavailable(f"{server}: the broker takes sasl_mechanism {names}, not {name!r}")
+            if name != "PLAIN" and not name.startswith("SCRAM-"):
+                return
+            login = SASL_MECHANISMS[name](**{"sasl_plain_username": "", "sasl_plain_password": "", **options})
+            while not login.is_done():
+                answer = _ask(protocol, connection, SaslAuthenticateRequest(auth_bytes=login.auth_bytes(), version=0))
+                if answer.error_code:
+                    raise BrokerUnavailable(
+                        f"{server}: the broker refuses the login: {answer.error_message}; check user and password"
+                    )
+                login.receive(answer.auth_bytes)
     except OSError as error:
         raise BrokerUnavailable(
             f"{server}: {_words(error)}; does this listener want SASL? See security_protocol"
         ) from error
-    except (struct.error, ValueError, LookupError) as error:
+    except (KafkaError, ValueError, LookupError) as error:
         raise BrokerUnavailable(f"{server}: the answer to the login makes no sense") from error
 
 
+def _ask(protocol: Any, connection: socket.socket, request: Any) -> Any:
+    protocol.send_request(request)
+    connection.sendall(protocol.send_bytes())
+    while received := connection.recv(4096):
+        for _, answer in protocol.receive_bytes(received):
+            return answer
+    raise ConnectionError("the broker closed the connection during the login")
+
+
 def _receive(connection: socket.socket, size: int) -> bytes:
+    """So many bytes; fewer where the broker closed the connection."""
     received = b""
-    while len(received) < size:
-        piece = connection.recv(size - len(received))
-        if not piece:
-            break
+    while len(received) < size and (piece := connection.recv(size - len(received))):
         received += piece
     return received
 

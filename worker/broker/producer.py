@@ -7,14 +7,15 @@ neither complete nor fail. So any failure is final here, and nothing waits for a
 import contextlib
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from kafka import errors as kafka_errors
+from typing_extensions import override
 
+from worker.broker.base import Producer, TransactionalProducer
+from worker.broker.calls import asked, bounded, quietly, translate, translated
 from worker.broker.client import Connection, build_producer
 from worker.broker.consumer import as_kafka_offsets
-from worker.broker.deadline import bounded
-from worker.broker.translate import translate, translated
 from worker.errors import (
     BrokerUnavailable,
     CommitRefused,
@@ -32,47 +33,43 @@ _RECORD_OVERHEAD: Final = 128  # bytes of a batch's and a record's own fields, m
 _HEADER_OVERHEAD: Final = 10
 
 
-class AcknowledgedProducer:
-    """worker.broker.base.Producer on Kafka. Raises (on creation) BrokerUnavailable, SettingsError, FatalError."""
+class AcknowledgedProducer(Producer):
+    """A Producer on Kafka. Raises (on creation) BrokerUnavailable, SettingsError, FatalError."""
 
     def __init__(self, connection: Connection, **config: Any) -> None:
         self._client = build_producer(connection, **config)
         self._limit = int(self._client.config["max_request_size"])
-        self._transactional = self._client.config["transactional_id"] is not None
         self._pending: list[tuple[Any, Outgoing]] = []
         self._failed: list[tuple[Exception, Outgoing]] = []  # in the order in which they failed
         self._closed = False
 
+    @override
     def fits(self, outgoing: Outgoing) -> bool:
-        """See Producer.fits."""
         size = _RECORD_OVERHEAD + len(outgoing.key or b"") + len(outgoing.value or b"")
         size += sum(len(name) * 4 + len(value or b"") + _HEADER_OVERHEAD for name, value in outgoing.headers)
         return size <= self._limit
 
+    @override
     def send(self, outgoing: Outgoing) -> None:
-        """See Producer.send."""
         headers = [(name, value or b"") for name, value in outgoing.headers]
+        topic = outgoing.topic
         try:
             future = self._client.send(
-                outgoing.topic,
-                value=outgoing.value,
-                key=outgoing.key,
-                headers=headers,
-                partition=outgoing.partition,
+                topic, value=outgoing.value, key=outgoing.key, headers=headers, partition=outgoing.partition
             )
         except _TOO_LARGE as error:
-            raise RecordTooLarge(f"a record for {outgoing.topic} is too large: {error}", [outgoing]) from error
+            raise RecordTooLarge(f"a record for {topic} is too large: {error}", [outgoing]) from error
         except kafka_errors.KafkaTimeoutError as error:
             raise DeliveryError(
-                f"sending to {outgoing.topic}: the broker is away, or the topic does not exist ({error})"
+                f"sending to {topic}: the broker is away, or the topic does not exist ({error})"
             ) from error
         except kafka_errors.KafkaError as error:
-            raise self._failure(error, outgoing.topic) from error
+            raise self._failure(error, topic) from error
         self._pending.append((future, outgoing))
         future.add_errback(lambda error: self._failed.append((error, outgoing)))
 
+    @override
     def flush(self, timeout_s: float) -> None:
-        """See Producer.flush."""
         pending, self._pending = self._pending, []
         if not pending:
             return
@@ -92,26 +89,27 @@ class AcknowledgedProducer:
 
     def _failure(self, error: Exception, topic: str, count: int = 1) -> WorkerError:
         ours = translate(error, f"sending to {topic}")
-        if isinstance(ours, Fenced) and not self._transactional:
-            return DeliveryError(str(ours))  # its own retries outdated its epoch; there is nobody else
+        if isinstance(ours, Fenced) and self._client.config["transactional_id"] is None:
+            return DeliveryError(str(ours))  # its own retries outdated its epoch; there is no other process
         if isinstance(ours, FatalError) and not isinstance(error, kafka_errors.IllegalStateError):
             return ours  # not authorised, fenced, ...: sending again can't help
         return DeliveryError(f"{count} records were not acknowledged; {ours}")
 
+    @override
     def close(self, timeout_s: float) -> None:
-        """See Producer.close."""
-        if self._closed:
-            return
-        self._closed = True
-        self._pending.clear()
-        close_client(self._client, timeout_s)
+        if not self._closed:
+            self._closed = True
+            self._pending.clear()
+            close_client(self._client, timeout_s)
 
 
-class TransactionalKafkaProducer:
-    """worker.broker.base.TransactionalProducer on Kafka: begin, send, offsets, commit, each transaction one call.
+class TransactionalKafkaProducer(AcknowledgedProducer, TransactionalProducer):
+    """A TransactionalProducer on Kafka: begin, send, offsets, commit, each transaction one call.
 
-    timeout_s: for a whole transaction. transaction_timeout_s: after it the broker aborts what a killed process
-    left open; the next owner of its partitions waits that long (plus the broker's scan, up to 10 s).
+    timeout_s              for a whole transaction
+    transaction_timeout_s  after it the broker aborts what a killed process left open; the next owner of its partitions
+                           waits that long (plus the broker's scan, up to 10 s)
+
     Raises (on creation) BrokerUnavailable, SettingsError, FatalError.
     """
 
@@ -126,26 +124,18 @@ class TransactionalKafkaProducer:
     ) -> None:
         self._timeout_s = timeout_s
         self._transaction_timeout_s = transaction_timeout_s
-        self._sender = AcknowledgedProducer(
-            connection,
-            transactional_id=transactional_id,
-            transaction_timeout_ms=int(transaction_timeout_s * 1000),
-            **config,
+        transaction_timeout_ms = int(transaction_timeout_s * 1000)
+        super().__init__(
+            connection, transactional_id=transactional_id, transaction_timeout_ms=transaction_timeout_ms, **config
         )
-        self._client = self._sender._client  # noqa: SLF001  # the same room; the client is shared by both views
         try:
-            with translated("starting the transactional producer"):
-                bounded(self._client.init_transactions, timeout_s, "starting the transactional producer")
+            asked(self._client.init_transactions, timeout_s, "starting the transactional producer")
         except BaseException:
             self.close(1.0)
             raise
 
-    def fits(self, outgoing: Outgoing) -> bool:
-        """See TransactionalProducer.fits."""
-        return self._sender.fits(outgoing)
-
+    @override
     def transact(self, outgoing: Sequence[Outgoing], offsets: Mapping[Partition, int], membership: object) -> None:
-        """See TransactionalProducer.transact."""
         started = time.monotonic()
         try:
             bounded(lambda: self._transact(outgoing, offsets, membership), self._timeout_s, "committing a transaction")
@@ -157,17 +147,23 @@ class TransactionalKafkaProducer:
 
     def _transact(self, outgoing: Sequence[Outgoing], offsets: Mapping[Partition, int], membership: Any) -> None:
         if membership.generation_id < 0:
-            # The broker takes offsets of nobody's member unchecked: a worker that woke up late would commit them.
+            # The broker takes offsets without a generation unchecked: a worker that woke up late would commit them.
             raise CommitRefused("this process is not a member of its group any more")
         with translated("beginning a transaction"):
             self._client.begin_transaction()
         try:
             # 1. Every record is acknowledged ...
             for record in outgoing:
-                self._sender.send(record)
-            self._sender.flush(self._timeout_s)
+                self.send(record)
+            self.flush(self._timeout_s)
             # 2. ... and the offsets are part of the transaction ...
-            self._add_offsets(offsets, membership)
+            with translated("adding offsets to the transaction"):
+                self._client.send_offsets_to_transaction(as_kafka_offsets(offsets), membership)
+        except Displaced as error:
+            # No newer producer has outdated this one; the consumer's poll finds out whether it is true.
+            refused = CommitRefused(str(error))
+            self._abort(refused)
+            raise refused from error
         except (FatalError, BrokerUnavailable):
             raise
         except WorkerError as error:  # CommitRefused, RecordTooLarge, DeliveryError: nothing may be committed
@@ -177,31 +173,14 @@ class TransactionalKafkaProducer:
         with translated("committing a transaction"):
             self._client.commit_transaction()
 
-    def _add_offsets(self, offsets: Mapping[Partition, int], membership: Any) -> None:
-        try:
-            with translated("adding offsets to the transaction"):
-                self._client.send_offsets_to_transaction(as_kafka_offsets(offsets), membership)
-        except (
-            Displaced
-        ) as error:  # no newer producer has outdated this one; the consumer's poll finds out if it is true
-            raise CommitRefused(str(error)) from error
-
     def _abort(self, cause: WorkerError) -> None:
         try:
             self._client.abort_transaction()
         except kafka_errors.KafkaError as error:
             if isinstance(cause, DeliveryError):
                 return  # dead either way; the next producer with this id aborts it
-            raise _fatal_or_delivery(error) from cause
-
-    def close(self, timeout_s: float) -> None:
-        """See TransactionalProducer.close."""
-        self._sender.close(timeout_s)
-
-
-def _fatal_or_delivery(error: Exception) -> WorkerError:
-    ours = translate(error, "aborting a transaction")
-    return ours if isinstance(ours, Fenced) else DeliveryError(str(ours))
+            ours = translate(error, "aborting a transaction")
+            raise (ours if isinstance(ours, Fenced) else DeliveryError(str(ours))) from cause
 
 
 def _outcome(future: Any, deadline: float) -> Exception | None:
@@ -210,7 +189,8 @@ def _outcome(future: Any, deadline: float) -> Exception | None:
         try:
             future.get(timeout=max(0.0, deadline - time.monotonic()))
         except kafka_errors.KafkaError as error:
-            return cast("Exception", error)
+            ours: Exception = error
+            return ours
     failure = future.exception
     return failure if isinstance(failure, Exception) else None
 
@@ -228,7 +208,4 @@ def close_client(client: Any, timeout_s: float) -> None:
             client._sender.force_close()  # noqa: SLF001  # there is no public way to stop it
             client.close(timeout=0)
 
-    try:
-        bounded(close, timeout_s + 1.0, "closing a producer")
-    except (BrokerUnavailable, kafka_errors.KafkaError, RuntimeError, OSError):
-        return
+    quietly(close, timeout_s + 1.0, "closing a producer")

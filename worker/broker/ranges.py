@@ -5,30 +5,30 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import attrgetter
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from kafka import TopicPartition
 from kafka import errors as kafka_errors
+from typing_extensions import override
 
-from worker.broker.base import Bounds
+from worker.broker.base import Bounds, RangeReader
+from worker.broker.calls import asked, quietly, translated
 from worker.broker.client import Connection, build_consumer
-from worker.broker.deadline import bounded
-from worker.broker.translate import translated
 from worker.errors import BrokerUnavailable, MissingTopic
 from worker.records import Partition, RawMessage
 
-T = TypeVar("T")
 _POLL_MS: Final = 500
 _BATCH: Final = 8192
 _FETCH_WAIT_MS: Final = 100
 _CONFIRM_S: Final = 2.0
 
 
-class TopicReader:
-    """worker.broker.base.RangeReader on Kafka.
+class TopicReader(RangeReader):
+    """A RangeReader on Kafka.
 
-    read_committed: leave out what open and aborted transactions wrote; ends are then the last stable offsets.
-    timeout_s: for each question to the broker, and the longest silence while reading.
+    read_committed  leave out what open and aborted transactions wrote; ends are then the last stable offsets
+    timeout_s       for each question to the broker, and for silence while reading
+
     Raises (on creation) BrokerUnavailable, SettingsError, FatalError.
     """
 
@@ -45,32 +45,32 @@ class TopicReader:
         )
         self._closed = False
 
+    @override
     def partitions(self, topic: str) -> Sequence[Partition]:
-        """See RangeReader.partitions."""
-        numbers = self._ask(lambda: self._client.partitions_for_topic(topic), f"looking up {topic}")
+        numbers = asked(lambda: self._client.partitions_for_topic(topic), self._timeout_s, f"looking up {topic}")
         if not numbers:
             raise MissingTopic(f"no such topic: {topic}")
         return [Partition(topic, number) for number in sorted(numbers)]
 
+    @override
     def start_offsets(self, topic: str) -> Mapping[Partition, int]:
-        """See RangeReader.start_offsets."""
         return self._offsets(self._client.beginning_offsets, self.partitions(topic))
 
+    @override
     def end_offsets(self, topic: str) -> Mapping[Partition, int]:
-        """See RangeReader.end_offsets."""
         return self._ends(self.partitions(topic))
 
+    @override
     def offsets_for_times(self, topic: str, timestamp_ms: int) -> Mapping[Partition, int]:
-        """See RangeReader.offsets_for_times."""
         ends = self.end_offsets(topic)
-        wanted = {TopicPartition(*partition): timestamp_ms for partition in ends}
-        found = self._ask(lambda: self._client.offsets_for_times(wanted), f"looking up a time in {topic}")
+        times = {TopicPartition(*partition): timestamp_ms for partition in ends}
+        answers = asked(lambda: self._client.offsets_for_times(times), self._timeout_s, f"looking up a time in {topic}")
         # "No record" is None from Kafka, and offset 0 with timestamp -1 from the embedded broker.
-        first = {p: found[p].offset for p in ends if found.get(p) is not None and found[p].timestamp >= 0}
+        first = {p: answers[p].offset for p in ends if answers.get(p) is not None and answers[p].timestamp >= 0}
         return {partition: min(first.get(partition, end), end) for partition, end in ends.items()}
 
+    @override
     def read(self, bounds: Bounds) -> Iterator[Sequence[RawMessage]]:
-        """See RangeReader.read."""
         ends = self._begin(bounds)
         heard = time.monotonic()
         while ends:
@@ -79,9 +79,9 @@ class TopicReader:
             for partition, records in polled.items():
                 heard = time.monotonic()
                 if partition in ends:
-                    wanted = records[: bisect_left(records, ends[partition], key=attrgetter("offset"))]
-                    if wanted:
-                        yield wanted
+                    within = records[: bisect_left(records, ends[partition], key=attrgetter("offset"))]
+                    if within:
+                        yield within
                         heard = time.monotonic()  # the time that the caller took is no silence
             finished = [partition for partition, end in ends.items() if self._position(partition) >= end]
             for partition in finished:
@@ -116,8 +116,8 @@ class TopicReader:
             return -1
         return -1 if offset is None else int(offset)
 
+    @override
     def latest(self, topic: str, count: int) -> Sequence[RawMessage]:
-        """See RangeReader.latest."""
         starts, ends = self.start_offsets(topic), self.end_offsets(topic)
         shares = share_out(count, {partition: ends[partition] - starts[partition] for partition in ends})
         read: dict[Partition, list[RawMessage]] = {partition: [] for partition in ends}
@@ -128,9 +128,9 @@ class TopicReader:
     def _offsets(
         self, question: Callable[[list[Any]], Mapping[Any, int]], partitions: Sequence[Partition]
     ) -> dict[Partition, int]:
-        wanted = [TopicPartition(*partition) for partition in partitions]
-        found = self._ask(lambda: question(wanted), "looking up offsets")
-        return {Partition(*partition): int(offset) for partition, offset in found.items()}
+        theirs = [TopicPartition(*partition) for partition in partitions]
+        offsets = asked(lambda: question(theirs), self._timeout_s, "looking up offsets")
+        return {Partition(*partition): int(offset) for partition, offset in offsets.items()}
 
     def _ends(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
         """The ends of the log, checked with a fetch: the embedded broker lists them short of its last batch."""
@@ -153,26 +153,36 @@ class TopicReader:
             self._client.seek(TopicPartition(*partition), offset)
             self._client.resume(TopicPartition(*partition))
 
-    def _ask(self, question: Callable[[], T], what: str) -> T:
-        with translated(what):
-            return bounded(question, self._timeout_s, what)
-
+    @override
     def close(self, timeout_s: float) -> None:
-        """See RangeReader.close."""
         if self._closed:
             return
         self._closed = True
-        try:
-            bounded(lambda: self._client.close(autocommit=False), timeout_s, "closing a reader")
-        except (BrokerUnavailable, kafka_errors.KafkaError, RuntimeError, OSError):
-            return
+        quietly(lambda: self._client.close(autocommit=False), timeout_s, "closing a reader")
 
 
 def share_out(count: int, available: Mapping[Partition, int]) -> Mapping[Partition, int]:
-    """`count` split evenly over the partitions, none above what it has; the rest goes to those that have more."""
+    """`count` records split over partitions as evenly as what they have allows.
+
+    Each gets an equal share; what a partition can't give goes to those that have more, in equal parts again (max-min
+    fairness: Bertsekas and Gallager, Data Networks, 2nd edition, 6.5.2). The shares add up to `count`, or to all there
+    is; they differ by at most one between partitions that have more than their share.
+
+    It counts offsets: on a compacted topic, or one with transactions, a share holds fewer records than it says. And an
+    equal share of each partition is a fair sample of the topic only where partitions carry about the same traffic; of
+    a busy partition it reaches back for a shorter time than of a quiet one.
+
+    count      how many, over all partitions
+    available  how many each has
+
+    >>> busy, quiet, other = (Partition("in", number) for number in range(3))
+    >>> shares = share_out(10, {busy: 100, quiet: 2, other: 50})
+    >>> shares[busy], shares[quiet], shares[other]
+    (4, 2, 4)
+    """
     shares: dict[Partition, int] = {}
     left = count
-    # From the smallest on: what one can't give is spread over all that follow.
+    # In ascending order: what one can't give is spread over all that follow.
     for position, partition in enumerate(sorted(available, key=lambda p: (available[p], p))):
         shares[partition] = min(available[partition], -(-left // (len(available) - position)))
         left -= shares[partition]

@@ -1,14 +1,22 @@
-"""A group's committed offsets do not go back while it has members; a broker that says so answers from the past.
-
-Seen on Apache Kafka 4.3.1: a node that comes back after a crash loads a group once for the leadership that it had
-before and once for the new one, and answers meanwhile. For a moment it says that a group has no offsets, or those of
-minutes ago, or that a member is not one of its own. A member that believed it would read again what it has committed.
-"""
+"""What a member knows to be committed, and when it does not believe the broker."""
 
 from collections.abc import Collection, Mapping
 
 from worker.errors import BrokerUnavailable
 from worker.records import Partition
+
+# Why a member remembers what it has committed, though the broker stores it.
+#
+# Invariant: while a group has members, its committed offsets do not go back.
+#
+# Apache Kafka 4.3.1 can say otherwise. A node that comes back after a crash loads a group twice, once for the
+# leadership that it had before and once for the new one, and answers meanwhile: for a moment a group has no offsets, or
+# those of minutes ago, or a member is not one of its own. A member that believed it would read again what it has
+# committed, publish it twice, and with exactly_once take a transaction that was committed for lost.
+#
+# So an answer below the watermark is not an answer: BrokerUnavailable, and the caller asks again. It is forgotten with
+# the partition: a new owner has none, and is protected by the offset in the checkpoint (worker.stream.checkpoints). An
+# operator who moves offsets back has to stop the group first, which Kafka's own tools demand, too.
 
 
 class CommittedWatermark:
@@ -18,7 +26,7 @@ class CommittedWatermark:
         self._offsets: dict[Partition, int] = {}
 
     def note(self, offsets: Mapping[Partition, int | None]) -> None:
-        """These are committed."""
+        """These are committed; None = nothing is."""
         self._offsets.update({partition: offset for partition, offset in offsets.items() if offset is not None})
 
     def forget(self, partitions: Collection[Partition]) -> None:

@@ -1,8 +1,5 @@
 """What `worker check` looks at, one function each, in this order: CHECKS is the only list of them."""
 
-import contextlib
-import logging
-import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -10,13 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from worker.broker.access import creates_topics
-from worker.broker.admin import topic_partitions
+from worker.broker.admin import creates_topics
 from worker.broker.client import Connection
-from worker.broker.probe import probe
+from worker.broker.probe import probe, probe_client
 from worker.errors import (
     BrokerUnavailable,
-    FatalError,
     Hint,
     MissingTopic,
     SchemaError,
@@ -229,12 +224,7 @@ def broker(known: Known) -> str:
             said.append(str(error))
     if not answers:
         raise BrokerUnavailable("; ".join(said))
-    with client_complaints() as complaints:
-        try:
-            known.partitions = topic_partitions(_connection(known.settings))
-        except (BrokerUnavailable, FatalError) as error:
-            protocol = kafka.options.get("security_protocol", "PLAINTEXT")
-            raise BrokerUnavailable(_why_refused(error, complaints, protocol)) from error
+    known.partitions = probe_client(_connection(known.settings))
     return "; ".join(said)
 
 
@@ -260,39 +250,6 @@ def topics(known: Known) -> str:
 def _connection(settings: Settings) -> Connection:
     kafka = settings.kafka
     return Connection(kafka.bootstrap_servers, options=kafka.client_options(), connect_timeout_s=CONNECT_TIMEOUT_S)
-
-
-def _why_refused(error: Exception, complaints: list[str], protocol: str) -> str:
-    of_login = [text for text in complaints if "sasl" in text.lower() or "authenticat" in text.lower()]
-    if of_login:
-        reason = re.sub(r"^.*Error: | \(backoff .*$", "", of_login[-1])
-        return f"the broker refuses the login: {reason}; check sasl_mechanism, user and password"
-    return (
-        f"{error}; the port answers, so check security_protocol (now {protocol}) and that the addresses which the "
-        f"broker advertises can be reached from here{': ' + complaints[-1] if complaints else ''}"
-    )
-
-
-@contextlib.contextmanager
-def client_complaints() -> Iterator[list[str]]:
-    """What the Kafka client's loggers say from warning on, instead of printing it.
-
-    The client often raises only that it can't connect; why is in its log.
-    """
-    complaints: list[str] = []
-
-    class Collector(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            complaints.append(record.getMessage())
-
-    logger, collector = logging.getLogger("kafka"), Collector(logging.WARNING)
-    propagate, logger.propagate = logger.propagate, False
-    logger.addHandler(collector)
-    try:
-        yield complaints
-    finally:
-        logger.removeHandler(collector)
-        logger.propagate = propagate
 
 
 CHECKS: Final[Mapping[str, Callable[[Known], str | WorkerError]]] = {

@@ -8,8 +8,8 @@ from contextlib import ExitStack
 
 import structlog
 
+from worker.broker.admin import ensure_compacted
 from worker.broker.base import Delivery
-from worker.broker.compacted import ensure_compacted
 from worker.broker.consumer import GroupConsumer
 from worker.broker.delivery import AtLeastOnce, ExactlyOnce
 from worker.broker.producer import AcknowledgedProducer, TransactionalKafkaProducer
@@ -36,8 +36,7 @@ from worker.processes.wiring import connection, make_pipeline, max_batch_s, utc_
 from worker.rollout.watcher import StoreRollout
 from worker.settings import Settings
 from worker.stream.breaker import Breaker
-from worker.stream.changelog import CheckpointChangelog
-from worker.stream.checkpoints import Checkpoints, TopicCheckpoints
+from worker.stream.checkpoints import CheckpointChangelog, Checkpoints, TopicCheckpoints
 from worker.stream.loop import Loop
 from worker.stream.sinks.base import SINKS, Sink
 from worker.stream.sinks.kafka import KafkaSink
@@ -158,7 +157,7 @@ class WorkerProcess:
         settings, link = self._settings, connection(self._settings)
         if settings.kafka.state_topic is None:
             return Checkpoints()
-        log = CheckpointChangelog(
+        changelog = CheckpointChangelog(
             lambda read_committed: TopicReader(link, read_committed=read_committed),
             topic=settings.kafka.state_topic,
             group_id=settings.kafka.group_id,
@@ -168,13 +167,12 @@ class WorkerProcess:
         return TopicCheckpoints(
             consumer,
             pipeline,
-            log,
+            changelog,
             settings={
                 **settings.threshold.model_dump(mode="json", exclude_none=True),
                 **settings.alerts.model_dump(mode="json", include={"per_day", "per_hour"}),
             },
             events=signals,
-            exactly_once=settings.delivery == "exactly_once",
         )
 
     @staticmethod

@@ -5,13 +5,11 @@ class BatchSizer:
     """The size of the next batch: the maximum while all goes well, less after a batch that took too long.
 
     A member that does not poll for max_poll_interval_ms is thrown out of its group, and its batch is read again: at
-    the same size that would never end. Scorer, broker or sink may be what is slow; only the time counts.
+    the same size that would never end. A batch that took longer than `max_batch_s` sets the size to what would have
+    fitted into it, in proportion; one that took up to half of it doubles the size; in between nothing changes.
 
-    A batch that took longer than `max_batch_s` sets the size to what would have fitted into it, in proportion. One that
-    took up to half of it doubles the size again; in between nothing changes, so that the size does not swing.
-
-    It assumes that time grows with the number of records. Where a batch is slow for another reason (a broker that hangs
-    for a minute), the next ones are small for nothing: from 1 back to 8,192 takes 13 batches.
+    It assumes that time grows with the number of records. After a batch that was slow for another reason, such as a
+    broker that hung for a minute, the next ones are small for nothing: from 1 back to 8,192 takes 13 batches.
 
     max_records  size at the start, and at most
     max_batch_s  seconds that a batch may take from its scoring to its commit

@@ -8,14 +8,12 @@ from worker.errors import BreakerTripped
 class Breaker:
     """Trips on too many invalid records in a row, or too large a share of the last ones.
 
-    It is asked before a batch's dead letters are published, so the batch that trips it is not committed: after a wrong
-    deployment (another topic, another schema) nothing has to be fetched back from the dead letters.
+    It is asked before a batch's dead letters are published, so the batch that trips it is not committed; a restart
+    reads it again and trips again, until the topic, the schema or the offsets are put right.
 
-    It counts whole batches. A batch with any scored record in it ends a row of invalid ones, and the last `window`
-    records are those of as many whole batches as hold them, so large batches make it slower: with batches of 8,192 a
-    window of 1,000 is the last batch. A stream with one good record in each batch never trips `consecutive`; a worker
-    that is restarted counts from 0. After the breaker has tripped, a restart reads the same batch and trips again,
-    until somebody mends the schema or moves the offsets: that is wanted.
+    It counts whole batches. A batch with any scored record in it ends a row of invalid ones, so one good record in each
+    batch keeps `consecutive` from tripping; and the last `window` records are those of the whole batches that hold
+    them, so with batches of 8,192 a window of 1,000 is the last batch. A restart counts from 0.
 
     invalid_ratio  share of the last records that may be invalid; 1.0 = any
     window         number of last records; below that the share is not looked at

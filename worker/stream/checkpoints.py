@@ -1,17 +1,15 @@
 """Threshold state that travels with its partition, in a compacted topic.
 
-Order. at_least_once: results acknowledged, then state, then offsets committed. So the state is never behind the
-committed offset, and when it is one batch ahead (a crash before the commit) the results up to there are out: the
-partition goes on from the state's offset. exactly_once: all in one transaction, state and offset are always the same.
-A state whose offsets fit neither (the topic was lost, somebody moved the group's offsets) is not used: the threshold
-starts again from the calibration, and that is reported, as is a state of another model, other settings or with damage.
+Order. at_least_once: results acknowledged, then checkpoints, then offsets committed. So a checkpoint is never behind
+the committed offset, and when it is one batch ahead (a crash before the commit) the results up to there are out: the
+partition goes on from the checkpoint's offset. exactly_once: all in one transaction, checkpoint and offset are always
+the same. A checkpoint whose offsets fit neither (the topic was lost, an operator moved the group's offsets) is not
+used: the threshold starts again from the calibration, and that is reported, as is a checkpoint of another model, other
+settings or with damage.
 
-Size. A partition has one head and ceil(window / 1000) slots: 21 keys and about 170 kB at the default window of 20,000.
-Rate. A commit writes the slots that changed, then the head with the stride that is not full yet. Per partition that is
-8 bytes a record, and at most two slots (16 kB) and a head of up to 5 kB (stride 256) a commit on top: about 10 bytes a
-record in batches of 8,192, and up to 100 kB/s where each of 20 batches a second holds a few records. All slots are
-written after a rebuild and after a model swap.
-Restore. It reads the partition's log once: the keys above, and what was not compacted yet (segments of 16 MiB).
+Size. A partition has one head and ceil(window / 1000) slots. A commit writes the slots that changed, then the head with
+the stride that is not full yet; after a rebuild and a model swap all slots. Per partition that is 8 bytes a record, and
+at most two slots (16 kB) and a head of up to 5 kB (stride 256) a commit on top.
 """
 
 import os
@@ -20,27 +18,39 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from operator import attrgetter
 from typing import Any
 
 import orjson
+from typing_extensions import override
 
-from worker.broker.base import Consumer
+from worker.broker.base import Consumer, RangeReader
 from worker.errors import BrokerUnavailable
 from worker.pipeline import Pipeline, by_partition
 from worker.records import Outcome, Outgoing, Partition
-from worker.stream.changelog import CheckpointChangelog
-from worker.stream.checkpoint_format import LIFE_BYTES, Head, Log, Slot, checksums, digest_of
+from worker.stream.checkpoint_format import (
+    INCARNATION_BYTES,
+    CheckpointHead,
+    CheckpointLog,
+    CheckpointSlot,
+    checksums,
+    digest_of,
+    key_prefix,
+)
 from worker.stream.events import Events
 from worker.thresholds.partition import ThresholdState
 
 DOUBT_S = 15.0
+WAIT_S = 0.2
+CLOSE_S = 1.0
+MAX_OFFSET = 1 << 62
 
 
 class Checkpoints:
-    """Where thresholds are kept between two owners of a partition. This one keeps nothing."""
+    """Where thresholds stay between two owners of a partition. This one keeps nothing."""
 
     def restore(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
-        """Get the thresholds of newly assigned partitions ready; the offset that each goes on from, where it is known.
+        """Gets the thresholds of newly assigned partitions ready; the offset that each goes on from, where it is known.
 
         Call it before the first record of them is scored. Blocks while it reads. May be called again after a
         TransientError; until then no record of them may be scored.
@@ -57,134 +67,228 @@ class Checkpoints:
         """These offsets are committed."""
 
     def swapped(self) -> None:
-        """Another model is in force; every threshold has started anew, or goes on from when its model was in force."""
+        """Another model is current; every threshold has started anew, or goes on from when that model was current."""
 
     def forget(self, partitions: Collection[Partition]) -> None:
         """These thresholds are not this process's any more, or not to be trusted."""
 
 
-@dataclass(slots=True)
-class _Kept:
-    """What a partition's next records depend on.
+class CheckpointChangelog:
+    """The state topic: the checkpoints of all partitions of a group, read back.
 
-    committed: the group's offset. sums: checksum of each slot. stale: slots in the log that may be left over.
+    The checkpoint of input partition p stands in partition p of the topic; p modulo its partitions where it has fewer.
+
+    make_reader    of the state topic; True: leave out what open and aborted transactions wrote
+    transactional  written in transactions
+    beat           called while waiting
+    patience_s     how long to wait for a transaction of the last owner to end
+    """
+
+    def __init__(
+        self,
+        make_reader: Callable[[bool], RangeReader],
+        *,
+        topic: str,
+        group_id: str,
+        transactional: bool,
+        beat: Callable[[], None] = lambda: None,
+        patience_s: float = 30.0,
+    ) -> None:
+        self._make_reader = make_reader
+        self._topic = topic
+        self._group_id = group_id
+        self.transactional = transactional
+        self._beat = beat
+        self._patience_s = patience_s
+        self._partitions = 0
+
+    def record(self, partition: Partition, name: str, value: bytes | None) -> Outgoing:
+        """A record to publish; `read` has been called before."""
+        key = f"{key_prefix(self._group_id, partition)}{name}".encode()
+        return Outgoing(self._topic, key, value, partition=partition.partition % self._partitions)
+
+    def read(
+        self, partitions: Collection[Partition], committed: Mapping[Partition, int | None]
+    ) -> dict[Partition, CheckpointLog]:
+        """The checkpoints of these partitions, one pass over the partitions of the topic that hold them.
+
+        committed: offsets that were committed before this call; in transactions, the checkpoint is at least as new.
+        Raises MissingTopic, BrokerUnavailable (after the reader's timeout without an answer), FatalError.
+        """
+        reader = self._make_reader(self.transactional)
+        try:
+            self._partitions = len(reader.partitions(self._topic))
+            logs = self._read_once(reader, partitions)
+            if self.transactional and any(log.newest_offset < _offset(committed[key]) for key, log in logs.items()):
+                # A transaction's offsets can be visible a little before its records are.
+                self._wait_for_open_transactions(reader)
+                logs = self._read_once(reader, partitions)
+        finally:
+            reader.close(CLOSE_S)
+        return logs
+
+    def _read_once(self, reader: RangeReader, partitions: Collection[Partition]) -> dict[Partition, CheckpointLog]:
+        logs = {partition: CheckpointLog() for partition in partitions}
+        prefixes = {key_prefix(self._group_id, partition): log for partition, log in logs.items()}
+        holders = {Partition(self._topic, partition.partition % self._partitions) for partition in partitions}
+        for batch in reader.read(dict.fromkeys(holders, (0, MAX_OFFSET))):
+            for message in batch:
+                prefix, bar, name = (message.key or b"").decode(errors="replace").rpartition("|")
+                log = prefixes.get(prefix + bar)
+                if log is not None:
+                    log.add(name, message.value)
+            self._beat()
+        return logs
+
+    def _wait_for_open_transactions(self, committed_reader: RangeReader) -> None:
+        reader = self._make_reader(False)
+        try:
+            log_ends = reader.end_offsets(self._topic)
+        finally:
+            reader.close(CLOSE_S)
+        deadline = time.monotonic() + self._patience_s
+        while time.monotonic() < deadline:
+            stable_ends = committed_reader.end_offsets(self._topic)
+            if all(stable_ends[partition] >= end for partition, end in log_ends.items()):
+                return
+            self._beat()
+            time.sleep(WAIT_S)
+
+
+@dataclass(slots=True)
+class _Base:
+    """What a partition's next checkpoint builds on.
+
+    committed    the group's offset
+    incarnation  of the threshold
+    counters     of the partition
+    sums         checksum of each slot that is written
+    leftover     slots in the log that belong to no checkpoint any more
     """
 
     committed: int | None
-    life: str = field(default_factory=lambda: os.urandom(LIFE_BYTES).hex())
+    incarnation: str = field(default_factory=lambda: os.urandom(INCARNATION_BYTES).hex())
     counters: Counter[str] = field(default_factory=Counter)
     sums: dict[int, int] = field(default_factory=dict)
-    stale: Collection[int] = ()
+    leftover: Collection[int] = ()
 
 
 class TopicCheckpoints(Checkpoints):
     """Checkpoints in a compacted topic.
 
-    settings: of the threshold, plain data; part of the fingerprint.
-    exactly_once: results, state and offsets are written in one transaction.
-    doubt_s: how long to ask again for a committed offset that is older than the saved state. A broker that has just
-    come back can answer so for a moment (worker.broker.watermark); after that it is believed: somebody moved it.
+    settings   of the threshold, plain data; part of the fingerprint
+    doubt_s    how long to ask again for a committed offset that is older than the checkpoint; a broker that has just
+               come back can answer so for a moment (worker.broker.watermark), after that it is believed: an operator
+               moved the offset
+    monotonic  seconds
     """
 
     def __init__(
         self,
         consumer: Consumer,
         pipeline: Pipeline,
-        log: CheckpointChangelog,
+        changelog: CheckpointChangelog,
         *,
         settings: Mapping[str, Any],
         events: Events,
-        exactly_once: bool,
         doubt_s: float = DOUBT_S,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._consumer = consumer
+        self._pipeline = pipeline
+        self._changelog = changelog
+        self._settings = orjson.dumps(settings, option=orjson.OPT_SORT_KEYS)
+        self._events = events
         self._doubt_s = doubt_s
         self._monotonic = monotonic
         self._doubted_since: float | None = None
-        self._consumer = consumer
-        self._pipeline = pipeline
-        self._log = log
-        self._settings = orjson.dumps(settings, option=orjson.OPT_SORT_KEYS)
-        self._events = events
-        self._exactly_once = exactly_once
-        self._kept: dict[Partition, _Kept] = {}
+        self._bases: dict[Partition, _Base] = {}
 
+    # Why the committed offsets are asked for first, and the checkpoints read afterwards.
+    #
+    # Invariant: what is read of the state topic is at least as new as the offset that it is compared with.
+    #
+    # The last owner may be in the middle of a batch: its checkpoint is out, its commit follows. In this order a commit
+    # that comes in between makes the checkpoint look newer than the offset, as after a crash before the commit: it fits
+    # by its previous_offset, or the offset is doubted and asked for again. In the other order the checkpoint would look
+    # older, as if the state topic had been lost: a good threshold would start again from the calibration.
+    #
+    # With exactly_once the question waits, too, until the last owner's transaction has ended, for a consumer that reads
+    # committed gets no offset before. Read earlier, the topic would end with the checkpoint of the batch before.
+    @override
     def restore(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
-        """See Checkpoints.restore.
-
-        1. The committed offsets first: reading them waits until the last owner's transaction has ended.
-        2. Then the saved state, which is as new or newer.
-        3. The state that fits the offset, or a new one from the calibration.
-        """
-        committed = self._consumer.committed(partitions)  # 1.
-        logs = self._log.read(partitions, committed)  # 2.
-        self._doubt({key: committed[key] for key, log in logs.items() if self._is_older(committed[key], log)})
-        starts = {key: self._continue(key, log, committed[key]) for key, log in logs.items()}  # 3.
+        committed = self._consumer.committed(partitions)
+        logs = self._changelog.read(partitions, committed)
+        self._doubt(committed, logs)
+        starts = {key: self._continue(key, log, committed[key]) for key, log in logs.items()}
         return {partition: start for partition, start in starts.items() if start is not None}
 
-    def _is_older(self, committed: int | None, log: Log) -> bool:
-        """Whether the saved state knows of a later commit; without transactions it may be one batch ahead."""
-        newest = max((head.next_offset for head in log.heads), default=-1)
-        fits = not self._exactly_once and any(self._fits(head, committed) for head in log.heads)
-        return newest > (-1 if committed is None else committed) and not fits
-
-    def _doubt(self, older: Mapping[Partition, int | None]) -> None:
-        """Raises BrokerUnavailable for a while when there are any."""
+    def _doubt(self, committed: Mapping[Partition, int | None], logs: Mapping[Partition, CheckpointLog]) -> None:
+        """Raises BrokerUnavailable for a while where checkpoints know of later commits than the broker."""
+        older = [key for key, log in logs.items() if self._is_older(committed[key], log)]
         if not older:
             self._doubted_since = None
             return
         now = self._monotonic()
         self._doubted_since = now if self._doubted_since is None else self._doubted_since
         if now - self._doubted_since < self._doubt_s:
-            places = ", ".join(f"{p.topic}[{p.partition}] at {offset}" for p, offset in sorted(older.items()))
-            raise BrokerUnavailable(f"the committed offset is older than the saved state, asking again: {places}")
+            places = ", ".join(f"{key.topic}[{key.partition}] at {committed[key]}" for key in sorted(older))
+            raise BrokerUnavailable(f"the committed offset is older than the checkpoint, asking again: {places}")
 
-    def _continue(self, partition: Partition, log: Log, committed: int | None) -> int | None:
+    def _is_older(self, committed: int | None, log: CheckpointLog) -> bool:
+        """Without transactions a checkpoint may be one batch ahead."""
+        fits = not self._changelog.transactional and any(self._fits(head, committed) for head in log.heads)
+        return log.newest_offset > _offset(committed) and not fits
+
+    def _continue(self, partition: Partition, log: CheckpointLog, committed: int | None) -> int | None:
         """The offset that the partition goes on from, None where the group has none."""
         self._pipeline.forget([partition])
+        rebuilt: str | None = None
         try:
-            head, state = self._choose(log, committed)
-            if head is not None and state is not None:
-                self._pipeline.restore(partition, state)
+            chosen = self._choose(log, committed)
+            if chosen is not None:
+                self._pipeline.restore(partition, chosen[1])
         except ValueError as error:
-            self._start_anew(partition, log, committed)
-            self._events.checkpoint_rebuilt(partition, str(error))
+            chosen, rebuilt = None, str(error)
+        if chosen is None:
+            counters = Counter(log.heads[-1].counters if log.heads else {})
+            leftover = [index for index, versions in log.slots.items() if versions]
+            self._bases[partition] = _Base(committed, counters=counters, leftover=leftover)
+            if rebuilt is not None:
+                self._events.checkpoint_rebuilt(partition, rebuilt)
             return committed
-        if head is None or state is None:
-            self._start_anew(partition, log, committed)
-            return committed
-        sums = checksums(state.slots.items())
-        self._kept[partition] = _Kept(committed, head.life, Counter(head.counters), sums)
+        head, state = chosen
+        self._bases[partition] = _Base(committed, head.incarnation, Counter(head.counters), checksums(state.slots))
         self._events.checkpoint_restored(partition, head.next_offset)
         return head.next_offset
 
-    def _choose(self, log: Log, committed: int | None) -> tuple[Head | None, ThresholdState | None]:
-        """The newest sound state that fits the committed offset; ValueError says why there is none."""
+    def _choose(self, log: CheckpointLog, committed: int | None) -> tuple[CheckpointHead, ThresholdState] | None:
+        """The newest sound checkpoint that fits the committed offset, None the first time; ValueError says why not."""
         if not log.heads:
             if committed is None and log.damaged is None:
-                return None, None  # the very first time
+                return None
             raise ValueError(log.damaged or f"there is none, though offset {committed} is committed")
         fitting = [head for head in log.heads if self._fits(head, committed)]
         if not fitting:
             ends = log.heads[-1].next_offset
             raise ValueError(log.damaged or f"it ends at offset {ends}, the group's committed offset is {committed}")
-        trouble: ValueError | None = None
-        for _, head in sorted(enumerate(fitting), key=lambda place: (place[1].next_offset, place[0]), reverse=True):
+        troubles: list[ValueError] = []
+        for head in sorted(fitting, key=attrgetter("next_offset"))[::-1]:
             try:
                 self._require_same_kind(head)
                 return head, log.state(head)
             except ValueError as error:
-                trouble = trouble or error
-        assert trouble is not None  # noqa: S101  # the loop ran at least once
-        raise trouble
+                troubles.append(error)
+        raise troubles[0]
 
-    def _fits(self, head: Head, committed: int | None) -> bool:
-        return head.next_offset == committed or (not self._exactly_once and head.came_from == committed)
+    def _fits(self, head: CheckpointHead, committed: int | None) -> bool:
+        ahead = not self._changelog.transactional and head.previous_offset == committed
+        return head.next_offset == committed or ahead
 
-    def _require_same_kind(self, head: Head) -> None:
+    def _require_same_kind(self, head: CheckpointHead) -> None:
         model = self._pipeline.model.bundle.version
         if head.model != model:
-            raise ValueError(f"it is of model {head.model}, model {model} is in force")
+            raise ValueError(f"it is of model {head.model}, model {model} is current")
         if head.fingerprint != self._fingerprint():
             raise ValueError("it was made with other threshold settings")
 
@@ -192,70 +296,67 @@ class TopicCheckpoints(Checkpoints):
         bundle = self._pipeline.model.bundle
         return sha256(f"{bundle.schema.fingerprint} {bundle.version} ".encode() + self._settings).hexdigest()[:16]
 
-    def _start_anew(self, partition: Partition, log: Log, committed: int | None) -> None:
-        counters = Counter(log.heads[-1].counters if log.heads else {})
-        self._kept[partition] = _Kept(committed, counters=counters, stale=log.indices())
-
+    @override
     def records(self, outcome: Outcome) -> Sequence[tuple[Partition, Outgoing]]:
-        """See Checkpoints.records."""
-        counts = _counts(outcome)
-        found: list[tuple[Partition, Outgoing]] = []
-        for partition, next_offset in outcome.next_offsets.items():
-            kept = self._kept[partition]
-            kept.counters.update(counts.get(partition, {}))
-            found += [(partition, record) for record in self._partition_records(partition, kept, next_offset)]
-        return found
+        counts: dict[Partition, Counter[str]] = {partition: Counter() for partition in outcome.next_offsets}
+        for name, messages in (
+            ("scored", outcome.scores.messages),
+            ("alerts", [alert.message for alert in outcome.alerts]),
+            ("dead_letters", [dead.message for dead in outcome.dead_letters]),
+        ):
+            for partition, index in by_partition(messages):
+                counts.setdefault(partition, Counter())[name] += len(index)
+        return [
+            (partition, self._changelog.record(partition, name, value))
+            for partition, next_offset in outcome.next_offsets.items()
+            for name, value in self._values(partition, next_offset, counts[partition]).items()
+        ]
 
-    def _partition_records(self, partition: Partition, kept: _Kept, next_offset: int) -> list[Outgoing]:
-        threshold = self._pipeline.threshold(partition)
+    def _values(self, partition: Partition, next_offset: int, counts: Counter[str]) -> dict[str, bytes | None]:
+        """What a partition's keys get, the head last."""
+        base, threshold = self._bases[partition], self._pipeline.threshold(partition)
+        base.counters.update(counts)
         changed = threshold.take_changed_slots()
-        if not kept.sums:  # a life begins with all slots, also where a threshold went on beside and came back
+        if not base.sums:  # an incarnation begins with all slots, also where a threshold was paired and came back
             changed = threshold.policy.slots()
-        kept.sums.update(checksums(changed.items()))
-        bundle = self._pipeline.model.bundle
-        head = Head(
-            life=kept.life,
-            came_from=kept.committed,
+        base.sums.update(checksums(changed))
+        head = CheckpointHead(
+            incarnation=base.incarnation,
+            previous_offset=base.committed,
             next_offset=next_offset,
-            model=bundle.version,
+            model=self._pipeline.model.bundle.version,
             fingerprint=self._fingerprint(),
-            counters=dict(kept.counters),
-            slots=len(kept.sums),
-            digest=digest_of(kept.sums),
+            counters=dict(base.counters),
+            slots=len(base.sums),
+            digest=digest_of(base.sums),
             threshold=self._pipeline.head(partition),
         )
-        stale = sorted(set(kept.stale) - kept.sums.keys())
-        values: list[tuple[str, bytes | None]] = [(f"slot-{index}", None) for index in stale]
-        values += [(f"slot-{index}", Slot(kept.life, next_offset, data).encode()) for index, data in changed.items()]
-        values.append(("head", head.encode()))
-        return [self._log.record(partition, name, value) for name, value in values]
+        leftover = sorted(set(base.leftover) - base.sums.keys())
+        values: dict[str, bytes | None] = {f"slot-{index}": None for index in leftover}
+        for index, data in changed.items():
+            values[f"slot-{index}"] = CheckpointSlot(base.incarnation, next_offset, data).encode()
+        values["head"] = head.encode()
+        return values
 
+    @override
     def delivered(self, next_offsets: Mapping[Partition, int]) -> None:
-        """See Checkpoints.delivered."""
         for partition, offset in next_offsets.items():
-            if partition in self._kept:
-                self._kept[partition] = replace(self._kept[partition], committed=offset, stale=())
+            if partition in self._bases:
+                self._bases[partition] = replace(self._bases[partition], committed=offset, leftover=())
 
+    @override
     def swapped(self) -> None:
-        """See Checkpoints.swapped."""
-        self._kept = {
-            partition: _Kept(kept.committed, counters=kept.counters, stale={*kept.stale, *kept.sums})
-            for partition, kept in self._kept.items()
+        self._bases = {
+            partition: _Base(base.committed, counters=base.counters, leftover={*base.leftover, *base.sums})
+            for partition, base in self._bases.items()
         }
 
+    @override
     def forget(self, partitions: Collection[Partition]) -> None:
-        """See Checkpoints.forget."""
         for partition in partitions:
-            self._kept.pop(partition, None)
+            self._bases.pop(partition, None)
 
 
-def _counts(outcome: Outcome) -> dict[Partition, Counter[str]]:
-    counts: dict[Partition, Counter[str]] = {}
-    for name, messages in (
-        ("scored", outcome.scores.messages),
-        ("alerts", [alert.message for alert in outcome.alerts]),
-        ("dead_letters", [dead.message for dead in outcome.dead_letters]),
-    ):
-        for partition, index in by_partition(messages):
-            counts.setdefault(partition, Counter())[name] += len(index)
-    return counts
+def _offset(committed: int | None) -> int:
+    """A committed offset as a number: -1 where there is none."""
+    return -1 if committed is None else committed

@@ -19,10 +19,10 @@ class Events:
         """Partitions came or went."""
 
     def checkpoint_restored(self, partition: Partition, next_offset: int) -> None:
-        """A partition's threshold goes on from its saved state, which holds up to this offset."""
+        """A partition's threshold goes on from its checkpoint, which holds up to this offset."""
 
     def checkpoint_rebuilt(self, partition: Partition, why: str) -> None:
-        """A partition's threshold starts again from the calibration, since its saved state can't be used."""
+        """A partition's threshold starts again from the calibration, since its checkpoint can't be used."""
 
     def swapped(self, old: str, new: str) -> None:
         """Another model version scores from here on."""

@@ -122,12 +122,10 @@ class Loop:
     #
     # A record waits from when it arrives on the broker, not from when it is polled. While a batch is scored and
     # delivered nothing is polled, so what the next poll returns at once (within AT_ONCE_S) has arrived meanwhile: since
-    # the last collection ended, at the earliest. Its wait is counted from there, as if the oldest had come first of
-    # all. So under load, where a batch takes longer than max_wait_s, the next one leaves with what is there; counted
-    # from the poll, every record would wait for max_wait_s more and only batches that were going to be large anyway
-    # would gain (alerts came 25 ms later). A record that comes while poll is waiting has just arrived: counted from
-    # now. Without any there is no deadline, and one idle poll ends the step, so that the caller sees a stop.
-    #
+    # the last collection ended, at the earliest, and its wait is counted from there. So under load, where a batch takes
+    # longer than max_wait_s, the next one leaves with what is there; counted from the poll, every record would wait for
+    # max_wait_s more, and alerts come 25 ms later. A record that comes while poll is waiting has just arrived: counted
+    # from now. Without any there is no deadline, and one idle poll ends the step, so that the caller sees a stop.
     # Records that are here already were polled while a delivery was repeated: they have waited, and leave at once.
     def _collect(self) -> None:
         started = self._monotonic()
