@@ -7,8 +7,7 @@ never see a `Settings`.
 from worker.settings.describe import leaves, shown, variable_of
 from worker.settings.load import debug_and_secrets, load_settings
 from worker.settings.model import ModelSettings
-from worker.settings.train import TrainSettings
-from worker.settings.tree import AlertSettings, BatchSettings, Settings, ThresholdSettings
+from worker.settings.tree import AlertSettings, BatchSettings, Settings, ThresholdSettings, TrainSettings
 
 __all__ = [
     "AlertSettings",

@@ -10,17 +10,9 @@ from worker.settings.base import parse_object
 _SECRET_WORDS = ("password", "secret", "token", "credential", "proxy")
 
 # The worker's guarantees rest on these, so they are not options.
-_RESERVED = {
-    "bootstrap_servers": ", from WORKER_KAFKA__BOOTSTRAP_SERVERS",
-    "group_id": ", from WORKER_KAFKA__GROUP_ID",
-    **dict.fromkeys(
-        (
-            *("enable_auto_commit", "acks", "enable_idempotence", "transactional_id"),
-            *("key_deserializer", "value_deserializer", "key_serializer", "value_serializer"),
-        ),
-        "",
-    ),
-}
+_SETTINGS = {"bootstrap_servers", "group_id"}
+_SERIALIZERS = {f"{part}_{kind}" for part in ("key", "value") for kind in ("serializer", "deserializer")}
+_RESERVED = {*_SETTINGS, *_SERIALIZERS, "enable_auto_commit", "acks", "enable_idempotence", "transactional_id"}
 
 
 def is_secret(name: str) -> bool:
@@ -34,8 +26,9 @@ def parse_kafka_options(value: Any) -> Any:
     ValueError where it is no JSON object, a reserved option, or a file that can't be read; it never names a value.
     """
     options = parse_object(value, '{"security_protocol": "SSL"}')
-    for name in options.keys() & _RESERVED.keys():
-        raise ValueError(f"option {name} is set by the worker{_RESERVED[name]}")
+    for name in options.keys() & _RESERVED:
+        source = f", from WORKER_KAFKA__{name.upper()}" if name in _SETTINGS else ""
+        raise ValueError(f"option {name} is set by the worker{source}")
     return _guarded("", options)
 
 
@@ -66,12 +59,12 @@ def read_secret(name: str, path: str) -> str:
 
 def reveal(options: dict[str, Any]) -> dict[str, Any]:
     """Options with their secrets in clear text: never log the result."""
-
-    def revealed(value: Any) -> Any:
-        return reveal(value) if isinstance(value, dict) else value
-
     return {
-        name: value.get_secret_value() if isinstance(value, SecretStr) else revealed(value)
+        name: reveal(value)
+        if isinstance(value, dict)
+        else value.get_secret_value()
+        if isinstance(value, SecretStr)
+        else value
         for name, value in options.items()
     }
 
