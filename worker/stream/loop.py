@@ -210,7 +210,6 @@ class Loop:
             outcome=outcome,
             checkpoints=self._checkpoints.records(outcome),
             starts={partition: part[0].offset for partition, part in collected.items()},
-            next_offsets=dict(outcome.next_offsets),
             process_s=self._monotonic() - started,
         )
 
@@ -226,7 +225,7 @@ class Loop:
             while batch.flushed < len(self._sinks):
                 self._sinks[batch.flushed].flush(self._flush_s)
                 batch.flushed += 1
-            checkpoints = [record for _, record in batch.checkpoints]
+            checkpoints = [record for partition, record in batch.checkpoints if partition in batch.starts]
             self._delivery.publish(self._kafka_sink.records, batch.next_offsets, checkpoints)
         except CommitRefused as error:
             self._adapt_size(batch, started)
@@ -299,22 +298,25 @@ class Loop:
 class Batch:
     """A processed batch on its way out.
 
-    outcome       what the pipeline made of it
-    checkpoints   what to write to the state topic, by input partition
-    starts        its first offset of each partition
-    next_offsets  what to commit
-    process_s     seconds that its scoring took
-    flushed       how many sinks have it, in their order
-    attempts      deliveries of it that failed
+    outcome      what the pipeline made of it
+    checkpoints  what to write to the state topic, by input partition
+    starts       its first offset of each partition that still belongs to this member
+    process_s    seconds that its scoring took
+    flushed      how many sinks have it, in their order
+    attempts     deliveries of it that failed
     """
 
     outcome: Outcome
     checkpoints: Sequence[tuple[Partition, Outgoing]]
     starts: Mapping[Partition, int]
-    next_offsets: Mapping[Partition, int]
     process_s: float
     flushed: int = 0
     attempts: int = 0
+
+    @property
+    def next_offsets(self) -> Mapping[Partition, int]:
+        """What to commit."""
+        return {partition: self.outcome.next_offsets[partition] for partition in self.starts}
 
     @property
     def records(self) -> int:
@@ -324,7 +326,5 @@ class Batch:
     def drop(self, partitions: Collection[Partition]) -> int:
         """Takes out what belongs to these partitions, and says how many records it was."""
         before = self.records
-        self.checkpoints = [entry for entry in self.checkpoints if entry[0] not in partitions]
-        self.next_offsets = {key: offset for key, offset in self.next_offsets.items() if key not in partitions}
         self.starts = {key: offset for key, offset in self.starts.items() if key not in partitions}
         return before - self.records
