@@ -1,4 +1,4 @@
-"""The trainer on seeded streams: `python -m benchmarks.refits` prints the table of the README.
+"""The trainer on seeded streams: `python -m benchmarks.refits` prints the table of docs/measurements.md.
 
 For each stream: refits that took over, and before -> after, without the trainer -> with it, on the records that count.
 """

@@ -107,8 +107,8 @@ def prose_of(page: Path) -> str:
 
 
 def code_spans(page: Path) -> list[str]:
-    """What stands between backticks in the prose."""
-    return re.findall(r"`([^`\n]+)`", prose_of(page))
+    """What stands between backticks in the prose, but for the glossary's words that are not to be used."""
+    return re.findall(r"`([^`\n]+)`", prose_of(page).partition("\n## Not these\n")[0])
 
 
 def commands_in(text: str) -> Iterator[str]:

@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from tests.docs.common import CHANGELOG, PAGES, ROOT, code_spans, name_of, prose_of, text_of
+from tests.docs.common import CHANGELOG, PAGES, ROOT, code_spans, name_of, prose_of, table_under, text_of
 from worker.ops.metrics import Metrics, TrainerMetrics
 from worker.settings import leaves
 
 NOT_SETTINGS = {"WORKER_CONFIG_FILE", "WORKER_SECRETS_DIR", "WORKER_TEST_DATA"}
 OPTION = "WORKER_KAFKA__OPTIONS__"
 CODE = ("worker", "devtools", "tests", "benchmarks")
-FOREIGN = {
+OPERATIONS = ROOT / "docs" / "operations.md"
+QUOTED = re.compile(r'"([^"]+)"')
+FOREIGN = {*dir(builtins), "AutoEncoder", "KafkaConsumer"}  # of Python and of libraries
     *dir(builtins),
     "AutoEncoder",
     "KafkaConsumer",
@@ -95,3 +97,11 @@ def test_a_class_on_a_page_exists(page: Path) -> None:
     named = {span for span in code_spans(page) if re.fullmatch(r"[A-Z][a-z]+(?:[A-Z][a-z]*)+", span)}
 
     assert not sorted(named - class_names() - FOREIGN)
+
+
+def test_a_log_line_or_error_on_the_page_of_operations_is_one() -> None:
+    quoted = [text for row in table_under(OPERATIONS, "## When something is wrong") for text in QUOTED.findall(row[0])]
+    code = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "worker").rglob("*.py"))
+
+    assert quoted
+    assert not [text for text in quoted if text not in code]
