@@ -18,11 +18,6 @@ CODE = ("worker", "devtools", "tests", "benchmarks")
 OPERATIONS = ROOT / "docs" / "operations.md"
 QUOTED = re.compile(r'"([^"]+)"')
 FOREIGN = {*dir(builtins), "AutoEncoder", "KafkaConsumer"}  # of Python and of libraries
-    *dir(builtins),
-    "AutoEncoder",
-    "KafkaConsumer",
-    "PackageNotFoundError",
-}  # classes of Python and its libraries
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
