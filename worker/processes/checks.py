@@ -1,7 +1,6 @@
 """What `worker check` looks at, one function each, in this order: CHECKS is the only list of them."""
 
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,15 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from worker.broker.admin import creates_topics
 from worker.broker.client import Connection
 from worker.broker.probe import probe, probe_client
-from worker.errors import (
-    BrokerUnavailable,
-    Hint,
-    MissingTopic,
-    SchemaError,
-    SettingsError,
-    StoreError,
-    WorkerError,
-)
+from worker.errors import BrokerUnavailable, Hint, MissingTopic, SchemaError, SettingsError, StoreError, WorkerError
 from worker.features.schema import Schema, load_schema
 from worker.settings import Settings
 
@@ -98,10 +89,7 @@ def model_store(known: Known) -> str | WorkerError:
     root, shadow = known.settings.model_store, known.settings.model_shadow
     store = open_store(known.settings)
     version = store.current()
-    if "://" in root:
-        store.require_writable()
-    else:
-        _require_writable(Path(root))
+    store.require_writable()
     if version is None:
         return StoreError(f"{root}: no model yet", hint=Hint.FIT_A_MODEL)  # where one begins, not a fault
     bundle = store.load(version)
@@ -113,17 +101,6 @@ def model_store(known: Known) -> str | WorkerError:
         return f"{root}: version {version} is sound and fits the schema"
     store.load(shadow).require_schema(known.schema)
     return f"{root}: version {version} and the shadow {shadow} are sound and fit the schema"
-
-
-def _require_writable(root: Path) -> None:
-    """Writes and removes a file where the store is, or where it would be created: a check makes no folder."""
-    folder = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
-    probe_file = folder / f".check-{uuid.uuid4().hex}"
-    try:
-        probe_file.write_bytes(b"")
-        probe_file.unlink()
-    except OSError as error:
-        raise StoreError(f"{root}: can't be written ({error.strerror}); the trainer needs that") from error
 
 
 def recipe(known: Known) -> str:

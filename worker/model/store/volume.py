@@ -204,8 +204,9 @@ class LocalVolume(Volume):
 
     @override
     def require_writable(self) -> None:
-        probe = self.root / f".probe.{uuid.uuid4().hex}"
+        # Where the store will be created: who only asks leaves no empty store behind.
+        folder = next(folder for folder in (self.root, *self.root.absolute().parents) if folder.exists())
+        probe = folder / f".probe.{uuid.uuid4().hex}"
         with named_errors("written", self.root):
-            self.root.mkdir(parents=True, exist_ok=True)
             probe.touch()
             probe.unlink()
