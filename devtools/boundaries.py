@@ -26,9 +26,6 @@ MAY_IMPORT = {
 SPEAKS_OF_VARIABLES = ("worker/cli/", "worker/settings/", "worker/demo/")
 VARIABLE_OR_COMMAND = re.compile(r"WORKER_[A-Z]\w*|\bworker (run|train|replay|infer-schema|demo|check|models)\b")
 
-# Files that are still being changed; to be empty.
-NOT_YET: tuple[str, ...] = ()
-
 Graph = Mapping[str, Mapping[str, int]]
 """Module -> imported module -> line of the import."""
 
@@ -102,7 +99,7 @@ def forbidden(graph: Graph) -> Iterator[str]:
                 yield f"{place}: {name} is a test file"
 
 
-def check(folders: list[str], exempt: tuple[str, ...]) -> list[str]:
+def check(folders: list[str]) -> list[str]:
     """One line for each thing that is wrong in these folders."""
     trees = {
         path.as_posix(): ast.parse(path.read_text(encoding="utf-8"))
@@ -117,11 +114,11 @@ def check(folders: list[str], exempt: tuple[str, ...]) -> list[str]:
     complaints += [
         f"{group[0].replace('.', '/')}.py: imports in a circle: {', '.join(group)}" for group in circles(graph)
     ]
-    return [line for line in complaints if line.startswith(tuple(folders)) and not line.startswith(exempt)]
+    return [line for line in complaints if line.startswith(tuple(folders))]
 
 
 def main() -> int:
-    """Checks everything, or the folders that are named, whose files are then not exempt."""
+    """Checks everything, or the folders that are named."""
     parser = argparse.ArgumentParser(
         prog="python -m devtools.boundaries",
         description=__doc__,
@@ -129,7 +126,7 @@ def main() -> int:
     )
     parser.add_argument("folders", metavar="FOLDER", nargs="*", help=f"default: {', '.join(ROOTS)}")
     folders: list[str] = parser.parse_args().folders
-    complaints = check(folders or list(ROOTS), () if folders else NOT_YET)
+    complaints = check(folders or list(ROOTS))
     for line in complaints:
         print(line)
     print(f"boundaries: {len(complaints)} to mend" if complaints else "boundaries: in order")

@@ -47,7 +47,6 @@ class Hint(StrEnum):
     FIT_FOR_THIS_SCHEMA = "fit_for_this_schema"
     PROMOTE_A_VERSION = "promote_a_version"
     FORCE_THE_PROMOTION = "force_the_promotion"
-    LIST_THE_VERSIONS = "list_the_versions"
     PROPOSE_A_SCHEMA = "propose_a_schema"
     INSTALL_REPLAY = "install_replay"
     INSTALL_STORE = "install_store"

@@ -14,7 +14,6 @@ HINTS: Final[Mapping[Hint, str]] = {
     Hint.FIT_FOR_THIS_SCHEMA: "fit a model for it (worker train --once), or use the schema that it knows",
     Hint.PROMOTE_A_VERSION: "name a version again with: worker models promote VERSION",
     Hint.FORCE_THE_PROMOTION: "to take it all the same: worker models promote VERSION --force",
-    Hint.LIST_THE_VERSIONS: "worker models list shows them",
     Hint.PROPOSE_A_SCHEMA: "propose one with: worker infer-schema FILE > schema.toml",
     Hint.INSTALL_REPLAY: "pip install 'kafka-anomaly-worker[replay]'",
     Hint.INSTALL_STORE: "pip install 'kafka-anomaly-worker[store]'",
