@@ -5,6 +5,7 @@ import tomllib
 import orjson
 import pytest
 
+from devtools.tables import TABLES, with_table
 from tests.docs.common import ROOT, blocks_of, names_under, table_under, text_of
 from worker.alerts.encode import dead_letter_headers
 from worker.alerts.silences import KEYS
@@ -12,21 +13,18 @@ from worker.cli import COMMANDS
 from worker.errors import ErrorCode
 from worker.features.kinds import KINDS
 from worker.features.schema import parse_schema
-from worker.markdown import with_table
 from worker.model.presets import PRESETS
 from worker.model.scoring.score import SCORES
-from worker.ops.metrics import metrics_table
 from worker.records import DeadLetter, Message
-from worker.settings.describe import settings_table
 
 DOCS = ROOT / "docs"
 
 
 def test_settings_and_metrics_are_up_to_date() -> None:
-    settings, metrics = text_of(DOCS / "settings.md"), text_of(DOCS / "metrics.md")
+    for name, table in TABLES.items():
+        page = text_of(DOCS / f"{name}.md")
 
-    assert with_table(settings, "settings", settings_table()) == settings, "python -m worker.settings --write …"
-    assert with_table(metrics, "metrics", metrics_table()) == metrics, "python -m worker.ops.metrics --write …"
+        assert with_table(page, name, table()) == page, "run: python -m devtools.tables docs/"
 
 
 def test_the_readme_lists_the_commands() -> None:

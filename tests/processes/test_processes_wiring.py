@@ -11,7 +11,6 @@ from worker.model.scoring.score import SCORES
 from worker.processes.wiring import fit_options, max_batch_s, threshold_factory
 from worker.settings import ModelSettings, load_settings
 from worker.settings.describe import allowed
-from worker.settings.model import option_rows
 from worker.thresholds.budget import AlertBudget
 from worker.thresholds.factory import ThresholdFactory, ThresholdRule
 from worker.thresholds.inlier import InlierQuantile
@@ -140,4 +139,4 @@ def test_every_value_of_a_preset_has_a_setting_that_overrides_it() -> None:
 def test_the_settings_allow_what_the_registries_hold() -> None:
     assert allowed(ModelSettings.model_fields["preset"]) == str(PRESETS)
     assert allowed(ModelSettings.model_fields["score"]) == str(SCORES)
-    assert {name: text for name, text, _ in option_rows()}["loss"] == "squared, absolute or cross-entropy"
+    assert {name: str(values) for name, values, _ in other_options()}["loss"] == "squared, absolute or cross-entropy"

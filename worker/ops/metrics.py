@@ -1,21 +1,18 @@
 """Every metric of the worker and of the trainer, once each: kind, name, meaning with its unit, labels.
 
-`python -m worker.ops.metrics` prints them as a table; `--write FILE` puts it between that file's markers. All are
-cheap to update: once a batch or a check, never once a record.
+All are cheap to update: once a batch or a check, never once a record. `devtools.tables` makes the table of the page.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.gc_collector import GCCollector
-from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from worker.errors import ErrorCode
-from worker.markdown import row, table_command
 from worker.records import Partition
 
 _STAGE_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -137,22 +134,3 @@ class TrainerMetrics:
         self.field_drift.clear()
         for name, distance in distances.items():
             self.field_drift.labels(name).set(distance)
-
-
-def metrics_table() -> str:
-    """Every metric as a Markdown table, from the metrics themselves: name, kind, labels, meaning with its unit."""
-    return "\n".join([row("metric", "kind", "labels", "what"), row(*["---"] * 4), *_rows()])
-
-
-def _rows() -> Iterator[str]:
-    for metrics in (Metrics(), TrainerMetrics()):
-        for metric in vars(metrics).values():
-            if isinstance(metric, MetricWrapperBase):
-                (family,) = metric.describe()
-                name = f"{family.name}_total" if family.type == "counter" else family.name
-                labels = ", ".join(f"`{label}`" for label in metric._labelnames)  # noqa: SLF001 - has no public name
-                yield row(f"`{name}`", family.type, labels, family.documentation)
-
-
-if __name__ == "__main__":
-    table_command("python -m worker.ops.metrics", "metrics", metrics_table)

@@ -1,6 +1,5 @@
-"""What the tree says about each setting: its variable, its range, how its value is shown; and all of it as a table."""
+"""What the tree says about each setting: its variable, its range, how its value is shown."""
 
-import json
 import re
 from collections.abc import Iterator
 from types import UnionType
@@ -9,9 +8,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from worker.markdown import row
 from worker.settings.base import Allowed
-from worker.settings.model import option_rows
 from worker.settings.secrets import is_secret
 from worker.settings.tree import PREFIX, Settings
 
@@ -65,25 +62,3 @@ def shown(name: str, value: Any) -> str:
     text = repr(value) if isinstance(value, str) else str(value)
     text = re.sub(r"://[^@/\s]+@", f"://{MASK}@", text)
     return text if len(text) <= 200 else f"{text[:200]}…"
-
-
-def settings_table() -> str:
-    """Every setting as a Markdown table, and what WORKER_MODEL__OPTIONS can hold as a second one."""
-    settings = [row("setting", "default", "allowed", "what"), "|---|---|---|---|"]
-    settings += [
-        row(f"`{name}`", _default(path), allowed(field), str(field.description)) for name, path, field in leaves()
-    ]
-    options = [row("in `WORKER_MODEL__OPTIONS`", "allowed", "what"), "|---|---|---|"]
-    options += [row(f"`{name}`", *cells) for name, *cells in option_rows()]
-    return "\n".join([*settings, "", *options])
-
-
-def _default(path: str) -> str:
-    value: Any = Settings()
-    for part in path.split("."):
-        value = getattr(value, part)
-    if value is None or value == ():
-        return ""
-    if isinstance(value, tuple):
-        return f"`{','.join(map(str, value))}`"
-    return f"`{json.dumps(value) if isinstance(value, dict) else value}`"

@@ -1,6 +1,5 @@
 """Settings of the model: a preset, what people set most of its values, and one option for all others."""
 
-from collections.abc import Iterator
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -91,10 +90,3 @@ class ModelSettings(Group):
         description='all other values of a preset: `{"dropout": [0.2], "optimizer": "sgd"}`; the next table has them',
         json_schema_extra={"allowed": "JSON object"},
     )
-
-
-def option_rows() -> Iterator[tuple[str, str, str]]:
-    """What WORKER_MODEL__OPTIONS can hold: name, range, what it is."""
-    from worker.model.network.options import other_options
-
-    return ((name, str(allowed), what) for name, allowed, what in other_options())

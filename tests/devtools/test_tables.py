@@ -1,14 +1,10 @@
-"""The table of settings in docs/settings.md."""
-
-from pathlib import Path
+"""The tables that pages take from the code."""
 
 import pytest
 
-from worker.markdown import with_table
+from devtools.tables import metrics_table, settings_table, with_table
+from worker.ops.metrics import Metrics, TrainerMetrics
 from worker.settings import leaves
-from worker.settings.describe import settings_table
-
-PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 
 
 def test_the_table_has_a_row_with_range_and_help_for_each_setting() -> None:
@@ -23,6 +19,15 @@ def test_the_table_has_a_row_with_range_and_help_for_each_setting() -> None:
         assert all(cell.strip() for cell in (row.split("|")[3], row.split("|")[4]))
 
 
+def test_every_metric_of_both_processes_has_a_row_with_its_kind_and_its_labels() -> None:
+    rows = [line.split(" | ") for line in metrics_table().splitlines()[2:]]
+
+    names = {row[0].strip("| `").removesuffix("_total") for row in rows}
+    registered = {family.name for metrics in (Metrics(), TrainerMetrics()) for family in metrics.registry.collect()}
+    assert names == {name for name in registered if name.startswith("worker_")}
+    assert ["| `worker_lag_records`", "gauge", "`topic`, `partition`"] in [row[:3] for row in rows]
+
+
 def test_writing_the_table_twice_changes_nothing() -> None:
     once = with_table("before\n<!-- x:begin -->\nstale rows\n<!-- x:end -->\nafter\n", "x", "| new |")
 
@@ -32,13 +37,6 @@ def test_writing_the_table_twice_changes_nothing() -> None:
     assert "stale rows" not in once
 
 
-def test_a_file_without_markers_is_refused() -> None:
+def test_a_page_without_markers_is_refused() -> None:
     with pytest.raises(ValueError, match="settings:begin"):
         with_table("no markers", "settings", "| new |")
-
-
-def test_the_page_is_up_to_date() -> None:
-    text = PAGE.read_text(encoding="utf-8")
-
-    up_to_date = with_table(text, "settings", settings_table())
-    assert text == up_to_date, "run: python -m worker.settings --write docs/settings.md"
