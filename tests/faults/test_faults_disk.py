@@ -1,4 +1,4 @@
-"""A disk that is full while a model is written: the model in force stays, nothing half-written is left."""
+"""A disk that is full while a model is written: the current model stays, nothing half-written is left."""
 
 import contextlib
 import resource

@@ -8,6 +8,7 @@ import pytest
 
 from devtools import traffic
 from tests.rollout.candidates import PAIRING, THRESHOLDS, Row, candidate, current, messages
+from worker.features.learned import MISSING_PATTERN
 from worker.features.vectorize import Vectors
 from worker.formats.base import Decoded
 from worker.formats.json_objects import JsonDecoder
@@ -21,7 +22,6 @@ from worker.rollout.paired import (
     PairedScores,
     bulk_ratio,
     chosen_fields,
-    exchangeable,
     hashes,
     joined,
     sampled,
@@ -82,12 +82,12 @@ def test_every_field_is_exchanged_about_as_often_as_any_other() -> None:
 
 def test_an_exchanged_field_is_the_record_with_that_value_of_the_record_before() -> None:
     model, rows = Model(current(0)), traffic.rows(200, 3)
-    names = exchangeable(model.bundle)
+    names = tuple(name for name in model.bundle.fields if name != MISSING_PATTERN)
     field = chosen_fields(hashes(messages(rows))[1:], len(names))
     plain = vectors_of(model, [with_value(rows[i + 1], rows[i], names[number]) for i, number in enumerate(field)])
     whole = vectors_of(model, rows)
 
-    numeric, category_ids, changed = Exchange(model.bundle, names).rows(whole, field)
+    numeric, category_ids, changed = Exchange(model.bundle.fitted, names).rows(whole.numeric, whole.category_ids, field)
 
     assert np.array_equal(numeric, plain.numeric)
     assert np.array_equal(category_ids, plain.category_ids)
@@ -188,7 +188,7 @@ def test_a_shadow_counts_the_alerts_of_both_and_reports_at_a_fixed_number_of_sam
     assert reports[0].counts.sampled >= REPORT_SAMPLED
     assert (reports[0].rank_correlation or 0) > 0.5
     assert 0 <= len(sampled(hashes(stream))) - sum(counts.sampled for counts in batches) < TILE
-    assert 0 < reports[0].counts.both <= min(reports[0].counts.current, reports[0].counts.candidate)
+    assert 0 < reports[0].counts.alerts_both <= min(reports[0].counts.alerts, reports[0].counts.alerts_candidate)
 
 
 def test_a_record_that_was_refused_is_not_sampled() -> None:

@@ -12,8 +12,9 @@ from worker.rollout.shadow import ShadowReport
 def _count_shadow(on: "ModelSignals", event: Fields) -> None:
     counts = event["counts"]
     on.metrics.shadow_records.inc(counts.sampled)
-    for side, count in (("current", counts.current), ("shadow", counts.candidate), ("both", counts.both)):
-        on.metrics.shadow_alerts.labels(side).inc(count)
+    on.metrics.shadow_alerts.labels("current").inc(counts.alerts)
+    on.metrics.shadow_alerts.labels("shadow").inc(counts.alerts_candidate)
+    on.metrics.shadow_alerts.labels("both").inc(counts.alerts_both)
 
 
 class ModelSignals(Signals[Metrics], RolloutEvents):

@@ -1,9 +1,9 @@
 """Events of the rooms below as log lines and metrics: a table with a row an event, instead of a method each.
 
-    class ModelSignals(Signals[Metrics], ModelEvents):
+    class ModelSignals(Signals[Metrics], RolloutEvents):
         refused = signal("error", "model refused", lambda on, _: on.metrics.model_refusals.inc())
 
-The interface stays the typed one of the room (here ModelEvents): a row stands in the place of its method, and the
+The interface stays the typed one of the room (here RolloutEvents): a row stands in the place of its method, and the
 parameters of that method are the fields of the log line. An event whose values have to be worked out first is written
 as a method.
 """

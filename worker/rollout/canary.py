@@ -26,47 +26,19 @@ from worker.rollout.paired import PairedScorer, PairedScores, Pairing, above, bu
 from worker.texts import significant
 from worker.thresholds.partition import PartitionThreshold
 
-CHECKS = 10
-"""Checks in a canary: early enough to limit a bad version's harm to a fifth."""
-
-CONFIRMING_CHECKS = 2
-"""Checks in a row that have to find fault."""
-
-STANDARD_ERRORS = 4.0
-"""Standard errors by which a difference has to exceed chance: with ten checks of a few dozen figures each, less would
-find fault by chance."""
-
-MAX_ALERT_RATIO = 3.0
-"""Alert rate, in multiples of the higher of the nominal one and the previous version's: a calibration of a few hundred
-rows misses its quantile by up to a factor of two."""
-
-MAX_BULK_RATIO = 2.0
-"""Factor, up or down, between the bulk of the scores and the calibration: a season moves both versions' by half."""
-
-MAX_BULK_DISTANCE = 2.0
-"""How far out the bulk may lie, in logarithms and in multiples of the previous version's: after a shift both are out,
-and how far says little."""
-
-STRONG_TIMES = 2.0
-"""Multiples of the previous version's threshold from which on a record is one of the strongest."""
-
-MIN_STRONG = 10
-"""Strongest records below which nothing is said about them."""
-
-MAX_STRONG_SHARE = 0.05
-"""Share of the sample up to which they are anomalies; more is a flood or a change of the traffic."""
-
-MAX_STRONG_LOST = 0.5
-"""Share of them that may become inliers."""
-
-MIN_EXCHANGED = 50
-"""Exchanged records below which nothing is said about a field."""
-
-MIN_WIN_EXCESS = 0.1
-"""Win rate beyond chance that the previous version has to reach before the new one can fall short of it."""
-
-MAX_EXCESS_LOST = 0.5
-"""Share of that excess that may be lost."""
+CHECKS = 10  # early enough to limit a bad version's harm to a fifth
+CONFIRMING_CHECKS = 2  # in a row that have to find fault
+STANDARD_ERRORS = 4.0  # by which a difference exceeds chance: in ten checks of a few dozen figures, two often do
+MAX_ALERT_RATIO = 3.0  # a calibration of a few hundred rows misses its quantile by up to a factor of two
+MAX_BULK_RATIO = 2.0  # of the scores to the calibration, up or down: a season moves both versions' by half
+MAX_BULK_DISTANCE = 2.0  # in logarithms, in multiples of the previous version's: after a shift both are far out
+STRONG_TIMES = 2.0  # thresholds of the previous version from which on a record is one of the strongest
+MIN_STRONG = 10  # below which nothing is said about them
+MAX_STRONG_SHARE = 0.05  # of the sample; more is a flood or a change of the traffic
+MAX_STRONG_LOST = 0.5  # share of them that may become inliers
+MIN_EXCHANGED = 50  # records below which nothing is said about a field
+MIN_WIN_EXCESS = 0.1  # over chance, which the previous version has to reach before the new one can fall short of it
+MAX_EXCESS_LOST = 0.5  # share of that excess
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +61,11 @@ class Canary:
 
     It is sent back for one of four faults, each compared with the previous version on the same sample:
 
-    alerts      it alerts on more than MAX_ALERT_RATIO times what is nominal, and what the previous version does
-    bulk        the bulk of its scores lies far from its own calibration, that of the previous version's does not
-    strongest   more than half of what the previous version puts far beyond its threshold is an inlier to it
-    relations   it no longer notices exchanged fields (`Exchange`) that the previous version notices, over all
-                fields or in a single one; what is compared is the excess of the win rate over chance, with a
-                paired z-test
+    alerts      it alerts on far more than is nominal, and than the previous version does
+    bulk        the bulk of its scores lies far from its own calibration, and the previous version's does not
+    strongest   most of what the previous version puts far beyond its threshold is an inlier to it
+    relations   it no longer notices exchanged fields (`Exchange`) that the previous version notices, over all fields or
+                in one: a paired z-test of the excess of the win rate over chance
 
     It works badly where the previous version is bad itself: what that one never noticed can't be lost. A fault that
     shows only after the canary's end is not seen, and in less than about 4,000 records the sample (one in SAMPLE_EVERY)
@@ -120,14 +91,14 @@ class Canary:
     ...     Model(fit_bundle(schema, some, FitOptions(hidden=(4,), steps=20), created_at="2026-01-01T00:00:00Z"))
     ...     for some in (rows, [{"a": 1e6 * i, "b": -1.0} for i in range(200)])
     ... )
-    >>> factory = ThresholdFactory(quantile=0.99, window=500)
+    >>> factory = ThresholdFactory()
     >>> canary = Canary(bad, good, Pairing(factory, JsonDecoder(), canary_records=800))
     >>> messages = [Message("t", 0, i, -1, None, orjson.dumps(row)) for i, row in enumerate(rows)]
     >>> verdict = canary.observe(Pipeline(bad, threshold_factory=factory).process(messages))
     >>> verdict.passed, verdict.figures["records"]
     (False, 160)
 
-    Test on the excess: Agresti, Categorical Data Analysis (2002), section 10.1 (matched pairs).
+    Test of matched pairs: Agresti, Categorical Data Analysis (2002), section 10.1.
     """
 
     def __init__(

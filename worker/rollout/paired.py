@@ -10,22 +10,19 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.features.fitted import Fitted
 from worker.features.learned import MISSING_PATTERN
 from worker.features.vectorize import Vectors
 from worker.formats.base import Decoded, Decoder, Row
-from worker.model.store.bundle import Bundle
 from worker.pipeline import Model, by_partition
 from worker.records import BoolArray, FloatArray, Outcome, Partition, RawMessage
 from worker.thresholds.factory import ThresholdFactory
 from worker.thresholds.partition import PartitionThreshold
 
+# One record in so many is sampled. It is decoded again, encoded by both models and scored three times more: 13 us each,
+# where the whole path takes 10 us a record, so a sixth on top.
 SAMPLE_EVERY = 8
-"""One record in so many is sampled: it is decoded again, encoded by both models and scored three times more, 13 us each
-where the whole path takes 10 us a record: a sixth on top."""
-
-TILE = 512
-"""Sampled records that are scored together: a scorer works on as many rows at a time, and fewer cost the same."""
-
+TILE = 512  # sampled records that are scored together: as many rows a scorer works on at a time, fewer cost the same
 QUARTILES = (0.25, 0.5, 0.75)
 MIN_SCORE = 1e-12  # scores below are as good as none
 
@@ -56,61 +53,44 @@ def chosen_fields(hashed: NDArray[np.uint64], count: int) -> NDArray[np.int64]:
     return ((hashed >> np.uint64(32)) % np.uint64(count)).astype(np.int64)
 
 
-def exchangeable(bundle: Bundle) -> tuple[str, ...]:
-    """The fields whose values can be taken from another record: all but the pattern of missing ones."""
-    return tuple(name for name in bundle.fields if name != MISSING_PATTERN)
-
-
 class Exchange:
     """Puts one field of another record into each row, in one model's own columns.
 
     Whether a model notices is the test of what it has learned of the relations between fields: the exchanged value is
-    one that occurs, it only does not belong to this record. It is the permutation of Breiman's variable importance
-    (2001), with the record before in the place of a random one, so that a stream can do it.
+    one that occurs, it only does not belong to this record. It is the permutation of Breiman's variable importance,
+    with the record before in the place of a random one, so that a stream can do it.
 
-    It says little about a field that is independent of the others, and nothing where both records have the same value
-    (`changed`). A model whose fields are all independent loses to chance with every exchange.
+    It says little about a field that is independent of the others, and nothing where both records have the same value.
 
-    bundle   whose columns the rows have
-    fields   names by number, as `exchangeable` gives them
+    fitted   whose columns the rows have
+    fields   names of the fields, by number
 
-    >>> import orjson
-    >>> from worker.features.schema import parse_schema
-    >>> from worker.formats.json_objects import JsonDecoder
-    >>> from worker.model.learn import fit_bundle
-    >>> from worker.model.network.fit import FitOptions
-    >>> from worker.records import Message
-    >>> schema = parse_schema('[fields.country]\\nkind = "categorical"\\n[fields.amount]\\nkind = "numeric"\\n')
-    >>> rows = [{"country": "AB"[i % 2], "amount": 10.0 * (i % 2) + i % 3} for i in range(200)]
-    >>> model = Model(fit_bundle(schema, rows, FitOptions(hidden=(4,), steps=5), created_at="2026-01-01T00:00:00Z"))
-    >>> messages = [Message("t", 0, i, -1, None, orjson.dumps(row)) for i, row in enumerate(rows[:3])]
-    >>> vectors = model.vectorizer.transform(JsonDecoder().decode(messages))
-    >>> exchange = Exchange(model.bundle, ["country", "amount"])
-    >>> numeric, category_ids, changed = exchange.rows(vectors, np.array([0, 1]))
-    >>> bool((category_ids[0] == vectors.category_ids[0]).all()), bool((numeric[1] == vectors.numeric[1]).all())
-    (True, True)
-    >>> changed.tolist()
-    [True, True]
+    >>> from types import SimpleNamespace
+    >>> fitted = SimpleNamespace(numeric_fields=["amount"], category_fields=["country"])
+    >>> numeric, category_ids = np.array([[1.0], [2.0], [3.0]]), np.array([[7], [8], [9]])
+    >>> exchange = Exchange(fitted, ["country", "amount"])
+    >>> numeric, category_ids, changed = exchange.rows(numeric, category_ids, np.array([0, 1]))
+    >>> numeric.tolist(), category_ids.tolist(), changed.tolist()
+    ([[2.0], [2.0]], [[7], [9]], [True, True])
+
+    Breiman, Random forests (2001), section 10.
     """
 
-    def __init__(self, bundle: Bundle, fields: Sequence[str]) -> None:
-        fitted = bundle.fitted
-        self._numeric = [[j for j, name in enumerate(fitted.numeric_fields) if name == field] for field in fields]
-        self._categories = [[j for j, name in enumerate(fitted.category_fields) if name == field] for field in fields]
+    def __init__(self, fitted: Fitted, fields: Sequence[str]) -> None:
+        sides = fitted.numeric_fields, fitted.category_fields
+        self._columns = [[[j for j, name in enumerate(side) if name == field] for side in sides] for field in fields]
 
     def rows(
-        self, vectors: Vectors, field: NDArray[np.int64]
+        self, numeric: NDArray[np.float32], category_ids: NDArray[np.int32], field: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[np.int32], BoolArray]:
-        """Rows 1 to S of vectors (S + 1,), each with field (S,) of the row before it; and which of them it changed."""
-        numeric, category_ids = vectors.numeric[1:].copy(), vectors.category_ids[1:].copy()
+        """Rows 1 to S of (S + 1, …), each with field (S,) of the row before it; and which of them it changed, (S,)."""
+        before, exchanged = (numeric, category_ids), (numeric[1:].copy(), category_ids[1:].copy())
         for number in np.unique(field).tolist():
             rows = np.flatnonzero(field == number)
-            for column in self._numeric[number]:
-                numeric[rows, column] = vectors.numeric[rows, column]
-            for column in self._categories[number]:
-                category_ids[rows, column] = vectors.category_ids[rows, column]
-        changed = (numeric != vectors.numeric[1:]).any(1) | (category_ids != vectors.category_ids[1:]).any(1)
-        return numeric, category_ids, changed
+            for source, target, columns in zip(before, exchanged, self._columns[number], strict=True):
+                target[np.ix_(rows, columns)] = source[np.ix_(rows, columns)]
+        changed = (exchanged[0] != numeric[1:]).any(1) | (exchanged[1] != category_ids[1:]).any(1)
+        return *exchanged, changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,11 +209,11 @@ class PairedScorer:
         thresholds: Mapping[Partition, PartitionThreshold] | None = None,
     ) -> None:
         self.thresholds = dict(thresholds or {})
-        self.fields = exchangeable(paired.bundle)
+        self.fields = tuple(name for name in paired.bundle.fields if name != MISSING_PATTERN)
         self.scored = 0  # records that the current model has scored since the comparison began
         self._current, self._paired = current, paired
         self._pairing = pairing
-        self._exchanges = [Exchange(model.bundle, self.fields) for model in (current, paired)]
+        self._exchanges = [Exchange(model.bundle.fitted, self.fields) for model in (current, paired)]
         self._last: tuple[RawMessage, Row] | None = None
         self._waiting: list[_Sampled] = []
         self._done: list[PairedScores] = []
@@ -284,7 +264,7 @@ class PairedScorer:
         exchanged_scores: list[FloatArray] = []
         for model, exchange in zip((self._current, self._paired), self._exchanges, strict=True):
             vectors = model.vectorizer.transform(decoded)
-            numeric, category_ids, changed = exchange.rows(vectors, field)
+            numeric, category_ids, changed = exchange.rows(vectors.numeric, vectors.category_ids, field)
             exchanged_scores.append(model.scorer.score(numeric, category_ids))
             comparable |= changed
         paired_score = self._paired.scorer.score(vectors.numeric[1:], vectors.category_ids[1:])  # the last one's

@@ -1,7 +1,7 @@
 """A candidate beside the current version: what it would have alerted, without alerting anybody."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -18,10 +18,10 @@ REPORT_SAMPLED = 2_000
 class ShadowCounts:
     """Records that were sampled, and alerts of the current version, of the candidate, and of both among them."""
 
-    sampled: int = 0
-    current: int = 0
-    candidate: int = 0
-    both: int = 0
+    sampled: int
+    alerts: int
+    alerts_candidate: int
+    alerts_both: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +42,11 @@ class ShadowReport:
     win_rate: float
     win_rate_candidate: float
 
-    def to_json(self) -> Mapping[str, object]:
+    def to_json(self) -> dict[str, object]:
         """Plain data with four digits."""
-        numbers = {name: getattr(self, name) for name in self.__slots__[3:]}
-        return {
-            "version": self.version,
-            "candidate": self.candidate,
-            "sampled": self.counts.sampled,
-            "alerts": self.counts.current,
-            "alerts_candidate": self.counts.candidate,
-            "alerts_both": self.counts.both,
-            **{name: None if value is None else significant(value, 4) for name, value in numbers.items()},
-        }
+        plain = asdict(self)
+        flat = {**{name: plain.pop(name) for name in ("version", "candidate")}, **plain.pop("counts")}
+        return flat | {name: value if value is None else significant(value, 4) for name, value in plain.items()}
 
 
 class Shadow:
@@ -65,11 +58,7 @@ class Shadow:
         self._parts: list[PairedScores] = []
 
     def observe(self, outcome: Outcome) -> tuple[ShadowCounts, ShadowReport | None]:
-        """Take a batch that the current version has scored.
-
-        Returns the counts of what was sampled and scored meanwhile, which happens in tiles, and a report whenever
-        enough was.
-        """
+        """Take a batch that the current version scored; what both have scored since, and a report if one is due."""
         self._paired.add(outcome)
         sample = self._paired.ready()
         self._parts.append(sample)

@@ -3,12 +3,12 @@
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Protocol
 
 from typing_extensions import override
 
 from worker.errors import BundleError, StoreConflict, StoreError, StoreUnavailable
 from worker.model.store.bundle import Bundle
+from worker.model.store.model_store import ModelStore
 from worker.model.store.pointer import NEVER_AGAIN, Mark, Status
 from worker.pipeline import Model, Pipeline
 from worker.records import Outcome
@@ -21,22 +21,6 @@ CHECK_EVERY_S = 1.0
 CANARY_AGAIN = timedelta(days=1)
 """A worker that starts within this time of a promotion begins the canary anew: what it knew is gone, and starts are
 frequent just when a model is bad. After it the version counts as proven."""
-
-
-class Store(Protocol):
-    """What the watcher needs of a model store. All of it may block, and raise StoreError."""
-
-    def current(self) -> str | None:
-        """The current version."""
-
-    def load(self, version: str | None = None) -> Bundle:
-        """A version, checked; BundleError where it is broken."""
-
-    def marks(self) -> Mapping[str, Mark]:
-        """What was decided about the versions."""
-
-    def rollback(self, *, leaving: str | None = None, mark: Mark | None = None) -> str:
-        """Back to the version before `leaving`; StoreConflict where that is not the current one."""
 
 
 def needs_canary(marks: Mapping[str, Mark], version: str, previous: str | None) -> bool:
@@ -72,7 +56,7 @@ class ModelWatcher:
 
     def __init__(
         self,
-        store: Store,
+        store: ModelStore,
         build: Callable[[Bundle], Model],
         *,
         current: str | None,

@@ -19,36 +19,18 @@ from worker.records import FloatArray
 from worker.texts import significant
 from worker.thresholds.inlier import InlierQuantile, calibrated_quantile
 
-BULK = (0.5, 0.75, 0.9)
-"""Quantiles of the calibration at which the bulk of the scores is compared with it."""
+BULK = (0.5, 0.75, 0.9)  # quantiles of the calibration at which the bulk of the scores is compared with it
+STANDARD_ERRORS = 2.0  # that a drift has to exceed: few calibration rows prove little
+MIN_DRIFTED = 0.15  # share of the inliers that score beyond what the calibration explains, for traffic to have drifted
+MIN_TAIL_RATIO = 1.25  # ... and the tail with it: the threshold over the calibrated one
+MIN_REPLACED = 0.90  # share of all scores that have drifted, for the known traffic to be gone
+MIN_NEW_POPULATION = 0.10  # share of all scores beyond the density valley that is worth a person's attention
+STRIDE = 256  # scores between two updates of the threshold
+MAX_SCORES = 20_000  # in a buffer, twice as many in between: enough to tell a per cent from none
 
-STANDARD_ERRORS = 2.0
-"""Standard errors that a drift has to exceed: few calibration rows prove little."""
-
-MIN_DRIFTED = 0.15
-"""Share of the inliers that must score beyond what the calibration explains."""
-
-MIN_TAIL_RATIO = 1.25
-"""... and the tail with it: the threshold over the calibrated one."""
-
-MIN_REPLACED = 0.90
-"""Share of all scores that must have drifted for the known traffic to be gone."""
-
-MIN_NEW_POPULATION = 0.10
-"""Share of all scores beyond the density valley that is worth a person's attention."""
-
-SIGNIFICANCE = 1e-3
-"""Probability of a false alarm over all fields together (Bonferroni)."""
-
-MIN_DISTANCE = 0.1
-"""Distance of a drifted field: of a number the largest gap between the two cumulative distributions, of a category the
-total variation distance."""
-
-MIN_ROWS = 50
-STRIDE = 256
-
-MAX_SCORES = 20_000
-"""Scores that a buffer keeps, at most twice as many in between: enough to tell a per cent from none."""
+SIGNIFICANCE = 1e-3  # probability of a false alarm over all fields together (Bonferroni)
+MIN_DISTANCE = 0.1  # of a drifted field: between two cumulative distributions, or the total variation of categories
+MIN_ROWS = 50  # below which no field is named
 
 
 class DriftState(StrEnum):
@@ -174,7 +156,7 @@ class ScoreBuffer:
 class FieldDrift(NamedTuple):
     """How far a field's values have drifted.
 
-    distance   in [0, 1], see MIN_DISTANCE
+    distance   in [0, 1]
     p_value    probability of such a distance where nothing has drifted
     """
 
@@ -193,7 +175,7 @@ def drifted_fields(learned: Sequence[Row], recent: Sequence[Row], schema: Schema
     Each field is compared by itself: where only the relations between fields change, none is named. Fields of time are
     left out, for time always moves.
 
-    learned   rows that the model was fitted on; with fewer than MIN_ROWS on either side no field is named
+    learned   rows that the model was fitted on; no field is named where either side has fewer than MIN_ROWS
     recent    rows of the present traffic
 
     >>> from worker.features.schema import parse_schema

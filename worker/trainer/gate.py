@@ -21,38 +21,22 @@ from worker.texts import significant
 from worker.thresholds.inlier import calibrated_quantile
 from worker.trainer.candidate import CALIBRATE, RecentRows, restore_tail, scores_of
 
-PLANTED_SHARE = 0.5
-"""Share of the judged rows that anomalies are planted into a copy of."""
-
-MAX_DETECTION_LOST = 0.01
-"""ROC-AUC of planted anomalies that a challenger may lose."""
-
-MAX_ALERT_RATIO = 2.0
-"""Alerts of inliers by the challenger's own calibration, in nominal rates."""
-
-ALERT_STANDARD_ERRORS = 2.0
-"""... and standard errors of that rate on top, since few rows prove little."""
-
-MIN_OFF_RATIO = 1.5
-"""Alert rate of the champion, in nominal rates, from which bringing it back is an improvement."""
-
-MAX_BULK_RATIO = 1.5
-"""Factor within which the challenger's median score of inliers must lie of its calibrated one."""
-
-MIN_AGREEMENT = 0.8
-"""Share of the champion's strongest alerts that the challenger has to alert on, too."""
-
+PLANTED_SHARE = 0.5  # of the judged rows, which anomalies are planted into a copy of
+MAX_DETECTION_LOST = 0.01  # ROC-AUC of planted anomalies
+MAX_ALERT_RATIO = 2.0  # alerts of inliers by the challenger's own calibration, in nominal rates
+ALERT_STANDARD_ERRORS = 2.0  # ... and of that rate on top, since few rows prove little
+MIN_OFF_RATIO = 1.5  # alert rate of the champion, in nominal rates, from which bringing it back is an improvement
+MAX_BULK_RATIO = 1.5  # of the challenger's median score of inliers to its calibrated one, up or down
+MIN_AGREEMENT = 0.8  # share of the champion's strongest alerts that the challenger has to alert on, too
+STRONG_TIMES = 2.0  # thresholds from which on a row is one of the strongest; so is all that lies beyond the cut-off
 MAX_STRONGEST = 200
-STRONG_TIMES = 2.0
-"""What counts as strongest: so many rows, each beyond the cut-off or at this multiple of the threshold."""
-
-MIN_ROWS = 200
 MIN_STRONGEST = 20
+MIN_ROWS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class GateVerdict:
-    """What the gate says. failures: why it is refused; gains: what it does better; figures: plain data for JSON."""
+    """Why a challenger is refused, what it does better, and plain data for JSON."""
 
     failures: list[str]
     gains: list[str]

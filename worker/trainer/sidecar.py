@@ -29,11 +29,7 @@ from worker.records import Partition, RawMessage, Scores
 from worker.trainer.saved_state import SavedState, restore, save
 from worker.trainer.trainer import Check, Decision, Trainer, TrainerVerdict
 
-STATUS = {
-    Decision.PROMOTED: Status.PROMOTED,
-    Decision.REJECTED: Status.REJECTED,
-    Decision.HELD: Status.HELD,
-}
+STATUS = {decision: Status(decision.value) for decision in (Decision.PROMOTED, Decision.REJECTED, Decision.HELD)}
 
 
 class TrainerEvents:
@@ -138,7 +134,8 @@ class Sidecar:
             return SavedState()
         except (OSError, ValueError) as error:
             self._events.state_lost(str(error))
-            self._trainer.forget()
+            self._trainer.reservoir.clear()
+            self._trainer.use(self._trainer.current)
             return SavedState()
 
     def save(self) -> None:

@@ -12,8 +12,8 @@ population, new traffic and a flood of anomalies look the same: a candidate that
 person adopts it.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -39,14 +39,9 @@ from worker.trainer.drift import (
 from worker.trainer.gate import GateVerdict, judge
 from worker.trainer.reservoir import Reservoir
 
-FIELD_DRIFT_ROWS = 5_000
-MAX_DRIFTED_FIELDS = 10
-"""Rows of either side that drifted fields are looked for in, and how many of these are named."""
-
-ALARM_RECORDS = 2_000
-"""Replaced records after which a check does not wait for the clock: enough to fit and to judge by."""
-
-Build = Callable[[Bundle], Model]
+FIELD_DRIFT_ROWS = 5_000  # of either side, in which drifted fields are looked for
+MAX_DRIFTED_FIELDS = 10  # that are named
+ALARM_RECORDS = 2_000  # replaced ones after which a check does not wait for the clock: enough to fit and to judge by
 
 
 class Decision(StrEnum):
@@ -119,7 +114,7 @@ class Trainer:
     def __init__(
         self,
         current: Model,
-        build: Build,
+        build: Callable[[Bundle], Model],
         *,
         options: FitOptions,
         reservoir: Reservoir,
@@ -158,11 +153,6 @@ class Trainer:
         self.streak = Streak(since=self.reservoir.seen)
         self.vetoed = self.holding = False
 
-    def forget(self) -> None:
-        """Begin anew with the same model."""
-        self.reservoir.clear()
-        self.use(self.current)
-
     def is_alarmed(self) -> bool:
         """Whether traffic looks replaced and no check has said so yet: reason not to wait for the next one."""
         return (
@@ -188,7 +178,7 @@ class Trainer:
     def check(self, created_at: str, progress: Progress | None = None, *, asked: bool = False) -> Check:
         """Decide. created_at: RFC 3339, UTC. asked: fit and judge whatever the drift, since a person asked for it."""
         if len(self.buffer) < self._min_records:
-            return self._without_fit(Decision.WAITING, f"{len(self.buffer)} records since the last check", {})
+            return Check(self._verdict(Decision.WAITING, [f"{len(self.buffer)} records since the last check"], {}))
         self.checks += 1
         replaced = 0 if self.streak.state is DriftState.REPLACED else self._replaced_records()
         buffer, self.buffer = self.buffer.last(replaced) if replaced else self.buffer, ScoreBuffer()
@@ -198,7 +188,7 @@ class Trainer:
         recent = self._recent_rows(drift, FIELD_DRIFT_ROWS if reason else self.reservoir.size)
         figures = {"drift": drift.figures(), "drifted_fields": self._drifted_fields(recent)}
         if reason is not None:
-            return self._without_fit(Decision.NOT_NEEDED, reason, figures)
+            return Check(self._verdict(Decision.NOT_NEEDED, [reason], figures))
         try:
             bundle = fit_candidate(
                 self.current.bundle,
@@ -210,7 +200,7 @@ class Trainer:
                 progress=progress,
             )
         except DataError as error:
-            return self._without_fit(Decision.REJECTED, f"no fit: {error}", figures)
+            return Check(self._verdict(Decision.REJECTED, [f"no fit: {error}"], figures))
         return self._judge(bundle, recent, drift, figures)
 
     def _follow(self, state: DriftState, *, began: int) -> None:
@@ -265,9 +255,9 @@ class Trainer:
         )
         decision, reasons = self._decide(drift.state, gate)
         self.holding = decision is Decision.HELD
-        figures = {**figures, "gate": gate.figures}
-        bundle = with_report(bundle, verdict=self._verdict(decision, reasons, figures).to_json())
-        return Check(self._verdict(decision, reasons, figures, bundle.version), self._build(bundle))
+        verdict = self._verdict(decision, reasons, {**figures, "gate": gate.figures})
+        bundle = with_report(bundle, verdict=verdict.to_json())
+        return Check(replace(verdict, candidate=bundle.version), self._build(bundle))
 
     def _decide(self, state: DriftState, gate: GateVerdict) -> tuple[Decision, list[str]]:
         if state is DriftState.NEW_POPULATION:
@@ -279,11 +269,6 @@ class Trainer:
             return Decision.HELD, [f"all traffic was replaced: it is the new normal in {left} checks unless vetoed"]
         return Decision.PROMOTED, gate.gains
 
-    def _without_fit(self, decision: Decision, reason: str, figures: dict[str, Any]) -> Check:
-        return Check(self._verdict(decision, [reason], figures))
-
-    def _verdict(
-        self, decision: Decision, reasons: list[str], figures: dict[str, Any], candidate: str | None = None
-    ) -> TrainerVerdict:
+    def _verdict(self, decision: Decision, reasons: Sequence[str], figures: dict[str, Any]) -> TrainerVerdict:
         version, seen = self.current.bundle.version, self.reservoir.seen
-        return TrainerVerdict(self.checks, seen, version, decision, tuple(reasons), candidate, figures)
+        return TrainerVerdict(self.checks, seen, version, decision, tuple(reasons), figures=figures)
