@@ -17,14 +17,14 @@ LABEL = "fraud"
 
 def values(count: int = 3000) -> list[bytes]:
     """The tests' traffic with a label and times that go forward, 200 records a day."""
-    found = []
+    recorded_values = []
     for number, message in enumerate(traffic.messages(count)):
         row = orjson.loads(message.value or b"")
         minute = number * 1440 // 200
         row["at"] = f"2026-01-{minute // 1440 + 1:02d}T{minute // 60 % 24:02d}:{minute % 60:02d}:00Z"
         row[LABEL] = int(number % 50 == 49)
-        found.append(orjson.dumps(row))
-    return found
+        recorded_values.append(orjson.dumps(row))
+    return recorded_values
 
 
 def batches(

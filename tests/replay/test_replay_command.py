@@ -30,8 +30,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def metrics(out: str = "out/replay") -> dict[str, Any]:
-    found: dict[str, Any] = orjson.loads((Path(out) / "metrics.json").read_bytes())
-    return found
+    values: dict[str, Any] = orjson.loads((Path(out) / "metrics.json").read_bytes())
+    return values
 
 
 def alerts(out: str = "out/replay") -> bytes:
@@ -80,10 +80,10 @@ def test_csv_and_parquet_give_the_same_scores() -> None:
 
 def test_a_sweep_over_the_number_of_a_rule_takes_that_rule() -> None:
     assert main(["replay", "march.jsonl", "--sweep", "threshold.contamination=0.05,0.2"]) == 0
-    few, many = (entry["alerts"] for entry in metrics()["sweep"])
+    at_low, at_high = (entry["alerts"] for entry in metrics()["sweep"])
     assert main(["replay", "march.jsonl", "--sweep", "threshold.fixed=0,1e9"]) == 0
 
-    assert 0 < few < many
+    assert 0 < at_low < at_high
     assert [entry["alerts"] for entry in metrics()["sweep"]] == [2000, 0]
 
 
@@ -137,10 +137,10 @@ def test_a_file_that_was_cut_off_fails_and_keeps_the_good_part(capsys: pytest.Ca
     Path("cut.jsonl.gz").write_bytes(packed[: len(packed) // 2])
 
     assert main(["replay", "cut.jsonl.gz"]) == 1
-    found = metrics()
-    assert 500 < found["records"] < 2000
-    assert found["error"] == f"cut.jsonl.gz:{found['records'] + 1}: the gzip data ends early: the file was cut off"
-    assert f"error: {found['error']}" in capsys.readouterr().err
+    kept = metrics()
+    assert 500 < kept["records"] < 2000
+    assert kept["error"] == f"cut.jsonl.gz:{kept['records'] + 1}: the gzip data ends early: the file was cut off"
+    assert f"error: {kept['error']}" in capsys.readouterr().err
 
 
 def test_an_empty_file_is_an_error_alone_and_a_note_among_others(capsys: pytest.CaptureFixture[str]) -> None:
@@ -208,9 +208,9 @@ def test_two_models_are_compared() -> None:
     ModelStore("models").save(traffic.bundle(1))
 
     assert main(["replay", "march.jsonl", "--label", "fraud", "--compare", traffic.bundle(1).version]) == 0
-    found = metrics()["compare"]
-    assert found["shared"] + found["lost"] == metrics()["alerts"]
-    assert set(found["differences"]) == {"roc_auc", "average_precision", "recall_at_threshold", "false_alert_rate"}
+    compared = metrics()["compare"]
+    assert compared["shared"] + compared["lost"] == metrics()["alerts"]
+    assert set(compared["differences"]) == {"roc_auc", "average_precision", "recall_at_threshold", "false_alert_rate"}
     assert Path("out/replay/compare/alerts.jsonl").exists()
     assert "Two models on the same records" in Path("out/replay/report.html").read_text()
 
@@ -218,6 +218,6 @@ def test_two_models_are_compared() -> None:
 def test_planted_anomalies_are_found_without_labels() -> None:
     assert main(["replay", "march.jsonl", "--inject", "0.02"]) == 0
 
-    found = metrics()["recall_by_kind"]
-    assert set(found) == {"field_swap", "scaled_number", "unseen_category", "missing_burst"}
-    assert found["unseen_category"]["recall"] > 0.9
+    by_kind = metrics()["recall_by_kind"]
+    assert set(by_kind) == {"field_swap", "scaled_number", "unseen_category", "missing_burst"}
+    assert by_kind["unseen_category"]["recall"] > 0.9

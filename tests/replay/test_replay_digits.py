@@ -44,7 +44,7 @@ def items() -> tuple[list[dict[str, Any]], FloatArray]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Fitted on all items and replayed over them, with latent codes."""
+    """Fitted on all items and replayed over them, with latents."""
     place = tmp_path_factory.mktemp("digits")
     rows, _ = items()
     bundle = fit_bundle(parse_schema(SCHEMA), rows, preset_options("digits"), created_at="2026-01-01T00:00:00.000Z")
@@ -118,10 +118,10 @@ def test_the_ranked_list_shows_each_item_beside_its_reconstruction(folder: Path,
     assert f"<code>digit={rows[strongest]['digit']}</code>" in first
     for label, ink in (("observed", pixels[strongest] / 16), ("expected", answer[strongest, :64])):
         drawn = first.partition(f'aria-label="{label}">')[2].partition("</svg>")[0]
-        found = np.zeros(64)
+        shown = np.zeros(64)
         for x_at, y_at, share in re.findall(r'<rect x="(\d)" y="(\d)"[^>]*fill-opacity="([^"]+)"', drawn):
-            found[int(y_at) * 8 + int(x_at)] = float(share)
-        np.testing.assert_allclose(found, np.where(ink > 0.02, ink, 0), atol=0.07)  # shown in whole units of a pixel
+            shown[int(y_at) * 8 + int(x_at)] = float(share)
+        np.testing.assert_allclose(shown, np.where(ink > 0.02, ink, 0), atol=0.07)  # shown in whole units of a pixel
 
 
 def test_a_record_with_a_redacted_pixel_has_no_picture(bundle: Bundle) -> None:
@@ -135,16 +135,16 @@ def test_a_record_with_a_redacted_pixel_has_no_picture(bundle: Bundle) -> None:
     assert len(pictures.pair({**rows[0], "p5": None})) == 2
 
 
-def test_latent_codes_are_those_of_plain_numpy(folder: Path, bundle: Bundle) -> None:
-    _, _, code = reference.forward(bundle.network, *encoded(bundle))
+def test_latents_are_those_of_plain_numpy(folder: Path, bundle: Bundle) -> None:
+    _, _, latent = reference.forward(bundle.network, *encoded(bundle))
     written = pq.read_table(folder / "out/replay/scores.parquet")["latent"].to_pylist()
 
-    np.testing.assert_allclose(written, code, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(written, latent, rtol=1e-5, atol=1e-6)
     assert len(written[0]) == 8
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on PATH")
-def test_the_codes_are_drawn_and_the_50_strongest_alerts_marked(folder: Path) -> None:
+def test_the_latents_are_drawn_and_the_50_strongest_alerts_marked(folder: Path) -> None:
     dom = browse(folder / "out/replay/report.html", "--dump-dom", "--window-size=1200,4000")
 
     drawn = dom.partition('id="chart-latent"')[2].partition("</section>")[0]
@@ -188,9 +188,9 @@ def unfiltered(kind: int, line: Any, above: Any, channels: int) -> Any:
     """One line of a PNG without its filter (PNG specification, section 9)."""
     if kind in {0, 2}:
         return (line + (above if kind == 2 else 0)) % 256
-    found = line.copy()
+    values = line.copy()
     for at in range(len(line)):
-        left, upper = (found[at - channels] if at >= channels else 0), above[at]
+        left, upper = (values[at - channels] if at >= channels else 0), above[at]
         corner = above[at - channels] if at >= channels else 0
         if kind == 1:
             guess = left
@@ -199,5 +199,5 @@ def unfiltered(kind: int, line: Any, above: Any, channels: int) -> Any:
         else:
             near = left + upper - corner
             guess = min((left, upper, corner), key=lambda value: abs(near - value))
-        found[at] = (line[at] + guess) % 256
-    return found
+        values[at] = (line[at] + guess) % 256
+    return values

@@ -52,10 +52,16 @@ def looked_up(metrics: Any, path: str) -> Any:
 def test_each_number_on_the_page_is_the_one_in_the_metrics(report: tuple[Path, Result]) -> None:
     page, result = report
     metrics = orjson.loads(orjson.dumps(result.metrics))
-    found = list(numbers_on(page.read_text()))
+    numbers = list(numbers_on(page.read_text()))
 
-    assert {path for path, _, _ in found} >= {"records", "alerts", "roc_auc", "precision_at_k.10", "dead_letters"}
-    for path, value, shown in found:
+    assert {path for path, _, _ in numbers} >= {
+        "records",
+        "alerts",
+        "roc_auc",
+        "precision_at_k.10",
+        "dead_letters",
+    }
+    for path, value, shown in numbers:
         expected = looked_up(metrics, path)
         parts = expected if isinstance(expected, list) else [expected]
         assert value == (expected if isinstance(expected, str) else orjson.dumps(expected).decode())

@@ -157,11 +157,11 @@ def test_a_model_compared_with_itself_shares_every_alert(tmp_path: Path) -> None
     comparison = Comparison(traffic.pipeline(), tmp_path / "other", labelled=True)
     result = recording.run(VALUES, tmp_path, observers=[comparison])
 
-    found = comparison.finish(tmp_path, result.tally, result.metrics)
+    compared = comparison.finish(tmp_path, result.tally, result.metrics)
 
-    assert (found["gained"], found["lost"], found["shared"]) == (0, 0, result.metrics["alerts"])
-    assert found["differences"]["roc_auc"] == {"difference": 0.0, "interval": [0.0, 0.0]}
-    assert found["verdict"] == "no clear difference in average precision"
+    assert (compared["gained"], compared["lost"], compared["shared"]) == (0, 0, result.metrics["alerts"])
+    assert compared["differences"]["roc_auc"] == {"difference": 0.0, "interval": [0.0, 0.0]}
+    assert compared["verdict"] == "no clear difference in average precision"
     assert alerts_of(tmp_path / "other") == alerts_of(tmp_path)
 
 
@@ -176,15 +176,15 @@ def test_a_model_that_ranks_better_is_called_better(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     comparison = Blinded(traffic.pipeline(), tmp_path / "other", labelled=True)
     result = recording.run(worse, tmp_path, observers=[comparison])
-    found = comparison.finish(tmp_path, result.tally, result.metrics)
+    compared = comparison.finish(tmp_path, result.tally, result.metrics)
 
-    assert found["verdict"].startswith("the compared model ranks better")
-    low, high = found["differences"]["roc_auc"]["interval"]
-    assert 0 < low < found["differences"]["roc_auc"]["difference"] < high
-    assert found["metrics"]["roc_auc"] - result.metrics["roc_auc"] == pytest.approx(
-        found["differences"]["roc_auc"]["difference"], abs=1e-5
+    assert compared["verdict"].startswith("the compared model ranks better")
+    low, high = compared["differences"]["roc_auc"]["interval"]
+    assert 0 < low < compared["differences"]["roc_auc"]["difference"] < high
+    assert compared["metrics"]["roc_auc"] - result.metrics["roc_auc"] == pytest.approx(
+        compared["differences"]["roc_auc"]["difference"], abs=1e-5
     )
-    assert found["gained"] > 0
+    assert compared["gained"] > 0
 
 
 def test_planted_anomalies_are_labelled_and_do_not_depend_on_the_batch_size(tmp_path: Path) -> None:
@@ -192,8 +192,8 @@ def test_planted_anomalies_are_labelled_and_do_not_depend_on_the_batch_size(tmp_
 
     def planted(size: int) -> list[Line]:
         lines = recording.batches(plain, size=size, label=None)
-        found = plant_into(lines, traffic.schema(), share=0.02, seed=0, batch_size=size)
-        return [line for batch in found for line in batch]
+        planted_lines = plant_into(lines, traffic.schema(), share=0.02, seed=0, batch_size=size)
+        return [line for batch in planted_lines for line in batch]
 
     lines = planted(100)
     kinds = {line.label for line in lines}

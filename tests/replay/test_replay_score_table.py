@@ -9,8 +9,8 @@ from worker.records import FloatArray
 from worker.replay.evaluate.score_table import ANOMALOUS, NORMAL, ScoreTable, bootstrap, bootstrap_share, coarsen, curve
 
 
-def table_of(scores: FloatArray, labels: FloatArray, most_distinct: int = 1 << 18, batch: int = 1000) -> ScoreTable:
-    table = ScoreTable(most_distinct)
+def table_of(scores: FloatArray, labels: FloatArray, max_distinct: int = 1 << 18, batch: int = 1000) -> ScoreTable:
+    table = ScoreTable(max_distinct)
     groups = np.where(labels == 1, ANOMALOUS, NORMAL).astype(np.int8)
     for start in range(0, len(scores), batch):
         table.add(scores[start : start + batch], groups[start : start + batch])
@@ -45,7 +45,7 @@ def test_area_and_average_precision_are_those_of_scikit_learn_ties_included(rows
 
 def test_more_distinct_scores_than_fit_change_the_measures_by_little() -> None:
     scores, labels = sample(200_000)
-    table = table_of(scores, labels, most_distinct=10_000)
+    table = table_of(scores, labels, max_distinct=10_000)
 
     assert len(table.values) <= 10_000
     assert 0 < table.resolution < 1e-3
@@ -67,10 +67,10 @@ def test_few_distinct_scores_are_kept_exactly() -> None:
 @given(st.integers(1, 400), st.floats(0.01, 0.99))
 def test_the_quantile_is_a_score_that_occurred_with_enough_records_at_or_below_it(count: int, share: float) -> None:
     scores, labels = sample(count)
-    found = table_of(scores, labels).quantile(share)
+    quantile = table_of(scores, labels).quantile(share)
 
-    assert found in scores
-    assert (scores <= found).mean() >= share - 1e-12
+    assert quantile in scores
+    assert (scores <= quantile).mean() >= share - 1e-12
 
 
 def test_without_records_the_quantile_is_nan() -> None:

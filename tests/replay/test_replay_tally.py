@@ -89,17 +89,17 @@ def test_a_budget_takes_the_highest_scores_of_each_day() -> None:
     scores, labels, times = sample()
     tally = Tally()
     tally.add(outcome(scores, labels, times))
-    found, spent = 0, 0
+    true_alerts, spent = 0, 0
     for day in range(5):
         here = [(-score, row) for row, score in enumerate(scores) if times[row] // DAY_MS == day]
         best = [row for _, row in sorted(here)[:10]]
-        found += sum(labels[row] != "" for row in best)
+        true_alerts += sum(labels[row] != "" for row in best)
         spent += len(best)
 
     metrics = measure(tally)
 
-    assert metrics["precision_at_k"]["10"] == pytest.approx(found / spent, abs=1e-6)
-    assert metrics["recall_at_k"]["10"] == pytest.approx(found / metrics["anomalies"], abs=1e-6)
+    assert metrics["precision_at_k"]["10"] == pytest.approx(true_alerts / spent, abs=1e-6)
+    assert metrics["recall_at_k"]["10"] == pytest.approx(true_alerts / metrics["anomalies"], abs=1e-6)
     assert metrics["recall_at_k"]["1000"] == 1.0
 
 

@@ -38,23 +38,23 @@ def outgoing(topic: str, values: Sequence[bytes]) -> list[Outgoing]:
 
 def alerts_of(lines: Sequence[bytes | None], leave_out: Sequence[str]) -> list[bytes]:
     """The alerts in order of partition and offset, without these members, as bytes again."""
-    found = []
+    alerts = []
     for line in lines:
         alert: dict[str, Any] = orjson.loads(line or b"")
         source = {key: value for key, value in alert["source"].items() if key not in leave_out}
         place = (source["partition"], source["offset"])
         rest = {key: value for key, value in alert.items() if key not in leave_out}
-        found.append((place, orjson.dumps({**rest, "source": source})))
-    return [line for _, line in sorted(found)]
+        alerts.append((place, orjson.dumps({**rest, "source": source})))
+    return [line for _, line in sorted(alerts)]
 
 
 @pytest.fixture
 def site(connection: Connection, tmp_path: Path, group: str) -> Iterator[Site]:
     with ExitStack() as stack:
-        found = Site(tmp_path, connection, f"in-{group}", **THRESHOLD)
-        stack.callback(found.close)
-        ensure_topics(connection, {found.input_topic: 2, found.alerts: 1, found.dead_letters: 1, found.scores: 2})
-        yield found
+        here = Site(tmp_path, connection, f"in-{group}", **THRESHOLD)
+        stack.callback(here.close)
+        ensure_topics(connection, {here.input_topic: 2, here.alerts: 1, here.dead_letters: 1, here.scores: 2})
+        yield here
 
 
 @pytest.mark.broker
@@ -75,8 +75,8 @@ def test_replay_of_a_topic_finds_the_live_alerts_with_a_model_swap_in_the_middle
     live = [record.value for record in read_all(connection, site.alerts)]
 
     for replayed_size in (77, 1000, 8192):
-        found = replay_with_swap(site, connection, swapped_at, site.folder / str(replayed_size), replayed_size)
-        assert alerts_of(found, NOT_EQUAL_LIVE) == alerts_of(live, NOT_EQUAL_LIVE)
+        replayed = replay_with_swap(site, connection, swapped_at, site.folder / str(replayed_size), replayed_size)
+        assert alerts_of(replayed, NOT_EQUAL_LIVE) == alerts_of(live, NOT_EQUAL_LIVE)
     versions = [orjson.loads(line or b"")["model_version"] for line in live]
     assert set(versions) == {traffic.bundle(0).version, traffic.bundle(1).version}
 

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """See HELP."""
+    """Print a schema for the first records of a file, or the newest ones of a topic."""
     from worker.errors import DataError, UsageError
     from worker.features.infer import infer_schema
     from worker.processes.history import for_source, newest_records

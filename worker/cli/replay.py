@@ -132,7 +132,7 @@ def _rate(text: str) -> float:
 
 
 def run(args: argparse.Namespace) -> int:
-    """See HELP."""
+    """Replay, print the summary, and fail where a gate does."""
     from worker.processes.process import tune_process
     from worker.replay.evaluate.metrics import failed_gates, parse_gate
     from worker.settings import load_settings

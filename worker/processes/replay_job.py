@@ -144,7 +144,9 @@ class Job:
                 decoder=make_decoder(settings, any_size=True),
             )
         image = (known.image if known else None) or bundle.schema.image
-        facts = Facts(source.name, bundle, _shown(settings), _version(), (request.sweep or "").partition("=")[0], image)
+        release = f"kafka-anomaly-worker {version('kafka-anomaly-worker')}"
+        swept = (request.sweep or "").partition("=")[0]
+        facts = Facts(source.name, bundle, _shown(settings), release, swept, image)
         result = self._replay(source, facts, batches, folder, labelled=labels is not None or bool(request.inject))
         result.metrics.update(fit_records=fit_records, blank_lines=reader.blank_lines)
         (folder / METRICS_FILE).write_bytes(orjson.dumps(result.metrics, option=orjson.OPT_INDENT_2) + b"\n")
@@ -292,7 +294,3 @@ def _shown(settings: Settings) -> dict[str, str]:
         if not path.startswith(("http", "log", "breaker", "kafka")):
             values[variable] = shown(variable, value)
     return values
-
-
-def _version() -> str:
-    return f"kafka-anomaly-worker {version('kafka-anomaly-worker')}"

@@ -2,6 +2,7 @@
 
 import heapq
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import chain, islice
 from operator import attrgetter
 
@@ -28,6 +29,7 @@ def parse_time(text: str) -> int:
         raise UsageError(f"{text!r} is no time: 2026-03-01, 2026-03-01T12:00:00Z or milliseconds") from None
 
 
+@dataclass
 class TopicRange(Source):
     """The records of a topic with from_ms <= broker timestamp < to_ms, merged over its partitions.
 
@@ -36,24 +38,18 @@ class TopicRange(Source):
     to_ms         milliseconds since the epoch; None: up to the records that are there when reading begins
     """
 
-    def __init__(
-        self,
-        topic: str,
-        open_reader: Callable[[], RangeReader],
-        *,
-        from_ms: int | None = None,
-        to_ms: int | None = None,
-    ) -> None:
-        self.name = f"topic {topic}"
+    topic: str
+    open_reader: Callable[[], RangeReader]
+    from_ms: int | None = None
+    to_ms: int | None = None
+
+    def __post_init__(self) -> None:
+        self.name = f"topic {self.topic}"
         self.meter = Meter()
-        self._topic = topic
-        self._open_reader = open_reader
-        self._from_ms = from_ms
-        self._to_ms = to_ms
 
     @override
     def blocks(self) -> Iterator[Block]:
-        reader = self._open_reader()
+        reader = self.open_reader()
         try:
             bounds = self._bounds(reader)
             self.meter.total = sum(max(0, end - start) for start, end in bounds.values())
@@ -64,26 +60,29 @@ class TopicRange(Source):
             reader.close(CLOSE_S)
 
     def _bounds(self, reader: RangeReader) -> Mapping[Partition, tuple[int, int]]:
-        topic, from_ms, to_ms = self._topic, self._from_ms, self._to_ms
+        topic, from_ms, to_ms = self.topic, self.from_ms, self.to_ms
         starts = reader.start_offsets(topic) if from_ms is None else reader.offsets_for_times(topic, from_ms)
         ends = reader.end_offsets(topic) if to_ms is None else reader.offsets_for_times(topic, to_ms)
         return {partition: (starts[partition], ends[partition]) for partition in sorted(ends)}
 
 
+@dataclass
 class NewestRecords(Source):
     """About the newest `count` records of a topic, as one block; open_reader as in TopicRange."""
 
-    def __init__(self, topic: str, open_reader: Callable[[], RangeReader], count: int) -> None:
-        self.name = f"topic {topic}"
-        self.meter = Meter(total=count)
-        self._topic = topic
-        self._open_reader = open_reader
+    topic: str
+    open_reader: Callable[[], RangeReader]
+    count: int
+
+    def __post_init__(self) -> None:
+        self.name = f"topic {self.topic}"
+        self.meter = Meter(total=self.count)
 
     @override
     def blocks(self) -> Iterator[Block]:
-        reader = self._open_reader()
+        reader = self.open_reader()
         try:
-            messages = reader.latest(self._topic, self.meter.total)
+            messages = reader.latest(self.topic, self.count)
         finally:
             reader.close(CLOSE_S)
         self.meter.done = self.meter.total = len(messages)

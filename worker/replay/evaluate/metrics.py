@@ -104,36 +104,30 @@ def measure(tally: Tally, *, seed: int = 0) -> dict[str, Any]:
 
 
 def _ranking(tally: Tally, seed: int) -> dict[str, Any]:
-    names = ("roc_auc", "roc_auc_interval", "average_precision", "average_precision_interval")
+    measures = {"roc_auc": roc_auc, "average_precision": average_precision}
     if not tally.groups[NORMAL] or not tally.groups[ANOMALOUS]:
-        return dict.fromkeys(names)
-    normal, anomalous = tally.table.count(NORMAL), tally.table.count(ANOMALOUS)
+        return dict.fromkeys(key for name in measures for key in (name, f"{name}_interval"))
+    counts = tally.table.count(NORMAL), tally.table.count(ANOMALOUS)
     intervals = bootstrap(tally.table, seed=seed)
-    return {
-        "roc_auc": _rounded(float(roc_auc(normal, anomalous))),
-        "roc_auc_interval": list(map(_rounded, intervals["roc_auc"])),
-        "average_precision": _rounded(float(average_precision(normal, anomalous))),
-        "average_precision_interval": list(map(_rounded, intervals["average_precision"])),
-    }
+    ranking: dict[str, Any] = {}
+    for name, measure_of in measures.items():
+        ranking[name] = _rounded(float(measure_of(*counts)))
+        ranking[f"{name}_interval"] = list(map(_rounded, intervals[name]))
+    return ranking
 
 
 def _at_threshold(tally: Tally, seed: int) -> dict[str, Any]:
     true, false = tally.alerts[ANOMALOUS], tally.alerts[NORMAL]
     labelled = tally.groups[NORMAL] + tally.groups[ANOMALOUS] > 0
-
-    def share(name: str, hits: int, of: int) -> dict[str, Any]:
-        if not of:
-            return {name: None, f"{name}_interval": None}
-        interval = bootstrap_share(hits, of, seed=seed)
-        return {name: _rounded(hits / of), f"{name}_interval": list(map(_rounded, interval))}
-
-    return {
+    at_threshold: dict[str, Any] = {
         "true_alerts": true if labelled else None,
         "false_alerts": false if labelled else None,
-        **share("precision_at_threshold", true, true + false),
-        **share("recall_at_threshold", true, tally.groups[ANOMALOUS]),
-        "false_alert_rate": _rounded(false / tally.groups[NORMAL]) if tally.groups[NORMAL] else None,
     }
+    for name, of in (("precision_at_threshold", true + false), ("recall_at_threshold", tally.groups[ANOMALOUS])):
+        at_threshold[name] = _rounded(true / of) if of else None
+        at_threshold[f"{name}_interval"] = list(map(_rounded, bootstrap_share(true, of, seed=seed))) if of else None
+    at_threshold["false_alert_rate"] = _rounded(false / tally.groups[NORMAL]) if tally.groups[NORMAL] else None
+    return at_threshold
 
 
 def _at_budgets(tally: Tally) -> dict[str, Any]:

@@ -23,9 +23,7 @@ from worker.thresholds.partition import PartitionThreshold
 class _Variant:
     factory: ThresholdFactory
     thresholds: dict[Partition, PartitionThreshold] = field(default_factory=dict)
-    alerts: int = 0
-    true_alerts: int = 0
-    false_alerts: int = 0
+    alerts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(3, np.int64))  # by label
 
 
 class Sweep(Observer):
@@ -38,14 +36,12 @@ class Sweep(Observer):
     def __init__(self, variants: Mapping[str, ThresholdFactory], bundle: Bundle) -> None:
         self._variants = {name: _Variant(factory) for name, factory in variants.items()}
         self._bundle = bundle
-        self._normal = 0
-        self._anomalies = 0
+        self._records = np.zeros(3, np.int64)  # by label
 
     @override
     def add(self, lines: list[Line], outcome: Outcome, groups: NDArray[np.int8]) -> None:
         scores = outcome.scores
-        self._normal += int((groups == NORMAL).sum())
-        self._anomalies += int((groups == ANOMALOUS).sum())
+        self._records += np.bincount(groups, minlength=3)
         for partition, index in by_partition(scores.messages):
             score, times, labels = scores.score[index], scores.event_time_ms[index], groups[index]
             for variant in self._variants.values():
@@ -56,25 +52,26 @@ class Sweep(Observer):
                     variant.thresholds[partition] = threshold
                 with np.errstate(invalid="ignore"):
                     alert = score > threshold.compare(score, times)
-                alerted = labels[alert]
-                variant.alerts += len(alerted)
-                variant.true_alerts += int((alerted == ANOMALOUS).sum())
-                variant.false_alerts += int((alerted == NORMAL).sum())
+                variant.alerts += np.bincount(labels[alert], minlength=3)
 
     def rows(self, days: float | None) -> list[dict[str, Any]]:
         """One row per variant, in the order given; what needs labels is null without them."""
-        return [
-            {
-                "setting": name,
-                "alerts": variant.alerts,
-                "alerts_per_day": None if days is None else round(variant.alerts / days, 3),
-                "precision": _share(variant.true_alerts, variant.true_alerts + variant.false_alerts),
-                "recall": _share(variant.true_alerts, self._anomalies),
-                "false_alert_rate": _share(variant.false_alerts, self._normal),
-            }
-            for name, variant in self._variants.items()
-        ]
 
+        def share(part: int, of: int) -> float | None:
+            return significant(part / of, 6) if of else None
 
-def _share(part: int, whole: int) -> float | None:
-    return significant(part / whole, 6) if whole else None
+        normal, anomalies = int(self._records[NORMAL]), int(self._records[ANOMALOUS])
+        rows = []
+        for name, variant in self._variants.items():
+            alerts, false, true = int(variant.alerts.sum()), int(variant.alerts[NORMAL]), int(variant.alerts[ANOMALOUS])
+            rows.append(
+                {
+                    "setting": name,
+                    "alerts": alerts,
+                    "alerts_per_day": None if days is None else round(alerts / days, 3),
+                    "precision": share(true, true + false),
+                    "recall": share(true, anomalies),
+                    "false_alert_rate": share(false, normal),
+                }
+            )
+        return rows

@@ -29,17 +29,10 @@ _GROUP_OF: dict[Label, int] = {None: UNKNOWN, NORMAL_LABEL: NORMAL}
 
 @dataclass(slots=True)
 class Day:
-    """One day, UTC.
+    """One day, UTC. best: its highest labelled scores, descending, the earlier one first among equals."""
 
-    anomalies           labelled ones, alerted or not
-    best                its highest labelled scores, descending, the earlier one first among equals
-    best_is_anomalous   the labels of those
-    """
-
-    records: int = 0
     alerts: int = 0
     true_alerts: int = 0
-    anomalies: int = 0
     best: FloatArray = field(default_factory=lambda: np.empty(0))
     best_is_anomalous: BoolArray = field(default_factory=lambda: np.empty(0, np.bool_))
 
@@ -59,10 +52,8 @@ class Days:
         for number in np.unique(numbers).tolist():
             here = numbers == number
             day = self.by_number.setdefault(number, Day())
-            day.records += int(here.sum())
             day.alerts += int((here & alert).sum())
             day.true_alerts += int((here & alert & anomalous).sum())
-            day.anomalies += int((here & anomalous).sum())
             chosen = here & labelled
             if len(day.best) == BUDGETS[-1]:
                 chosen &= score > day.best[-1]
@@ -76,11 +67,6 @@ class Days:
         """(alerts, true alerts) if each day had alerted its `budget` highest scores among labelled records."""
         alerts = sum(len(day.best[:budget]) for day in self.by_number.values())
         return alerts, sum(int(day.best_is_anomalous[:budget].sum()) for day in self.by_number.values())
-
-
-def groups_of(lines: Sequence[Line]) -> NDArray[np.int8]:
-    """UNKNOWN, NORMAL or ANOMALOUS for each line, int8 (B,)."""
-    return np.array([_GROUP_OF.get(line.label, ANOMALOUS) for line in lines], np.int8)
 
 
 class Tally:
@@ -117,14 +103,13 @@ class Tally:
         self.rate_limited += outcome.rate_limited
         scores = outcome.scores
         lines = cast("Sequence[Line]", scores.messages)
-        groups = groups_of(lines)
+        groups = np.array([_GROUP_OF.get(line.label, ANOMALOUS) for line in lines], np.int8)
         if len(lines):
             self.table.add(scores.score, groups)
             self.days.add(scores.score, scores.alert, scores.event_time_ms, groups)
             self.models[scores.model_version] += len(groups)
-            for group in (UNKNOWN, NORMAL, ANOMALOUS):
-                self.groups[group] += int((groups == group).sum())
-                self.alerts[group] += int((scores.alert & (groups == group)).sum())
+            self.groups.update(dict(enumerate(np.bincount(groups, minlength=3).tolist())))
+            self.alerts.update(dict(enumerate(np.bincount(groups[scores.alert], minlength=3).tolist())))
             self._follow_time(scores.event_time_ms)
             anomalies = [
                 (lines[at].label or "", lines[at].key, int(scores.event_time_ms[at]), bool(scores.alert[at]))

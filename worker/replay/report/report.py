@@ -14,7 +14,6 @@ from worker.replay.evaluate.compare import difference_text
 from worker.replay.evaluate.metrics import METRICS
 from worker.replay.evaluate.score_table import ANOMALOUS, NORMAL
 from worker.replay.report import charts
-from worker.replay.report.latent import latent_figure
 from worker.replay.report.pictures import Pictures
 from worker.replay.run.loop import Result
 from worker.texts import rfc3339
@@ -51,41 +50,29 @@ def render(result: Result, facts: Facts, folder: Path) -> str:
         from plotly.offline import get_plotlyjs
     except ImportError as error:
         raise DataError("the report needs Jinja2 and plotly", hint=Hint.INSTALL_REPLAY) from error
-    metrics = result.metrics
-    pictures = Pictures(facts.bundle, facts.image) if facts.image else None
-    span = ""
-    if metrics["first_event_time_ms"] is not None:
-        first, last = (rfc3339(metrics[name]) for name in ("first_event_time_ms", "last_event_time_ms"))
-        span = f"{first[:16]} to {last[:16]}".replace("T", " ")
-    points = "Each point is an alert"
-    if metrics["alerts"] > charts.MAX_POINTS:
-        points = f"Points are the {charts.MAX_POINTS:,} strongest alerts"
-    latent = latent_figure(folder, facts.bundle.version)
+    metrics, bundle = result.metrics, facts.bundle
+    pictures = Pictures(bundle, facts.image) if facts.image else None
+    latent = charts.latent_figure(folder, bundle.version)
     alerts = [(orjson.loads(value), label) for value, label in result.strongest]
-    return str(
+    page: str = (
         _environment()
         .get_template("report.html")
         .render(
             metrics=metrics,
             facts=facts,
-            span=span,
-            points=points,
+            max_points=charts.MAX_POINTS,
             figures=_figures(result, folder) | ({} if latent is None else {"latent": latent[0]}),
             latent_note="" if latent is None else latent[1],
             strongest=[(alert, label, pictures.pair(alert["record"]) if pictures else ()) for alert, label in alerts],
             sweep_keys=[key for key in SWEEP_KEYS if any(row[key] is not None for row in metrics.get("sweep", ()))],
-            learned=[(field, facts.bundle.fitted.describe(field.name)) for field in facts.bundle.schema.encoded],
+            learned=[(field, bundle.fitted.describe(field.name)) for field in bundle.schema.encoded],
             dead_examples=result.tally.dead_examples,
-            settings=_settings(facts),
-            every_metric=[
-                (path, METRICS[name])
-                for name, value in metrics.items()
-                if name not in OWN_SECTIONS
-                for path in _paths(value, (name,))
-            ],
+            paths=[path for name in metrics if name not in OWN_SECTIONS for path in _paths(metrics[name], (name,))],
+            meanings=METRICS,
             plotly_js=Markup(get_plotlyjs()),  # noqa: S704  the library's own code
         )
     )
+    return page
 
 
 def _environment() -> Any:
@@ -104,6 +91,7 @@ def _environment() -> Any:
         "plain": plain,
         "digits": digits,
         "difference": difference_text,
+        "minute": lambda milliseconds: rfc3339(milliseconds)[:16].replace("T", " "),
         "excerpt": lambda value: (value or b"")[:EXCERPT_BYTES].decode(errors="replace"),
         "indented": lambda value: orjson.dumps(value, option=orjson.OPT_INDENT_2).decode(),
     }
@@ -158,19 +146,3 @@ def _paths(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
             yield from _paths(part, (*path, key))
     else:
         yield path
-
-
-def _settings(facts: Facts) -> list[tuple[str, Any]]:
-    bundle, fit = facts.bundle, facts.bundle.report
-    return [
-        ("worker", facts.version),
-        ("model version", bundle.version),
-        ("model made at", bundle.created_at),
-        ("schema fingerprint", bundle.schema.fingerprint),
-        *(
-            (f"fit: {name.replace('_', ' ')}", fit[name])
-            for name in ("rows", "held_out_rows", "steps", "held_out_loss")
-            if name in fit
-        ),
-        *facts.settings.items(),
-    ]

@@ -1,6 +1,7 @@
 """Records of a source as batches of messages, in input order, as the live worker would get them."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, count, islice, repeat
 from typing import Any, NamedTuple
@@ -39,6 +40,7 @@ class Line(NamedTuple):
 _line_of: Callable[[Iterable[Any]], Line] = partial(tuple.__new__, Line)  # Line._make is Python code for each record
 
 
+@dataclass(slots=True, kw_only=True)
 class Reader:
     """Makes batches of lines of a source's blocks.
 
@@ -51,39 +53,30 @@ class Reader:
     key_field    field with the key of such records; None: they have none
     labels       where labels come from; None: nothing is known of any record
     batch_size   lines of a batch
-    decoder      reads fields for key and label; of any size, for a record that is too large has a label, too
+    decoder      reads the fields of key and label; of any size, for a record that is too large has a label, too
     """
 
-    def __init__(
-        self,
-        *,
-        topic: str = "replay",
-        partitions: int = 1,
-        key_field: str | None = None,
-        labels: Labels | None = None,
-        batch_size: int = 8192,
-        decoder: Decoder = JsonDecoder(),  # noqa: B008  # immutable
-    ) -> None:
-        self.records = 0
-        self.blank_lines = 0
-        self._topic = topic
-        self._partitions = partitions
-        self._key_field = key_field
-        self._labels = labels
-        self._batch_size = batch_size
-        self._decoder = decoder
-        self._next_row = 0
-        self._next_offsets = [0] * partitions
+    topic: str = "replay"
+    partitions: int = 1
+    key_field: str | None = None
+    labels: Labels | None = None
+    batch_size: int = 8192
+    decoder: Decoder = JsonDecoder()  # noqa: RUF009  immutable
+    blank_lines: int = field(default=0, init=False)
+    _next_row: int = field(default=0, init=False)
+    _next_offsets: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._next_offsets = [0] * self.partitions
 
     def batches(self, blocks: Iterable[Block]) -> Iterator[list[Line]]:
         """All records, in order. A DataError of the source comes after all that was read before it."""
-        return rebatch(map(self._lines, blocks), self._batch_size)
+        return rebatch(map(self._lines, blocks), self.batch_size)
 
     def _lines(self, block: Block) -> list[Line]:
         rows: Iterable[int] = range(self._next_row, self._next_row + len(block.values))
         self._next_row += len(block.values)
         if block.messages is not None:
-            self.records += len(block.values)
             _, labels = self._keys_and_labels(block.values)
             return [
                 Line(raw.topic, raw.partition, raw.offset, raw.timestamp, raw.key, raw.value, raw.headers, row, label)
@@ -94,44 +87,34 @@ class Reader:
             kept = [(row, value) for row, value in zip(rows, values, strict=True) if value and value.strip()]
             self.blank_lines += len(values) - len(kept)
             rows, values = [row for row, _ in kept], [value for _, value in kept]
-        self.records += len(values)
         keys, labels = self._keys_and_labels(values)
         partitions, offsets = self._positions(keys, len(values))
-        columns = (
-            repeat(self._topic),
-            partitions,
-            offsets,
-            repeat(NO_TIMESTAMP),
-            keys,
-            values,
-            repeat(()),
-            rows,
-            labels,
-        )
-        return list(map(_line_of, zip(*columns)))  # noqa: B905  repeat() has no end
+        topics, times, headers = repeat(self.topic), repeat(NO_TIMESTAMP), repeat(())
+        columns = zip(topics, partitions, offsets, times, keys, values, headers, rows, labels)  # noqa: B905  repeat() has no end
+        return list(map(_line_of, columns))
 
     def _keys_and_labels(self, values: Sequence[bytes | None]) -> tuple[Iterable[bytes | None], Iterable[Label]]:
         keys: Iterable[bytes | None] = repeat(None)
         labels: Iterable[Label] = repeat(None)
-        if self._labels is not None or self._key_field is not None:
-            rows = self._decoder.rows(values)
-            if self._labels is not None:
-                labels = self._labels.of(rows)
-            if self._key_field is not None:
-                keys = list(map(_key_bytes, values_of(rows, self._key_field)))
+        if self.labels is not None or self.key_field is not None:
+            rows = self.decoder.rows(values)
+            if self.labels is not None:
+                labels = self.labels.of(rows)
+            if self.key_field is not None:
+                keys = list(map(_key_bytes, values_of(rows, self.key_field)))
         return keys, labels
 
     def _positions(self, keys: Iterable[bytes | None], size: int) -> tuple[Iterable[int], Iterable[int]]:
         """Partitions and offsets of records with these keys."""
         following = self._next_offsets
-        if self._partitions == 1:
+        if self.partitions == 1:
             first = following[0]
             following[0] += size
             return repeat(0), range(first, first + size)
         partitions, offsets = [], []
         turn = count(sum(following))
         for key in islice(keys, size):
-            partition = partition_of(key, self._partitions) if key is not None else next(turn) % self._partitions
+            partition = partition_of(key, self.partitions) if key is not None else next(turn) % self.partitions
             partitions.append(partition)
             offsets.append(following[partition])
             following[partition] += 1

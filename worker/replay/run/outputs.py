@@ -2,6 +2,7 @@
 
 import heapq
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, cast
@@ -32,20 +33,17 @@ class AlertsFile:
         self._file = (folder / ALERTS_FILE).open("wb")
         self._strongest: list[tuple[float, int, bytes, str | None]] = []
         self._last_row: dict[int, int] = {}
-        self.written = 0
+        self._written = 0
 
     def add(self, outcome: Outcome) -> None:
         """Write an outcome's alerts."""
         for alert in sorted(outcome.alerts, key=self._row_of):
             value = encode_alert(alert)
             self._file.write(value + b"\n")
+            self._written += 1
             if alert.of_one_record:
-                entry = (alert.score, -self.written, value, cast("Line", alert.message).label)
-                if len(self._strongest) < STRONGEST:
-                    heapq.heappush(self._strongest, entry)
-                elif entry[:2] > self._strongest[0][:2]:
-                    heapq.heapreplace(self._strongest, entry)
-            self.written += 1
+                self._strongest.append((alert.score, -self._written, value, cast("Line", alert.message).label))
+        self._strongest = heapq.nlargest(STRONGEST, self._strongest)
 
     def _row_of(self, alert: Alert) -> int:
         partition = alert.message.partition
@@ -55,7 +53,7 @@ class AlertsFile:
 
     def strongest(self) -> list[tuple[bytes, str | None]]:
         """The strongest alerts, JSON and label, strongest first."""
-        return [(value, label) for _, _, value, label in sorted(self._strongest, key=lambda entry: entry[:2])[::-1]]
+        return [(value, label) for _, _, value, label in self._strongest]
 
     def close(self) -> None:
         """Flush and close."""
@@ -147,24 +145,16 @@ def _arrow() -> tuple[Any, Any]:
     return pa, pq
 
 
+@dataclass(frozen=True, slots=True)
 class ScoreColumns:
-    """One row group of scores.parquet, as arrays (B,); time_ms is -1 where there is none, label as groups."""
+    """One row group of scores.parquet, as arrays (B,); time_ms is -1 where there is none, labels are groups."""
 
-    __slots__ = ("alert", "groups", "index", "score", "threshold", "time_ms")
-
-    def __init__(self, table: Any) -> None:
-        def column(name: str, kind: str, missing: float) -> NDArray[Any]:
-            filled = table[name].cast(kind).fill_null(missing)
-            array: NDArray[Any] = filled.to_numpy()
-            return array
-
-        self.index: NDArray[np.int64] = column("index", "int64", 0)
-        self.score: FloatArray = column("score", "float64", np.nan)
-        self.threshold: FloatArray = column("threshold", "float64", np.nan)
-        self.alert: BoolArray = table["alert"].to_numpy()
-        self.time_ms: NDArray[np.int64] = column("event_time", "int64", -1)
-        labels = column("label", "int8", -1) if "label" in table.column_names else np.full(len(self.score), -1)
-        self.groups: NDArray[np.int8] = (labels + 1).astype(np.int8)
+    index: NDArray[np.int64]
+    score: FloatArray
+    threshold: FloatArray
+    alert: BoolArray
+    time_ms: NDArray[np.int64]
+    groups: NDArray[np.int8]
 
 
 def score_file(folder: Path) -> Any:
@@ -176,5 +166,18 @@ def score_file(folder: Path) -> Any:
 def read_scores(folder: Path) -> Iterator[ScoreColumns]:
     """scores.parquet again, row group by row group."""
     with score_file(folder) as file:
-        for group in range(file.num_row_groups):
-            yield ScoreColumns(file.read_row_group(group))
+        for number in range(file.num_row_groups):
+            table = file.read_row_group(number)
+
+            def column(name: str, kind: str, missing: float, table: Any = table) -> Any:
+                return table[name].cast(kind).fill_null(missing).to_numpy()
+
+            labels = column("label", "int8", -1) if "label" in table.column_names else np.full(table.num_rows, -1)
+            yield ScoreColumns(
+                column("index", "int64", 0),
+                column("score", "float64", np.nan),
+                column("threshold", "float64", np.nan),
+                table["alert"].to_numpy(),
+                column("event_time", "int64", -1),
+                (labels + 1).astype(np.int8),
+            )
