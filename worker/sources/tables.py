@@ -83,27 +83,23 @@ def read_csv(path: str, meter: Meter, columns: Columns) -> Iterator[list[bytes]]
     later = (line.decode("utf-8", "surrogateescape") + "\n" for line in text)
     rows = csv.reader(later, delimiter=delimiter, strict=True)
     values: list[bytes] = []
-    fault: DataError | None = None
     try:
         for cells in rows:
             if not cells or cells == header:  # the header again: files that were put together
                 continue
             if len(cells) != len(header):
-                raise DataError(  # noqa: TRY301  what was read before it comes first, as with any other fault
-                    f"{path}:{rows.line_num + 1}: {len(cells)} cells, but the header names {len(header)} columns"
-                )
+                raise csv.Error(f"{len(cells)} cells, but the header names {len(header)} columns")  # noqa: TRY301
             values.append(_csv_value(cells, header, readers))
             if len(values) == BLOCK_ROWS:
                 yield values
                 values = []
     except csv.Error as error:
-        fault = DataError(f"{path}:{rows.line_num + 1}: {error}")
-    except DataError as error:
-        fault = error
-    if values:
         yield values
-    if fault is not None:
-        raise fault
+        raise DataError(f"{path}:{rows.line_num + 1}: {error}") from error
+    except DataError:
+        yield values
+        raise
+    yield values
 
 
 def _csv_value(cells: list[str], header: list[str], readers: list[Callable[[str], Any]]) -> bytes:

@@ -130,22 +130,19 @@ def _key_bytes(value: object) -> bytes | None:
 
 def rebatch(blocks: Iterable[list[Line]], size: int) -> Iterator[list[Line]]:
     """The same lines in batches of `size`, the last one smaller. A DataError comes after all that came before it."""
-    source, pending = iter(blocks), list[Line]()
-    fault: DataError | None = None
-    while fault is None:
-        try:
-            pending += next(source)
-        except StopIteration:
-            break
-        except DataError as error:
-            fault = error
-        while len(pending) >= size:
-            yield pending[:size]
-            pending = pending[size:]
+    pending: list[Line] = []
+    try:
+        for block in blocks:
+            pending += block
+            while len(pending) >= size:
+                yield pending[:size]
+                pending = pending[size:]
+    except DataError:
+        if pending:
+            yield pending
+        raise
     if pending:
         yield pending
-    if fault is not None:
-        raise fault
 
 
 def peek(batches: Iterable[list[Line]], count: int) -> tuple[list[Line], Iterator[list[Line]]]:
