@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 import orjson
 
-from worker.features.fitted import fit_vectorizer
 from worker.features.schema import parse_schema
-from worker.features.vectorize import Vectorizer
+from worker.features.vectorize import Vectorizer, fit_vectorizer
 from worker.formats.json_objects import JsonDecoder
 from worker.records import Message
 

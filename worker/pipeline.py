@@ -17,7 +17,7 @@ from worker.alerts.explain import Explainer, Explanations
 from worker.alerts.grouping import GroupingOptions, PartitionGrouping, Published
 from worker.alerts.silences import Silences
 from worker.errors import BundleError
-from worker.features.scaling import Scaling, apply_scaling
+from worker.features.learned import Scaling
 from worker.features.vectorize import Vectorizer
 from worker.formats.base import Decoder
 from worker.formats.json_objects import JsonDecoder
@@ -29,7 +29,7 @@ from worker.thresholds.factory import ThresholdFactory
 from worker.thresholds.partition import PartitionThreshold, ThresholdState
 
 WARM_ROWS = 1_024  # two tiles on the CPU
-MAX_INPUT = apply_scaling(np.array([np.finfo(np.float64).max]), Scaling("linear", 0.0, 1.0)).item()
+MAX_INPUT = Scaling("linear", 0.0, 1.0).apply(np.array([np.finfo(np.float64).max])).item()
 """No number of a record leads to a larger one in the model's input."""
 
 _partition_of = attrgetter("topic", "partition")

@@ -9,8 +9,7 @@ import pytest
 
 from worker.demo.anomalies import KINDS, UNSEEN, Planted, Planter
 from worker.demo.traffic import CATEGORIES, COUNTRIES, SCHEMA_FILE, Payment, Traffic
-from worker.features.columns import read_columns
-from worker.features.schema import load_schema
+from worker.features.schema import load_schema, read_columns
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,9 @@ from typing import Any
 import orjson
 from hypothesis import settings
 
-from worker.features.fitted import Fitted, fit_vectorizer
 from worker.features.kinds import KINDS
 from worker.features.schema import Schema
-from worker.features.vectorize import Vectorizer, Vectors
+from worker.features.vectorize import Fitted, Vectorizer, Vectors, fit_vectorizer
 from worker.formats.base import Decoded, Row
 from worker.records import Message
 

@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.features.common import STEADY, raw
-from worker.features.fitted import fit_vectorizer
 from worker.features.kinds import Boolean, Categorical, Id, Ignore, Numeric, Text, Timestamp
 from worker.features.schema import Schema
-from worker.features.vectorize import Vectorizer
+from worker.features.vectorize import Vectorizer, fit_vectorizer
 from worker.formats.json_objects import JsonDecoder
 
 SCHEMA = Schema(

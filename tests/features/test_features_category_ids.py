@@ -1,9 +1,8 @@
 from tests.features.common import decoded, encode, one_field
-from worker.features.fitted import fit_vectorizer
 from worker.features.kinds import Numeric
 from worker.features.learned import MISSING_PATTERN
 from worker.features.schema import Schema
-from worker.features.vectorize import Vectorizer
+from worker.features.vectorize import Vectorizer, fit_vectorizer
 from worker.formats.base import Row
 
 

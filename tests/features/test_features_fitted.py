@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from tests.features.common import STEADY, encode, one_field
 from worker.errors import BundleError
-from worker.features.fitted import Fitted
 from worker.features.kinds import Numeric
-from worker.features.kinds.text import MAX_TEMPLATE, template
+from worker.features.kinds.categorical import MAX_TEMPLATE, template
 from worker.features.learned import FieldStats, Special
 from worker.features.schema import Schema
+from worker.features.vectorize import Fitted
 
 SCHEMA = Schema((Numeric("x"),))
 FINGERPRINT = SCHEMA.fingerprint
@@ -77,13 +77,14 @@ def test_the_most_frequent_category_is_kept() -> None:
 def test_every_id_has_words() -> None:
     _, fitted = one_field("categorical", ["a", "a", "b", None], max_values=1)
 
-    assert [fitted.category(0, number) for number in range(4)] == [
+    assert [fitted.categorical[0].value(number) for number in range(4)] == [
         Special.UNKNOWN,
         Special.MISSING,
         Special.OTHER,
         "a",
     ]
-    assert [fitted.category(1, number) for number in range(3)] == [Special.UNKNOWN, "all fields present", "without x"]
+    words = [fitted.categorical[1].value(number) for number in range(3)]
+    assert words == [Special.UNKNOWN, "all fields present", "without x"]
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,7 @@
 import pytest
 
 from worker.errors import SchemaError
-from worker.features.image import Image
-from worker.features.schema import parse_schema
+from worker.features.schema import Image, parse_schema
 
 PIXELS = "\n".join(f'[fields.p{place}]\nkind = "numeric"\nrange = [0, 16]' for place in range(4))
 IMAGE = '[report.image]\nfields = ["p0", "p1", "p2", "p3"]\nwidth = 2\n'

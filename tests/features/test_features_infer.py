@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 
 from tests.features.common import STEADY, decoded, rows_of, through_json
 from worker.errors import DataError
-from worker.features.fitted import fit_vectorizer
 from worker.features.infer import infer_schema
 from worker.features.schema import parse_schema
-from worker.features.vectorize import Vectorizer
+from worker.features.vectorize import Vectorizer, fit_vectorizer
 from worker.formats.base import Row
 
 DATA = os.environ.get("WORKER_TEST_DATA")

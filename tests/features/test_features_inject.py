@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.errors import DataError, UsageError
-from worker.features.columns import read_columns, value_of
 from worker.features.inject import anomalies, inject, plant, scale_number, swap_fields, with_value, without_fields
-from worker.features.schema import Schema, parse_schema
+from worker.features.schema import Schema, parse_schema, read_columns, value_of
 
 SCHEMA = parse_schema("""
 [fields.id]

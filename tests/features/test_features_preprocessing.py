@@ -6,10 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.features.common import STEADY, decoded
-from worker.features.fitted import fit_vectorizer
-from worker.features.scaling import FARTHEST, apply_scaling, fit_range, fit_standard, invert_scaling
+from worker.features.learned import FARTHEST, fit_preprocessing
 from worker.features.schema import parse_schema
-from worker.features.vectorize import Vectorizer
+from worker.features.vectorize import Vectorizer, fit_vectorizer
 from worker.records import FloatArray
 
 FINITE = st.floats(-1e300, 1e300)
@@ -19,40 +18,41 @@ COLUMNS = st.lists(FINITE, min_size=1, max_size=40).map(np.array)
 def test_standard_is_mean_and_deviation_without_a_bend_for_far_values() -> None:
     x = np.random.default_rng(0).normal(5, 3, 1000)
 
-    scaling = fit_standard(x, "auto")
+    scaling = fit_preprocessing(x, "standard")
 
-    np.testing.assert_allclose(apply_scaling(x, scaling), (x - x.mean()) / (x.std() + 1e-8), rtol=1e-9)
+    np.testing.assert_allclose(scaling.apply(x), (x - x.mean()) / (x.std() + 1e-8), rtol=1e-9)
     far = np.array([5 + 3 * 5000.0])
-    assert apply_scaling(far, scaling)[0] == pytest.approx((far[0] - x.mean()) / x.std(), rel=1e-6)
+    assert scaling.apply(far)[0] == pytest.approx((far[0] - x.mean()) / x.std(), rel=1e-6)
 
 
 def test_minmax_is_0_at_the_low_end_and_1_at_the_high_one() -> None:
     x = np.array([2.0, 3.0, 6.0])
 
-    assert apply_scaling(x, fit_range(x, "auto", None)).tolist() == [0, 0.25, 1]
-    assert apply_scaling(x, fit_range(x, "auto", (0.0, 8.0))).tolist() == [0.25, 0.375, 0.75]
-    logs = apply_scaling(np.array([0.0, np.expm1(1), np.expm1(2)]), fit_range(x, "log1p", (0.0, float(np.expm1(2)))))
+    assert fit_preprocessing(x, "minmax").apply(x).tolist() == [0, 0.25, 1]
+    assert fit_preprocessing(x, "minmax", known=(0.0, 8.0)).apply(x).tolist() == [0.25, 0.375, 0.75]
+    in_logs = fit_preprocessing(x, "minmax", "log1p", (0.0, float(np.expm1(2))))
+    logs = in_logs.apply(np.array([0.0, np.expm1(1), np.expm1(2)]))
     np.testing.assert_allclose(logs, [0, 0.5, 1], atol=1e-12)
 
 
 @pytest.mark.parametrize("x", [np.full(5, 7.0), np.zeros(3), np.array([1e-9])])
 def test_a_constant_column_keeps_the_unit_that_it_has(x: FloatArray) -> None:
-    for scaling in (fit_standard(x, "auto"), fit_range(x, "auto", None)):
-        assert apply_scaling(x, scaling).tolist() == [0.0] * len(x)
-        assert apply_scaling(x + 3, scaling).tolist() == pytest.approx([3.0] * len(x), rel=1e-6)
+    for scaling in (fit_preprocessing(x, "standard"), fit_preprocessing(x, "minmax")):
+        assert scaling.apply(x).tolist() == [0.0] * len(x)
+        assert scaling.apply(x + 3).tolist() == pytest.approx([3.0] * len(x), rel=1e-6)
 
 
 @STEADY
 @given(x=COLUMNS, fresh=COLUMNS)
 def test_scaled_values_are_finite_and_come_back(x: FloatArray, fresh: FloatArray) -> None:
-    for scaling in (fit_standard(x, "auto"), fit_range(x, "auto", None)):
-        z = apply_scaling(fresh, scaling)
+    for scaling in (fit_preprocessing(x, "standard"), fit_preprocessing(x, "minmax")):
+        z = scaling.apply(fresh)
 
         assert np.isfinite(z.astype(np.float32)).all()
         assert (np.abs(z) <= FARTHEST).all()
-        assert np.isfinite([invert_scaling(value, scaling) for value in z.tolist()]).all()
+        assert np.isfinite([scaling.invert(value) for value in z.tolist()]).all()
         for value in x.tolist():
-            back = invert_scaling(float(apply_scaling(np.array([value]), scaling)[0]), scaling)
+            back = scaling.invert(float(scaling.apply(np.array([value]))[0]))
             assert back == pytest.approx(value, rel=1e-6, abs=1e-6 * float(np.abs(x).max()) + 1e-6)
 
 

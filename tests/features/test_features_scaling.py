@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.features.common import STEADY
-from worker.features.scaling import Scaling, apply_scaling, fit_scaling, invert_scaling
+from worker.features.learned import Scaling, fit_scaling
 from worker.records import FloatArray
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
@@ -16,7 +16,7 @@ def column(*values: float) -> FloatArray:
 
 
 def z(x: float, scaling: Scaling) -> float:
-    return float(apply_scaling(column(x), scaling)[0])
+    return float(scaling.apply(column(x))[0])
 
 
 def test_a_heavy_tail_is_taken_in_logs() -> None:
@@ -49,13 +49,13 @@ def test_a_rate_between_0_and_1_has_the_floor_of_0_3() -> None:
 def test_a_column_in_millionths_keeps_its_spread() -> None:
     x = np.random.default_rng(0).uniform(0, 5e-6, 1000)
 
-    assert float(apply_scaling(x, fit_scaling(x, "auto")).std()) > 0.5
+    assert float(fit_scaling(x, "auto").apply(x).std()) > 0.5
 
 
 def test_a_narrow_band_far_from_zero_keeps_its_spread() -> None:
     x = np.random.default_rng(0).normal(230, 0.1, 1000)
 
-    assert float(apply_scaling(x, fit_scaling(x, "auto")).std()) > 0.5
+    assert float(fit_scaling(x, "auto").apply(x).std()) > 0.5
 
 
 @pytest.mark.parametrize("constant", [0.0, 1.0, 57.16, -3.0, 8e9, 1e-6, 1e300, 5e-324])
@@ -89,13 +89,13 @@ def test_whatever_was_fitted_every_finite_number_gives_a_finite_float32(
 
     assert scaling.scale > 0
     assert np.isfinite(scaling[1:]).all()
-    assert np.isfinite(apply_scaling(column(*seen), scaling).astype(np.float32)).all()
+    assert np.isfinite(scaling.apply(column(*seen)).astype(np.float32)).all()
 
 
 @STEADY
 @given(st.lists(FINITE, max_size=30), FINITE)
 def test_the_way_back_is_always_finite(fit: list[float], value: float) -> None:
-    assert np.isfinite(invert_scaling(value, fit_scaling(column(*fit), "auto")))
+    assert np.isfinite(fit_scaling(column(*fit), "auto").invert(value))
 
 
 @STEADY
@@ -103,7 +103,7 @@ def test_the_way_back_is_always_finite(fit: list[float], value: float) -> None:
 def test_the_way_back_leads_to_the_value(fit: list[float], value: float, transform: str) -> None:
     scaling = fit_scaling(column(*fit), transform)
 
-    assert invert_scaling(z(value, scaling), scaling) == pytest.approx(value, rel=1e-6, abs=1e-6)
+    assert scaling.invert(z(value, scaling)) == pytest.approx(value, rel=1e-6, abs=1e-6)
 
 
 @STEADY

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from tests.features.common import STEADY
 from worker.errors import SchemaError
-from worker.features.kinds import Boolean, Categorical, Id, Ignore, Numeric, Text, Timestamp
+from worker.features.kinds import Boolean, Categorical, Field, Id, Ignore, Numeric, Text, Timestamp
 from worker.features.kinds.numeric import TRANSFORMS
 from worker.features.kinds.timestamp import TIME_FORMATS
-from worker.features.schema import Field, Schema, load_schema, parse_schema
+from worker.features.schema import Schema, load_schema, parse_schema
 
 EXAMPLE = """
 [fields.id]

@@ -11,12 +11,10 @@ from hypothesis import strategies as st
 
 from tests.features.common import STEADY, decoded, encode, one_field
 from worker.errors import BundleError, DataError, ErrorCode
-from worker.features.columns import value_of
-from worker.features.fitted import Fitted, fit_vectorizer
 from worker.features.kinds import KINDS, Boolean, Categorical, Id, Numeric, Text, Timestamp
-from worker.features.kinds.text import template
-from worker.features.schema import Schema
-from worker.features.vectorize import Vectorizer, Vectors
+from worker.features.kinds.categorical import template
+from worker.features.schema import Schema, value_of
+from worker.features.vectorize import Fitted, Vectorizer, Vectors, fit_vectorizer
 from worker.formats.base import Row
 
 SCHEMA = Schema(
@@ -212,7 +210,7 @@ def test_the_literal_key_wins_over_the_nested_path() -> None:
     rows: list[Row] = [{"a": {"b": "nested"}}, {"a.b": "literal", "a": {"b": "nested"}}, {"a": None}, {"a": {}}, {}]
     vectors = Vectorizer(fitted).transform(decoded(rows))
 
-    assert [fitted.category(0, number) for number in vectors.category_ids[:, 0].tolist()] == [
+    assert [fitted.categorical[0].value(number) for number in vectors.category_ids[:, 0].tolist()] == [
         "nested",
         "literal",
         "missing",

@@ -124,4 +124,4 @@ def test_without_a_limit_no_value_is_too_large() -> None:
 def test_what_is_encoded_is_decoded_again(row: dict[str, object]) -> None:
     decoder = JsonDecoder()
 
-    assert decoder.decode_one(decoder.encode(row)) == row
+    assert decoder.rows([decoder.encode(row)]) == [row]

@@ -7,10 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.alerts.encode import REDACTED, redact
-from worker.features.columns import value_of
-from worker.features.fitted import Fitted
 from worker.features.learned import MISSING_PATTERN, UNKNOWN_ID, Special
-from worker.features.vectorize import Vectors
+from worker.features.schema import value_of
+from worker.features.vectorize import Fitted, Vectors
 from worker.formats.base import Row
 from worker.model.network.reconstruct import Reconstructor
 from worker.records import Alert, FloatArray, Reason
@@ -132,7 +131,7 @@ class Explainer:
         if name == MISSING_PATTERN:
             at = self._category_at[MISSING_PATTERN]
             if line.category_ids[at] != UNKNOWN_ID:
-                return self._fitted.category(at, line.category_ids[at])
+                return self._fitted.categorical[at].value(line.category_ids[at])
             absent = [f for f in self._fields if f != MISSING_PATTERN and value_of(line.row, f) is None]
             return f"without {', '.join(absent)}" if absent else "all fields present"
         return value_of(line.row, name)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from worker.alerts.encode import alert_id, derived_id, redact
 from worker.alerts.exceedance import Exceedance, remember
-from worker.features.columns import value_of
+from worker.features.schema import value_of
 from worker.formats.base import Row
 from worker.records import NO_TIME, Alert, AlertGroup, Message, Partition, Summary, TimeArray
 from worker.texts import event_time_text

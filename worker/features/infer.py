@@ -8,10 +8,9 @@ from typing import Any
 import orjson
 
 from worker.errors import DataError
-from worker.features.columns import value_of
-from worker.features.kinds import KINDS
+from worker.features.kinds import KINDS, Field
 from worker.features.kinds.base import MIN_ROWS, Sample
-from worker.features.schema import Field, Schema
+from worker.features.schema import Schema, value_of
 from worker.formats.base import Row
 from worker.texts import did_you_mean
 

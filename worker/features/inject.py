@@ -10,10 +10,9 @@ from random import Random
 from typing import Any
 
 from worker.errors import DataError, UsageError
-from worker.features.columns import value_of
 from worker.features.kinds import KINDS
 from worker.features.kinds.numeric import scaled
-from worker.features.schema import Schema
+from worker.features.schema import Schema, value_of
 from worker.formats.base import Row
 
 Change = tuple[Row, tuple[str, ...]]

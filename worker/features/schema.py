@@ -4,7 +4,9 @@
     kind = "numeric"            # one of worker.features.kinds.KINDS
     [fields."merchant.country"] # a dot reaches into nested JSON
     kind = "categorical"
-    [report.image]              # optional: numeric fields that form a picture, see worker.features.image
+    [report.image]              # optional: fields that form a picture in the report; no model sees that they do
+    fields = ["p0", "p1", …]    # numeric fields, row by row from the top left
+    width = 8                   # pixels in a row
 
 A record that has the literal key "merchant.country" is read at that key; the nested path comes second.
 """
@@ -13,19 +15,28 @@ import hashlib
 import json
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from worker.errors import SchemaError
-from worker.features.image import Image, parse_report
 from worker.features.kinds import KINDS, Numeric
-from worker.features.kinds.base import Field
+from worker.features.kinds.base import Column, Failures, Field, NotAnObject
+from worker.formats.base import Row
 from worker.texts import did_you_mean
 
-__all__ = ["Field", "Schema", "load_schema", "parse_schema"]
+MAX_PIXELS = 4096
+
+
+@dataclass(frozen=True)
+class Image:
+    """fields are the names of the pixels, row by row; width is the number of pixels in a row."""
+
+    fields: tuple[str, ...]
+    width: int
 
 
 @dataclass(frozen=True)
@@ -44,9 +55,9 @@ class Schema:
                 raise SchemaError(f"field {name!r} appears twice")
         if not any(field.encoded for field in self.fields):
             raise SchemaError("no field that a model could learn from: all are id or ignore, or there is none")
-        clocks = [field.name for field in self.fields if _is_marked(field)]
+        clocks = [repr(field.name) for field in self.fields if field.options().get("event_time")]
         if len(clocks) > 1:
-            raise SchemaError(f"only one field can be the event time, not {', '.join(map(repr, clocks))}")
+            raise SchemaError(f"only one field can be the event time, not {', '.join(clocks)}")
 
     @cached_property
     def encoded(self) -> tuple[Field, ...]:
@@ -56,8 +67,9 @@ class Schema:
     @cached_property
     def event_time_field(self) -> str | None:
         """Name of the field that gives a record's event time; None = the broker's timestamp does."""
-        clocks = sorted((field for field in self.fields if field.is_time), key=lambda field: not _is_marked(field))
-        return clocks[0].name if clocks else None
+        clocks = [field for field in self.fields if field.is_time]
+        marked = [field for field in clocks if field.options().get("event_time")]
+        return next((field.name for field in (*marked, *clocks)), None)
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
@@ -78,13 +90,13 @@ class Schema:
 
     def without(self, names: Iterable[str]) -> "Schema":
         """This schema without these fields and all that is nested in them; unknown names are no error."""
-        gone = tuple(names)
-        prefixes = tuple(name + "." for name in gone)
-        kept = tuple(f for f in self.fields if f.name not in gone and not f.name.startswith(prefixes))
+        prefixes = tuple(name + "." for name in names)
+        kept = tuple(field for field in self.fields if not f"{field.name}.".startswith(prefixes))
         if len(kept) == len(self.fields):
             return self
-        names_left = {f.name for f in kept}
-        image = self.image if self.image is not None and names_left.issuperset(self.image.fields) else None
+        image = self.image
+        if image is not None and not {field.name for field in kept}.issuperset(image.fields):
+            image = None
         return replace(self, fields=kept, image=image)
 
     def to_toml(self, comments: Mapping[str, str] | None = None) -> str:
@@ -102,8 +114,45 @@ class Schema:
         return "\n".join(blocks)
 
 
-def _is_marked(field: Field) -> bool:
-    return bool(field.options().get("event_time"))
+def value_of(row: Row, name: str) -> Any:
+    """The value of a field in one record, None where it has none; the literal key wins over the nested path."""
+    value = _lookup(row, name)
+    return None if isinstance(value, NotAnObject) else value
+
+
+def _lookup(row: Row, name: str) -> Any:
+    if name in row:
+        return row[name]
+    value: Any = row
+    for key in name.split("."):
+        if type(value) is not dict:
+            return NotAnObject()
+        value = value.get(key)
+        if value is None:
+            return None
+    return value
+
+
+def read_columns(schema: Schema, rows: Sequence[Row]) -> tuple[list[Column], Failures]:
+    """All fields that are read as columns, and for each row that can't be used the first reason why.
+
+    The columns of failing rows hold anything: drop those rows and read again.
+    """
+    columns: list[Column] = []
+    failures: Failures = {}
+    for field in schema.fields:
+        if not (field.encoded or field.required or field.is_time):
+            continue
+        try:  # in most topics every record has every field, at the top: no Python code runs for each then
+            values = list(map(itemgetter(field.name), rows))
+        except KeyError:
+            is_path = "." in field.name
+            values = [_lookup(row, field.name) if is_path else row.get(field.name) for row in rows]
+        column, failed = field.read(values)
+        columns.append(column)
+        for index, error in failed.items():
+            failures.setdefault(index, error)
+    return columns, failures
 
 
 def load_schema(path: str | Path) -> Schema:
@@ -118,11 +167,9 @@ def load_schema(path: str | Path) -> Schema:
 def parse_schema(text: str, *, source: str = "schema") -> Schema:
     """The schema in this TOML text; `source` names it in errors."""
     try:
-        document = tomllib.loads(text)
+        return _parse_document(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise SchemaError(f"{source}: not valid TOML: {error}") from error
-    try:
-        return _parse_document(document)
     except SchemaError as error:
         raise SchemaError(f"{source}: {error}") from None
 
@@ -137,7 +184,7 @@ def _parse_document(document: Mapping[str, Any]) -> Schema:
         raise SchemaError("'fields' must hold [fields.NAME] tables")
     fields = tuple(_parse_field(name, table) for name, table in tables.items())
     numeric = {field.name for field in fields if isinstance(field, Numeric)}
-    return Schema(fields, parse_report(document.get("report", {}), numeric))
+    return Schema(fields, _parse_report(document.get("report", {}), numeric))
 
 
 def _parse_field(name: str, table: Any) -> Field:
@@ -155,6 +202,25 @@ def _parse_field(name: str, table: Any) -> Field:
         return KINDS[kind].parsed(name, {key: value for key, value in table.items() if key != "kind"})
     except SchemaError as error:
         raise SchemaError(f"{where}: {error}") from None
+
+
+def _parse_report(table: Any, numeric: Collection[str]) -> Image | None:
+    if not isinstance(table, dict) or set(table) - {"image"}:
+        raise SchemaError("[report] holds one table, [report.image], with fields and width")
+    image = table.get("image")
+    if image is None:
+        return None
+    if not isinstance(image, dict) or set(image) != {"fields", "width"}:
+        raise SchemaError("[report.image] needs fields (a list of names) and width (pixels in a row), and nothing else")
+    fields, width = image["fields"], image["width"]
+    if not isinstance(fields, list) or not 1 <= len(fields) <= MAX_PIXELS:
+        raise SchemaError(f"[report.image] fields must be a list of 1 to {MAX_PIXELS} names of numeric fields")
+    wrong = next((name for name in fields if name not in numeric), None)
+    if wrong is not None:
+        raise SchemaError(f"[report.image] fields names {wrong!r}, which is no numeric field of this schema")
+    if type(width) is not int or width < 1 or len(fields) % width:
+        raise SchemaError(f"[report.image] width = {width!r}: must be a whole number that divides {len(fields)} fields")
+    return Image(tuple(fields), width)
 
 
 def _quoted(name: str) -> str:

@@ -1,7 +1,9 @@
-"""JSON objects to the model's input: float32 numbers and int32 category ids, column by column."""
+"""Rows to the model's input, float32 numbers and int32 category ids, column by column: learned, then applied."""
 
-from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence, Set
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from hashlib import blake2b
 from itertools import repeat
 from typing import Any
@@ -9,13 +11,156 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.features.columns import read_columns
-from worker.features.fitted import Fitted, missing_patterns
-from worker.features.kinds.base import Column
-from worker.features.learned import MISSING_ID, UNKNOWN_ID, CategoryColumn
-from worker.features.scaling import apply_scaling
+from worker.errors import BundleError, DataError
+from worker.features.kinds.base import Column, Field
+from worker.features.learned import MISSING_ID, MISSING_PATTERN, UNKNOWN_ID, CategoryColumn, FieldStats, NumericColumn
+from worker.features.schema import Schema, read_columns
 from worker.formats.base import Decoded, Row
-from worker.records import DeadLetter, RawMessage
+from worker.records import DeadLetter, RawMessage, TimeArray
+
+# F optional fields have 2^F missing patterns. Each that is kept is a row of the model's embedding and of its output and
+# learns from the records that have it: without a bound, a topic of sparse records would give most of the network to
+# patterns that were seen once. The rarer ones share id 0 with those that were never seen, and are as strange.
+MAX_PATTERNS = 64
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What fitting learned about all fields: all that `Vectorizer` needs, and the way from model output to words.
+
+    rows          how many rows it was learned from
+    numeric       N columns, none for a cycle of time that the rows did not cover
+    categorical   C columns, the last one is that of the missing patterns
+    stats         one per encoded field
+    """
+
+    schema: Schema
+    rows: int
+    numeric: tuple[NumericColumn, ...]
+    categorical: tuple[CategoryColumn, ...]
+    stats: tuple[FieldStats, ...]
+
+    @cached_property
+    def widths(self) -> tuple[int, ...]:
+        """Number of ids of each categorical column, length C."""
+        return tuple(column.width for column in self.categorical)
+
+    @cached_property
+    def numeric_fields(self) -> tuple[str, ...]:
+        """The field that each numeric column belongs to, length N."""
+        return tuple(column.field for column in self.numeric)
+
+    @cached_property
+    def category_fields(self) -> tuple[str, ...]:
+        """The field that each categorical column belongs to, length C; the last is MISSING_PATTERN."""
+        return tuple(column.field for column in self.categorical)
+
+    @cached_property
+    def stats_of(self) -> Mapping[str, FieldStats]:
+        """The statistics by field name."""
+        return {stats.field: stats for stats in self.stats}
+
+    @cached_property
+    def _category_at(self) -> Mapping[str, int]:
+        return {name: index for index, name in enumerate(self.category_fields)}
+
+    @cached_property
+    def _numbers_of(self) -> Mapping[str, tuple[Field, tuple[NumericColumn, ...]]]:
+        return {f.name: (f, tuple(c for c in self.numeric if c.field == f.name)) for f in self.schema.fields}
+
+    def expected(self, field: str, z: Sequence[float], category_id: int | None = None) -> Any:
+        """What a reconstruction says that `field` should have been, in the record's own units.
+
+        z             the reconstructed values of the field's numeric columns, in column order
+        category_id   its most probable id, where the field has categories
+        """
+        if category_id is not None and field in self._category_at:
+            return self.categorical[self._category_at[field]].value(category_id)
+        kind, columns = self._numbers_of.get(field, (None, ()))
+        if kind is None or not columns or len(z) != len(columns):
+            raise ValueError(f"{field!r} has {len(columns)} numeric columns, got {len(z)} values")
+        return kind.read_back(columns, [float(value) for value in z])
+
+    def describe(self, field: str) -> str:
+        """What is usual for an encoded field, in words."""
+        at = self._category_at.get(field)
+        vocabulary = None if at is None else self.categorical[at]
+        return self._numbers_of[field][0].describe(self.stats_of[field], vocabulary)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: dicts, lists, strings, numbers; equal objects give equal data. Of the schema the fingerprint."""
+        parts = {name: [asdict(entry) for entry in getattr(self, name)] for name in ("numeric", "categorical", "stats")}
+        return {"schema_fingerprint": self.schema.fingerprint, "rows": self.rows, **parts}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], schema: Schema) -> "Fitted":
+        """The inverse of `to_json`, also after a round trip through JSON text; BundleError where parts are missing, or
+        belong to another schema.
+        """
+        try:
+            if schema.fingerprint != (learned := data["schema_fingerprint"]):
+                raise BundleError(f"the schema's fingerprint is {schema.fingerprint}, the model's is {learned}")
+            numeric = tuple(NumericColumn(**column) for column in data["numeric"])
+            categorical = []
+            for column in data["categorical"]:
+                values = (tuple(value) if isinstance(value, list) else value for value in column["values"])  # patterns
+                categorical.append(CategoryColumn(**{**column, "values": tuple(values)}))
+            stats = tuple(FieldStats(**stats) for stats in data["stats"])
+            return cls(schema, data["rows"], numeric, tuple(categorical), stats)
+        except (KeyError, TypeError) as error:
+            raise BundleError(f"the fitted fields are incomplete or of another version: {error!r}") from error
+
+
+def fit_vectorizer(schema: Schema, rows: Sequence[Row], preprocessing: str = "robust") -> Fitted:
+    """Learn from these rows; rows that don't fit the schema are left out. The order of the rows doesn't matter.
+
+    preprocessing   how numbers are scaled, one of worker.features.learned.PREPROCESSING
+
+    DataError where no row is left.
+    """
+    columns, failures = read_columns(schema, rows)
+    if failures:
+        rows = [row for index, row in enumerate(rows) if index not in failures]
+        columns, _ = read_columns(schema, rows)
+    if not rows:
+        first = next(iter(failures.values()), None)
+        none_fits = f"none of the {len(failures)} rows fits the schema; the first: {first}"
+        raise DataError("there are no rows to learn from" if first is None else none_fits)
+    numeric: list[NumericColumn] = []
+    categorical: list[CategoryColumn] = []
+    stats: list[FieldStats] = []
+    for column in columns:
+        if not column.field.encoded:
+            continue
+        numeric += column.field.fit_numbers(column, preprocessing)
+        vocabulary = column.field.fit_categories(column)
+        categorical += [] if vocabulary is None else [vocabulary]
+        stats.append(column.field.statistics(column, vocabulary))
+    keys, names = _missing_patterns(columns, len(rows))
+    counts = {tuple(sorted(names[key])): count for key, count in Counter(keys).items()}
+    patterns = sorted(counts, key=lambda pattern: (-counts[pattern], pattern))[:MAX_PATTERNS]
+    categorical.append(CategoryColumn(MISSING_PATTERN, "presence", tuple(patterns)))
+    return Fitted(schema, len(rows), tuple(numeric), tuple(categorical), tuple(stats))
+
+
+def _missing_patterns(
+    columns: Sequence[Column], count: int
+) -> tuple[Sequence[Hashable], Mapping[Hashable, frozenset[str]]]:
+    """For each of `count` rows a key of its missing pattern, and for each key the names of the missing fields.
+
+    Only encoded fields count.
+    """
+    gaps = [(column.field.name, column.missing) for column in columns if column.field.encoded]
+    partial = [(name, missing) for name, missing in gaps if missing is not None]
+    if not partial:
+        return [b""] * count, {b"": frozenset()}
+    packed = np.packbits(np.stack([missing for _, missing in partial], axis=1), axis=1)  # (B, bytes)
+    keys: NDArray[Any] = packed.view(f"V{packed.shape[1]}").ravel()
+    names: dict[Hashable, frozenset[str]] = {}
+    for key in set(keys.tolist()):
+        bits = np.unpackbits(np.frombuffer(key, np.uint8), count=len(partial)).tolist()
+        names[key] = frozenset(name for (name, _), bit in zip(partial, bits, strict=True) if bit)
+    return keys.tolist(), names
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +178,7 @@ class Vectors:
     rows: list[Row]
     numeric: NDArray[np.float32]
     category_ids: NDArray[np.int32]
-    event_time_ms: NDArray[np.int64]
+    event_time_ms: TimeArray
     rejects: list[DeadLetter]
 
 
@@ -44,10 +189,9 @@ class Vectorizer:
         self.schema = fitted.schema
         self.fitted = fitted
         self._numeric_at = {(column.field, column.part): index for index, column in enumerate(fitted.numeric)}
-        self._category_at = {name: index for index, name in enumerate(fitted.category_fields)}
-        self._tables = [_tables(column) for column in fitted.categorical[:-1]]
-        patterns = fitted.categorical[-1]
-        self._patterns = _Table({frozenset(names): patterns.first + i for i, names in enumerate(patterns.values)})
+        *vocabularies, patterns = fitted.categorical
+        self._ids_of = {column.field: (at, _Ids(column)) for at, column in enumerate(vocabularies)}
+        self._pattern_ids = {frozenset(names): patterns.first + i for i, names in enumerate(patterns.values)}
 
     def transform(self, decoded: Decoded) -> Vectors:
         """Vectors of all rows that fit the schema; the others become rejects and leave no trace in their neighbours."""
@@ -62,78 +206,63 @@ class Vectorizer:
         numeric = np.empty((len(rows), len(self.fitted.numeric)), np.float32)
         category_ids = np.empty((len(rows), len(self.fitted.categorical)), np.int32)
         for column in columns:
-            self._encode(column, numeric, category_ids)
-        keys, names = missing_patterns(columns, len(rows))
-        id_of = {key: self._patterns[absent] for key, absent in names.items()}
+            if column.field.encoded:
+                self._encode(column, numeric, category_ids)
+        keys, names = _missing_patterns(columns, len(rows))
+        id_of = {key: self._pattern_ids.get(absent, UNKNOWN_ID) for key, absent in names.items()}
         category_ids[:, -1] = np.fromiter(map(id_of.__getitem__, keys), np.int32, len(rows))
         return Vectors(messages, rows, numeric, category_ids, self._event_times(columns, messages), rejects)
 
     def _encode(self, column: Column, numeric: NDArray[np.float32], category_ids: NDArray[np.int32]) -> None:
         field = column.field
-        if not field.encoded:
-            return
-        if field.name in self._category_at:
-            at = self._category_at[field.name]
+        if field.name in self._ids_of:
+            at, ids = self._ids_of[field.name]
             values = field.categories(column)
             types = column.types if values is column.values else set(map(type, values)) - {type(None)}
-            category_ids[:, at] = _ids_of(self._tables[at], values, types)
+            category_ids[:, at] = ids.of(values, types)
         for part, numbers in zip(field.part_names(), field.numbers(column), strict=True):
             if (field.name, part) not in self._numeric_at:  # a cycle that the fit rows did not cover
                 continue
             at = self._numeric_at[field.name, part]
-            scaled = apply_scaling(numbers, self.fitted.numeric[at].scaling)
+            scaled = self.fitted.numeric[at].scaling.apply(numbers)
             if column.missing is not None:
                 scaled[column.missing] = self.fitted.numeric[at].imputed
             numeric[:, at] = scaled
 
-    def _event_times(self, columns: Sequence[Column], messages: Sequence[RawMessage]) -> NDArray[np.int64]:
-        clock = next((c for c in columns if c.field.name == self.schema.event_time_field), None)
-        if clock is not None and clock.numbers is not None and clock.missing is None:
-            return clock.numbers
-        times = np.fromiter((message.timestamp for message in messages), np.int64, len(messages))
-        if clock is None or clock.numbers is None or clock.missing is None:
+    def _event_times(self, columns: Sequence[Column], messages: Sequence[RawMessage]) -> TimeArray:
+        name = self.schema.event_time_field
+        times, missing = next(((c.numbers, c.missing) for c in columns if c.field.name == name), (None, None))
+        if times is not None and missing is None:
             return times
-        return np.where(clock.missing, times, clock.numbers)
+        timestamps = np.fromiter((message.timestamp for message in messages), np.int64, len(messages))
+        return timestamps if times is None or missing is None else np.where(missing, timestamps, times)
 
 
-class _Table:
-    """Value to id. What is not listed gets `unlisted`, or its hash bucket where there are several."""
+class _Ids:
+    """Value to id in one categorical column. What is not in the vocabulary gets the id of unknown or rare values, or
+    its hash bucket where there are several.
+    """
 
-    def __init__(self, category_ids: Mapping[Any, int], unlisted: int = UNKNOWN_ID, buckets: int = 1) -> None:
-        self._ids = dict(category_ids)
-        self._unlisted = unlisted
-        self._buckets = buckets
+    def __init__(self, column: CategoryColumn) -> None:
+        self._unlisted = MISSING_ID + 1 if column.spare else UNKNOWN_ID
+        self._buckets = column.spare
+        # One table per JSON type, for in Python 1, 1.0 and True are the same key.
+        self._tables: dict[type, dict[Any, int]] = {kind: {None: MISSING_ID} for kind in (str, int, bool)}
+        for index, value in enumerate(column.values):
+            self._tables[type(value)][value] = column.first + index
 
-    def __getitem__(self, value: Any) -> int:
-        known = self._ids.get(value)
-        return known if known is not None else self._unlisted + _bucket(value, self._buckets)
+    def of(self, values: Sequence[Any], types: Set[type]) -> NDArray[np.int32]:
+        """int32 (B,); types: those that occur, without None's."""
+        if len(types) <= 1 and self._buckets <= 1:  # the usual case: no Python code runs for each value
+            table = self._tables[next(iter(types), str)]
+            return np.fromiter(map(table.get, values, repeat(self._unlisted)), np.int32, len(values))
+        return np.fromiter(map(self._id_of, values), np.int32, len(values))
 
-    def all_of(self, values: Sequence[Any]) -> Iterator[int]:
-        """The ids of values that this table is for; no Python code runs for each unless it has to be hashed."""
-        if self._buckets == 1:
-            return map(self._ids.get, values, repeat(self._unlisted))
-        return map(self.__getitem__, values)
-
-
-def _tables(column: CategoryColumn) -> dict[type, _Table]:
-    # One table per JSON type, for in Python 1, 1.0 and True are the same key.
-    unlisted = MISSING_ID + 1 if column.spare else UNKNOWN_ID
-    category_ids: dict[type, dict[Any, int]] = {kind: {None: MISSING_ID} for kind in (str, int, bool)}
-    for index, value in enumerate(column.values):
-        category_ids[type(value)][value] = column.first + index
-    return {kind: _Table(known, unlisted, max(column.spare, 1)) for kind, known in category_ids.items()}
-
-
-def _bucket(value: Any, buckets: int) -> int:
-    if buckets == 1:
-        return 0
-    text = f"{type(value).__name__}:{value}".encode("utf-8", "surrogatepass")
-    return int.from_bytes(blake2b(text, digest_size=8).digest(), "big") % buckets
-
-
-def _ids_of(tables: Mapping[type, _Table], values: Sequence[Any], types: Set[type]) -> NDArray[np.int32]:
-    if len(types) <= 1:
-        table = tables[next(iter(types), str)]
-        return np.fromiter(table.all_of(values), np.int32, len(values))
-    category_ids = (MISSING_ID if value is None else tables[type(value)][value] for value in values)
-    return np.fromiter(category_ids, np.int32, len(values))
+    def _id_of(self, value: Any) -> int:
+        if value is None:
+            return MISSING_ID
+        known = self._tables[type(value)].get(value)
+        if known is not None or self._buckets <= 1:
+            return self._unlisted if known is None else known
+        text = f"{type(value).__name__}:{value}".encode("utf-8", "surrogatepass")
+        return self._unlisted + int.from_bytes(blake2b(text, digest_size=8).digest(), "big") % self._buckets

@@ -46,7 +46,7 @@ class Decoder(ABC):
     """
 
     def __init__(self, max_record_bytes: int | None = None) -> None:
-        self.max_record_bytes = max_record_bytes
+        self._max_bytes = float("inf") if max_record_bytes is None else max_record_bytes
 
     @abstractmethod
     def parse(self, value: bytes) -> Row:
@@ -54,9 +54,12 @@ class Decoder(ABC):
         stops it again after a restart, for the record stays where it is.
         """
 
-    def parse_batch(self, values: Sequence[bytes]) -> list[Row] | None:
-        """The same rows as `parse`, for many values at once; None where `parse` has to go through them one by one."""
-        del values
+    def parse_batch(self, values: Sequence[bytes], size: int) -> list[Row] | None:
+        """The same rows as `parse`, for many values at once; None where `parse` has to go through them one by one.
+
+        size   bytes of the largest value, 0 without values
+        """
+        del values, size
         return None
 
     def encode(self, row: Row) -> bytes:
@@ -66,46 +69,41 @@ class Decoder(ABC):
 
     def decode(self, messages: Sequence[RawMessage]) -> Decoded:
         """Parse all values. Never raises for what a message contains: it becomes a dead letter, the others go on."""
-        at_once = self._at_once([message.value for message in messages])
-        if at_once is not None:
-            return Decoded(list(messages), at_once, [], 0)
-        kept, rows, rejects = list[RawMessage](), list[Row](), list[DeadLetter]()
-        for message in messages:
-            if message.value is None:
-                continue
-            try:
-                rows.append(self.decode_one(message.value))
-            except RecordError as error:
-                rejects.append(DeadLetter(message, error.error_code, error.detail))
-            else:
-                kept.append(message)
-        return Decoded(kept, rows, rejects, len(messages) - len(kept) - len(rejects))
+        values = [message.value for message in messages]
+        rows = self._all_at_once(values)
+        if rows is not None:
+            return Decoded(list(messages), rows, [], 0)
+        pairs = list(zip(messages, map(self._one, values), strict=True))
+        return Decoded(
+            [message for message, row in pairs if isinstance(row, dict)],
+            [row for _, row in pairs if isinstance(row, dict)],
+            [DeadLetter(message, e.error_code, e.detail) for message, e in pairs if isinstance(e, RecordError)],
+            values.count(None),
+        )
 
-    def decode_one(self, value: bytes) -> Row:
-        """The fields in these bytes; RecordError says why there are none."""
-        if self.max_record_bytes is not None and len(value) > self.max_record_bytes:
-            raise RecordError(ErrorCode.TOO_LARGE, f"{len(value)} bytes, the limit is {self.max_record_bytes}")
-        return self.parse(value)
-
-    def rows(self, values: Sequence[bytes | None]) -> list[Row | None]:
+    def rows(self, values: Sequence[bytes | None]) -> Sequence[Row | None]:
         """The fields of each value, None where there are none: for labels and keys, which need no reason."""
-        at_once = self._at_once(values)
-        return [self._row_or_none(value) for value in values] if at_once is None else list[Row | None](at_once)
+        rows = self._all_at_once(values)
+        return [row if isinstance(row, dict) else None for row in map(self._one, values)] if rows is None else rows
 
-    def _row_or_none(self, value: bytes | None) -> Row | None:
-        try:
-            return None if value is None else self.decode_one(value)
-        except RecordError:
-            return None
-
-    def _at_once(self, values: Sequence[bytes | None]) -> list[Row] | None:
+    # One bad record must not cost its neighbours anything, and nearly every batch has none. So all values are parsed in
+    # C first; where that fails for whatever reason, the whole batch is read again, one by one, to learn which is bad.
+    def _all_at_once(self, values: Sequence[bytes | None]) -> list[Row] | None:
         try:
             size = max(map(len, values), default=0)  # type: ignore[arg-type]
         except TypeError:  # a tombstone
             return None
-        if self.max_record_bytes is not None and size > self.max_record_bytes:
+        return self.parse_batch(values, size) if size <= self._max_bytes else None  # type: ignore[arg-type]
+
+    def _one(self, value: bytes | None) -> Row | RecordError | None:
+        if value is None:
             return None
-        return self.parse_batch(values)  # type: ignore[arg-type]
+        if len(value) > self._max_bytes:
+            return RecordError(ErrorCode.TOO_LARGE, f"{len(value)} bytes, the limit is {self._max_bytes}")
+        try:
+            return self.parse(value)
+        except RecordError as error:
+            return error
 
 
 DECODERS: Registry[Callable[[int | None], Decoder]] = Registry("record format")

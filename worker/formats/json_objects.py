@@ -30,13 +30,18 @@ class JsonDecoder(Decoder):
             raise RecordError(error_code, str(error)) from None
         if type(row) is not dict:
             raise RecordError(ErrorCode.NOT_AN_OBJECT, f"expected a JSON object, got {type_name(row)}")
-        if _may_be_deep(value) and _depth(row) > MAX_DEPTH:
+        depth, level = 0, list[Any]([row] if _may_be_deep(value) else [])
+        while level:  # level by level: recursion over a record from outside could end the process
+            depth += 1
+            children = (item for box in level for item in (box.values() if isinstance(box, dict) else box))
+            level = [item for item in children if isinstance(item, dict | list)]
+        if depth > MAX_DEPTH:
             raise RecordError(ErrorCode.INVALID_JSON, f"nested deeper than {MAX_DEPTH} levels")
         return row
 
     @override
-    def parse_batch(self, values: Sequence[bytes]) -> list[Row] | None:
-        if max(map(len, values), default=0) > 2 * MAX_DEPTH and any(map(_may_be_deep, values)):
+    def parse_batch(self, values: Sequence[bytes], size: int) -> list[Row] | None:
+        if size > 2 * MAX_DEPTH and any(map(_may_be_deep, values)):
             return None
         try:
             rows = list(map(orjson.loads, values))
@@ -52,12 +57,3 @@ class JsonDecoder(Decoder):
 def _may_be_deep(value: bytes) -> bool:
     # Each level takes two bytes, so a short record needs no count.
     return len(value) > 2 * MAX_DEPTH and value.count(b"{") + value.count(b"[") > MAX_DEPTH
-
-
-def _depth(value: Any) -> int:
-    depth, level = 0, [value]
-    while level:
-        depth += 1
-        children = (item for box in level for item in (box.values() if isinstance(box, dict) else box))
-        level = [item for item in children if isinstance(item, dict | list)]
-    return depth

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.errors import DataError, SettingsError
-from worker.features.fitted import Fitted, fit_vectorizer
 from worker.features.schema import Schema
-from worker.features.vectorize import Vectorizer
+from worker.features.vectorize import Fitted, Vectorizer, fit_vectorizer
 from worker.formats.base import Decoded, Row
 from worker.model.network.fit import MIN_ROWS, Fit, FitOptions, Progress, fit_network
 from worker.model.network.reconstruct import Reconstructor

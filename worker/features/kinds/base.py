@@ -21,8 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.errors import ErrorCode, RecordError, SchemaError
-from worker.features.learned import CategoryColumn, FieldStats, NumericColumn
-from worker.features.scaling import Scaling, apply_scaling, fit_preprocessing, invert_scaling
+from worker.features.learned import CategoryColumn, FieldStats, NumericColumn, Scaling, fit_preprocessing
 from worker.formats.base import type_name
 from worker.records import BoolArray, FloatArray
 from worker.texts import did_you_mean, significant
@@ -30,7 +29,6 @@ from worker.texts import did_you_mean, significant
 COMPARED_VALUES = 50  # categories that are compared one by one between two samples; the rarer ones count together
 SHOWN_VALUES = 6
 MIN_ROWS = 20  # fewer prove neither a constant nor an id
-NEARLY_ALL = 0.95  # share of distinct values among those that are there
 
 Failures = dict[int, RecordError]
 """Rows that can't be used, by their index, each with the first reason why."""
@@ -58,8 +56,8 @@ def one_of(names: Sequence[str]) -> Check:
 
 def whole_number(minimum: int, maximum: int = 1_000_000) -> Check:
     """A whole number of this range."""
-    range_text = f"a whole number from {minimum} to {maximum}"
-    return Check(range_text, lambda value: type(value) is int and minimum <= value <= maximum)
+    expected = f"a whole number from {minimum} to {maximum}"
+    return Check(expected, lambda value: type(value) is int and minimum <= value <= maximum)
 
 
 def option(default: Any, check: Check) -> Any:
@@ -85,11 +83,6 @@ class Sample(NamedTuple):
     values: Sequence[Any]
     types: Set[type]
     distinct: int
-
-    @property
-    def hardly_repeats(self) -> bool:
-        """Whether nearly every value is another one."""
-        return len(self.values) >= MIN_ROWS and self.distinct > NEARLY_ALL * len(self.values)
 
 
 @dataclass(frozen=True)
@@ -180,6 +173,7 @@ class Field:
         """What stands in the field of each row, (B,), None where missing, as a column."""
         failures: Failures = {}
         types = set(map(type, values))
+        # A batch has few types, so the types are checked, not the values; only a wrong one makes it look at each value.
         wrong = self.refused(types - {type(None)})
         if wrong or (self.required and type(None) in types):
             for index, value in enumerate(values):
@@ -221,7 +215,7 @@ class Field:
         for part, x in zip(self.part_names(), column.present(self.numbers(column)), strict=True):
             scaling, imputed = self.scaling(x, preprocessing), 0.0
             if preprocessing == "minmax" and len(x):  # 0 is an end of the range: the median stands for a missing value
-                imputed = float(apply_scaling(np.median(x, keepdims=True), scaling)[0])
+                imputed = float(scaling.apply(np.median(x, keepdims=True))[0])
             columns.append(NumericColumn(self.name, part, *scaling[:3], _is_whole(x), scaling.knee, imputed))
         return columns
 
@@ -253,7 +247,7 @@ class Field:
 
     def read_back(self, columns: Sequence[NumericColumn], z: Sequence[float]) -> Any:
         """The value that a model expected, in the record's own units: `z` are its numbers of this field's columns."""
-        value = invert_scaling(z[0], columns[0].scaling)
+        value = columns[0].scaling.invert(z[0])
         return round(value) if columns[0].whole else significant(value, 4)  # a reconstruction is no more exact
 
     def describe(self, stats: FieldStats, vocabulary: CategoryColumn | None) -> str:
@@ -270,9 +264,19 @@ class Field:
 
     def drift(self, learned: Sequence[Any], recent: Sequence[Any]) -> tuple[float, float]:
         """How far two samples of values lie apart, None among them: a distance in [0, 1], and the probability of one at
-        least as large in samples of the same traffic. Here as categories.
+        least as large in samples of the same traffic. Here as categories: total variation, and the chi-square test of
+        homogeneity (of SciPy).
         """
-        return category_drift(learned, recent)
+        from scipy.stats import chi2_contingency
+
+        counts = [Counter(map(repr, side)) for side in (learned, recent)]
+        common = [value for value, _ in (counts[0] + counts[1]).most_common(COMPARED_VALUES)]
+        table = np.array([[count[value] for value in common] for count in counts], np.float64)
+        rest = np.array([[len(learned)], [len(recent)]]) - table.sum(1, keepdims=True)
+        table = np.hstack([table, rest])[:, np.r_[np.full(len(common), True), rest.sum() > 0]]
+        shares = table / table.sum(1, keepdims=True)
+        distance = float(np.abs(shares[0] - shares[1]).sum() / 2)
+        return distance, float(chi2_contingency(table).pvalue) if table.shape[1] > 1 else 1.0
 
     def can_plant(self, value: Any) -> bool:
         """Whether `plant` can make an anomaly of this value."""
@@ -303,20 +307,6 @@ class Column:
     def present(self, arrays: Iterable[FloatArray]) -> list[FloatArray]:
         """These arrays (B,) without the rows where the field is missing."""
         return list(arrays) if self.missing is None else [x[~self.missing] for x in arrays]
-
-
-def category_drift(learned: Sequence[Any], recent: Sequence[Any]) -> tuple[float, float]:
-    """Total variation distance of two samples, and the p-value of the chi-square test of homogeneity (of SciPy)."""
-    from scipy.stats import chi2_contingency
-
-    counts = [Counter(map(repr, side)) for side in (learned, recent)]
-    common = [value for value, _ in (counts[0] + counts[1]).most_common(COMPARED_VALUES)]
-    table = np.array([[count[value] for value in common] for count in counts], np.float64)
-    rest = np.array([[len(learned)], [len(recent)]]) - table.sum(1, keepdims=True)
-    table = np.hstack([table, rest])[:, np.r_[np.full(len(common), True), rest.sum() > 0]]
-    shares = table / table.sum(1, keepdims=True)
-    distance = float(np.abs(shares[0] - shares[1]).sum() / 2)
-    return distance, float(chi2_contingency(table).pvalue) if table.shape[1] > 1 else 1.0
 
 
 def _is_whole(x: FloatArray) -> bool:

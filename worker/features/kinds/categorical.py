@@ -1,12 +1,39 @@
-"""Fields that hold one of a set of values."""
+"""Fields of which the model sees a category: values of a set, true or false, sentences."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+import numpy as np
 from typing_extensions import override
 
-from worker.features.kinds.base import Evidence, Field, Sample, Strength, option, whole_number
+from worker.features.kinds.base import MIN_ROWS, Column, Evidence, Field, Sample, Strength, option, whole_number
+from worker.records import FloatArray
+
+MAX_TEMPLATE = 512  # characters; a vocabulary of templates must stay small
+
+_VARIABLE = re.compile(
+    r"""(?P<uuid>\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b)
+      | (?P<ip>\b[0-9]{1,3}(?:\.[0-9]{1,3}){3}\b | \b(?:[0-9a-fA-F]{1,4}:){7}[0-9a-fA-F]{1,4}\b)
+      | (?P<hex>\b0[xX][0-9a-fA-F]+\b | \b(?=[0-9]*[a-fA-F])(?=[a-fA-F]*[0-9])[0-9a-fA-F]{8,}\b)
+      | (?P<num>[0-9]+)""",
+    re.VERBOSE,
+)
+
+
+@dataclass(frozen=True)
+class Boolean(Field):
+    """A category of two."""
+
+    kind, accepts, expected = "boolean", frozenset({bool}), "a boolean"
+    cell = "boolean"
+
+    @classmethod
+    @override
+    def infer(cls, sample: Sample) -> Evidence | None:
+        return (Strength.TYPES, "true or false") if sample.types == {bool} else None
 
 
 @dataclass(frozen=True)
@@ -45,3 +72,44 @@ class Categorical(Field):
     def plant(self, value: Any, rng: Random) -> Any:
         number = rng.randrange(10**9, 10**10)
         return f"unseen-{number}" if isinstance(value, str) else number
+
+
+def template(text: str) -> str:
+    """A message with its variable parts masked, so that messages of one sort become one category; at most 512
+    characters.
+
+    Masked are UUIDs, IP addresses, hexadecimal words and digits: what log parsers call the common variables, which
+    Drain masks before it clusters (He et al., "Drain: An Online Log Parsing Approach with Fixed Depth Tree", ICWS
+    2017). There is no clustering here: messages that differ in names, paths or words of free text keep a template each,
+    fill the vocabulary and end as rare values. Nothing is learned, so a template never changes with the data.
+
+    >>> template("login of 4711 from 10.0.0.7")
+    'login of <num> from <ip>'
+    """
+    return _VARIABLE.sub(lambda match: f"<{match.lastgroup}>", text)[:MAX_TEMPLATE]
+
+
+@dataclass(frozen=True)
+class Text(Categorical):
+    """Free text, of which the model sees the template as a category, and the length."""
+
+    kind, accepts, expected = "text", frozenset({str}), "a string"
+    parts = ("length",)
+
+    @classmethod
+    @override
+    def infer(cls, sample: Sample) -> Evidence | None:
+        if sample.types != {str} or sample.distinct < MIN_ROWS:
+            return None
+        spaces = sum(value.count(" ") for value in sample.values) / len(sample.values)
+        letters = sum(map(len, sample.values)) / len(sample.values)
+        is_text = spaces >= 2 and letters >= 20
+        return (Strength.FORM, f"sentences, {letters:.0f} characters on average") if is_text else None
+
+    @override
+    def numbers(self, column: Column) -> list[FloatArray]:
+        return [np.fromiter((len(value or "") for value in column.values), np.float64, len(column.values))]
+
+    @override
+    def categories(self, column: Column) -> Sequence[Any]:
+        return [None if value is None else template(value) for value in column.values]

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from worker.errors import ErrorCode
-from worker.features.kinds import base
 from worker.features.kinds.base import Check, Column, Evidence, Failures, Field, Sample, Strength, one_of, option
-from worker.features.scaling import Scaling, fit_preprocessing
+from worker.features.learned import Scaling, fit_preprocessing
 from worker.records import FloatArray
 
 TRANSFORMS = ("auto", "linear", "log1p")
@@ -20,14 +19,11 @@ FACTORS = (100, 1000)  # cents for euros, grams for kilograms
 
 
 def _is_range(value: Any) -> bool:
-    if not isinstance(value, list) or len(value) != 2 or not all(type(end) in (int, float) for end in value):
-        return False
-    return all(-1e300 <= end <= 1e300 for end in value) and bool(value[0] < value[1])
+    pair = isinstance(value, list) and len(value) == 2 and all(type(end) in (int, float) for end in value)
+    return pair and -1e300 <= value[0] < value[1] <= 1e300
 
 
-RANGE = Check(
-    "[low, high], two finite numbers with low below high", _is_range, lambda ends: (float(ends[0]), float(ends[1]))
-)
+RANGE = Check("[low, high], two finite numbers with low below high", _is_range, lambda ends: tuple(map(float, ends)))
 
 
 @dataclass(frozen=True)
@@ -76,18 +72,15 @@ class Numeric(Field):
         """The two-sample Kolmogorov-Smirnov test (of SciPy); without numbers on a side, the shares of missing ones."""
         from scipy.stats import ks_2samp
 
-        x, y = (self._readable(side) for side in (learned, recent))
-        if not len(x) or not len(y):
-            return base.category_drift([value is None for value in learned], [value is None for value in recent])
-        result = ks_2samp(x, y, method="asymp")
+        sides = []
+        for values in (learned, recent):
+            column, failures = self.read(values)
+            there = [index not in failures and value is not None for index, value in enumerate(column.values)]
+            sides.append(self.numbers(column)[0][there])
+        if not all(map(len, sides)):
+            return super().drift([value is None for value in learned], [value is None for value in recent])
+        result = ks_2samp(*sides, method="asymp")
         return float(result.statistic), float(result.pvalue)
-
-    def _readable(self, values: Sequence[Any]) -> FloatArray:
-        column, failures = self.read(values)
-        (x,) = self.numbers(column)
-        there = [index not in failures and value is not None for index, value in enumerate(column.values)]
-        numbers: FloatArray = x[there]
-        return numbers
 
     @override
     def can_plant(self, value: Any) -> bool:

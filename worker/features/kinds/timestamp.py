@@ -1,43 +1,35 @@
 """Fields that hold times: read to milliseconds since the epoch, UTC, a column at a time."""
 
 import math
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from typing_extensions import override
 
 from worker.errors import ErrorCode
 from worker.features.kinds.base import FLAG, Check, Column, Evidence, Failures, Field, Sample, Strength, option
-from worker.features.learned import CategoryColumn, FieldStats, NumericColumn
-from worker.features.scaling import CYCLE, Scaling, invert_scaling
+from worker.features.learned import CYCLE, CategoryColumn, FieldStats, NumericColumn, Scaling
 from worker.formats.base import type_name
-from worker.records import FloatArray
+from worker.records import FloatArray, TimeArray
 
-MINUTE_MS = 60_000
 DAY_MS = 86_400_000
-WEEK_MS = 7 * DAY_MS
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
-_EARLIEST_MS = -62_135_596_800_000  # year 1
-_LATEST_MS = 253_402_300_799_999  # year 9999
-_PER_SECOND = {"epoch_s": 1, "epoch_ms": 1_000, "epoch_us": 1_000_000, "epoch_ns": 1_000_000_000}
-_SHAPE = "0000-00-00T00:00:00.000000Z"
-CYCLES = {"hour": DAY_MS, "weekday": WEEK_MS}
+CYCLES = {"hour": DAY_MS, "weekday": 7 * DAY_MS}
 """Their periods. An hour of the day lies on the daily circle, a weekday with its time on the weekly one."""
 
 TIME_FORMATS = ("auto", "iso8601", "epoch_s", "epoch_ms", "epoch_us", "epoch_ns")
 MIN_CYCLES = 1.9
 """Cycles that the fit rows have to span: about two, so that two calendar weeks of records are enough."""
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EARLIEST_MS, _LATEST_MS = -62_135_596_800_000, 253_402_300_799_999  # the years 1 to 9999
+_PER_SECOND = {"epoch_s": 1, "epoch_ms": 1_000, "epoch_us": 1_000_000, "epoch_ns": 1_000_000_000}
+_SHAPE = "0000-00-00T00:00:00.000000Z"
 _MONDAY_MS = 4 * DAY_MS  # 1970-01-05; the epoch was a Thursday
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_YEAR_2000, _YEAR_2100 = 946_684_800, 4_102_444_800
-_THIRTY_YEARS = 30 * 365 * 86_400
+_YEAR_2000, _YEAR_2100, _THIRTY_YEARS = 946_684_800, 4_102_444_800, 30 * 365 * 86_400  # seconds
 
 
 def _is_pattern(text: str) -> bool:
@@ -108,28 +100,22 @@ class Timestamp(Field):
 
     @override
     def refused(self, types: Set[type]) -> Set[type]:
-        numbers, texts = {int, float}, {str}
         if self.format == "auto":
-            return types - numbers - texts
-        return types - (numbers if self.format in _PER_SECOND else texts)
+            return types - {int, float, str}
+        return types - ({int, float} if self.format in _PER_SECOND else {str})
 
     @override
-    def parse(self, column: Column) -> tuple[NDArray[np.int64], Failures]:
+    def parse(self, column: Column) -> tuple[TimeArray, Failures]:
         values, missing = column.values, column.missing
+        result, failures = np.zeros(len(values), np.int64), Failures()
         present = values if missing is None else [value for value in values if value is not None]
         fast = parse_column(present, column.types, self.format)
-        if fast is not None and missing is None:
-            return fast, {}
-        result, failures = np.zeros(len(values), np.int64), Failures()
         if fast is not None:
-            result[~missing] = fast  # type: ignore[operator]
+            result[... if missing is None else ~missing] = fast
             return result, {}
-        parse = parser(self.format)
         for index, value in enumerate(values):
-            if value is None:
-                continue
             try:
-                result[index] = parse(value)
+                result[index] = 0 if value is None else parse_time(value, self.format)
             except (ValueError, OverflowError):
                 form = "an ISO 8601 time or an epoch" if self.format == "auto" else self.format
                 detail = f"expected {form}, got {type_name(value)} that is none"
@@ -166,12 +152,15 @@ class Timestamp(Field):
     @override
     def read_back(self, columns: Sequence[NumericColumn], z: Sequence[float]) -> str:
         """Such as "Tue 14:30"; the part of a cycle that was left out is not there."""
-        waves = {column.part: invert_scaling(value, column.scaling) for column, value in zip(columns, z, strict=True)}
-        words = []
-        if "weekday_sin" in waves:
-            words.append(_WEEKDAYS[int(_turn(waves["weekday_sin"], waves["weekday_cos"]) * 7) % 7])
-        if "hour_sin" in waves:
-            minutes = round(_turn(waves["hour_sin"], waves["hour_cos"]) * 1440) % 1440
+        waves = {column.part: column.scaling.invert(value) for column, value in zip(columns, z, strict=True)}
+        turn = {  # the part of a full circle, in [0, 1)
+            cycle: math.atan2(waves[f"{cycle}_sin"], waves[f"{cycle}_cos"]) / math.tau % 1.0
+            for cycle in CYCLES
+            if f"{cycle}_sin" in waves
+        }
+        words = [_WEEKDAYS[int(turn["weekday"] * 7) % 7]] if "weekday" in turn else []
+        if "hour" in turn:
+            minutes = round(turn["hour"] * 1440) % 1440
             words.append(f"{minutes // 60:02d}:{minutes % 60:02d}")
         return " ".join(words)
 
@@ -180,25 +169,30 @@ class Timestamp(Field):
         return "its cycles through day and week"
 
 
-def _turn(sine: float, cosine: float) -> float:
-    """The part of a full circle, in [0, 1)."""
-    return (math.atan2(sine, cosine) / math.tau) % 1.0
+def parse_time(value: Any, time_format: str) -> int:
+    """Milliseconds of one value of a type that the format accepts; ValueError or OverflowError for what is no time."""
+    if isinstance(value, str):
+        iso = time_format in ("auto", "iso8601")
+        moment = datetime.fromisoformat(value) if iso else datetime.strptime(value, time_format)
+        aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+        milliseconds = (aware - _EPOCH) // timedelta(milliseconds=1)
+    else:
+        per_second = _guess_unit(value) if time_format == "auto" else _PER_SECOND[time_format]
+        exact = type(value) is int
+        milliseconds = value * 1000 // per_second if exact else round(value / per_second * 1000)
+    if not _EARLIEST_MS <= milliseconds <= _LATEST_MS:
+        raise ValueError("outside the years 1 to 9999, UTC")
+    return milliseconds
 
 
-def parser(time_format: str) -> Callable[[Any], int]:
-    """A function from one value of an accepted type to milliseconds; it raises ValueError for what is no time."""
-    if time_format == "auto":
-        return lambda value: _from_iso(value) if isinstance(value, str) else _from_epoch(value, _guess_unit(value))
-    if time_format == "iso8601":
-        return _from_iso
-    if time_format in _PER_SECOND:
-        per_second = _PER_SECOND[time_format]
-        return lambda value: _from_epoch(value, per_second)
-    return lambda value: _from_datetime(datetime.strptime(value, time_format))
+def _guess_unit(value: float) -> int:
+    # Seconds until the year 5138, milliseconds from 1973 on, and so forth: the magnitudes don't overlap in practice.
+    limits = {"epoch_s": 1e11, "epoch_ms": 1e14, "epoch_us": 1e17}
+    return next((_PER_SECOND[name] for name, limit in limits.items() if abs(value) < limit), 1_000_000_000)
 
 
-def parse_column(values: Sequence[Any], types: Set[type], time_format: str) -> NDArray[np.int64] | None:
-    """int64 (B,) milliseconds of a column without gaps, or None where `parser` must go through it value by value.
+def parse_column(values: Sequence[Any], types: Set[type], time_format: str) -> TimeArray | None:
+    """int64 (B,) milliseconds of a column without gaps, or None where `parse_time` must go through it value by value.
 
     types   the types that occur in it
     """
@@ -219,19 +213,16 @@ def parse_column(values: Sequence[Any], types: Set[type], time_format: str) -> N
     return ticks * (1000 // unit) if unit <= 1000 else ticks // (unit // 1000)
 
 
-def parse_same_shape(texts: Sequence[str]) -> NDArray[np.int64] | None:
+def parse_same_shape(texts: Sequence[str]) -> TimeArray | None:
     """int64 (B,) milliseconds of ISO texts that all look like 2018-04-01T00:00:31, .123 or .123456, all or none with Z.
 
     None = at least one does not, or names a day or hour that doesn't exist; the general parser decides then.
     Ten times as fast as datetime.fromisoformat.
     """
-    length = len(texts[0])
-    zulu = texts[0].endswith("Z")
+    length, zulu = len(texts[0]), texts[0].endswith("Z")
     body = length - zulu
-    if body not in (19, 23, 26) or set(map(len, texts)) != {length}:
-        return None
     joined = "".join(texts).encode("utf-8", "surrogatepass")
-    if len(joined) != length * len(texts):
+    if body not in (19, 23, 26) or set(map(len, texts)) != {length} or len(joined) != length * len(texts):
         return None
     letters = np.ascontiguousarray(np.frombuffer(joined, np.uint8).reshape(-1, length).T)  # (length, B)
     shape = np.frombuffer((_SHAPE[:body] + "Z" * zulu).encode(), np.uint8)  # (length,)
@@ -239,12 +230,9 @@ def parse_same_shape(texts: Sequence[str]) -> NDArray[np.int64] | None:
     digits = letters - np.uint8(ord("0"))  # what lies below "0" wraps around to more than 9
     if (letters[~digit] != shape[~digit, None]).any() or (digits[digit] > 9).any():
         return None
-    return _assemble(digits, body)
 
-
-def _assemble(digits: NDArray[np.uint8], body: int) -> NDArray[np.int64] | None:
-    def number(start: int, stop: int) -> NDArray[np.int64]:
-        result: NDArray[np.int64] = digits[start].astype(np.int64)
+    def number(start: int, stop: int) -> TimeArray:
+        result: TimeArray = digits[start].astype(np.int64)
         for place in range(start + 1, stop):
             result = result * 10 + digits[place]
         return result
@@ -258,33 +246,4 @@ def _assemble(digits: NDArray[np.uint8], body: int) -> NDArray[np.int64] | None:
     if not (exists & (hour < 24) & (minute < 60) & (second < 60)).all():
         return None
     millis = number(20, 23) if body > 19 else 0
-    return ((first + day - 1) * 1440 + hour * 60 + minute) * MINUTE_MS + second * 1000 + millis
-
-
-def _from_iso(text: str) -> int:
-    return _from_datetime(datetime.fromisoformat(text))
-
-
-def _from_datetime(moment: datetime) -> int:
-    aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-    return _checked((aware - _EPOCH) // _MILLISECOND)
-
-
-def _guess_unit(value: float) -> int:
-    # Seconds until the year 5138, milliseconds from 1973 on, and so forth: the magnitudes don't overlap in practice.
-    size = abs(value)
-    for name, limit in (("epoch_s", 1e11), ("epoch_ms", 1e14), ("epoch_us", 1e17)):
-        if size < limit:
-            return _PER_SECOND[name]
-    return _PER_SECOND["epoch_ns"]
-
-
-def _from_epoch(value: float, per_second: int) -> int:
-    result: int = value * 1000 // per_second if type(value) is int else round(value / per_second * 1000)
-    return _checked(result)
-
-
-def _checked(milliseconds: int) -> int:
-    if not _EARLIEST_MS <= milliseconds <= _LATEST_MS:
-        raise ValueError("outside the years 1 to 9999, UTC")
-    return milliseconds
+    return (first + day - 1) * DAY_MS + hour * 3_600_000 + minute * 60_000 + second * 1000 + millis

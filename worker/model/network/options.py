@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol, get_args
 import torch
 
 from worker.errors import SettingsError
-from worker.features.scaling import PREPROCESSING
+from worker.features.learned import PREPROCESSING
 from worker.model.network.autoencoder import ACTIVATIONS, OUTPUTS, Architecture
 from worker.model.network.corruption import NOISE_KINDS
 from worker.model.network.loss import LOSSES, REDUCTIONS

@@ -23,8 +23,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from worker.errors import BundleError, Hint, SchemaError, SettingsError
-from worker.features.fitted import Fitted
 from worker.features.schema import Schema, parse_schema
+from worker.features.vectorize import Fitted
 from worker.model.network.autoencoder import Autoencoder, Layout, architecture_from
 from worker.model.scoring.golden import Golden, golden_from
 from worker.model.scoring.score import Score, score_from

@@ -12,8 +12,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from worker.features.columns import value_of
-from worker.features.schema import Schema
+from worker.features.schema import Schema, value_of
 from worker.formats.base import Row
 
 ROWS = "rows.jsonl.gz"

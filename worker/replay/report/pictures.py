@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from worker.features.columns import value_of
-from worker.features.image import Image
 from worker.features.kinds import Numeric
+from worker.features.schema import Image, value_of
 from worker.features.vectorize import Vectorizer
 from worker.formats.base import Decoded
 from worker.model.network.reconstruct import Reconstructor

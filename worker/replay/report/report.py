@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from worker.errors import DataError, Hint
-from worker.features.image import Image
+from worker.features.schema import Image
 from worker.model.store.bundle import Bundle
 from worker.replay.evaluate.compare import difference_text
 from worker.replay.evaluate.metrics import METRICS

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from typing_extensions import override
 
 from worker.errors import DataError
-from worker.features.columns import value_of
+from worker.features.schema import value_of
 from worker.formats.base import Row
 
 Label = str | None

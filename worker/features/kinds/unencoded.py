@@ -1,14 +1,15 @@
-"""Fields that name a record."""
+"""Fields that the model never sees: what names a record, and what nothing looks at."""
 
 import re
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from itertools import pairwise
 
 from typing_extensions import override
 
-from worker.features.kinds.base import Evidence, Field, NotAnObject, Sample, Strength
+from worker.features.kinds.base import FLAG, MIN_ROWS, Check, Evidence, Field, NotAnObject, Sample, Strength
 
+NEARLY_ALL = 0.95  # share of distinct values; a retry repeats an id
 UPWARDS = 0.9  # share of steps that go up in a counter; parallel writers swap neighbours
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 
@@ -24,9 +25,9 @@ class Id(Field):
     @classmethod
     @override
     def infer(cls, sample: Sample) -> Evidence | None:
-        if not sample.hardly_repeats:
-            return None
         values, why = sample.values, None
+        if len(values) < MIN_ROWS or sample.distinct <= NEARLY_ALL * len(values):
+            return None
         if sample.types == {str}:
             why = "UUIDs that hardly repeat" if all(map(_UUID.fullmatch, values)) else "strings that hardly repeat"
         elif sample.types == {int}:
@@ -39,3 +40,16 @@ class Id(Field):
     @override
     def refused(self, types: Set[type]) -> Set[type]:
         return types & {NotAnObject}
+
+
+@dataclass(frozen=True)
+class Ignore(Field):
+    """A label, a constant, an array: part of the record in the alert, and of nothing else."""
+
+    kind = "ignore"
+    has_categories = False
+
+    @classmethod
+    @override
+    def checks(cls) -> Mapping[str, Check]:
+        return {"redact": FLAG}
