@@ -15,6 +15,7 @@ from worker.settings import leaves
 NOT_SETTINGS = {"WORKER_CONFIG_FILE", "WORKER_SECRETS_DIR", "WORKER_TEST_DATA"}
 OPTION = "WORKER_KAFKA__OPTIONS__"
 CODE = ("worker", "devtools", "tests", "benchmarks")
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
 QUOTED = re.compile(r'"([^"]+)"')
 FOREIGN = {*dir(builtins), "AutoEncoder", "KafkaConsumer"}  # of Python and of libraries
@@ -92,6 +93,14 @@ def test_a_class_on_a_page_exists(page: Path) -> None:
     named = {span for span in code_spans(page) if re.fullmatch(r"[A-Z][a-z]+(?:[A-Z][a-z]*)+", span)}
 
     assert not sorted(named - class_names() - FOREIGN)
+
+
+def test_a_registry_or_other_constant_on_the_page_of_architecture_exists() -> None:
+    named = {span for span in code_spans(ARCHITECTURE) if re.fullmatch(r"[A-Z][A-Z_]+[A-Z]", span)}
+    constants = {name for name in named if not name.startswith("WORKER_")}
+
+    assert constants
+    assert not sorted(constants - class_names())
 
 
 def test_a_log_line_or_error_on_the_page_of_operations_is_one() -> None:
