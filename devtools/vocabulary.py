@@ -15,9 +15,6 @@ from pathlib import Path
 GLOSSARY = Path("docs/glossary.md")
 FOLDERS = ("worker", "devtools", "tests", "benchmarks")
 
-# Folders and files whose words are still being changed; to be empty.
-NOT_YET: tuple[str, ...] = ()
-
 Parts = tuple[str, ...]
 
 
@@ -113,14 +110,12 @@ def _without(parts: Parts, allowed: Parts) -> Parts:
     return parts
 
 
-def check(folders: list[str], exempt: tuple[str, ...]) -> list[str]:
+def check(folders: list[str]) -> list[str]:
     """One line for each identifier of each file that the glossary rules out."""
     rules = read_rules(GLOSSARY.read_text(encoding="utf-8"))
     complaints = []
     for path in sorted(path for folder in folders for path in _files(Path(folder))):
         name = path.as_posix()
-        if name.startswith(exempt):
-            continue
         seen: dict[str, int] = {}
         for line, identifier in identifiers_of(path.read_text(encoding="utf-8")):
             seen.setdefault(identifier, line)
@@ -134,11 +129,11 @@ def _files(path: Path) -> list[Path]:
 
 
 def main() -> int:
-    """Checks everything, or the folders and files that are named, which are then not exempt."""
+    """Checks everything, or the folders and files that are named."""
     parser = argparse.ArgumentParser(prog="python -m devtools.vocabulary", description=__doc__)
     parser.add_argument("folders", metavar="FOLDER", nargs="*", help=f"default: {', '.join(FOLDERS)}")
     folders: list[str] = parser.parse_args().folders
-    complaints = check(folders or list(FOLDERS), () if folders else NOT_YET)
+    complaints = check(folders or list(FOLDERS))
     for line in complaints:
         print(line)
     print(f"vocabulary: {len(complaints)} identifiers to rename" if complaints else "vocabulary: in order")
