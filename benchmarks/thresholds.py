@@ -13,9 +13,8 @@ import numpy as np
 from devtools.score_streams import ACCEPTANCE, BEYOND, WINDOW, ScoreStream
 from worker.records import FloatArray, TimeArray
 from worker.thresholds.budget import DAY_MS, HOUR_MS, PERIODS, AlertBudget
-from worker.thresholds.inlier import InlierQuantile
 from worker.thresholds.partition import PartitionThreshold, ThresholdPolicy
-from worker.thresholds.quantile import SlidingQuantile
+from worker.thresholds.quantile import InlierQuantile, SlidingQuantile
 
 QUANTILE = 0.99
 BUDGET = 50

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.records import BoolArray, FloatArray
+from worker.thresholds.partition import PartitionThreshold, ThresholdState
 
 WINDOW = 20_000
 """Records in the window of every policy that the streams are made for."""
@@ -123,3 +124,8 @@ BEYOND: tuple[Callable[[int], ScoreStream], ...] = (
     low_calibration,
 )
 """Harder or further streams, shown beside them."""
+
+
+def state_of(threshold: PartitionThreshold) -> ThresholdState:
+    """The whole state, as a checkpoint holds it."""
+    return ThresholdState(threshold.head(), threshold.policy.slots())

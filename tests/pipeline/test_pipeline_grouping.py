@@ -10,6 +10,7 @@ import pytest
 
 from devtools import traffic
 from devtools.grouping import GROUPING, bursts, make, model
+from devtools.score_streams import state_of
 from tests.contracts import VALID_ALERT
 from worker.alerts.encode import encode_alert, encode_scores
 from worker.alerts.exceedance import severity_of
@@ -75,7 +76,7 @@ def test_a_restart_in_the_middle_changes_nothing(silences: Silences, border: int
     first = process(before, messages[:border], 100)
     for place in range(2):
         partition = Partition("in", place)
-        state = before.threshold(partition).state()._replace(head=_saved_and_read(before.head(partition)))
+        state = state_of(before.threshold(partition))._replace(head=_saved_and_read(before.head(partition)))
         after.restore(partition, state)
 
     assert alerts([*first, *process(after, messages[border:], 100)]) == undisturbed
@@ -129,7 +130,7 @@ def test_a_partition_that_was_forgotten_or_restored_without_groups_has_none() ->
     pipeline = make()
     process(pipeline, bursts())
     groups = orjson.loads(pipeline.head(partition))["grouping"]["groups"]
-    pipeline.restore(partition, pipeline.threshold(partition).state())
+    pipeline.restore(partition, state_of(pipeline.threshold(partition)))
     restored = orjson.loads(pipeline.head(partition))["grouping"]["groups"]
     process(pipeline, bursts())
     pipeline.forget([partition])

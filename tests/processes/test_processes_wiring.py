@@ -13,9 +13,8 @@ from worker.settings import ModelSettings, load_settings
 from worker.settings.describe import allowed
 from worker.thresholds.budget import AlertBudget
 from worker.thresholds.factory import ThresholdFactory, ThresholdRule
-from worker.thresholds.inlier import InlierQuantile
 from worker.thresholds.partition import PartitionThreshold, Strictest
-from worker.thresholds.quantile import SlidingQuantile
+from worker.thresholds.quantile import InlierQuantile, SlidingQuantile
 
 OVERRIDES = {
     "WORKER_MODEL__HIDDEN": "[16, 4]",

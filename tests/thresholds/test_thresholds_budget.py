@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from devtools.score_streams import state_of
 from worker.records import FloatArray, TimeArray
 from worker.thresholds.budget import DAY_MS, HOUR_MS, PARTS, PERIODS, AlertBudget
 from worker.thresholds.partition import PartitionThreshold, Strictest, ThresholdState
@@ -134,14 +135,14 @@ def test_restored_budget_continues_as_if_never_stopped(end: int) -> None:
     undisturbed = PartitionThreshold(AlertBudget(CALIBRATION, BUDGET), stride=128)
     undisturbed.compare(scores[:end], times[:end])
     restored = PartitionThreshold(AlertBudget(CALIBRATION, BUDGET), stride=128)
-    restored.restore(undisturbed.state())
+    restored.restore(state_of(undisturbed))
 
-    assert restored.state() == undisturbed.state()
+    assert state_of(restored) == state_of(undisturbed)
     rest = slice(end, end + 20_000)
     assert np.array_equal(
         restored.compare(scores[rest], times[rest]), undisturbed.compare(scores[rest], times[rest]), equal_nan=True
     )
-    assert restored.state() == undisturbed.state()
+    assert state_of(restored) == state_of(undisturbed)
 
 
 def test_changed_slots_and_the_head_are_the_whole_state() -> None:
@@ -155,11 +156,11 @@ def test_changed_slots_and_the_head_are_the_whole_state() -> None:
     live, stored = both(), {}
     for part in range(0, len(scores), 3_000):
         live.compare(scores[part : part + 3_000], times[part : part + 3_000])
-        stored.update(live.take_changed_slots())
+        stored.update(live.policy.slots(only_changed=True))
     restored = both()
     restored.restore(ThresholdState(live.head(), stored))
 
-    assert restored.state() == live.state()
+    assert state_of(restored) == state_of(live)
 
 
 def test_of_two_policies_the_stricter_wins() -> None:

@@ -10,9 +10,8 @@ from worker.processes.wiring import threshold_factory
 from worker.settings import ThresholdSettings
 from worker.thresholds.budget import DAY_MS, AlertBudget
 from worker.thresholds.factory import POLICIES, RULES, FixedThreshold, Rule, ThresholdFactory, ThresholdRule
-from worker.thresholds.inlier import InlierQuantile
 from worker.thresholds.partition import Strictest
-from worker.thresholds.quantile import SlidingQuantile
+from worker.thresholds.quantile import InlierQuantile, SlidingQuantile
 
 SCORES = np.sort(np.random.default_rng(0).gamma(2.0, 1.0, 500))
 ROLLING = ThresholdRule()

@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 
+from devtools.score_streams import state_of
 from worker.thresholds.factory import FixedThreshold, ThresholdRule
 from worker.thresholds.partition import PartitionThreshold
 
@@ -63,13 +64,13 @@ def test_a_saved_state_continues_in_mid_stride_and_one_of_another_threshold_is_r
     first.compare(scores[:500])
 
     second = PartitionThreshold(FixedThreshold(3.0, TRAINING), 64)
-    second.restore(first.state())
+    second.restore(state_of(first))
 
     whole.compare(scores[:500])
-    assert second.state() == whole.state()
-    assert second.take_changed_slots() == {}
+    assert state_of(second) == state_of(whole)
+    assert second.policy.slots(only_changed=True) == {}
     with pytest.raises(ValueError, match=r"threshold 3.0, this one is 3.5"):
-        PartitionThreshold(FixedThreshold(3.5, TRAINING), 64).restore(first.state())
+        PartitionThreshold(FixedThreshold(3.5, TRAINING), 64).restore(state_of(first))
 
 
 def test_a_score_that_is_not_finite_is_refused() -> None:

@@ -5,11 +5,20 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from devtools.score_streams import ACCEPTANCE, BEYOND, ScoreStream, flood, level_shift, make_stream, stationary
+from devtools.score_streams import (
+    ACCEPTANCE,
+    BEYOND,
+    ScoreStream,
+    flood,
+    level_shift,
+    make_stream,
+    state_of,
+    stationary,
+)
 from worker.records import FloatArray
 from worker.thresholds.density import count_bins
-from worker.thresholds.inlier import InlierQuantile, calibrated_quantile
 from worker.thresholds.partition import PartitionThreshold, ThresholdState
+from worker.thresholds.quantile import InlierQuantile, calibrated_quantile
 
 QUANTILE = 0.99
 
@@ -50,13 +59,13 @@ def test_a_shift_is_announced_and_a_flood_is_not() -> None:
     assert (after_shift.shifts, after_flood.shifts) == (1, 0)
 
 
-def test_beyond_is_the_share_of_a_flood() -> None:
+def test_the_cutoff_parts_a_flood_from_the_inliers() -> None:
     stream = flood(0)
     policy = InlierQuantile(stream.calibration, QUANTILE)
 
     PartitionThreshold(policy).compare(stream.score[:58_000])
 
-    assert policy.beyond == pytest.approx(0.5, abs=0.03)
+    assert (policy.window.ring >= policy.cutoff).mean() == pytest.approx(0.5, abs=0.03)
 
 
 @pytest.mark.parametrize("quantile", [QUANTILE, 0.999])
@@ -66,12 +75,12 @@ def test_restored_threshold_continues_as_if_never_stopped(end: int, quantile: fl
     undisturbed = _judge(stream.calibration, quantile)
     undisturbed.compare(stream.score[:end])
     restored = _judge(stream.calibration, quantile)
-    restored.restore(undisturbed.state())
+    restored.restore(state_of(undisturbed))
     rest = stream.score[end : end + 20_000]
 
-    assert restored.state() == undisturbed.state()
+    assert state_of(restored) == state_of(undisturbed)
     assert np.array_equal(restored.compare(rest), undisturbed.compare(rest))
-    assert restored.state() == undisturbed.state()
+    assert state_of(restored) == state_of(undisturbed)
 
 
 def test_changed_slots_and_the_head_are_the_whole_state() -> None:
@@ -79,11 +88,11 @@ def test_changed_slots_and_the_head_are_the_whole_state() -> None:
     live, stored = _judge(stream.calibration), {}
     for part in np.array_split(stream.score[:45_000], 23):
         live.compare(part)
-        stored.update(live.take_changed_slots())
+        stored.update(live.policy.slots(only_changed=True))
     restored = _judge(stream.calibration)
     restored.restore(ThresholdState(live.head(), stored))
 
-    assert restored.state() == live.state()
+    assert state_of(restored) == state_of(live)
 
 
 def test_batch_borders_never_matter() -> None:

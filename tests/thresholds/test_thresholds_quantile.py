@@ -5,6 +5,7 @@ from collections import deque
 import numpy as np
 import pytest
 
+from devtools.score_streams import state_of
 from worker.records import FloatArray
 from worker.thresholds.partition import PartitionThreshold, ThresholdState
 from worker.thresholds.quantile import SlidingQuantile
@@ -49,7 +50,7 @@ def test_batch_borders_never_matter() -> None:
     thresholds = np.concatenate([parts.compare(part) for part in np.split(scores, borders)])
 
     assert np.array_equal(thresholds, expected)
-    assert parts.state() == whole.state()
+    assert state_of(parts) == state_of(whole)
 
 
 def test_restored_threshold_continues_as_if_never_stopped() -> None:
@@ -57,9 +58,9 @@ def test_restored_threshold_continues_as_if_never_stopped() -> None:
     undisturbed = _judge()
     undisturbed.compare(scores[:3_333])
     restored = _judge()
-    restored.restore(undisturbed.state())
+    restored.restore(state_of(undisturbed))
 
-    assert restored.state() == undisturbed.state()
+    assert state_of(restored) == state_of(undisturbed)
     assert np.array_equal(restored.compare(scores[3_333:]), undisturbed.compare(scores[3_333:]))
 
 
@@ -69,7 +70,7 @@ def test_commits_that_write_only_changed_slots_restore_the_whole_state() -> None
     writes = []
     for part in np.array_split(scores, 30):
         live.compare(part)
-        changed = live.take_changed_slots()
+        changed = live.policy.slots(only_changed=True)
         stored.update(changed)
         writes.append(len(changed))
     restored = _judge()
@@ -77,11 +78,11 @@ def test_commits_that_write_only_changed_slots_restore_the_whole_state() -> None
 
     assert writes[0] == 3
     assert max(writes[1:]) <= 2
-    assert restored.state() == live.state()
+    assert state_of(restored) == state_of(live)
 
 
 def test_scores_that_fit_float32_are_saved_in_four_bytes() -> None:
-    state = _judge().state()
+    state = state_of(_judge())
 
     assert sum(len(data) for data in state.slots.values()) == 4 * WINDOW + 3
 
@@ -126,16 +127,16 @@ def test_constant_scores_equal_their_threshold_and_raise_no_alert(value: float) 
 def test_a_score_that_is_not_finite_is_refused_and_changes_nothing(bad: float) -> None:
     judge = _judge()
     judge.compare(_scores(100))
-    before = judge.state()
+    before = state_of(judge)
 
     with pytest.raises(ValueError, match="not finite"):
         judge.compare(np.array([1.0, bad]))
-    assert judge.state() == before
+    assert state_of(judge) == before
 
 
 @pytest.mark.parametrize("change", ["stride", "window", "bytes", "head"])
 def test_a_state_that_does_not_fit_is_refused(change: str) -> None:
-    head, slots = _judge().state()
+    head, slots = state_of(_judge())
     target = _judge(window=3_000 if change == "window" else WINDOW)
     if change == "stride":
         target = PartitionThreshold(target.policy, STRIDE + 1)

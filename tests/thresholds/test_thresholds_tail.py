@@ -8,11 +8,9 @@ import pytest
 from devtools.score_streams import flood, make_stream
 from worker.records import FloatArray
 from worker.thresholds.budget import HOUR_MS, AlertBudget
-from worker.thresholds.inlier import InlierQuantile
 from worker.thresholds.partition import PartitionThreshold, ThresholdPolicy
-from worker.thresholds.quantile import SlidingQuantile
-from worker.thresholds.tail import MIN_PROBABILITY, fit_tail, tail_of
-from worker.thresholds.window import ScoreWindow
+from worker.thresholds.quantile import InlierQuantile, SlidingQuantile
+from worker.thresholds.window import MIN_PROBABILITY, ScoreWindow, fit_tail, tail_of
 
 Draw = Callable[[np.random.Generator, int], FloatArray]
 

@@ -12,7 +12,7 @@ from worker.model.store.bundle import Bundle, with_report
 from worker.model.store.model_store import ModelStore
 from worker.pipeline import Model
 from worker.thresholds.factory import ThresholdRule
-from worker.thresholds.inlier import calibrated_quantile
+from worker.thresholds.quantile import calibrated_quantile
 from worker.trainer.candidate import RecentRows, calibration_of, in_units_of, recent_rows, restore_tail, scores_of
 from worker.trainer.drift import assess_drift
 from worker.trainer.gate import GateVerdict, judge

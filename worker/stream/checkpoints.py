@@ -316,7 +316,7 @@ class TopicCheckpoints(Checkpoints):
         """What a partition's keys get, the head last."""
         base, threshold = self._bases[partition], self._pipeline.threshold(partition)
         base.counters.update(counts)
-        changed = threshold.take_changed_slots()
+        changed = threshold.policy.slots(only_changed=True)
         if not base.sums:  # an incarnation begins with all slots, also where a threshold was paired and came back
             changed = threshold.policy.slots()
         base.sums.update(checksums(changed))

@@ -6,7 +6,7 @@ partition: whoever spreads one budget over partitions divides it.
 
 import math
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from worker.records import FloatArray, TimeArray
 from worker.thresholds.partition import ThresholdPolicy
-from worker.thresholds.window import decode_scores, encode_scores, require_finite
+from worker.thresholds.window import decode_scores, encode_scores, median, require_finite
 
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
@@ -25,6 +25,9 @@ PERIODS = 7
 
 PARTS = 8
 """Parts of a period, in which memory moves on and the top scores are kept."""
+
+SLOTS = PERIODS * PARTS + 1
+"""Parts in memory: those of the past periods, and the one that is open."""
 
 MIN_RANK = 5.0
 """Alerts in a period; for smaller budgets the period is made longer, since lower ranks are all chance."""
@@ -57,18 +60,6 @@ class _Part:
     records: int = 0
     top: FloatArray = field(default_factory=lambda: np.empty(0))
     spent: TimeArray = field(default_factory=lambda: np.empty(0, np.int64))
-
-    def encode(self, number: int) -> bytes:
-        head = _PART_HEAD.pack(number, self.records, len(self.spent))
-        return head + self.spent.astype("<i8").tobytes() + encode_scores(self.top)
-
-
-def _decode_part(data: bytes) -> tuple[int, _Part]:
-    if len(data) < _PART_HEAD.size:
-        raise ValueError("a saved part of the budget is cut off")
-    number, records, spent = _PART_HEAD.unpack_from(data)
-    times = np.frombuffer(data, "<i8", spent, _PART_HEAD.size).astype(np.int64)
-    return number, _Part(records, decode_scores(data[_PART_HEAD.size + times.nbytes :]), times)
 
 
 class AlertBudget(ThresholdPolicy):
@@ -121,7 +112,19 @@ class AlertBudget(ThresholdPolicy):
         scores = require_finite(scores)
         if event_time_ms is None or not (event_time_ms >= 0).any():
             return
-        times = self._move_to(event_time_ms)
+        # Times may be out of order: the median of a stride tells where the stream is, so that single wrong clocks do no
+        # harm, and their records count at the median. A stream that steps back by more than the memory starts over.
+        low, middle, high = (int(time) for time in np.quantile(event_time_ms[event_time_ms >= 0], [0.25, 0.5, 0.75]))
+        if middle < self._now_ms - PERIODS * PARTS * self.part_ms:
+            self._start_over()
+        wrong = (event_time_ms < 0) | (np.abs(event_time_ms - middle) > CLOCK_FENCE * (high - low))
+        times = np.where(wrong, middle, event_time_ms)
+        self._start_ms = int(times.min()) if self._start_ms < 0 else self._start_ms
+        self._now_ms = max(self._now_ms, int(times.max()))
+        oldest = self._now_ms // self.part_ms - PERIODS * PARTS
+        self._parts = {number: part for number, part in self._parts.items() if number >= oldest}
+
+        times = np.maximum(times, oldest * self.part_ms)
         over = scores > (math.inf if self._threshold is None else self._threshold)
         numbers = times // self.part_ms
         for number in np.unique(numbers).tolist():
@@ -133,40 +136,18 @@ class AlertBudget(ThresholdPolicy):
             self._changed.add(number)
         self._threshold = self._choose_threshold()
 
-    def _move_to(self, times: TimeArray) -> TimeArray:
-        """Advance to the time of a stride, forget what is too old, and return a usable time for each record.
-
-        Times may be out of order: the median of a stride tells where the stream is, so that single wrong clocks do no
-        harm. A stream that steps back by more than the memory starts over.
-        """
-        low, middle, high = (int(time) for time in np.quantile(times[times >= 0], [0.25, 0.5, 0.75]))
-        if middle < self._now_ms - PERIODS * PARTS * self.part_ms:
-            self._start_over()
-        usable = np.where((times < 0) | (np.abs(times - middle) > CLOCK_FENCE * (high - low)), middle, times)
-        self._start_ms = int(usable.min()) if self._start_ms < 0 else self._start_ms
-        self._now_ms = max(self._now_ms, int(usable.max()))
-        oldest = self._now_ms // self.part_ms - PERIODS * PARTS
-        for number in [number for number in self._parts if number < oldest]:
-            del self._parts[number]
-        within_memory: TimeArray = np.maximum(usable, oldest * self.part_ms)
-        return within_memory
-
     def _choose_threshold(self) -> float:
-        now = self._now_ms // self.part_ms
-        bound = self._of_rank(range(now - PARTS + 1, now + 1), SPREE * self.alerts)
-        return max(bound, self._usual_threshold(now, self._start_ms // self.part_ms))
-
-    def _usual_threshold(self, now: int, first: int) -> float:
-        if now == first:
-            return self._from_calibration()
-        if now - first < PARTS:  # what has passed of the first period stands for all of it
-            return self._of_rank(range(first, now), self.alerts * (now - first) / PARTS)
+        now, first = self._now_ms // self.part_ms, self._start_ms // self.part_ms
         past = [range(now - PARTS * (n + 1), now - PARTS * n) for n in range(min(PERIODS, (now - first) // PARTS))]
-        with_records = [period for period in past if any(True for _ in self._among(period))]
-        if not with_records:
-            return self._from_calibration()
-        rank = self.alerts * self._correction(with_records)
-        return _median([self._of_rank(period, rank) for period in with_records])
+        with_records = [period for period in past if self._among(period)]
+        if first < now < first + PARTS:  # what has passed of the first period stands for all of it
+            usual = self._of_rank(range(first, now), self.alerts * (now - first) / PARTS)
+        elif with_records:
+            rank = self.alerts * self._correction(with_records)
+            usual = median([self._of_rank(period, rank) for period in with_records])
+        else:
+            usual = self._from_calibration()
+        return max(usual, self._of_rank(range(now - PARTS + 1, now + 1), SPREE * self.alerts))
 
     # Why the rank is not the budget. The score that 50 records exceeded on each of the last days is exceeded by 50
     # tomorrow only if tomorrow is as they were. Three things make it differ, and each has its factor: chance and
@@ -179,14 +160,14 @@ class AlertBudget(ThresholdPolicy):
         since = self._now_ms - PARTS * self.part_ms
         lately = sum(int(np.count_nonzero(part.spent > since)) for part in self._parts.values())
         feedback = 1 + FEEDBACK * (self.alerts - lately) / self.alerts
-        usual = _median([sum(len(part.spent) for part in self._among(period)) for period in periods])
+        usual = median([sum(len(part.spent) for part in self._among(period)) for period in periods])
         drift = (self.alerts / max(usual, 1.0)) ** DRIFT_POWER
         records = [sum(part.records for part in self._among(period)) for period in periods]
-        traffic = _median(records) / records[0]
+        traffic = median(records) / records[0]
         return float(min(max(feedback * drift * traffic, 1 / SPREE), SPREE))
 
-    def _among(self, period: range) -> Iterable[_Part]:
-        return (self._parts[number] for number in period if number in self._parts)
+    def _among(self, period: range) -> list[_Part]:
+        return [self._parts[number] for number in period if number in self._parts]
 
     def _of_rank(self, period: range, rank: float) -> float:
         """The score that `rank` scores of a period exceed; its lowest one when there are fewer."""
@@ -212,30 +193,30 @@ class AlertBudget(ThresholdPolicy):
     def head(self) -> dict[str, Any]:
         return {"start_ms": self._start_ms, "now_ms": self._now_ms, "threshold": self._threshold}
 
+    # Each part of a period has a slot, which the part PERIODS periods later overwrites: nothing has to be deleted.
     @override
-    def slots(self) -> dict[int, bytes]:
-        return self._encode(self._parts)
-
-    @override
-    def take_changed_slots(self) -> dict[int, bytes]:
-        changed = self._encode(sorted(self._changed.intersection(self._parts)))
-        self._changed.clear()
-        return changed
-
-    def _encode(self, numbers: Iterable[int]) -> dict[int, bytes]:
-        """Parts of a period, each in a slot that is overwritten after PERIODS periods."""
-        return {number % (PERIODS * PARTS + 1): self._parts[number].encode(number) for number in numbers}
+    def slots(self, *, only_changed: bool = False) -> dict[int, bytes]:
+        numbers: Iterable[int] = self._parts
+        if only_changed:
+            numbers, self._changed = sorted(self._changed.intersection(self._parts)), set()
+        encoded = {}
+        for number in numbers:
+            part = self._parts[number]
+            head = _PART_HEAD.pack(number, part.records, len(part.spent))
+            encoded[number % SLOTS] = head + part.spent.astype("<i8").tobytes() + encode_scores(part.top)
+        return encoded
 
     @override
     def restore(self, head: dict[str, Any], slots: dict[int, bytes]) -> None:
         self._start_over()
         self._start_ms, self._now_ms = int(head["start_ms"]), int(head["now_ms"])
         self._threshold = None if head["threshold"] is None else float(head["threshold"])
-        oldest = self._now_ms // self.part_ms - PERIODS * PARTS
-        parts = sorted((_decode_part(data) for data in slots.values()), key=lambda item: item[0])
-        self._parts = {number: part for number, part in parts if oldest <= number <= self._now_ms // self.part_ms}
-
-
-def _median(values: Sequence[float]) -> float:
-    ordered = sorted(values)
-    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+        now = self._now_ms // self.part_ms
+        for data in slots.values():
+            if len(data) < _PART_HEAD.size:
+                raise ValueError("a saved part of the budget is cut off")
+            number, records, spent = _PART_HEAD.unpack_from(data)
+            times = np.frombuffer(data, "<i8", spent, _PART_HEAD.size).astype(np.int64)
+            if now - PERIODS * PARTS <= number <= now:  # else forgotten, and not overwritten yet
+                self._parts[number] = _Part(records, decode_scores(data[_PART_HEAD.size + times.nbytes :]), times)
+        self._parts = dict(sorted(self._parts.items()))

@@ -22,9 +22,7 @@ RISE = 2.0
 NOISE_SIGMAS = 4.0
 """... and by more than this many standard deviations of counting noise."""
 
-EDGES: FloatArray = MIN_SCORE * BIN_RATIO ** np.arange(
-    int(math.log(MAX_SCORE / MIN_SCORE, BIN_RATIO)) + 1, dtype=np.float64
-)
+EDGES: FloatArray = MIN_SCORE * BIN_RATIO ** np.arange(1.0 + int(math.log(MAX_SCORE / MIN_SCORE, BIN_RATIO)))
 """Lower edge of every bin but the first, ascending."""
 
 BINS = len(EDGES) + 1
@@ -82,7 +80,4 @@ def find_density_valley(counts: NDArray[np.int64], start: int) -> float | None:
     density = smooth(counts[first:])[start - first :]
     lowest = np.minimum.accumulate(density)
     risen = (density >= RISE * lowest) & (density - lowest > NOISE_SIGMAS * np.sqrt(density * _NOISE_SHARE))
-    beyond = int(np.argmax(risen)) if len(risen) else 0
-    if not len(risen) or not risen[beyond]:
-        return None
-    return lower_edge(start + int(np.argmin(density[: beyond + 1])))
+    return lower_edge(start + int(np.argmin(density[: np.argmax(risen) + 1]))) if risen.any() else None

@@ -15,11 +15,9 @@ from typing_extensions import override
 from worker.records import FloatArray, TimeArray
 from worker.registry import Registry
 from worker.thresholds.budget import AlertBudget
-from worker.thresholds.inlier import InlierQuantile
 from worker.thresholds.partition import STRIDE, PartitionThreshold, Strictest, ThresholdPolicy
-from worker.thresholds.quantile import SlidingQuantile
-from worker.thresholds.tail import RANKED, Tail, fit_tail
-from worker.thresholds.window import require_finite
+from worker.thresholds.quantile import InlierQuantile, SlidingQuantile
+from worker.thresholds.window import RANKED, fit_tail, require_finite
 
 
 class FixedThreshold(ThresholdPolicy):
@@ -31,8 +29,7 @@ class FixedThreshold(ThresholdPolicy):
 
     def __init__(self, theta: float, training: FloatArray) -> None:
         self._theta = theta
-        self._training = training
-        self._tail: Tail | None = None
+        self._tail = fit_tail(training, len(training), RANKED) if len(training) else None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "FixedThreshold":
         """Itself: nothing in it ever changes, and the training scores need not stand in memory for each partition."""
@@ -49,11 +46,7 @@ class FixedThreshold(ThresholdPolicy):
 
     @override
     def tail_probability(self, scores: FloatArray) -> FloatArray:
-        if len(self._training) == 0:
-            return np.full(len(scores), np.nan)
-        if self._tail is None:
-            self._tail = fit_tail(self._training, len(self._training), RANKED)
-        return self._tail.probability(scores)
+        return np.full(len(scores), np.nan) if self._tail is None else self._tail.probability(scores)
 
     @override
     def head(self) -> dict[str, Any]:
@@ -148,11 +141,10 @@ class ThresholdFactory:
         policies: list[ThresholdPolicy] = [AlertBudget(calibration, *budget) for budget in self.budgets]
         if self.with_rule or not policies:
             theta = self.rule_for(own).theta(training)
-            rolling = POLICIES[self.policy]
-            by_rule = (
-                rolling(calibration, self.quantile, self.window) if theta is None else FixedThreshold(theta, training)
-            )
-            policies.insert(0, by_rule)
+            if theta is None:
+                policies.insert(0, POLICIES[self.policy](calibration, self.quantile, self.window))
+            else:
+                policies.insert(0, FixedThreshold(theta, training))
         policy = policies[0] if len(policies) == 1 else Strictest(*policies)
         return PartitionThreshold(policy, min(self.stride, self.window))
 

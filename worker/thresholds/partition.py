@@ -5,7 +5,6 @@ none, and a threshold of exactly 0.0 is a threshold like any other.
 """
 
 import base64
-from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -13,7 +12,7 @@ import orjson
 from typing_extensions import override
 
 from worker.records import NO_TIME, FloatArray, TimeArray
-from worker.thresholds.window import ScoreWindow, decode_scores, encode_scores, require_finite
+from worker.thresholds.window import decode_scores, encode_scores, require_finite
 
 STRIDE = 256
 """Records between two updates of a threshold."""
@@ -37,30 +36,12 @@ class ThresholdPolicy(Protocol):
     def head(self) -> dict[str, Any]:
         """The small part of the state."""
 
-    def slots(self) -> dict[int, bytes]:
-        """Every slot of the state; none where all of it is in the head."""
-        return {}
-
-    def take_changed_slots(self) -> dict[int, bytes]:
-        """Slots that changed since the last call; every slot at the first call."""
+    def slots(self, *, only_changed: bool = False) -> dict[int, bytes]:  # noqa: ARG002  # this default has none
+        """All slots, or only those that changed since the last call that asked for these; at first all have."""
         return {}
 
     def restore(self, head: dict[str, Any], slots: dict[int, bytes]) -> None:
         """Continue from a head and all slots. ValueError when they do not fit these parameters."""
-
-
-class WindowPolicy(ThresholdPolicy):
-    """A policy whose slots are those of a window of scores."""
-
-    window: ScoreWindow
-
-    @override
-    def slots(self) -> dict[int, bytes]:
-        return self.window.slots()
-
-    @override
-    def take_changed_slots(self) -> dict[int, bytes]:
-        return self.window.take_changed_slots()
 
 
 class Strictest(ThresholdPolicy):
@@ -89,16 +70,13 @@ class Strictest(ThresholdPolicy):
         return {"policies": [policy.head() for policy in self.policies]}
 
     @override
-    def slots(self) -> dict[int, bytes]:
-        return self._interleaved([policy.slots() for policy in self.policies])
-
-    @override
-    def take_changed_slots(self) -> dict[int, bytes]:
-        return self._interleaved([policy.take_changed_slots() for policy in self.policies])
-
-    def _interleaved(self, slots: Sequence[dict[int, bytes]]) -> dict[int, bytes]:
-        count = len(self.policies)
-        return {slot * count + turn: data for turn, part in enumerate(slots) for slot, data in part.items()}
+    def slots(self, *, only_changed: bool = False) -> dict[int, bytes]:
+        count = len(self.policies)  # slots of the policies take turns: their numbers stay when a policy's slots grow
+        return {
+            slot * count + turn: data
+            for turn, policy in enumerate(self.policies)
+            for slot, data in policy.slots(only_changed=only_changed).items()
+        }
 
     @override
     def restore(self, head: dict[str, Any], slots: dict[int, bytes]) -> None:
@@ -106,8 +84,7 @@ class Strictest(ThresholdPolicy):
         if len(heads) != count:
             raise ValueError(f"saved state has {len(heads)} policies, this threshold {count}")
         for turn, policy in enumerate(self.policies):
-            own = {slot // count: data for slot, data in slots.items() if slot % count == turn}
-            policy.restore(heads[turn], own)
+            policy.restore(heads[turn], {slot // count: data for slot, data in slots.items() if slot % count == turn})
 
 
 class ThresholdState(NamedTuple):
@@ -142,7 +119,7 @@ class PartitionThreshold:
         self.stride = stride
         self._scores: list[FloatArray] = []
         self._times: list[TimeArray] = []
-        self._pending = 0
+        self._pending = 0  # scores in the open stride
         self._threshold = _or_nan(policy.threshold())
 
     def compare(self, scores: FloatArray, event_time_ms: TimeArray | None = None) -> FloatArray:
@@ -167,22 +144,15 @@ class PartitionThreshold:
             if with_tails and (part > self._threshold).any():
                 above = np.flatnonzero(part > self._threshold)
                 tails[start + above] = self.policy.tail_probability(part[above])
-            self._learn(part, times[start:end])
+            self._scores.append(part.copy())  # a view would keep the whole batch, until the stride is full
+            self._times.append(times[start:end].copy())
+            self._pending += len(part)
+            if self._pending == self.stride:
+                self.policy.update(np.concatenate(self._scores), np.concatenate(self._times))
+                self._threshold = _or_nan(self.policy.threshold())
+                self._scores, self._times, self._pending = [], [], 0
             start = end
         return Judgement(thresholds, tails)
-
-    def _learn(self, scores: FloatArray, times: TimeArray) -> None:
-        self._scores.append(scores.copy())
-        self._times.append(times.copy())
-        self._pending += len(scores)
-        if self._pending == self.stride:
-            self.policy.update(np.concatenate(self._scores), np.concatenate(self._times))
-            self._threshold = _or_nan(self.policy.threshold())
-            self._scores, self._times, self._pending = [], [], 0
-
-    def state(self) -> ThresholdState:
-        """The whole state; bytes that a restored object would produce again."""
-        return ThresholdState(self.head(), self.policy.slots())
 
     def head(self) -> bytes:
         """The small part of the state as JSON: the policy's head and the stride that is not full yet."""
@@ -190,10 +160,6 @@ class PartitionThreshold:
         times = np.concatenate([np.empty(0, np.int64), *self._times])
         pending = {"scores": base64.b64encode(encode_scores(scores)).decode(), "times": times.tolist()}
         return orjson.dumps({"stride": self.stride, "policy": self.policy.head(), "pending": pending})
-
-    def take_changed_slots(self) -> dict[int, bytes]:
-        """The policy's slots that changed since the last call (all of them at first): what a commit has to write."""
-        return self.policy.take_changed_slots()
 
     def restore(self, state: ThresholdState) -> None:
         """Continue from a head and all slots, bytes as they were saved.
@@ -216,4 +182,4 @@ class PartitionThreshold:
 
 
 def _or_nan(threshold: float | None) -> float:
-    return np.nan if threshold is None else threshold
+    return np.nan if threshold is None else threshold  # nothing is above NaN: no alert before there is a threshold

@@ -1,7 +1,12 @@
-"""The last W scores of one partition: a ring that also keeps them sorted, and that travels in slots."""
+"""The last W scores of one partition, a ring that also keeps them sorted and travels in slots; and how rare a score is.
+
+Where inliers with higher scores abound, their share is the probability (a conformal p-value: (1 + above) / (1 + n));
+beyond, a generalised Pareto tail goes on from there.
+"""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,8 +20,23 @@ GOLDEN_RATIO = (5**0.5 - 1) / 2
 EMPTY = -np.inf
 """What stands in the ring where no score has been yet."""
 
-_NARROW, _WIDE = b"\x04", b"\x08"
-"""First byte of an encoded slot: width of a score in bytes."""
+TAIL_SHARE = 0.05
+"""Share of the window that counts as its tail, about; tail probabilities tell nothing of what is more common."""
+
+RANKED = 10
+"""Independent scores above, with which a rank is trusted; with fewer the fitted tail takes over."""
+
+FITTED = 20
+"""Scores that the tail is fitted to, in multiples of those above its anchor."""
+
+MIN_SHAPE, MAX_SHAPE = -0.5, 0.9
+"""Bounds of the fitted shape: below, the end of the tail is all chance; above, moments do not exist."""
+
+MIN_PROBABILITY = 1e-9
+"""No window can tell rarer scores apart."""
+
+_WIDTHS = {b"\x04": "<f4", b"\x08": "<f8"}
+"""First byte of encoded scores, the width of each in bytes, to their dtype."""
 
 
 def require_finite(scores: FloatArray) -> FloatArray:
@@ -25,6 +45,12 @@ def require_finite(scores: FloatArray) -> FloatArray:
     if not np.isfinite(scores).all():
         raise ValueError("a score is not finite")
     return scores
+
+
+def median(values: FloatArray | Sequence[float]) -> float:
+    """The median of at least one value."""
+    ordered = np.sort(values)  # numpy.median costs more than all the rest of an update on so few values
+    return float(ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
 
 
 def spread_seed(calibration: FloatArray, size: int) -> FloatArray:
@@ -45,16 +71,15 @@ def encode_scores(scores: FloatArray) -> bytes:
     """Width byte, then little-endian floats: 4 bytes a score where that loses nothing, else 8."""
     narrow = scores.astype("<f4")
     if np.array_equal(narrow.astype(np.float64), scores):
-        return _NARROW + narrow.tobytes()
-    return _WIDE + scores.astype("<f8").tobytes()
+        return b"\x04" + narrow.tobytes()
+    return b"\x08" + scores.astype("<f8").tobytes()
 
 
 def decode_scores(data: bytes) -> FloatArray:
     """What `encode_scores` was given; ValueError when the bytes are damaged."""
-    if data[:1] not in (_NARROW, _WIDE):
+    if data[:1] not in _WIDTHS:
         raise ValueError("a slot of scores starts with an unknown width")
-    kind = "<f4" if data[:1] == _NARROW else "<f8"
-    scores = np.frombuffer(data, kind, offset=1).astype(np.float64)
+    scores = np.frombuffer(data, _WIDTHS[data[:1]], offset=1).astype(np.float64)
     if not (scores < np.inf).all():
         raise ValueError("a slot of scores holds one that is not finite")
     return scores
@@ -70,7 +95,6 @@ class ScoreWindow:
     slot_scores   scores in a slot; the last slot may be shorter
     ring          float64 (size,), the scores in order of arrival, the oldest at `position % size`
     by_slot       float64 (slots, slot_scores), the same scores sorted within each slot, EMPTY where there is none
-    count         scores in it: `size`, or fewer while a window without seed fills
     position      real scores that have entered since the start
     touched       slots that the last push wrote to
 
@@ -84,27 +108,22 @@ class ScoreWindow:
     """
 
     def __init__(self, calibration: FloatArray, size: int, slot_scores: int = SLOT_SCORES) -> None:
-        if size < 1 or slot_scores < 1:
-            raise ValueError(f"window size {size} and slot size {slot_scores} must be at least 1")
+        if size < 1:
+            raise ValueError(f"window size {size} must be at least 1")
         seed = spread_seed(calibration, size)
         self.size = size
         self.slot_scores = min(slot_scores, size)
+        self.slot_count = -(-size // self.slot_scores)
         self.seeded = len(seed) > 0
         self.position = 0
         self.ring = seed if self.seeded else np.full(size, EMPTY)
         self.by_slot = np.full((self.slot_count, self.slot_scores), EMPTY)
-        self.touched = set(range(self.slot_count))
-        self._changed = set(self.touched)
-        self._sort_slots(self.touched)
-
-    @property
-    def slot_count(self) -> int:
-        """Slots in the ring; the last one may be shorter."""
-        return -(-self.size // self.slot_scores)
+        self._changed: set[int] = set()
+        self._touch(set(range(self.slot_count)))
 
     @property
     def count(self) -> int:
-        """Scores in the window."""
+        """Scores in the window: `size`, or fewer while one without seed fills."""
         return self.size if self.seeded else min(self.position, self.size)
 
     def push(self, scores: FloatArray) -> FloatArray:
@@ -119,10 +138,19 @@ class ScoreWindow:
         left = self.ring[places]
         self.ring[places] = scores
         self.position += len(scores)
-        self.touched = set((places // self.slot_scores).tolist())
-        self._sort_slots(self.touched)
-        self._changed |= self.touched
+        self._touch(set((places // self.slot_scores).tolist()))
         return left[left > EMPTY]
+
+    def _touch(self, slots: set[int]) -> None:
+        # Only what was written is sorted again: an update costs a slot of 1,000, not a window of 20,000.
+        self.touched = slots
+        self._changed |= slots
+        for index in slots:
+            scores = self._slot(index)
+            self.by_slot[index, -len(scores) :] = np.sort(scores)
+
+    def _slot(self, index: int) -> FloatArray:
+        return self.ring[index * self.slot_scores : (index + 1) * self.slot_scores]
 
     def quantile(self, quantile: float) -> float:
         """numpy.quantile(scores of the window, quantile, method="higher"), exactly; ValueError when it is empty.
@@ -136,24 +164,12 @@ class ScoreWindow:
         place = len(candidates) - 1 - above
         return float(np.partition(candidates, place)[place])
 
-    def _sort_slots(self, indices: set[int]) -> None:
-        for index in indices:
-            scores = self.slot(index)
-            self.by_slot[index, -len(scores) :] = np.sort(scores)
-
-    def slot(self, index: int) -> FloatArray:
-        """The scores of one slot, a view of the ring."""
-        return self.ring[index * self.slot_scores : (index + 1) * self.slot_scores]
-
-    def slots(self) -> dict[int, bytes]:
-        """Every slot, encoded."""
-        return {index: encode_scores(self.slot(index)) for index in range(self.slot_count)}
-
-    def take_changed_slots(self) -> dict[int, bytes]:
-        """The slots that changed since the last call (all of them at first), encoded; a commit writes just these."""
-        changed = {index: encode_scores(self.slot(index)) for index in sorted(self._changed)}
-        self._changed.clear()
-        return changed
+    def slots(self, *, only_changed: bool) -> dict[int, bytes]:
+        """The slots of a policy's state, as `ThresholdPolicy.slots` has them."""
+        indices: Iterable[int] = range(self.slot_count)
+        if only_changed:
+            indices, self._changed = sorted(self._changed), set()
+        return {index: encode_scores(self._slot(index)) for index in indices}
 
     def restore(self, position: int, slots: Mapping[int, bytes]) -> None:
         """Continue from saved slots, which then count as unchanged. ValueError when they do not fit this window."""
@@ -162,8 +178,100 @@ class ScoreWindow:
         ring = np.concatenate([decode_scores(slots[index]) for index in range(self.slot_count)])
         if len(ring) != self.size:
             raise ValueError(f"saved window has {len(ring)} scores, expected {self.size}")
-        self.ring = ring
-        self.position = position
-        self.touched = set(slots)
-        self._sort_slots(self.touched)
+        self.ring, self.position = ring, position
+        self._touch(set(slots))
         self._changed.clear()
+
+
+@dataclass(frozen=True)
+class Tail:
+    """The upper tail of `total` inliers.
+
+    top            its scores, float64 ascending (m,), m >= 1
+    total          scores of which these are the highest
+    anchor         score from which on the fitted tail holds; infinite where ranks say it all
+    anchored       tail probability at the anchor
+    shape, scale   generalised Pareto distribution of what exceeds the anchor; scale 0: nothing is known beyond
+    """
+
+    top: FloatArray
+    total: int
+    anchor: float
+    anchored: float
+    shape: float
+    scale: float
+
+    def probability(self, scores: FloatArray) -> FloatArray:
+        """Share of inliers with a score at least as high, for scores (B,): float64 (B,).
+
+        From MIN_PROBABILITY to the share of `top`; scores below the tail get the latter.
+        """
+        above = len(self.top) - np.searchsorted(self.top, scores, side="left")
+        ranked = (1 + above) / (1 + self.total)
+        if self.scale <= 0:
+            return ranked
+        excess = np.maximum(scores - self.anchor, 0.0) / self.scale
+        if abs(self.shape) < 1e-6:  # its limit at shape 0, where the other form divides by zero
+            beyond = np.exp(-excess)
+        else:
+            beyond = np.exp(-np.log(np.maximum(1 + self.shape * excess, 1e-300)) / self.shape)
+        fitted = np.maximum(self.anchored * beyond, MIN_PROBABILITY)
+        return np.where(scores > self.anchor, fitted, ranked)
+
+
+def tail_of(
+    window: ScoreWindow, calibration_rows: int, cutoff: float = np.inf, moves: FloatArray | None = None
+) -> Tail:
+    """The tail of the window's inliers; ValueError when there are none.
+
+    calibration_rows   rows that the window's seed was made of: many seed scores stand for few rows, so that ranks are
+                       trusted the less the more seed is left
+    cutoff             scores from here on are no inliers
+    moves              factors (slots,) that carry the scores of each slot to the location now
+    """
+    scores = window.by_slot
+    inlier = (scores > EMPTY) & (scores < cutoff)
+    if moves is not None:
+        scores = np.where(inlier, scores, 0.0) * moves[:, np.newaxis]
+    total = int(np.count_nonzero(inlier))
+    if total == 0:
+        raise ValueError("a window without inliers has no tail")
+    # The start is a median over slots of one column: to find the exact rank would sort all of the window.
+    column = max(0, round((1 - TAIL_SHARE) * window.slot_scores) - 1)
+    start = min(float(np.median(scores[:, column])), float(scores[inlier].max()))
+    top = np.sort(scores[inlier & (scores >= start)])
+    independent = min(window.size, calibration_rows + window.position)
+    return fit_tail(top, total, max(1, round(RANKED * window.count / independent)))
+
+
+def fit_tail(top: FloatArray, total: int, ranked: int) -> Tail:
+    """A generalised Pareto tail from the highest of `total` scores, by probability-weighted moments.
+
+    It works badly where the highest scores are ties, or too few: then ranks have to do, and all scores beyond the
+    highest one are equally rare. And it extrapolates: of a probability of 1 in 100,000 from 20,000 scores, expect the
+    order of magnitude.
+
+    top      the highest scores, float64 ascending (m,), m >= 1
+    total    number of scores of which these are the highest
+    ranked   rank, from above, of the score that the fitted tail is anchored at
+
+    >>> tail = fit_tail(-np.log(1 - (np.arange(9_000, 10_000) + 0.5) / 10_000), total=10_000, ranked=10)
+    >>> -np.log10(tail.probability(np.array([3.0, 6.0, 12.0]) * np.log(10))).round(1)  # of 1e-3, 1e-6, 1e-12
+    array([3., 6., 9.])
+
+    Hosking and Wallis, "Parameter and Quantile Estimation for the Generalized Pareto Distribution", Technometrics 29
+    (1987); the fit is their equation for the shape and scale from the first two moments.
+    """
+    if len(top) <= ranked + 1:
+        ranked = max(1, len(top) // 2)
+    anchor, anchored = float(top[-ranked]), (1 + ranked) / (1 + total)
+    start = max(0, len(top) - 1 - FITTED * ranked)
+    excess = top[start + 1 :] - top[start]
+    weight = 1 - (np.arange(1, len(excess) + 1) - 0.35) / max(1, len(excess))
+    first, second = (float(values.mean()) if len(excess) else 0.0 for values in (excess, weight * excess))
+    spread = first - 2 * second
+    if second <= 0 or spread <= 0:  # ties, or too few
+        return Tail(top, total, np.inf, anchored, 0.0, 0.0)
+    shape = min(max(2 - first / spread, MIN_SHAPE), MAX_SHAPE)
+    scale = first * (1 - shape)  # keeps the mean, also where the shape was bounded
+    return Tail(top, total, anchor, anchored, shape, scale + shape * (anchor - float(top[start])))

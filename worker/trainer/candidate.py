@@ -19,7 +19,7 @@ from worker.model.network.fit import FitOptions, Progress
 from worker.model.store.bundle import Bundle
 from worker.pipeline import Model
 from worker.records import BoolArray, FloatArray, Message
-from worker.thresholds.inlier import calibrated_quantile
+from worker.thresholds.quantile import calibrated_quantile
 from worker.trainer.drift import DriftAssessment, assess_drift
 
 T = TypeVar("T")

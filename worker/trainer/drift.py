@@ -16,7 +16,7 @@ from worker.features.schema import Schema, value_of
 from worker.formats.base import Row
 from worker.records import FloatArray
 from worker.texts import significant
-from worker.thresholds.inlier import InlierQuantile, calibrated_quantile
+from worker.thresholds.quantile import InlierQuantile, calibrated_quantile
 
 BULK = (0.5, 0.75, 0.9)  # quantiles of the calibration at which the bulk of the scores is compared with it
 STANDARD_ERRORS = 2.0  # that a drift has to exceed: few calibration rows prove little

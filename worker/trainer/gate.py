@@ -18,7 +18,7 @@ from worker.pipeline import Model
 from worker.ranking import roc_auc_of_scores
 from worker.records import FloatArray
 from worker.texts import significant
-from worker.thresholds.inlier import calibrated_quantile
+from worker.thresholds.quantile import calibrated_quantile
 from worker.trainer.candidate import CALIBRATE, RecentRows, restore_tail, scores_of
 
 PLANTED_SHARE = 0.5  # of the judged rows, which anomalies are planted into a copy of
