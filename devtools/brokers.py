@@ -16,7 +16,7 @@ from worker.broker.admin import topic_partitions
 from worker.broker.client import Connection
 from worker.broker.producer import AcknowledgedProducer
 from worker.broker.ranges import TopicReader
-from worker.demo.embedded import EmbeddedBroker, dying_with_parent, free_port, wait_for_port
+from worker.demo.processes import EmbeddedBroker, dying_with_parent, free_port, wait_for_port
 from worker.errors import BrokerUnavailable
 from worker.records import Outgoing, RawMessage
 

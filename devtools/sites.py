@@ -14,7 +14,7 @@ from devtools.brokers import JOIN_FAST, eventually
 from worker.broker.client import Connection
 from worker.broker.consumer import GroupConsumer
 from worker.broker.ranges import TopicReader
-from worker.demo.embedded import dying_with_parent
+from worker.demo.processes import dying_with_parent
 from worker.model.store.model_store import ModelStore
 from worker.records import Partition
 

@@ -14,7 +14,7 @@ from worker.broker.consumer import GroupConsumer
 from worker.broker.delivery import AtLeastOnce, ExactlyOnce
 from worker.broker.producer import AcknowledgedProducer, TransactionalKafkaProducer
 from worker.broker.ranges import TopicReader
-from worker.demo.embedded import free_port
+from worker.demo.processes import free_port
 from worker.errors import BrokerUnavailable, DeliveryError, TransientError
 from worker.records import Outgoing, Partition, RawMessage
 

@@ -21,7 +21,7 @@ from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
 from worker.broker.probe import probe
 from worker.cli import main
-from worker.demo.embedded import free_port
+from worker.demo.processes import free_port
 from worker.errors import BrokerUnavailable
 from worker.features.schema import parse_schema
 from worker.model.learn import fit_bundle

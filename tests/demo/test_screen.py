@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from worker.demo.anomalies import Planted
-from worker.demo.ledger import Ledger
+from worker.demo.anomalies import Ledger, Planted
 from worker.demo.screen import Screen
 
 ALERT: dict[str, Any] = {
@@ -74,7 +73,7 @@ def test_piped_output_has_no_control_characters(pipe: Console) -> None:
     screen.step("broker", "up")
     with screen.waiting("training"), screen.live():
         screen.alert(ALERT, None)
-        screen.status(clock="2026-01-21T09:08:00Z", sent=10, scored=9, per_second=1.0, alerts=1, left_s=3.0)
+        screen.status(book, clock="2026-01-21T09:08:00Z", scored=9, per_second=1.0, left_s=3.0)
     screen.summary(book.summary(), ["kept: somewhere"])
 
     assert "\x1b" not in printed(pipe)

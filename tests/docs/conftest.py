@@ -20,7 +20,7 @@ from tests.docs.preloaded import write_client
 from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
 from worker.demo.anomalies import Planter
-from worker.demo.embedded import dying_with_parent
+from worker.demo.processes import dying_with_parent
 from worker.demo.traffic import Traffic
 from worker.features.infer import infer_schema
 from worker.model.learn import fit_bundle

@@ -22,13 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the demo; 0 where it found what was planted."""
     from worker.demo.screen import Screen
-    from worker.demo.tour import Tour, TourOptions
+    from worker.demo.tour import Tour
 
     logging.getLogger("kafka").setLevel(logging.ERROR)  # what matters is raised; the rest would tear the picture
     for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background job inherits an ignored SIGINT
         signal.signal(number, _interrupt)
-    options = TourOptions(seconds=args.seconds, seed=args.seed, rate=args.rate, keep=args.keep)
-    return 0 if Tour(options, Screen()).run() else 1
+    return 0 if Tour(Screen(), seconds=args.seconds, seed=args.seed, rate=args.rate, keep=args.keep).run() else 1
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

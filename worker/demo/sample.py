@@ -1,10 +1,9 @@
 """Labelled samples of card payments: a file for `make replay`, a source of history for `worker replay --sample`."""
 
 import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import orjson
 from typing_extensions import override
@@ -13,13 +12,9 @@ from worker.demo.anomalies import Planter
 from worker.demo.traffic import Traffic
 from worker.sources.base import Block, Meter, Source
 
-RECORDS = 20_000
-SPACING = 200
 LABEL = "label"
-
-LONG_RECORDS = 60_000
-LONG_PER_DAY = 4_000
-LONG_SPACING = 100
+RECORDS, SPACING = 20_000, 200
+LONG_RECORDS, LONG_PER_DAY, LONG_SPACING = 60_000, 4_000, 100
 BLOCK_RECORDS = 2048
 
 
@@ -34,14 +29,14 @@ class Sample(Source):
 
     @override
     def blocks(self) -> Iterator[Block]:
-        planter = Planter(seed=self._seed, spacing=LONG_SPACING)
-        values = _labelled(planter, Traffic(self._seed, per_day=LONG_PER_DAY), LONG_RECORDS)
+        traffic = Traffic(self._seed, per_day=LONG_PER_DAY)
+        values = _labelled(Planter(seed=self._seed, spacing=LONG_SPACING), traffic, LONG_RECORDS)
         while block := list(islice(values, BLOCK_RECORDS)):
             self.meter.done += len(block)
             yield Block(block)
 
 
-def _labelled(planter: Planter, payments: Iterable[dict[str, Any]], records: int) -> Iterator[bytes]:
+def _labelled(planter: Planter, payments: Traffic, records: int) -> Iterator[bytes]:
     for payment, planted in islice(planter.plant(payments), records):
         yield orjson.dumps({**payment, LABEL: planted.kind if planted else "normal"})
 
@@ -53,12 +48,7 @@ def write_sample(path: Path, *, records: int = RECORDS, seed: int = 0) -> None:
     path.write_bytes(b"\n".join(lines) + b"\n")
 
 
-def main() -> None:
-    """Write the file that the command line names."""
+if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m worker.demo.sample", description=__doc__)
     parser.add_argument("file", type=Path, metavar="FILE")
     write_sample(parser.parse_args().file)
-
-
-if __name__ == "__main__":
-    main()

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from typing import Any
 
@@ -11,8 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from worker.demo.anomalies import Planted
-from worker.demo.ledger import MAX_FALSE_SHARE, MIN_RECALL, Summary
+from worker.demo.anomalies import MAX_FALSE_SHARE, MIN_RECALL, Ledger, Planted, Summary
 from worker.features.learned import MISSING_PATTERN
 
 PLAIN_STATUS_EVERY_S = 10.0
@@ -41,59 +40,53 @@ class Screen:
         """One step of the preparation is done."""
         self.line(Text.assemble(("✓ ", "green"), (f"{what:<9}", "bold"), detail))
 
-    @contextmanager
-    def waiting(self, what: str) -> Iterator[None]:
+    def waiting(self, what: str) -> AbstractContextManager[object]:
         """A spinner while something takes its time; nothing when piped."""
-        if not self._console.is_terminal:
-            yield
-            return
-        with self._console.status(what, spinner="dots"):
-            yield
+        return self._console.status(what, spinner="dots") if self._console.is_terminal else nullcontext()
 
     @contextmanager
     def live(self) -> Iterator[None]:
-        """The stretch in which alerts come; keeps the status line below them."""
+        """The time in which alerts come; keeps the status line below them."""
+        why, truth = "observed → expected".ljust(2 * self._reason_width), "truth" if self._wide else ""
         self.line()
-        why = "observed → expected".ljust(2 * self._reason_width)
-        truth = "truth" if self._wide else ""
         self.line(Text(f"{'when':<{WHEN_WIDTH}}{'score / limit':<{SCORE_WIDTH}}{why}{truth}", "bold"))
         if not self._wide:
             self.line(Text("● planted  ○ not planted", "dim"))
         self._status_at = time.monotonic()
-        if not self._console.is_terminal:
-            yield
-            return
-        with Live(console=self._console, refresh_per_second=8, transient=True) as self._live:
+        is_plain = not self._console.is_terminal
+        live = nullcontext() if is_plain else Live(console=self._console, refresh_per_second=8, transient=True)
+        with live as self._live:
             yield
         self._live = None
 
     def alert(self, alert: Mapping[str, Any], planted: Planted | None) -> None:
         """One alert: time of the payment, score and threshold, the two fields that explain it, and the truth."""
         score = f"{alert['score']:.3f}"
-        text = Text()
-        text.append(_when(alert["event_time"]).ljust(WHEN_WIDTH), "dim")
+        when = f"{datetime.fromisoformat(alert['event_time']):%a %d %H:%M}" if alert["event_time"] else "-"
+        text = Text.assemble((when.ljust(WHEN_WIDTH), "dim"))
         text.append(score, "bold red" if alert["severity"] == "critical" else "bold")
         text.append(f" / {alert['threshold']:.3f}".ljust(SCORE_WIDTH - len(score)), "dim")
-        for reason in _telling(alert["explanation"]):
-            text.append_text(_fitted(_reason(reason), self._reason_width))
+        # The two largest reasons, but those last whose expected value is the observed one: they tell a reader nothing.
+        reasons = sorted(alert["explanation"], key=lambda reason: bool(reason["observed"] == reason["expected"]))
+        for words in map(_reason, reasons[:2]):
+            words.truncate(self._reason_width - 1, overflow="ellipsis")
+            words.pad_right(self._reason_width - words.cell_len)
+            text.append_text(words)
         text.pad_right(max(0, WHEN_WIDTH + SCORE_WIDTH + 2 * self._reason_width - text.cell_len))
-        style = "yellow" if planted is None else "green"
-        if self._wide:
-            text.append("not planted" if planted is None else planted.kind.replace("_", " "), style)
-        else:
-            text.append("○" if planted is None else "●", style)
-        self.line(text)
+        truth = "not planted" if planted is None else planted.kind.replace("_", " ")
+        mark = "○" if planted is None else "●"
+        self.line(text.append(truth if self._wide else mark, "yellow" if planted is None else "green"))
 
-    def status(self, *, clock: str, sent: int, scored: int, per_second: float, alerts: int, left_s: float) -> None:
+    def status(self, ledger: Ledger, *, clock: str, scored: int, per_second: float, left_s: float) -> None:
         """The line of progress; when piped, one every 10 s."""
         if self._live is None and time.monotonic() - self._status_at < PLAIN_STATUS_EVERY_S:
             return
         self._status_at = time.monotonic()
         text = Text.assemble(
-            (f"… {_moment(clock):%a %d %b %H:%M}" if clock else "…", "cyan"),
-            f"  {sent:,} sent  {scored:,} scored  ",
+            (f"… {datetime.fromisoformat(clock):%a %d %b %H:%M}" if clock else "…", "cyan"),
+            f"  {ledger.sent:,} sent  {scored:,} scored  ",
             (f"{per_second:,.0f} records/s", "bold"),
-            f"  {alerts} alerts  ",
+            f"  {ledger.alerts} alerts  ",
             f"{left_s:.0f} s left" if left_s > 0 else "finishing",
         )
         if self._live is None:
@@ -103,43 +96,32 @@ class Screen:
 
     def summary(self, summary: Summary, notes: Sequence[str]) -> None:
         """The table at the end and the verdict."""
+        planted, alerted = summary.total
         table = Table(show_footer=True)
         table.add_column("planted anomalies", footer="all")
-        table.add_column("planted", footer=str(summary.planted), justify="right")
-        table.add_column("found", footer=str(summary.alerted), justify="right")
+        table.add_column("planted", footer=str(planted), justify="right")
+        table.add_column("found", footer=str(alerted), justify="right")
         table.add_column("share", footer=f"{summary.recall:.0%}", justify="right")
-        for count in summary.kinds:
-            share = count.alerted / count.planted
+        for kind, (planted, alerted) in summary.kinds.items():
+            share = alerted / planted
             shown = Text(f"{share:.0%}", "green" if share >= MIN_RECALL else "red")
-            table.add_row(count.kind.replace("_", " "), str(count.planted), str(count.alerted), shown)
+            table.add_row(kind.replace("_", " "), str(planted), str(alerted), shown)
         self.line()
         self._console.print(table)
         false = f"{summary.false_alerts} of {summary.normal:,} normal payments ({summary.false_share:.2%})"
-        self.line(f"false alerts: {false}")
-        for note in notes:
+        for note in (f"false alerts: {false}", *notes):
             self.line(note)
         goal = f"at least {MIN_RECALL:.0%} of the planted, less than {MAX_FALSE_SHARE:.0%} of the normal ones alerted"
-        verdict, style = ("passed", "bold green") if summary.passed else ("FAILED", "bold red")
-        self.line(Text.assemble((verdict, style), f": {goal}"))
-
-
-def _telling(reasons: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """The two largest reasons, those first whose expected value isn't the observed one."""
-    return sorted(reasons, key=lambda reason: bool(reason["observed"] == reason["expected"]))[:2]
+        verdict = ("passed", "bold green") if summary.passed else ("FAILED", "bold red")
+        self.line(Text.assemble(verdict, f": {goal}"))
 
 
 def _reason(reason: Mapping[str, Any]) -> Text:
     """`field observed → expected`."""
     if reason["field"] == MISSING_PATTERN:
         return Text.assemble((str(reason["observed"]), "bold"))
-    field, observed, expected = reason["field"], _short(reason["observed"]), _short(reason["expected"])
-    return Text.assemble((f"{field} ", "cyan"), (observed, "bold"), (" → ", "dim"), expected)
-
-
-def _fitted(text: Text, width: int) -> Text:
-    text.truncate(width - 1, overflow="ellipsis")
-    text.pad_right(width - text.cell_len)
-    return text
+    observed, expected = _short(reason["observed"]), _short(reason["expected"])
+    return Text.assemble((f"{reason['field']} ", "cyan"), (observed, "bold"), (" → ", "dim"), expected)
 
 
 def _short(value: Any) -> str:
@@ -148,13 +130,5 @@ def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.2f}"
     if isinstance(value, str) and len(value) == len("2026-01-05T02:07:15Z") and value.endswith("Z"):
-        return f"{_moment(value):%a %H:%M}"
+        return f"{datetime.fromisoformat(value):%a %H:%M}"
     return str(value)
-
-
-def _when(event_time: str | None) -> str:
-    return f"{_moment(event_time):%a %d %H:%M}" if event_time else "-"
-
-
-def _moment(value: str) -> datetime:
-    return datetime.fromisoformat(value)

@@ -11,106 +11,95 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from statistics import median
 
 import orjson
 
 from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
-from worker.demo.anomalies import Marked, Planter
-from worker.demo.embedded import EmbeddedBroker, free_port
-from worker.demo.ledger import Ledger
-from worker.demo.live import ALERTS, DEADLINE_S, GROUP, INPUT, PARTITIONS, LiveTraffic, require_before
-from worker.demo.processes import WorkerCommand
+from worker.broker.consumer import GroupConsumer
+from worker.broker.producer import AcknowledgedProducer
+from worker.broker.ranges import TopicReader
+from worker.demo.anomalies import Ledger, Marked, Planter
+from worker.demo.processes import EmbeddedBroker, WorkerCommand, free_port
 from worker.demo.screen import Screen
 from worker.demo.traffic import SCHEMA_FILE, Traffic
-from worker.errors import UsageError
+from worker.errors import FatalError, UsageError
+from worker.records import Outgoing, Partition
 
-MIN_SECONDS, MAX_SECONDS = 20.0, 86_400.0
-HISTORY = 12_000
-HISTORY_SPACING = 400
-PER_DAY = 800
-DEAD_LETTERS = "dead-letters"
+INPUT, ALERTS, DEAD_LETTERS, GROUP = "payments", "alerts", "dead-letters", "demo-worker"
+PARTITIONS = 2
+# On the embedded broker a member joins after half of its session.
 JOIN_FAST = {"session_timeout_ms": 6000, "heartbeat_interval_ms": 1000}
-MIN_LIVE_S = 6.0
-ENDING_S = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class TourOptions:
-    """seconds: about how long all of it takes; rate: live payments a second; keep: leave the folder with the logs."""
-
-    seconds: float = 60.0
-    seed: int = 0
-    rate: float = 400.0
-    keep: bool = False
-
-    def __post_init__(self) -> None:
-        if not MIN_SECONDS <= self.seconds <= MAX_SECONDS:
-            raise UsageError(
-                f"--seconds {self.seconds:g}: from {MIN_SECONDS:g}, for starting and learning take more than half of "
-                f"that, to {MAX_SECONDS:g}"
-            )
-        if not 0 <= self.seed < 2**32:
-            raise UsageError(f"--seed {self.seed}: from 0 to {2**32 - 1}")
-        if not 50 <= self.rate <= 20_000:
-            raise UsageError(f"--rate {self.rate:g}: from 50 to 20000 payments a second")
+HISTORY, HISTORY_SPACING, PER_DAY = 12_000, 400, 800
+MIN_SECONDS, MAX_SECONDS = 20.0, 86_400.0
+MIN_LIVE_S, ENDING_S, DEADLINE_S = 6.0, 3.0, 60.0
+PROGRESS_EVERY_S = 0.5
 
 
 class Tour:
-    """One demo from nothing to its summary. `run` returns whether it passed; FatalError where a part of it broke."""
+    """One demo from nothing to its summary. `run` returns whether it passed; FatalError where a part of it broke.
 
-    def __init__(self, options: TourOptions, screen: Screen) -> None:
-        self._options = options
-        self._screen = screen
+    seconds   about how long all of it takes
+    seed      another seed is another world
+    rate      live payments a second
+    keep      leave the folder with history, schema, model and logs
+    """
+
+    def __init__(self, screen: Screen, *, seconds: float, seed: int, rate: float, keep: bool) -> None:
+        if not MIN_SECONDS <= seconds <= MAX_SECONDS:
+            why = "for starting and learning take more than half of that"
+            raise UsageError(f"--seconds {seconds:g}: from {MIN_SECONDS:g}, {why}, to {MAX_SECONDS:g}")
+        if not 0 <= seed < 2**32:
+            raise UsageError(f"--seed {seed}: from 0 to {2**32 - 1}")
+        if not 50 <= rate <= 20_000:
+            raise UsageError(f"--rate {rate:g}: from 50 to 20000 payments a second")
+        self._screen, self._seconds, self._seed, self._rate, self._keep = screen, seconds, seed, rate, keep
         self._ledger = Ledger()
-        self._traffic = Traffic(options.seed, per_day=PER_DAY)
-        self._ends_at = time.monotonic() + options.seconds - ENDING_S
+        self._traffic = Traffic(seed, per_day=PER_DAY)
+        self._ends_at = time.monotonic() + seconds - ENDING_S
 
     def run(self) -> bool:
         """All steps in order; whatever happens, processes and files are gone afterwards."""
+        rate = self._rate
         with ExitStack() as stack:
-            folder = self._make_folder(stack)
+            folder = Path(tempfile.mkdtemp(prefix="worker-demo-"))
+            if not self._keep:
+                stack.callback(shutil.rmtree, folder, ignore_errors=True)
             broker = stack.enter_context(EmbeddedBroker(log_file=folder / "broker.log"))
             link = Connection(broker.bootstrap_servers, "demo", JOIN_FAST)
             ensure_topics(link, {INPUT: PARTITIONS, ALERTS: 1, DEAD_LETTERS: 1})
             self._screen.step("broker", f"embedded, on {link.bootstrap_servers}")
             self._write_history(folder)
-            settings = self._settings(folder, link)
-            self._train(folder, settings)
-            worker = self._start_worker(folder, settings, stack)
-            live = LiveTraffic(link, worker, self._ledger, self._screen, self._options.rate)
+            worker = self._start_worker(folder, link, stack)
+            live = LiveTraffic(link, worker, self._ledger, self._screen, rate)
             stack.callback(live.close)
-            rate = self._options.rate
             self._screen.step("live", f"{rate:g} payments a second: a simulated day takes {PER_DAY / rate:.2g} s")
+            # Each kind comes at least once even in the shortest demo, and what is planted stays below 0.8%.
+            expected = max(MIN_LIVE_S, self._ends_at - time.monotonic()) * rate
+            planter = Planter(seed=self._seed, spacing=int(min(600, max(250, expected / 10))))
             with self._screen.live():
-                live.send(self._payments(), until=max(self._ends_at, time.monotonic() + MIN_LIVE_S))
+                live.send(planter.plant(self._traffic), until=max(self._ends_at, time.monotonic() + MIN_LIVE_S))
                 live.drain()
             worker.stop()
             summary = self._ledger.summary()
-            self._screen.summary(summary, self._notes(folder, live, summary.repeated_alerts))
+            notes = [f"from payment to alert: {live.median_delay_ms():.0f} ms (median)"]
+            notes += [f"repeated alerts: {summary.repeated_alerts}"] if summary.repeated_alerts else []
+            self._screen.summary(summary, [*notes, f"kept: {folder}"] if self._keep else notes)
         return summary.passed
 
-    def _make_folder(self, stack: ExitStack) -> Path:
-        folder = Path(tempfile.mkdtemp(prefix="worker-demo-"))
-        if not self._options.keep:
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        shutil.copy(SCHEMA_FILE, folder / "schema.toml")
-        return folder
-
     def _write_history(self, folder: Path) -> None:
-        planter = Planter(seed=self._options.seed, spacing=HISTORY_SPACING, live=False)
+        shutil.copy(SCHEMA_FILE, folder / "schema.toml")
+        planter = Planter(seed=self._seed, spacing=HISTORY_SPACING, live=False)
         payments = [payment for payment, _ in islice(planter.plant(self._traffic), HISTORY)]
         (folder / "history.jsonl").write_bytes(b"".join(orjson.dumps(payment) + b"\n" for payment in payments))
-        days = len({payment["time"][:10] for payment in payments})
-        self._screen.step(
-            "history", f"{len(payments):,} card payments of {days} days, some of them anomalous, none labelled"
-        )
+        size = f"{len(payments):,} card payments of {len({payment['time'][:10] for payment in payments})} days"
+        self._screen.step("history", f"{size}, some of them anomalous, none labelled")
 
-    def _settings(self, folder: Path, link: Connection) -> dict[str, str]:
-        return {
+    def _start_worker(self, folder: Path, link: Connection, stack: ExitStack) -> WorkerCommand:
+        settings = {
             "WORKER_KAFKA__BOOTSTRAP_SERVERS": link.bootstrap_servers,
             "WORKER_KAFKA__INPUT_TOPIC": INPUT,
             "WORKER_KAFKA__ALERTS_TOPIC": ALERTS,
@@ -119,47 +108,99 @@ class Tour:
             "WORKER_KAFKA__OPTIONS": orjson.dumps(JOIN_FAST).decode(),
             "WORKER_SCHEMA_FILE": str(folder / "schema.toml"),
             "WORKER_MODEL_STORE": str(folder / "models"),
-            "WORKER_MODEL__OPTIONS": '{"steps": 2000}' if self._options.seconds >= 45 else '{"steps": 1500}',
+            "WORKER_MODEL__OPTIONS": '{"steps": 2000}' if self._seconds >= 45 else '{"steps": 1500}',
             "WORKER_MODEL__LEARNING_RATE": "0.002",
-            "WORKER_SEED": str(self._options.seed),
+            "WORKER_SEED": str(self._seed),
             "WORKER_HTTP__PORT": str(free_port()),
         }
-
-    def _train(self, folder: Path, settings: dict[str, str]) -> None:
-        began = time.monotonic()
-        arguments = ["train", "--once", "--from", "history.jsonl", "--schema", "schema.toml"]
+        began, arguments = time.monotonic(), ["train", "--once", "--from", "history.jsonl", "--schema", "schema.toml"]
         with (
             self._screen.waiting(f"$ worker {' '.join(arguments)}"),
             WorkerCommand(arguments, folder=folder, settings=settings) as train,
         ):
             said = train.require_success()
         self._screen.step("train", f"{time.monotonic() - began:.0f} s: {said.replace(str(folder) + '/', '')}")
-
-    def _start_worker(self, folder: Path, settings: dict[str, str], stack: ExitStack) -> WorkerCommand:
         began = time.monotonic()
         with self._screen.waiting("$ worker run"):
             worker = stack.enter_context(WorkerCommand(["run"], folder=folder, settings=settings))
-            ready = f"http://127.0.0.1:{settings['WORKER_HTTP__PORT']}/readyz"
-            while not _answers_ok(ready):
+            while not _answers_ok(f"http://127.0.0.1:{settings['WORKER_HTTP__PORT']}/readyz"):
                 worker.require_running()
                 require_before(began + DEADLINE_S, "worker run is not ready")
                 time.sleep(0.1)
         self._screen.step("run", f"process {worker.pid}, ready after {time.monotonic() - began:.1f} s")
         return worker
 
-    def _payments(self) -> Iterator[Marked]:
-        """Live traffic: each kind of anomaly at least once even in the shortest demo, and never above 0.8% of it."""
-        expected = max(MIN_LIVE_S, self._ends_at - time.monotonic()) * self._options.rate
-        spacing = int(min(600, max(250, expected / 10)))
-        return Planter(seed=self._options.seed, spacing=spacing).plant(self._traffic)
 
-    def _notes(self, folder: Path, live: LiveTraffic, repeated: int) -> list[str]:
-        notes = [f"from payment to alert: {live.median_delay_ms():.0f} ms (median)"]
-        if repeated:
-            notes.append(f"repeated alerts: {repeated}")
-        if self._options.keep:
-            notes.append(f"kept: {folder}")
-        return notes
+class LiveTraffic:
+    """Payments out at a steady rate, alerts in, progress on the screen. Owns the demo's Kafka clients. FatalError where
+    the worker dies or falls silent.
+    """
+
+    def __init__(self, link: Connection, worker: WorkerCommand, ledger: Ledger, screen: Screen, rate: float) -> None:
+        self._link, self._worker, self._ledger, self._screen, self._rate = link, worker, ledger, screen, rate
+        self._producer = AcknowledgedProducer(link)
+        self._viewer = GroupConsumer(link, [ALERTS], "demo-viewer")
+        self._offsets = GroupConsumer(link, [INPUT], GROUP)  # only asks for offsets: it never polls, so it never joins
+        self._clock = ""
+        self._delays_ms: list[float] = []
+        self._scored, self._speed, self._progress_at = 0, 0.0, time.monotonic()
+
+    def send(self, payments: Iterator[Marked], *, until: float) -> None:
+        """Payments at the rate until that moment (monotonic), alerts shown meanwhile."""
+        began = time.monotonic()
+        while (now := time.monotonic()) < until:
+            for payment, planted in islice(payments, int((now - began) * self._rate) - self._ledger.sent):
+                self._ledger.send(planted)
+                self._producer.send(Outgoing(INPUT, payment["customer"]["id"].encode(), orjson.dumps(payment)))
+                self._clock = payment["time"]
+            self._show(left_s=until - now)
+        self._producer.flush(DEADLINE_S)
+
+    def drain(self) -> None:
+        """Until every payment is scored and every alert has been shown; FatalError after a minute."""
+        deadline = time.monotonic() + DEADLINE_S
+        while self._scored < self._ledger.sent:
+            require_before(deadline, f"only {self._scored} of {self._ledger.sent} payments are scored")
+            self._show(left_s=0.0)
+        reader = TopicReader(self._link)
+        try:
+            ends = reader.end_offsets(ALERTS)
+        finally:
+            reader.close(1.0)
+        while any(self._viewer.positions().get(partition, 0) < end for partition, end in ends.items()):
+            require_before(deadline, "the alerts can't be read to their end")
+            self._show(left_s=0.0)
+
+    def _show(self, left_s: float) -> None:
+        """The alerts that came, and how far the worker is by the offsets that it committed, twice a second."""
+        self._worker.require_running()
+        for messages in self._viewer.poll(timeout_ms=50, max_records=500).values():
+            for message in messages:
+                alert = orjson.loads(message.value or b"null")
+                self._delays_ms.append(time.time() * 1000 - alert["source"]["timestamp_ms"])
+                self._screen.alert(alert, self._ledger.alert(alert["ids"]["id"]))
+        now = time.monotonic()
+        if now - self._progress_at >= PROGRESS_EVERY_S:
+            partitions = [Partition(INPUT, number) for number in range(PARTITIONS)]
+            scored = sum(offset or 0 for offset in self._offsets.committed(partitions).values())
+            self._speed = (scored - self._scored) / (now - self._progress_at)
+            self._scored, self._progress_at = scored, now
+        self._screen.status(self._ledger, clock=self._clock, scored=self._scored, per_second=self._speed, left_s=left_s)
+
+    def median_delay_ms(self) -> float:
+        """Median time from a payment's sending to its alert's arrival here, milliseconds; NaN without an alert."""
+        return median(self._delays_ms) if self._delays_ms else float("nan")
+
+    def close(self) -> None:
+        """Never raises."""
+        for client in (self._producer, self._viewer, self._offsets):
+            client.close(1.0)
+
+
+def require_before(deadline: float, what: str) -> None:
+    """FatalError saying what is wrong, once the deadline (monotonic) has passed."""
+    if time.monotonic() > deadline:
+        raise FatalError(f"after {DEADLINE_S:g} s {what}")
 
 
 def _answers_ok(url: str) -> bool:

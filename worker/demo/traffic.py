@@ -5,16 +5,14 @@ currency follows country, amount and hour follow category, entry mode and device
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import accumulate
+from itertools import accumulate, count
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Country:
+class Country(NamedTuple):
     """A home country: its currency, one euro in it, the step of cash amounts, where its people travel to."""
 
     currency: str
@@ -24,13 +22,15 @@ class Country:
     share: float
 
 
-@dataclass(frozen=True, slots=True)
-class Category:
+class Category(NamedTuple):
     """A merchant category.
 
-    euros and spread: median and log-normal sigma of the amount; weight: share of all payments; weekend: how much busier
-    on Saturday and Sunday; hours: (peak hour, standard deviation in hours, weight); channels: channel -> weight;
-    abroad: share of its customers that are travelling.
+    euros, spread   median and log-normal sigma of the amount
+    weight          share of all payments
+    weekend         how much busier it is on Saturday and Sunday
+    hours           (peak hour, standard deviation in hours, weight)
+    channels        channel -> weight
+    abroad          share of its customers that are travelling
     """
 
     euros: float
@@ -77,12 +77,19 @@ CATEGORIES: Mapping[str, Category] = {
     "cash": Category(85, 0.45, 0.08, 1.1, ((12.5, 1.8, 1), (18, 1.6, 1)), {"atm": 1.0}, ("Stadtbank", "Crownbank")),
 }
 
-WEEKDAYS = (0.95, 0.95, 1.0, 1.0, 1.2, 1.2, 0.7)
-"""How busy each day is, Monday first."""
+WEEKDAYS = (0.95, 0.95, 1.0, 1.0, 1.2, 1.2, 0.7)  # how busy each day is, Monday first
+
+Payment = dict[str, Any]
+
+SCHEMA_FILE = Path(__file__).with_name("schema.toml")
+"""The schema that fits these payments."""
+
+START = datetime(2026, 1, 5, tzinfo=UTC)  # a Monday
+CONTACTLESS_LIMIT_EUROS = 50.0
+CUSTOMERS = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Customer:
+class Customer(NamedTuple):
     """One card holder. `level` scales every amount; `taste` and `favourite` are per category."""
 
     id: str
@@ -96,37 +103,6 @@ class Customer:
     favourite: Mapping[str, str]
 
 
-def make_customers(rng: Random, count: int) -> list[Customer]:
-    """`count` customers, the same for the same generator state."""
-    countries = list(COUNTRIES)
-    shares = [c.share for c in COUNTRIES.values()]
-    return [
-        Customer(
-            id=f"c{number:04d}",
-            country=rng.choices(countries, shares)[0],
-            level=rng.lognormvariate(0.0, 0.12),
-            activity=rng.lognormvariate(0.0, 0.6),
-            phone=rng.choice(("ios", "android")),
-            pays_by_phone=rng.random() < 0.35,
-            shops_on_phone=rng.random() < 0.6,
-            taste={name: c.weight * rng.lognormvariate(0.0, 0.4) for name, c in CATEGORIES.items()},
-            favourite={name: rng.choice(c.merchants) for name, c in CATEGORIES.items()},
-        )
-        for number in range(count)
-    ]
-
-
-Payment = dict[str, Any]
-
-SCHEMA_FILE = Path(__file__).with_name("schema.toml")
-"""The schema that fits these payments."""
-
-START = datetime(2026, 1, 5, tzinfo=UTC)
-"""The Monday on which the traffic begins."""
-
-CONTACTLESS_LIMIT_EUROS = 50.0
-
-
 class Traffic:
     """An endless stream of payments; the same seed gives the same bytes.
 
@@ -134,53 +110,53 @@ class Traffic:
     The event clock is simulated: `per_day` payments make an average day, however fast they are taken.
     """
 
-    def __init__(self, seed: int = 0, *, start: datetime = START, per_day: int = 430, customers: int = 500) -> None:
-        self._rng = Random(f"traffic-{seed}")
+    def __init__(self, seed: int = 0, *, per_day: int = 430) -> None:
+        # One generator draws everything in one order: a draw more or less anywhere makes another world of every seed.
+        self._rng = rng = Random(f"traffic-{seed}")
         self._per_day = per_day
-        self._start = start
-        self._customers = make_customers(self._rng, customers)
-        self._activity = list(accumulate(customer.activity for customer in self._customers))
-        self._weights = {
-            customer.id: tuple(list(accumulate(_tastes(customer, weekend))) for weekend in (False, True))
-            for customer in self._customers
-        }
+        countries, shares = list(COUNTRIES), [country.share for country in COUNTRIES.values()]
+        self._customers = [
+            Customer(
+                id=f"c{number:04d}",
+                country=rng.choices(countries, shares)[0],
+                level=rng.lognormvariate(0.0, 0.12),
+                activity=rng.lognormvariate(0.0, 0.6),
+                phone=rng.choice(("ios", "android")),
+                pays_by_phone=rng.random() < 0.35,
+                shops_on_phone=rng.random() < 0.6,
+                taste={name: c.weight * rng.lognormvariate(0.0, 0.4) for name, c in CATEGORIES.items()},
+                favourite={name: rng.choice(c.merchants) for name, c in CATEGORIES.items()},
+            )
+            for number in range(CUSTOMERS)
+        ]
         self._stream = self._payments()
 
     def __iter__(self) -> Iterator[Payment]:
         return self._stream
 
-    def take(self, count: int) -> list[Payment]:
-        """The next `count` payments."""
-        return [next(self._stream) for _ in range(count)]
-
     def _payments(self) -> Iterator[Payment]:
-        number = 0
-        day = self._start
-        while True:
-            for moment, customer, category in self._day(day):
-                number += 1
-                yield self._payment(f"t{number:08d}", moment, customer, category)
-            day += timedelta(days=1)
-
-    def _day(self, day: datetime) -> list[tuple[datetime, Customer, str]]:
-        rng = self._rng
-        weekend = day.weekday() >= 5
-        count = max(1, round(self._per_day * WEEKDAYS[day.weekday()] * rng.uniform(0.95, 1.05)))
-        visits = []
-        for customer in rng.choices(self._customers, cum_weights=self._activity, k=count):
-            category = rng.choices(CATEGORY_NAMES, cum_weights=self._weights[customer.id][weekend])[0]
-            second = int(_hour(rng, category) * 3600)
-            visits.append((day + timedelta(seconds=second), customer, category))
-        return sorted(visits, key=lambda visit: visit[0])
+        rng, numbers = self._rng, count(1)
+        activity = list(accumulate(customer.activity for customer in self._customers))
+        for day in (START + timedelta(days=number) for number in count()):
+            busier = {name: c.weekend if day.weekday() >= 5 else 1.0 for name, c in CATEGORIES.items()}
+            visits = []
+            payments = max(1, round(self._per_day * WEEKDAYS[day.weekday()] * rng.uniform(0.95, 1.05)))
+            for customer in rng.choices(self._customers, cum_weights=activity, k=payments):
+                weights = list(accumulate(weight * busier[name] for name, weight in customer.taste.items()))
+                category = rng.choices(list(CATEGORIES), cum_weights=weights)[0]
+                peaks = CATEGORIES[category].hours
+                peak, width, _ = rng.choices(peaks, [weight for *_, weight in peaks])[0]
+                second = int(rng.gauss(peak, width) % 24 * 3600)
+                visits.append((day + timedelta(seconds=second), customer, category))
+            for moment, customer, category in sorted(visits, key=lambda visit: visit[0]):
+                yield self._payment(f"t{next(numbers):08d}", moment, customer, category)
 
     def _payment(self, number: str, moment: datetime, customer: Customer, category: str) -> Payment:
-        rng = self._rng
-        kind = CATEGORIES[category]
+        rng, kind, home = self._rng, CATEGORIES[category], customer.country
         channel = rng.choices(tuple(kind.channels), tuple(kind.channels.values()))[0]
-        home = customer.country
         place = COUNTRIES[home].abroad if rng.random() < kind.abroad else home
         euros = kind.euros * customer.level * rng.lognormvariate(0.0, kind.spread)
-        entry_mode, device = _card_use(rng, customer, channel, euros)
+        entry_mode, device = self._card_use(customer, channel, euros)
         merchant = customer.favourite[category] if rng.random() < 0.6 else rng.choice(kind.merchants)
         return {
             "id": number,
@@ -195,8 +171,16 @@ class Traffic:
             "status": "declined" if rng.random() < 0.03 else "approved",
         }
 
-
-CATEGORY_NAMES = tuple(CATEGORIES)
+    def _card_use(self, customer: Customer, channel: str, euros: float) -> tuple[str, str]:
+        """Entry mode and device: what the channel and the customer's habits lead to."""
+        if channel in ("recurring", "atm"):
+            return ("chip_pin", "card") if channel == "atm" else ("card_on_file", "server")
+        if channel == "ecom":
+            return "3ds", customer.phone if customer.shops_on_phone else "web"
+        if customer.pays_by_phone:
+            return "contactless", customer.phone
+        tap = euros < CONTACTLESS_LIMIT_EUROS and self._rng.random() < 0.85
+        return ("contactless" if tap else "chip_pin"), "card"
 
 
 def local_amount(euros: float, country: str, *, cash: bool = False) -> float:
@@ -206,29 +190,3 @@ def local_amount(euros: float, country: str, *, cash: bool = False) -> float:
     if cash:
         return float(max(place.cash_step, round(amount / place.cash_step) * place.cash_step))
     return max(0.5, round(amount, 2))
-
-
-def _tastes(customer: Customer, weekend: bool) -> Iterator[float]:
-    for name, weight in customer.taste.items():
-        yield weight * (CATEGORIES[name].weekend if weekend else 1.0)
-
-
-def _hour(rng: Random, category: str) -> float:
-    """Hour of the day in [0, 24), drawn around one of the category's peaks."""
-    peaks = CATEGORIES[category].hours
-    peak, width, _ = rng.choices(peaks, [weight for *_, weight in peaks])[0]
-    return rng.gauss(peak, width) % 24
-
-
-def _card_use(rng: Random, customer: Customer, channel: str, euros: float) -> tuple[str, str]:
-    """Entry mode and device: what the channel and the customer's habits lead to."""
-    if channel == "recurring":
-        return "card_on_file", "server"
-    if channel == "atm":
-        return "chip_pin", "card"
-    if channel == "ecom":
-        return "3ds", customer.phone if customer.shops_on_phone else "web"
-    if customer.pays_by_phone:
-        return "contactless", customer.phone
-    tap = euros < CONTACTLESS_LIMIT_EUROS and rng.random() < 0.85
-    return ("contactless" if tap else "chip_pin"), "card"
