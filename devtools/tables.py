@@ -13,8 +13,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from worker.model.network.options import other_options
 from worker.ops.metrics import Metrics, TrainerMetrics
-from worker.settings import Settings, leaves
-from worker.settings.describe import allowed
+from worker.settings import Settings, allowed, leaves
 
 
 def row(*cells: str) -> str:

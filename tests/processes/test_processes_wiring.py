@@ -9,8 +9,7 @@ from worker.model.network.options import SETTINGS, FitOptions, other_options
 from worker.model.presets import PRESETS, preset_options
 from worker.model.scoring.score import SCORES
 from worker.processes.wiring import fit_options, max_batch_s, threshold_factory
-from worker.settings import ModelSettings, load_settings
-from worker.settings.describe import allowed
+from worker.settings import ModelSettings, allowed, load_settings
 from worker.thresholds.budget import AlertBudget
 from worker.thresholds.factory import ThresholdFactory, ThresholdRule
 from worker.thresholds.partition import PartitionThreshold, Strictest

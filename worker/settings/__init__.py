@@ -4,10 +4,8 @@
 never see a `Settings`.
 """
 
-from worker.settings.describe import leaves, shown, variable_of
-from worker.settings.load import debug_and_secrets, load_settings
-from worker.settings.model import ModelSettings
-from worker.settings.tree import AlertSettings, BatchSettings, Settings, ThresholdSettings, TrainSettings
+from worker.settings.load import allowed, debug_and_secrets, leaves, load_settings, shown, variable_of
+from worker.settings.tree import AlertSettings, BatchSettings, ModelSettings, Settings, ThresholdSettings, TrainSettings
 
 __all__ = [
     "AlertSettings",
@@ -16,6 +14,7 @@ __all__ = [
     "Settings",
     "ThresholdSettings",
     "TrainSettings",
+    "allowed",
     "debug_and_secrets",
     "leaves",
     "load_settings",

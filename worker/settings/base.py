@@ -1,16 +1,24 @@
-"""What every branch of the settings tree is made of."""
+"""What the settings tree is made of: groups, ranges that registries know, values from text, secrets of options."""
 
 import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 from pydantic_core import PydanticCustomError
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+
+_SECRET_WORDS = ("password", "secret", "token", "credential", "proxy")
+
+# The worker's guarantees rest on these, so they are not options.
+_SETTINGS = {"bootstrap_servers", "group_id"}
+_SERIALIZERS = {f"{part}_{kind}" for part in ("key", "value") for kind in ("serializer", "deserializer")}
+_RESERVED = {*_SETTINGS, *_SERIALIZERS, "enable_auto_commit", "acks", "enable_idempotence", "transactional_id"}
 
 
 class Group(BaseModel):
@@ -37,6 +45,9 @@ def setting(
     allowed       its range in words, where type, bounds and validators don't tell
     """
     ge, le = within or (None, le)
+    if ge is not None or gt is not None:
+        low = f"{ge:.10g}" if ge is not None else f"above {gt:.10g}"
+        allowed = f"{low} to {le:.10g}" if le is not None else f"{low} and below {lt:.10g}"
     extra: Any = None if allowed is None else {"allowed": allowed}
     return Field(default=default, description=description, ge=ge, gt=gt, lt=lt, le=le, json_schema_extra=extra)
 
@@ -66,10 +77,13 @@ def registered(module: str, registry: str) -> AfterValidator:
     return AfterValidator(Allowed(lambda: getattr(import_module(module), registry)))
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
-    """Texts that match a pattern as a whole, and the words for them."""
+def model_range(option: str) -> AfterValidator:
+    """The range that the model's room has for one of its options."""
+    return AfterValidator(Allowed(lambda: import_module("worker.model.presets").RANGES[option]))
 
+
+@dataclass(frozen=True, slots=True)
+class _Text:
     pattern: str
     words: str
 
@@ -82,7 +96,7 @@ class Text:
 
 def matching(pattern: str, words: str) -> AfterValidator:
     """Texts that match a pattern as a whole; words: the same for people."""
-    return AfterValidator(Allowed(lambda: Text(pattern, words)))
+    return AfterValidator(Allowed(lambda: _Text(pattern, words)))
 
 
 def empty_is_none(value: Any) -> Any:
@@ -109,3 +123,59 @@ def parse_object(value: Any, example: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"must be a JSON object such as {example}")  # noqa: TRY004 - pydantic takes ValueError
     return value
+
+
+def is_secret(name: str) -> bool:
+    """Whether an option of this name holds something that must not be shown."""
+    return any(word in name.lower() for word in _SECRET_WORDS)
+
+
+def parse_kafka_options(value: Any) -> Any:
+    """Kafka client options from JSON text or a table; secrets become `SecretStr`, `{"file": PATH}` is read.
+
+    ValueError where it is no JSON object, a reserved option, or a file that can't be read; it never names a value.
+    """
+    options = parse_object(value, '{"security_protocol": "SSL"}')
+    for name in options.keys() & _RESERVED:
+        source = f", from WORKER_KAFKA__{name.upper()}" if name in _SETTINGS else ""
+        raise ValueError(f"option {name} is set by the worker{source}")
+    return _guarded("", options)
+
+
+def parse_store_options(value: Any) -> Any:
+    """Options of an object store's client, in the same way; secrets may lie deeper in them."""
+    return _guarded("", parse_object(value, '{"endpoint_url": "http://minio:9000"}'))
+
+
+def _guarded(name: str, value: Any) -> Any:
+    if isinstance(value, dict):
+        if set(value) == {"file"} and name:
+            return SecretStr(read_secret(name, str(value["file"])))
+        return {below: _guarded(below, item) for below, item in value.items()}
+    if is_secret(name) and isinstance(value, str | int | float):
+        return SecretStr(str(value))
+    return value
+
+
+def read_secret(name: str, path: str) -> str:
+    """A file's text without its last line end; ValueError, naming option and file, where it can't be read."""
+    # Only the line end goes, which editors add: a password may begin or end with a blank.
+    try:
+        return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise ValueError(f"{name}: can't read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{name}: {path} is not UTF-8 text") from None
+
+
+def reveal(options: dict[str, Any]) -> dict[str, Any]:
+    """Options with their secrets, however deep, in clear text: never log the result."""
+    clear = {name: item.get_secret_value() if isinstance(item, SecretStr) else item for name, item in options.items()}
+    return {name: reveal(item) if isinstance(item, dict) else item for name, item in clear.items()}
+
+
+def secrets_of(options: Any) -> list[str]:
+    """Every secret among the options, for masking: never log the result."""
+    if isinstance(options, dict):
+        return [secret for value in options.values() for secret in secrets_of(value)]
+    return [options.get_secret_value()] if isinstance(options, SecretStr) else []

@@ -1,4 +1,4 @@
-"""Every setting but the model's, declared once: its name carries the unit, its field the default, range and help.
+"""Every setting, declared once: its name carries the unit, its field the default, range and help.
 
 What a setting means to a process stands in the room that uses it; here is one line for the person who sets it.
 """
@@ -6,10 +6,24 @@ What a setting means to a process stands in the room that uses it; here is one l
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from worker.settings.base import Group, Name, empty_is_none, matching, parse_list, registered, setting
-from worker.settings.model import ModelSettings
-from worker.settings.secrets import parse_kafka_options, parse_store_options, reveal, secrets_of
+from worker.settings.base import (
+    Group,
+    Name,
+    empty_is_none,
+    matching,
+    model_range,
+    parse_kafka_options,
+    parse_list,
+    parse_object,
+    parse_store_options,
+    registered,
+    reveal,
+    secrets_of,
+    setting,
+)
+from worker.texts import nearest
 
 PREFIX = "WORKER_"
 
@@ -134,6 +148,72 @@ class ThresholdSettings(Group):
         return self
 
 
+def _numbers(value: Any) -> Any:
+    """A single number is a list of one; empty = not set."""
+    value = empty_is_none(value)
+    return [value] if isinstance(value, int | float) else parse_list(value)
+
+
+def _weights(value: Any) -> Any:
+    """A JSON object as pairs; empty = not set. ValueError where it is none."""
+    value = empty_is_none(value)
+    return value if value is None else tuple(parse_object(value, '{"amount": 2}').items())
+
+
+def _options(value: Any) -> dict[str, Any]:
+    """The other options from JSON. ValueError, with the nearest name or the range, where one can't be."""
+    from worker.model.network.options import SETTINGS, Range, allows, other_options
+
+    ranges = {name: allowed for name, allowed, _ in other_options()}
+    options = {}
+    for name, item in parse_object(value, '{"dropout": [0.2], "optimizer": "sgd"}').items():
+        if name in SETTINGS:
+            raise ValueError(f"{name} has a setting of its own, WORKER_MODEL__{name.upper()}")
+        if name not in ranges:
+            raise ValueError(f"unknown option {name!r}: the nearest is {nearest(name, ranges, min_likeness=0.0)!r}")
+        allowed = ranges[name]
+        one_of_many = isinstance(allowed, Range) and allowed.many and not isinstance(item, list)
+        options[name] = (item,) if one_of_many else tuple(item) if isinstance(item, list) else item
+        if not allows(name, options[name]):
+            raise ValueError(f"{name} = {item!r}: allowed is {allowed}")
+    return options
+
+
+class ModelSettings(Group):
+    """What the fit takes. What is not set has the preset's value; `worker models presets` prints them."""
+
+    preset: Annotated[str, model_range("preset")] = setting(
+        "denoising",
+        "architecture and training recipe; what is not set below has the preset's value (`worker models presets`)",
+    )
+    hidden: Annotated[tuple[int, ...] | None, BeforeValidator(_numbers), model_range("hidden")] = setting(
+        None, "units of each hidden layer: `64,32`"
+    )
+    latent: Annotated[int | None, model_range("latent")] = setting(
+        None, "units of the latent, less than the input columns; not with the layers `listed`"
+    )
+    score: Annotated[str | None, model_range("score")] = setting(
+        None,
+        "error of a record: mean over its fields (squared, its root, absolute), or over its columns the absolute sum, "
+        "the distance, the largest; `kl` of a variational latent",
+    )
+    field_weights: Annotated[
+        tuple[tuple[str, float], ...] | None, BeforeValidator(_weights), model_range("field_weights")
+    ] = setting(None, 'factor on the error of a field in the score: `{"amount": 2}`; 1 for the others')
+    epochs: Annotated[int | None, model_range("epochs")] = setting(
+        None, "passes over all rows; without, batches are drawn at random, as many as `steps`"
+    )
+    learning_rate: Annotated[float | None, model_range("learning_rate")] = setting(None, "step size of the optimizer")
+    holdout: Annotated[float | None, model_range("holdout")] = setting(
+        None, "share of the rows kept out of the fit, to measure and calibrate on; 0 = on the fitted ones"
+    )
+    options: Annotated[dict[str, Any], BeforeValidator(_options)] = setting(
+        {},
+        'all other values of a preset: `{"dropout": [0.2], "optimizer": "sgd"}`; the next table has them',
+        allowed="JSON object",
+    )
+
+
 class TrainSettings(Group):
     """The trainer beside the workers."""
 
@@ -233,8 +313,16 @@ class BreakerSettings(Group):
     )
 
 
-class Settings(Group):
-    """The whole tree. `Settings()` is all defaults; `load_settings()` reads the environment and the files."""
+class Settings(BaseSettings, Group):
+    """The whole tree. `Settings()` is all defaults; `load_settings()` reads the environment and the files.
+
+    `sources`, strongest first, are read instead of the values of the fields.
+    """
+
+    # No decoding: lists and objects have forms of their own (`a,b`), and what can't be read is refused in our words.
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", enable_decoding=False, case_sensitive=True
+    )
 
     schema_file: Name = setting("schema.toml", "the fields of a record")
     model_store: Name = setting("models", "where model versions live: a directory, or `s3://BUCKET/PREFIX`")
@@ -281,6 +369,19 @@ class Settings(Group):
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()
     breaker: BreakerSettings = BreakerSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - these five are the library's signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what is passed in, so that tests and tools have defaults whatever the environment holds."""
+        sources: tuple[PydanticBaseSettingsSource, ...] = init_settings().get("sources", (init_settings,))
+        return sources
 
     def store_options(self) -> dict[str, Any]:
         """The options of the model store with their secrets in clear text: never log the result."""
