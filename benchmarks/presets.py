@@ -22,9 +22,8 @@ from worker.features.schema import Schema
 from worker.model.learn import fit_bundle
 from worker.model.presets import PRESETS, preset_options
 from worker.processes.wiring import make_pipeline, model_builder
-from worker.replay.run.labels import FieldLabels
-from worker.replay.run.lines import Reader
-from worker.replay.run.loop import replay
+from worker.replay.lines import FieldLabels, Reader
+from worker.replay.loop import replay
 from worker.settings import load_settings
 from worker.sources.base import Block
 

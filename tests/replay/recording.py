@@ -7,9 +7,8 @@ from typing import Any
 import orjson
 
 from devtools import traffic
-from worker.replay.run.labels import FieldLabels
-from worker.replay.run.lines import Line, Reader
-from worker.replay.run.loop import Result, replay
+from worker.replay.lines import FieldLabels, Line, Reader
+from worker.replay.loop import Result, replay
 from worker.sources.base import Block
 
 LABEL = "fraud"

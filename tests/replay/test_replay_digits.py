@@ -22,7 +22,7 @@ from worker.model.presets import preset_options
 from worker.model.store.bundle import Bundle
 from worker.model.store.model_store import ModelStore
 from worker.records import FloatArray, Message
-from worker.replay.report.pictures import Pictures
+from worker.replay.report import Pictures
 
 PIXELS = [f"p{place}" for place in range(64)]
 SCHEMA = (

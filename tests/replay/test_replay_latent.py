@@ -14,8 +14,8 @@ from worker.model.presets import preset_options
 from worker.model.store.bundle import Bundle
 from worker.pipeline import Model, Pipeline
 from worker.records import FloatArray
-from worker.replay.report.charts import latent_figure
-from worker.replay.run.loop import replay
+from worker.replay.charts import latent_figure
+from worker.replay.loop import replay
 
 
 @cache

@@ -8,10 +8,8 @@ from kafka.partitioner.default import murmur2 as kafka_murmur2
 
 from worker.errors import DataError
 from worker.records import Message
-from worker.replay.run.labels import FieldLabels, IdLabels, read_label
-from worker.replay.run.lines import Line, Reader
+from worker.replay.lines import FieldLabels, IdLabels, Line, Reader, murmur2, partition_of, read_label
 from worker.sources.base import Block
-from worker.sources.partitioner import murmur2, partition_of
 
 
 def value(**fields: object) -> bytes:

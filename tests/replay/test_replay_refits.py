@@ -10,7 +10,7 @@ from tests.trainer.common import broken_scale_bundle, bundle
 from worker.cli import main
 from worker.processes.replay_refits import ROLLED_BACK, Refits
 from worker.processes.wiring import make_pipeline, model_builder
-from worker.replay.run.lines import Line
+from worker.replay.lines import Line
 from worker.settings import Settings, TrainSettings
 
 FIT, AFTER = 2_000, 3_000

@@ -13,9 +13,9 @@ from tests.replay import recording
 from tests.replay.browser import CHROMIUM, browse
 from worker.errors import ErrorCode
 from worker.records import DeadLetter, Message
-from worker.replay.report import charts
-from worker.replay.report.report import Facts, digits, plain, render
-from worker.replay.run.loop import Result
+from worker.replay import charts
+from worker.replay.loop import Result
+from worker.replay.report import Facts, digits, plain, render
 
 CHARTS = ("scores", "days", "distribution", "roc", "precision_recall")
 BROKEN = [b"{", b'{"amount": "<script>alert(1)</script>"}']

@@ -12,14 +12,11 @@ from devtools import traffic
 from tests.replay import recording
 from worker.alerts.encode import encode_alert
 from worker.errors import DataError, UsageError
-from worker.replay.evaluate.compare import Comparison
-from worker.replay.evaluate.metrics import failed_gates, parse_gate
-from worker.replay.evaluate.sweep import Sweep
-from worker.replay.run.labels import NORMAL
-from worker.replay.run.lines import Line
-from worker.replay.run.loop import replay, split_for_fit
-from worker.replay.run.outputs import read_scores
-from worker.replay.run.planted import plant_into
+from worker.replay.lines import NORMAL, Line, plant_into, split_for_fit
+from worker.replay.loop import replay
+from worker.replay.metrics import failed_gates, parse_gate
+from worker.replay.outputs import read_scores
+from worker.replay.what_if import Comparison, Sweep
 
 VALUES = recording.values()
 

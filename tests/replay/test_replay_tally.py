@@ -8,11 +8,9 @@ from sklearn.metrics import average_precision_score, precision_score, recall_sco
 
 from worker.errors import ErrorCode
 from worker.records import DeadLetter, Outcome, Scores
-from worker.replay.evaluate.incidents import Incidents
-from worker.replay.evaluate.metrics import METRICS, measure
-from worker.replay.evaluate.tally import DAY_MS, Tally
-from worker.replay.run.labels import Label
-from worker.replay.run.lines import Line
+from worker.replay.lines import Label, Line
+from worker.replay.metrics import METRICS, measure
+from worker.replay.tally import DAY_MS, Incidents, Tally
 
 THRESHOLD = 1.0
 

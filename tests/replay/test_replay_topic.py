@@ -20,8 +20,8 @@ from worker.broker.ranges import TopicReader
 from worker.errors import UsageError
 from worker.processes.wiring import make_pipeline, model_builder
 from worker.records import Outgoing, Partition, RawMessage
-from worker.replay.run.lines import Line, Reader
-from worker.replay.run.loop import replay
+from worker.replay.lines import Line, Reader
+from worker.replay.loop import replay
 from worker.settings import BatchSettings, Settings, ThresholdSettings
 from worker.sources.base import Block, Source
 from worker.sources.topic import NewestRecords, TopicRange, parse_time, read_range

@@ -13,8 +13,7 @@ import zstandard
 from worker.errors import DataError
 from worker.features.schema import parse_schema
 from worker.sources.base import Meter, messages_of
-from worker.sources.files import FORMATS, FileFormat, Files, format_of
-from worker.sources.tables import Columns
+from worker.sources.files import FORMATS, Columns, FileFormat, Files, format_of
 
 ROWS = [{"amount": 1.5, "zip": "01234"}, {"amount": 2.0, "zip": "5"}]
 

@@ -18,13 +18,13 @@ TEXT = b"\n".join(LINES) + b"\n"
 
 
 def every_line(path: Path) -> list[bytes]:
-    return [line for _, lines in read_lines(str(path), Meter()) for line in lines]
+    return [line for lines in read_lines(str(path), Meter()) for line in lines]
 
 
 def lines_before_the_error(path: Path) -> tuple[list[bytes], str]:
     lines: list[bytes] = []
     with pytest.raises(DataError) as caught:
-        lines.extend(line for _, block in read_lines(str(path), Meter()) for line in block)
+        lines.extend(line for block in read_lines(str(path), Meter()) for line in block)
     return lines, str(caught.value)
 
 
@@ -70,14 +70,6 @@ def test_a_damaged_gzip_file_never_ends_quietly(tmp_path: Path) -> None:
     path.write_bytes(bytes(packed))
 
     assert ": the gzip data is broken" in lines_before_the_error(path)[1]
-
-
-def test_line_numbers_count_from_one_over_all_blocks(tmp_path: Path) -> None:
-    path = tmp_path / "records.jsonl"
-    path.write_bytes(TEXT)
-
-    for number, lines in read_lines(str(path), Meter()):
-        assert lines[0] == LINES[number - 1]
 
 
 def test_windows_line_ends_and_a_byte_order_mark_are_not_part_of_a_record(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from worker.errors import DataError
 from worker.sources.base import Meter
-from worker.sources.tables import Columns, read_csv, read_parquet
+from worker.sources.files import Columns, read_csv, read_parquet
 
 NUMBERS = frozenset({"amount", "count"})
 

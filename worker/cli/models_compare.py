@@ -66,7 +66,7 @@ def _compare(args: argparse.Namespace, settings: "Settings") -> int:
 
 def _rows(metrics: dict[str, Any], first: str, second: str) -> list[list[str]]:
     """What is known of both, and the difference with its interval where there are labels."""
-    from worker.replay.evaluate.compare import difference_text
+    from worker.replay.what_if import difference_text
 
     other, differences = metrics["compare"]["metrics"], metrics["compare"]["differences"]
     rows = [["", first, second, "difference"]]

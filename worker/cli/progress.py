@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from worker.model.network.fit import Progress as FitProgress
 from worker.processes.replay_job import Batches, Display
-from worker.replay.run.lines import Line
+from worker.replay.lines import Line
 from worker.sources.base import Meter
 
 

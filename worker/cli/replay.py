@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from worker.features.schema import Schema
     from worker.processes.replay_job import Job, ReplayRequest
-    from worker.replay.run.loop import Result
+    from worker.replay.loop import Result
     from worker.settings import Settings
     from worker.sources.base import Source
 
@@ -134,7 +134,7 @@ def _rate(text: str) -> float:
 def run(args: argparse.Namespace) -> int:
     """Replay, print the summary, and fail where a gate does."""
     from worker.processes.process import tune_process
-    from worker.replay.evaluate.metrics import failed_gates, parse_gate
+    from worker.replay.metrics import failed_gates, parse_gate
     from worker.settings import load_settings
 
     check_usage(args)

@@ -27,14 +27,21 @@ from worker.processes.wiring import (
     threshold_factory,
     utc_now,
 )
-from worker.replay.evaluate.compare import Comparison
-from worker.replay.evaluate.sweep import Sweep
-from worker.replay.report.report import Facts, render
-from worker.replay.run.labels import FieldLabels, IdLabels, Labels
-from worker.replay.run.lines import Line, Reader, check_labels, peek
-from worker.replay.run.loop import Observer, Result, replay, split_for_fit
-from worker.replay.run.outputs import METRICS_FILE, REPORT_FILE
-from worker.replay.run.planted import plant_into
+from worker.replay.lines import (
+    FieldLabels,
+    IdLabels,
+    Labels,
+    Line,
+    Reader,
+    check_labels,
+    peek,
+    plant_into,
+    split_for_fit,
+)
+from worker.replay.loop import Observer, Result, replay
+from worker.replay.outputs import METRICS_FILE, REPORT_FILE
+from worker.replay.report import Facts, render
+from worker.replay.what_if import Comparison, Sweep
 from worker.settings import Settings, ThresholdSettings, leaves, shown
 from worker.sources.base import Meter, Source
 from worker.thresholds.factory import RULES, ThresholdFactory

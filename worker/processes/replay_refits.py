@@ -11,7 +11,7 @@ from worker.model.store.bundle import Bundle
 from worker.pipeline import Model, Pipeline
 from worker.processes.wiring import make_pairing, make_trainer, utc_now
 from worker.records import Outcome
-from worker.replay.run.lines import Line
+from worker.replay.lines import Line
 from worker.rollout.canary import CanaryVerdict
 from worker.rollout.rollout import Promotion, Rollout
 from worker.settings import Settings

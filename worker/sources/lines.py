@@ -2,10 +2,11 @@
 
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from worker.errors import DataError, Hint
 from worker.sources.base import Meter
@@ -15,10 +16,6 @@ ZSTD_READ_BYTES = 16 * 1024  # zstd has no limit on what one read unpacks to
 BLOCK_BYTES = 1024 * 1024  # unpacked bytes that are split into lines at once
 MAX_LINE_BYTES = 64 * 1024 * 1024  # a longer line is a file of another kind, not a record
 STDIN = "-"
-
-_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
-_UTF8_MARK = b"\xef\xbb\xbf"
 
 
 def file_size(path: str) -> int:
@@ -31,15 +28,15 @@ def file_size(path: str) -> int:
     return file.stat().st_size
 
 
-def read_lines(path: str, meter: Meter) -> Iterator[tuple[int, list[bytes]]]:
-    """Lists of whole lines, without their line ends, each with the 1-based number of its first line.
+def read_lines(path: str, meter: Meter) -> Iterator[list[bytes]]:
+    """Lists of whole lines of a file or of standard input, without their line ends and a UTF-8 mark at the start.
 
-    A last line needs no line end. Raises DataError with file and line where the data is broken or cut off;
-    every whole line before that point was yielded.
+    A last line needs no line end. Raises DataError with file and line where the data is broken or cut off, and where
+    the file can't be opened; every whole line before that point was yielded.
     """
     number, rest = 1, b""
     try:
-        for piece in read_bytes(path, meter):
+        for piece in _read_bytes(path, meter):
             rest += piece
             if len(rest) < BLOCK_BYTES:
                 continue
@@ -48,16 +45,16 @@ def read_lines(path: str, meter: Meter) -> Iterator[tuple[int, list[bytes]]]:
                 raise DataError(f"a line of more than {MAX_LINE_BYTES} bytes")  # noqa: TRY301  it needs its line, too
             if end:
                 lines = _split(block)
-                yield number, lines
+                yield lines
                 number += len(lines)
     except DataError as error:
         block, end, _ = rest.rpartition(b"\n")
         lines = _split(block) if end else []
         if lines:
-            yield number, lines
+            yield lines
         raise DataError(f"{path}:{number + len(lines)}: {error}", hint=error.hint) from error
     if rest:
-        yield number, _split(rest.removesuffix(b"\n"))
+        yield _split(rest.removesuffix(b"\n"))
 
 
 def _split(block: bytes) -> list[bytes]:
@@ -66,74 +63,59 @@ def _split(block: bytes) -> list[bytes]:
     return block.split(b"\n")
 
 
-def read_bytes(path: str, meter: Meter) -> Iterator[bytes]:
-    """The unpacked bytes of one file or of standard input, in pieces, without a UTF-8 mark at the start.
-
-    Raises DataError where packed data is broken or ends early (without file and line), and where the file can't be
-    opened.
-    """
-    with _opened(path) as stream:
-        head = stream.read(READ_BYTES)
-        if head.startswith(_ZSTD):
-            pieces = _unzstd(_read(stream, head, meter, ZSTD_READ_BYTES))
-        elif head.startswith(_GZIP):
-            pieces = _gunzip(_read(stream, head, meter, READ_BYTES))
-        else:
-            pieces = _read(stream, head, meter, READ_BYTES)
-        first = next(pieces, b"")
-        if first.startswith(_UTF16):
-            raise DataError("the text is UTF-16; convert it to UTF-8 first (iconv -f UTF-16 -t UTF-8)")
-        yield from chain([first.removeprefix(_UTF8_MARK)], pieces)
-
-
-def _opened(path: str) -> BinaryIO:
+def _read_bytes(path: str, meter: Meter) -> Iterator[bytes]:
+    """The unpacked bytes in pieces; DataError, without file and line, where they can't be read to their end."""
     try:
-        return sys.stdin.buffer if path == STDIN else Path(path).open("rb")
+        stream = sys.stdin.buffer if path == STDIN else Path(path).open("rb")  # noqa: SIM115  closed below
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
+    with stream:
+        head = stream.read(READ_BYTES)
+        zstd = head.startswith(b"\x28\xb5\x2f\xfd")
+        pieces = _read(stream, head, meter, ZSTD_READ_BYTES if zstd else READ_BYTES)
+        if zstd:
+            try:
+                from zstandard import ZstdDecompressor, ZstdError
+            except ImportError as error:
+                raise DataError("reading .zst needs the zstandard package", hint=Hint.INSTALL_REPLAY) from error
+            pieces = _unpacked(pieces, "zstd", ZstdError, lambda: ZstdDecompressor().decompressobj())
+        elif head.startswith(b"\x1f\x8b"):
+            padding = b"\0"  # as tapes have it between two files
+            pieces = _unpacked(pieces, "gzip", zlib.error, lambda: zlib.decompressobj(31), padding, BLOCK_BYTES)
+        first = next(pieces, b"")
+        if first.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise DataError("the text is UTF-16; convert it to UTF-8 first (iconv -f UTF-16 -t UTF-8)")
+        yield from chain([first.removeprefix(b"\xef\xbb\xbf")], pieces)
 
 
 def _read(stream: BinaryIO, head: bytes, meter: Meter, size: int) -> Iterator[bytes]:
-    for start in range(0, len(head), size):
-        piece = head[start : start + size]
-        meter.done += len(piece)
-        yield piece
-    while piece := stream.read(size):
+    parts = (head[start : start + size] for start in range(0, len(head), size))
+    for piece in chain(parts, iter(partial(stream.read, size), b"")):
         meter.done += len(piece)
         yield piece
 
 
-def _gunzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    unpack = zlib.decompressobj(wbits=31)
+# A small file can unpack to gigabytes. gzip gives at most `limit` bytes at once and keeps the rest packed, in
+# unconsumed_tail; zstd has no such limit, and is read in small pieces instead. A file that was cut off is no error to
+# either: only the mark of the end is missing, so it is asked for.
+def _unpacked(
+    pieces: Iterator[bytes],
+    name: str,
+    broken: type[Exception],
+    begin: Callable[[], Any],
+    padding: bytes = b"",
+    *limit: int,
+) -> Iterator[bytes]:
+    unpack = begin()
     try:
         for packed in pieces:
             data = packed
             while data:
-                if unpack.eof:  # several gzip files, one after the other
-                    unpack = zlib.decompressobj(wbits=31)
-                yield unpack.decompress(data, BLOCK_BYTES)
-                data = unpack.unused_data.lstrip(b"\0") if unpack.eof else unpack.unconsumed_tail
-    except zlib.error as error:
-        raise DataError(f"the gzip data is broken ({error})") from error
+                if unpack.eof:  # several packed files, one after the other
+                    unpack = begin()
+                yield unpack.decompress(data, *limit)
+                data = unpack.unused_data.lstrip(padding) if unpack.eof else unpack.unconsumed_tail
+    except broken as error:
+        raise DataError(f"the {name} data is broken ({error})") from error
     if not unpack.eof:
-        raise DataError("the gzip data ends early: the file was cut off")
-
-
-def _unzstd(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    try:
-        import zstandard
-    except ImportError as error:
-        raise DataError("reading .zst needs the zstandard package", hint=Hint.INSTALL_REPLAY) from error
-    unpack = zstandard.ZstdDecompressor().decompressobj()
-    try:
-        for packed in pieces:
-            data = packed
-            while data:
-                if unpack.eof:  # several frames, one after the other
-                    unpack = zstandard.ZstdDecompressor().decompressobj()
-                yield unpack.decompress(data)
-                data = unpack.unused_data if unpack.eof else b""
-    except zstandard.ZstdError as error:
-        raise DataError(f"the zstd data is broken ({error})") from error
-    if not unpack.eof:
-        raise DataError("the zstd data ends early: the file was cut off")
+        raise DataError(f"the {name} data ends early: the file was cut off")

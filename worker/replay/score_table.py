@@ -3,8 +3,6 @@
 Notation: D distinct scores, ascending.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -71,30 +69,24 @@ class ScoreTable:
         counts: Counts = self._counts[group]
         return counts
 
-    @property
-    def total(self) -> Counts:
-        """Records (D,), whatever their label."""
-        self._merge()
-        total: Counts = self._counts.sum(0)
-        return total
-
     def quantile(self, share: float) -> float:
         """The lowest score with at least this share of all records at or below it; NaN where there are none."""
-        total = self.total
-        if not len(total):
+        self._merge()
+        if not len(self._values):
             return float("nan")
-        at = int(np.searchsorted(np.cumsum(total), share * total.sum()))
-        return float(self._values[min(at, len(self._values) - 1)])
+        passed = np.cumsum(self._counts.sum(0))
+        return float(self._values[min(int(np.searchsorted(passed, share * passed[-1])), len(passed) - 1)])
 
+    # Sorting is what counting costs: scores wait until there are 262,144 of them, or until somebody asks.
     def _merge(self) -> None:
         if not self._waiting:
             return
-        fresh, groups = self._coarse(np.concatenate(self._scores)), np.concatenate(self._groups)
+        scores, groups = self._coarse(np.concatenate(self._scores)), np.concatenate(self._groups)
         self._scores, self._groups, self._waiting = [], [], 0
-        new_values, new_counts = _tabulate(fresh, np.stack([groups == group for group in range(3)]))
-        self._values, self._counts = _tabulate(
-            np.concatenate([self._values, new_values]), np.concatenate([self._counts, new_counts], axis=1)
-        )
+        values, counts = _tabulate(scores, np.stack([groups == group for group in range(3)]))
+        values = np.concatenate([self._values, values])
+        self._values, self._counts = _tabulate(values, np.concatenate([self._counts, counts], axis=1))
+        # 24 bits of 52 leave a resolution of 4e-9: fewer would hardly make scores of one magnitude meet.
         while len(self._values) > self._max_distinct:
             self._dropped_bits = max(self._dropped_bits + 1, 24)
             self._values, self._counts = _tabulate(self._coarse(self._values), self._counts)
@@ -115,29 +107,20 @@ def _tabulate(scores: FloatArray, weights: NDArray[np.int64] | NDArray[np.bool_]
     return values, np.stack(sums).astype(np.int64)
 
 
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """One point per threshold, from "alert nothing" to "alert everything"; each float64 (K,)."""
+def curve(table: ScoreTable, points: int = 400) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """False alert rate, recall and precision, float64 (K,) each, from "alert nothing" to "alert everything".
 
-    false_alert_rate: FloatArray
-    recall: FloatArray
-    precision: FloatArray
-
-
-def curve(table: ScoreTable, points: int = 400) -> Curve:
-    """ROC and precision-recall points, thinned to about `points` that are spread over both axes."""
+    Thinned to about `points` thresholds that are spread over both axes.
+    """
     normal, anomalous = table.count(NORMAL)[::-1], table.count(ANOMALOUS)[::-1]
     false_alerts, hits = np.cumsum(normal), np.cumsum(anomalous)
     rate, recall = false_alerts / false_alerts[-1], hits / hits[-1]
+    # The logarithm of the rank takes many steps among the first alerts, where precision falls fastest.
     spread = rate + recall + np.log1p(np.arange(len(rate))) / np.log1p(len(rate))
     steps = np.unique(np.searchsorted(spread, np.linspace(0, spread[-1], points)))
     keep = steps[steps < len(rate)]
     precision = hits[keep] / (hits[keep] + false_alerts[keep])
-    return Curve(
-        false_alert_rate=np.concatenate([[0.0], rate[keep]]),
-        recall=np.concatenate([[0.0], recall[keep]]),
-        precision=np.concatenate([precision[:1], precision]),
-    )
+    return np.append(0.0, rate[keep]), np.append(0.0, recall[keep]), np.append(precision[:1], precision)
 
 
 def coarsen(table: ScoreTable, bins: int = 2048) -> FloatArray:

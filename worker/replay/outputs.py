@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from worker.alerts.encode import encode_alert
 from worker.errors import DataError, Hint
 from worker.records import Alert, BoolArray, FloatArray, Outcome
-from worker.replay.evaluate.score_table import ANOMALOUS, UNKNOWN
-from worker.replay.run.lines import Line
+from worker.replay.lines import Line
+from worker.replay.score_table import ANOMALOUS, UNKNOWN
 
 ALERTS_FILE, SCORES_FILE, METRICS_FILE, REPORT_FILE = "alerts.jsonl", "scores.parquet", "metrics.json", "report.html"
 ROW_GROUP = 131_072
 STRONGEST = 50
-_row, _partition = attrgetter("row"), attrgetter("partition")
 
 
 class AlertsFile:
@@ -45,6 +44,9 @@ class AlertsFile:
                 self._strongest.append((alert.score, -self._written, value, cast("Line", alert.message).label))
         self._strongest = heapq.nlargest(STRONGEST, self._strongest)
 
+    # A pipeline lists its alerts partition by partition, which depends on how the input was cut into batches; by input
+    # row they don't. An alert about several records has no row of its own, so it takes that of the last alert before
+    # it in its partition; `sorted` asks for each key once, in order, and keeps the order of equal ones.
     def _row_of(self, alert: Alert) -> int:
         partition = alert.message.partition
         if alert.of_one_record:
@@ -77,15 +79,9 @@ class ScoresFile:
     def __init__(self, folder: Path, *, labelled: bool, latent: bool = False) -> None:
         self._pa, pq = _arrow()
         pa = self._pa
-        fields = [
-            ("index", pa.int64()),
-            ("partition", pa.int32()),
-            ("event_time", pa.timestamp("ms", tz="UTC")),
-            ("score", pa.float64()),
-            ("threshold", pa.float64()),
-            ("alert", pa.bool_()),
-            ("model_version", pa.string()),
-        ]
+        fields = [("index", pa.int64()), ("partition", pa.int32()), ("event_time", pa.timestamp("ms", tz="UTC"))]
+        fields += [("score", pa.float64()), ("threshold", pa.float64()), ("alert", pa.bool_())]
+        fields += [("model_version", pa.string())]
         fields += [("label", pa.int8())] if labelled else []
         fields += [("latent", pa.list_(pa.float32()))] if latent else []
         self._schema = pa.schema(fields)
@@ -106,8 +102,8 @@ class ScoresFile:
         lines = cast("Sequence[Line]", scores.messages)
         size = len(lines)
         columns = [
-            pa.array(np.fromiter(map(_row, lines), np.int64, size)),
-            pa.array(np.fromiter(map(_partition, lines), np.int32, size)),
+            pa.array(np.fromiter(map(attrgetter("row"), lines), np.int64, size)),
+            pa.array(np.fromiter(map(attrgetter("partition"), lines), np.int32, size)),
             pa.array(scores.event_time_ms, mask=scores.event_time_ms == -1).cast(self._schema.field("event_time").type),
             pa.array(scores.score),
             pa.array(scores.threshold, mask=np.isnan(scores.threshold)),
@@ -145,6 +141,14 @@ def _arrow() -> tuple[Any, Any]:
     return pa, pq
 
 
+def row_groups(folder: Path, names: Sequence[str] | None = None) -> Iterator[Any]:
+    """scores.parquet of a folder as pyarrow tables, one a row group; none where a named column isn't there."""
+    _, pq = _arrow()
+    with pq.ParquetFile(folder / SCORES_FILE) as file:
+        if set(names or ()) <= set(file.schema_arrow.names):
+            yield from (file.read_row_group(number, columns=names) for number in range(file.num_row_groups))
+
+
 @dataclass(frozen=True, slots=True)
 class ScoreColumns:
     """One row group of scores.parquet, as arrays (B,); time_ms is -1 where there is none, labels are groups."""
@@ -157,27 +161,20 @@ class ScoreColumns:
     groups: NDArray[np.int8]
 
 
-def score_file(folder: Path) -> Any:
-    """scores.parquet of a folder, open to read: a context manager."""
-    _, pq = _arrow()
-    return pq.ParquetFile(folder / SCORES_FILE)
-
-
 def read_scores(folder: Path) -> Iterator[ScoreColumns]:
     """scores.parquet again, row group by row group."""
-    with score_file(folder) as file:
-        for number in range(file.num_row_groups):
-            table = file.read_row_group(number)
 
-            def column(name: str, kind: str, missing: float, table: Any = table) -> Any:
-                return table[name].cast(kind).fill_null(missing).to_numpy()
+    def column(table: Any, name: str, kind: str, missing: float) -> Any:
+        return table[name].cast(kind).fill_null(missing).to_numpy()
 
-            labels = column("label", "int8", -1) if "label" in table.column_names else np.full(table.num_rows, -1)
-            yield ScoreColumns(
-                column("index", "int64", 0),
-                column("score", "float64", np.nan),
-                column("threshold", "float64", np.nan),
-                table["alert"].to_numpy(),
-                column("event_time", "int64", -1),
-                (labels + 1).astype(np.int8),
-            )
+    for table in row_groups(folder):
+        labelled = "label" in table.column_names
+        labels = column(table, "label", "int8", -1) if labelled else np.full(table.num_rows, -1)
+        yield ScoreColumns(
+            column(table, "index", "int64", 0),
+            column(table, "score", "float64", np.nan),
+            column(table, "threshold", "float64", np.nan),
+            table["alert"].to_numpy(),
+            column(table, "event_time", "int64", -1),
+            (labels + 1).astype(np.int8),
+        )

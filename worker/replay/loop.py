@@ -1,10 +1,9 @@
 """The replay loop: batches of lines through the live pipeline, everything counted and written as it goes."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,13 +13,10 @@ from numpy.typing import NDArray
 from worker.errors import DataError
 from worker.pipeline import Pipeline
 from worker.records import Outcome
-from worker.replay.evaluate.metrics import measure
-from worker.replay.evaluate.tally import Tally
-from worker.replay.run.labels import NORMAL, Label
-from worker.replay.run.lines import Line
-from worker.replay.run.outputs import AlertsFile, ScoresFile
-
-Batches = Iterable[list[Line]]
+from worker.replay.lines import Label, Line
+from worker.replay.metrics import measure
+from worker.replay.outputs import AlertsFile, ScoresFile
+from worker.replay.tally import Tally
 
 
 class Observer(Protocol):
@@ -35,7 +31,7 @@ class Result:
     """What one replay led to.
 
     tally       counts
-    metrics     as in metrics.json, see worker.replay.evaluate.metrics
+    metrics     as in metrics.json, see worker.replay.metrics
     strongest   JSON and label of the 50 alerts with the highest scores
     fault       why the input broke off, where it did
     """
@@ -47,7 +43,7 @@ class Result:
 
 
 def replay(
-    batches: Batches,
+    batches: Iterable[list[Line]],
     pipeline: Pipeline,
     folder: Path,
     *,
@@ -68,13 +64,11 @@ def replay(
     seed        of the intervals in the metrics
     clock       seconds, for the rate
     """
-    tally = Tally()
-    observers = list(observers)
+    tally, observers, fault = Tally(), list(observers), None
     started = clock()
     with ExitStack() as stack:
         alerts = stack.enter_context(closing(AlertsFile(folder)))
         scores = stack.enter_context(closing(ScoresFile(folder, labelled=labelled, latent=latent)))
-        fault = None
         try:
             for lines in batches:
                 outcome = pipeline.process(lines)
@@ -89,28 +83,10 @@ def replay(
     metrics = measure(tally, seed=seed)
     if not metrics["records"]:
         raise fault or DataError("no records to replay: the input is empty")
-    run = {
+    metrics |= {
         "records_per_s": round(metrics["records"] / elapsed) if elapsed > 0 else None,
         "elapsed_s": round(elapsed, 3),
         "complete": fault is None,
         "error": None if fault is None else str(fault),
     }
-    return Result(tally, {**metrics, **run}, alerts.strongest(), fault)
-
-
-def split_for_fit(batches: Batches, count: int, *, normal_only: bool) -> tuple[list[Line], Iterator[list[Line]]]:
-    """The first `count` records to fit on, and everything after them, in order.
-
-    normal_only: those of them that are labelled anomalous are left out of the fit. They aren't replayed either, so that
-    the replay has no gaps. DataError where the input has no more than `count` records.
-    """
-    source = iter(batches)
-    chosen: list[Line] = []
-    while len(chosen) <= count:
-        batch = next(source, None)
-        if batch is None:
-            raise DataError(f"the input has {len(chosen)} records: nothing is left to replay after fitting on {count}")
-        chosen += batch
-    first, rest = chosen[:count], chosen[count:]
-    usable = [line for line in first if not (normal_only and line.label not in (None, NORMAL))]
-    return usable, chain([rest], source)
+    return Result(tally, metrics, alerts.strongest(), fault)

@@ -5,15 +5,15 @@ A colour such as "--alert" is looked up when the page draws, so that one figure 
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from worker.records import BoolArray, FloatArray
-from worker.replay.evaluate.score_table import ANOMALOUS, NORMAL, UNKNOWN, ScoreTable, curve
-from worker.replay.evaluate.tally import DAY_MS, NO_DAY, Days
-from worker.replay.run.outputs import STRONGEST, ScoreColumns, read_scores, score_file
+from worker.replay.outputs import STRONGEST, ScoreColumns, read_scores, row_groups
+from worker.replay.score_table import ANOMALOUS, NORMAL, UNKNOWN, ScoreTable, curve
+from worker.replay.tally import DAY_MS, NO_DAY, Days
 from worker.texts import rfc3339
 
 Figure = dict[str, Any]
@@ -45,11 +45,13 @@ def score_over_time(folder: Path, table: ScoreTable, days: Days) -> Figure:
         if len(alerts):
             marker = {"color": colour, "size": 6, "opacity": 0.75}
             traces.append(_markers(name, slots.times(alerts[:, 0]), alerts[:, 1].tolist(), marker))
-    x_axis = {"type": "date"} if timed else {"title": {"text": "record"}}
+    x_axis = {"type": "date"} if timed else _titled("record")
     y_axis = _log_axis("score", slots.floor, slots.floor * 10**slots.decades)
     return {"data": traces, "layout": {"xaxis": x_axis, "yaxis": y_axis}}
 
 
+# A recording can have more records than memory: two passes over the file, the first one for the range of time. What
+# stays is a histogram of each slot, with bins of equal relative width, and the 2,000 strongest alerts.
 class _Slots:
     """The scores of scores.parquet by time (by input row where there are no times), in memory that stays bounded.
 
@@ -72,8 +74,7 @@ class _Slots:
         self.highest = np.full(SLOTS, np.nan)
         self.alerts = np.zeros((0, 3))
         self._counts = np.zeros((SLOTS, HEIGHTS), np.int64)
-        self._threshold_sum = np.zeros(SLOTS)
-        self._threshold_count = np.zeros(SLOTS, np.int64)
+        self._threshold_sum, self._threshold_count = np.zeros(SLOTS), np.zeros(SLOTS, np.int64)
         for columns in read_scores(folder):
             self._add(columns)
 
@@ -115,18 +116,13 @@ class _Slots:
 
 def alerts_a_day(days: Days, *, labelled: bool) -> Figure:
     """Bars: alerts on each day of the event clock, true and false ones apart where labels tell."""
-    known = {number: day for number, day in sorted(days.by_number.items()) if number != NO_DAY}
-    true = [day.true_alerts for day in known.values()]
-    rest = [day.alerts - day.true_alerts for day in known.values()]
-    bars = [("other alerts", rest, "--warn")] if labelled else [("alerts", rest, "--alert")]
+    known = [(number, day) for number, day in sorted(days.by_number.items()) if number != NO_DAY]
+    rest = [day.alerts - day.true_alerts for _, day in known]
+    bars = [("alerts", rest, "--alert")]
     if labelled:
-        bars.insert(0, ("true alerts", true, "--alert"))
-    x = [rfc3339(number * DAY_MS)[:10] for number in known]
-    layout = {
-        "barmode": "stack",
-        "xaxis": {"type": "date"},
-        "yaxis": {"title": {"text": "alerts"}, "rangemode": "tozero"},
-    }
+        bars = [("true alerts", [day.true_alerts for _, day in known], "--alert"), ("other alerts", rest, "--warn")]
+    x = [rfc3339(number * DAY_MS)[:10] for number, _ in known]
+    layout = {"barmode": "stack", "xaxis": {"type": "date"}, "yaxis": {**_titled("alerts"), "rangemode": "tozero"}}
     traces = [{"type": "bar", "x": x, "y": y, "name": name, "marker": {"color": colour}} for name, y, colour in bars]
     return {"data": traces, "layout": layout}
 
@@ -167,21 +163,18 @@ def ranking_curves(
         return _markers("at the threshold", [x], [y], marker)
 
     def axes(x: str, y: str) -> dict[str, Any]:
-        return {
-            "xaxis": {"title": {"text": x}, "range": [-0.02, 1.02]},
-            "yaxis": {"title": {"text": y}, "range": [-0.02, 1.04]},
-        }
+        return {"xaxis": {**_titled(x), "range": [-0.02, 1.02]}, "yaxis": {**_titled(y), "range": [-0.02, 1.04]}}
 
-    points = curve(table)
+    rates, recalls, precisions = curve(table)
     anomalies, normal = table.count(ANOMALOUS).sum(), table.count(NORMAL).sum()
     share = float(anomalies / (anomalies + normal))
     roc = [
-        _line(points.false_alert_rate.tolist(), points.recall, "ROC curve", "--accent", width=2),
+        _line(rates.tolist(), recalls, "ROC curve", "--accent", width=2),
         _line([0, 1], np.array([0.0, 1.0]), "chance", "--muted", dash="dot"),
         at_threshold(false_alert_rate, recall),
     ]
     precision_recall = [
-        _line(points.recall.tolist(), points.precision, "precision", "--accent", width=2),
+        _line(recalls.tolist(), precisions, "precision", "--accent", width=2),
         _line([0, 1], np.array([share, share]), "chance", "--muted", dash="dot"),
         *([] if precision is None else [at_threshold(recall, precision)]),
     ]
@@ -191,19 +184,7 @@ def ranking_curves(
     }
 
 
-Rows = tuple[NDArray[np.float32], FloatArray, BoolArray]
-"""Rows with a latent: the latents (B, L), their scores (B,), whether they are alerts (B,)."""
-
-
-class _Plane(NamedTuple):
-    """Where the latent space is seen from: mean (L,), axes (L, 2), the share of the variance along them."""
-
-    mean: FloatArray
-    axes: FloatArray
-    shown: float
-
-
-def latent_figure(folder: Path, version: str, seed: int = 0) -> tuple[dict[str, Any], str] | None:
+def latent_figure(folder: Path, version: str, seed: int = 0) -> tuple[Figure, str] | None:
     """A plotly figure of the latents that `version` gave, and a note; None where it gave none.
 
     Two dimensions are shown as they are, of more the two principal axes, a single one beside the score. Of many
@@ -212,21 +193,20 @@ def latent_figure(folder: Path, version: str, seed: int = 0) -> tuple[dict[str, 
     plane = _plane(folder, version)
     if plane is None:
         return None
-    width = len(plane.mean)
+    mean, axes, shown = plane
+    width = len(mean)
     rng = np.random.default_rng(seed)
     sample, draws = np.zeros((0, 2)), np.zeros(0)
     strongest, scores = np.zeros((0, 2)), np.zeros(0)
-    for latent, score, alert in _read(folder, version):
-        points = (latent - plane.mean) @ plane.axes  # (B, 2)
+    for latent, score, alert in _latents(folder, version):
+        points = (latent - mean) @ axes  # (B, 2)
         if width == 1:
             points[:, 1] = score
+        # The records with the highest random keys are a fair sample, however the file is cut into row groups.
         sample, draws = _keep(sample, draws, points, rng.random(len(points)), MAX_LATENTS)
         strongest, scores = _keep(strongest, scores, points[alert], score[alert], STRONGEST)
     word = "latent" if width < 3 else "axis"
-    names = [f"{word} 1", "score" if width == 1 else f"{word} 2"]
-    layout: dict[str, Any] = {"xaxis": {"title": {"text": names[0]}}, "yaxis": {"title": {"text": names[1]}}}
-    if width == 1:
-        layout["yaxis"] |= {"type": "log"}
+    y_axis = _titled("score") | {"type": "log"} if width == 1 else _titled(f"{word} 2")
     traces = []
     for name, points, colour, size, opacity in (
         ("records", sample, "--accent", 4, 0.4),
@@ -236,41 +216,38 @@ def latent_figure(folder: Path, version: str, seed: int = 0) -> tuple[dict[str, 
         traces.append(_markers(name, x, y, {"color": colour, "size": size, "opacity": opacity}))
     note = f"{width} units; a sample of {len(sample):,} records, and the {len(strongest)} strongest alerts."
     if width > 2:
-        note += f" The two principal axes show {plane.shown:.0%} of the variance."
-    return {"data": traces, "layout": layout}, note
+        note += f" The two principal axes show {shown:.0%} of the variance."
+    return {"data": traces, "layout": {"xaxis": _titled(f"{word} 1"), "yaxis": y_axis}}, note
 
 
-def _read(folder: Path, version: str) -> Iterator[Rows]:
-    with score_file(folder) as file:
-        if "latent" not in file.schema_arrow.names:
-            return
-        for group in range(file.num_row_groups):
-            table = file.read_row_group(group, columns=["score", "alert", "model_version", "latent"])
-            chosen = table.filter(np.asarray(table["model_version"].to_pylist()) == version)
-            if chosen.num_rows:
-                flat = chosen["latent"].combine_chunks().flatten().to_numpy()
-                score, alert = (chosen[name].to_numpy() for name in ("score", "alert"))
-                yield flat.reshape(chosen.num_rows, -1), score, alert
+def _latents(folder: Path, version: str) -> Iterator[tuple[NDArray[np.float32], FloatArray, BoolArray]]:
+    """By row group, of the rows with a latent of this model: latents (B, L), scores (B,), whether they are alerts."""
+    for table in row_groups(folder, ["score", "alert", "model_version", "latent"]):
+        chosen = table.filter(np.asarray(table["model_version"].to_pylist()) == version)
+        if chosen.num_rows:
+            flat = chosen["latent"].combine_chunks().flatten().to_numpy()
+            yield flat.reshape(chosen.num_rows, -1), chosen["score"].to_numpy(), chosen["alert"].to_numpy()
 
 
-def _plane(folder: Path, version: str) -> _Plane | None:
-    count, total, products = 0, np.zeros(0), np.zeros((0, 0))
-    for narrow, _, _ in _read(folder, version):
+def _plane(folder: Path, version: str) -> tuple[FloatArray, FloatArray, float] | None:
+    """Where the latents are seen from: mean (L,), axes (L, 2), the share of the variance along them."""
+    count, total, products = 0, np.zeros(1), np.zeros((1, 1))
+    for narrow, _, _ in _latents(folder, version):
         latent = narrow.astype(np.float64)
         count += len(latent)
-        total = latent.sum(0) + (total if len(total) else 0.0)
-        products = latent.T @ latent + (products if len(products) else 0.0)
+        total = latent.sum(0) + total
+        products = latent.T @ latent + products
     if not count:
         return None
     mean = total / count
     if len(mean) < 3:
-        return _Plane(np.zeros(len(mean)), np.eye(len(mean), 2), 1.0)
+        return np.zeros(len(mean)), np.eye(len(mean), 2), 1.0
     sizes, axes = np.linalg.eigh(products / count - np.outer(mean, mean))
     shown = float(sizes[-2:].sum() / max(float(sizes.sum()), 1e-300))
     principal = axes[:, :-3:-1]
     # An axis has no sign of its own; without one, two runs could draw mirrored pictures.
     signs = np.sign(principal[np.abs(principal).argmax(0), [0, 1]])
-    return _Plane(mean, principal * signs, min(1.0, max(0.0, shown)))
+    return mean, principal * signs, min(1.0, max(0.0, shown))
 
 
 def _keep(
@@ -294,7 +271,10 @@ def _markers(name: str, x: Sequence[Any], y: Sequence[float], marker: dict[str, 
     return {"type": "scatter", "mode": "markers", "name": name, "x": x, "y": y, "marker": marker}
 
 
+def _titled(text: str) -> dict[str, Any]:
+    return {"title": {"text": text}}
+
+
 def _log_axis(title: str, low: float, high: float) -> dict[str, Any]:
     """A logarithmic axis, marked at powers of ten only where it spans two of them."""
-    ticks = {"dtick": 1} if high >= 100 * low else {}
-    return {"type": "log", "title": {"text": title}, **ticks}
+    return {"type": "log", **_titled(title)} | ({"dtick": 1} if high >= 100 * low else {})

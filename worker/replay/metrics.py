@@ -6,8 +6,8 @@ from typing import Any
 
 from worker.errors import UsageError
 from worker.ranking import average_precision, roc_auc
-from worker.replay.evaluate.score_table import ANOMALOUS, NORMAL, UNKNOWN, bootstrap, bootstrap_share
-from worker.replay.evaluate.tally import BUDGETS, DAY_MS, Tally
+from worker.replay.score_table import ANOMALOUS, NORMAL, UNKNOWN, bootstrap, bootstrap_share
+from worker.replay.tally import BUDGETS, DAY_MS, Tally
 from worker.texts import did_you_mean, significant
 
 METRICS = {
@@ -65,13 +65,19 @@ METRICS = {
 """Every key that metrics.json can have. Those about labels are null without labels."""
 
 
+def ratio(part: float, of: float | None) -> float | None:
+    """A share or a rate with six significant digits; None where there is nothing to divide by."""
+    return significant(part / of, 6) if of else None
+
+
 def measure(tally: Tally, *, seed: int = 0) -> dict[str, Any]:
-    """The metrics that follow from a tally; `worker.replay.run.loop` adds those about the run itself."""
-    days = None
+    """The metrics that follow from a tally; `worker.replay.loop` adds those about the run itself."""
+    days: float | None = None
     if tally.first_ms is not None and tally.last_ms is not None:
         days = max(1.0, (tally.last_ms - tally.first_ms) / DAY_MS)
-    alerts = tally.alerts.total()
-    dead = tally.dead_letters.total()
+    alerts, dead = tally.alerts.total(), tally.dead_letters.total()
+    quantiles = (tally.table.quantile(share) for share in (0.5, 0.99, 1.0))
+    median, p99, highest = (None if math.isnan(score) else significant(score, 6) for score in quantiles)
     return {
         "records": tally.scored + dead + tally.skipped,
         "scored": tally.scored,
@@ -79,75 +85,54 @@ def measure(tally: Tally, *, seed: int = 0) -> dict[str, Any]:
         "dead_letters": dead,
         "dead_letters_by_code": {str(code): count for code, count in sorted(tally.dead_letters.items())},
         "alerts": alerts,
-        "alerts_per_day": None if days is None else _rounded(alerts / days),
+        "alerts_per_day": ratio(alerts, days),
         "published": tally.published,
-        "published_per_day": None if days is None else _rounded(tally.published / days),
+        "published_per_day": ratio(tally.published, days),
         "silenced": dict(sorted(tally.silenced.items())),
         "grouped": tally.grouped,
         "rate_limited": tally.rate_limited,
-        "days": None if days is None else _rounded(days),
+        "days": None if days is None else significant(days, 6),
         "first_event_time_ms": tally.first_ms,
         "last_event_time_ms": tally.last_ms,
         "backward_times": tally.backwards,
-        "score_median": _rounded(tally.table.quantile(0.5)),
-        "score_p99": _rounded(tally.table.quantile(0.99)),
-        "score_max": _rounded(tally.table.quantile(1.0)),
+        "score_median": median,
+        "score_p99": p99,
+        "score_max": highest,
         "score_resolution": tally.table.resolution,
         "labelled": tally.scored - tally.groups[UNKNOWN],
         "anomalies": tally.groups[ANOMALOUS],
-        **_ranking(tally, seed),
-        **_at_threshold(tally, seed),
-        **_at_budgets(tally),
-        **_incidents(tally),
+        **_by_label(tally, seed),
+        **_by_kind(tally),
         "model_versions": dict(tally.models),
     }
 
 
-def _ranking(tally: Tally, seed: int) -> dict[str, Any]:
-    measures = {"roc_auc": roc_auc, "average_precision": average_precision}
-    if not tally.groups[NORMAL] or not tally.groups[ANOMALOUS]:
-        return dict.fromkeys(key for name in measures for key in (name, f"{name}_interval"))
-    counts = tally.table.count(NORMAL), tally.table.count(ANOMALOUS)
-    intervals = bootstrap(tally.table, seed=seed)
-    ranking: dict[str, Any] = {}
-    for name, measure_of in measures.items():
-        ranking[name] = _rounded(float(measure_of(*counts)))
-        ranking[f"{name}_interval"] = list(map(_rounded, intervals[name]))
-    return ranking
-
-
-def _at_threshold(tally: Tally, seed: int) -> dict[str, Any]:
+def _by_label(tally: Tally, seed: int) -> dict[str, Any]:
+    """How well the scores rank, and what the thresholds and a budget of alerts make of it."""
+    normal, anomalies = tally.groups[NORMAL], tally.groups[ANOMALOUS]
     true, false = tally.alerts[ANOMALOUS], tally.alerts[NORMAL]
-    labelled = tally.groups[NORMAL] + tally.groups[ANOMALOUS] > 0
-    at_threshold: dict[str, Any] = {
-        "true_alerts": true if labelled else None,
-        "false_alerts": false if labelled else None,
-    }
-    for name, of in (("precision_at_threshold", true + false), ("recall_at_threshold", tally.groups[ANOMALOUS])):
-        at_threshold[name] = _rounded(true / of) if of else None
-        at_threshold[f"{name}_interval"] = list(map(_rounded, bootstrap_share(true, of, seed=seed))) if of else None
-    at_threshold["false_alert_rate"] = _rounded(false / tally.groups[NORMAL]) if tally.groups[NORMAL] else None
-    return at_threshold
+    metrics: dict[str, Any] = {}
+    intervals = bootstrap(tally.table, seed=seed) if normal and anomalies else None
+    for name, measure_of in (("roc_auc", roc_auc), ("average_precision", average_precision)):
+        exact = None if intervals is None else measure_of(tally.table.count(NORMAL), tally.table.count(ANOMALOUS))
+        metrics[name] = None if exact is None else significant(float(exact), 6)
+        metrics[f"{name}_interval"] = None if intervals is None else _rounded(intervals[name])
+    metrics["true_alerts"] = true if normal + anomalies else None
+    metrics["false_alerts"] = false if normal + anomalies else None
+    for name, of in (("precision_at_threshold", true + false), ("recall_at_threshold", anomalies)):
+        metrics[name] = ratio(true, of)
+        metrics[f"{name}_interval"] = _rounded(bootstrap_share(true, of, seed=seed)) if of else None
+    metrics["false_alert_rate"] = ratio(false, normal)
+    budgets = {str(budget): tally.days.at_budget(budget) for budget in BUDGETS if anomalies}
+    metrics["precision_at_k"] = {key: ratio(hits, spent) for key, (spent, hits) in budgets.items()} or None
+    metrics["recall_at_k"] = {key: ratio(hits, anomalies) for key, (_, hits) in budgets.items()} or None
+    return metrics
 
 
-def _at_budgets(tally: Tally) -> dict[str, Any]:
-    anomalies = tally.groups[ANOMALOUS]
-    if not anomalies:
-        return {"precision_at_k": None, "recall_at_k": None}
-    counts = {str(budget): tally.days.at_budget(budget) for budget in BUDGETS}
-    return {
-        "precision_at_k": {budget: _rounded(true / alerts) for budget, (alerts, true) in counts.items()},
-        "recall_at_k": {budget: _rounded(true / anomalies) for budget, (_, true) in counts.items()},
-    }
-
-
-def _incidents(tally: Tally) -> dict[str, Any]:
+def _by_kind(tally: Tally) -> dict[str, Any]:
+    alerts = tally.alerted_kinds
     kinds = {
-        kind: {
-            "records": count,
-            "alerts": tally.alerted_kinds[kind],
-            "recall": _rounded(tally.alerted_kinds[kind] / count),
-        }
+        kind: {"records": count, "alerts": alerts[kind], "recall": ratio(alerts[kind], count)}
         for kind, count in sorted(tally.kinds.items())
     }
     incidents, detected, median, p90 = tally.incidents.finish()
@@ -160,9 +145,8 @@ def _incidents(tally: Tally) -> dict[str, Any]:
     }
 
 
-def _rounded(value: float) -> float | None:
-    """Six significant digits; null for NaN, which JSON doesn't have."""
-    return None if math.isnan(value) else significant(value, 6)
+def _rounded(interval: tuple[float, float]) -> list[float]:
+    return [significant(bound, 6) for bound in interval]
 
 
 def parse_gate(text: str) -> tuple[str, float]:

@@ -1,1 +1,0 @@
-"""How good what replay found is."""

@@ -1,1 +1,0 @@
-"""The live pipeline on history."""
