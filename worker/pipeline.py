@@ -12,8 +12,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from worker.alerts.exceedance import exceedances
-from worker.alerts.explain import Explainer, Explanations
+from worker.alerts.explain import Explainer, Explanations, exceedances
 from worker.alerts.grouping import GroupingOptions, PartitionGrouping, Published
 from worker.alerts.silences import Silences
 from worker.errors import BundleError
@@ -21,9 +20,8 @@ from worker.features.learned import Scaling
 from worker.features.vectorize import Vectorizer
 from worker.formats.base import Decoder
 from worker.formats.json_objects import JsonDecoder
-from worker.model.network.reconstruct import Reconstructor
 from worker.model.scoring.scorer import LatentEncoder
-from worker.model.store.bundle import Bundle, field_weights
+from worker.model.store.bundle import Bundle
 from worker.records import Outcome, Partition, RawMessage, Scores
 from worker.thresholds.factory import ThresholdFactory
 from worker.thresholds.partition import PartitionThreshold, ThresholdState
@@ -55,16 +53,8 @@ class Model:
     ) -> None:
         self.bundle = bundle
         self.vectorizer = Vectorizer(bundle.fitted)
-        self.explainer = Explainer(
-            bundle.fitted,
-            Reconstructor(bundle.network),
-            fields=bundle.fields,
-            usual=bundle.field_errors,
-            weights=field_weights(bundle.fitted, bundle.score),
-            redacted=bundle.schema.redacted | frozenset(redacted),
-            ids=bundle.schema.ids,
-            max_reasons=max_reasons,
-        )
+        hidden = bundle.schema.redacted | frozenset(redacted)
+        self.explainer = Explainer(bundle, redacted=hidden, max_reasons=max_reasons)
         self.scorer = bundle.scorer(device)
         self.latent_encoder = LatentEncoder(bundle.network) if latent else None
 

@@ -1,5 +1,6 @@
-"""Explanations name fields that tell something, for one row or for a storm of them."""
+"""Severity follows the tail probability; explanations name fields that tell something, for one row or for many."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import orjson
 import pytest
 
 from devtools import traffic
-from worker.alerts.explain import MIN_SHARE, shares
+from worker.alerts.explain import MIN_SHARE, severity_of, shares
 from worker.features.vectorize import Vectors
 from worker.formats.json_objects import JsonDecoder
 from worker.pipeline import Model
@@ -96,3 +97,11 @@ def test_shares_are_parts_of_the_excess_and_add_up_to_one(
 
     assert parts[0].tolist() == pytest.approx(expected)
     assert parts.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("probability", "severity"),
+    [(0.004, "info"), (0.001, "info"), (0.0009, "warning"), (1e-5, "warning"), (9e-6, "critical"), (math.nan, "info")],
+)
+def test_severity_follows_the_probability(probability: float, severity: str) -> None:
+    assert severity_of(probability) == severity

@@ -12,15 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.alerts.encode import alert_id, derived_id
-from worker.alerts.exceedance import MAX_KEY_BYTES, Exceedance, remember
+from worker.alerts.encode import alert_id
+from worker.alerts.explain import Exceedance
 from worker.alerts.grouping import (
+    MAX_KEY_BYTES,
     MAX_OPEN,
     EventClock,
     GroupingOptions,
     PartitionGrouping,
     Published,
     group_key,
+    remember,
 )
 from worker.records import NO_TIME, Alert, Message, Partition
 
@@ -109,7 +111,7 @@ def test_the_closing_alert_names_the_strongest_record_and_the_whole_span() -> No
     assert closing.group.key == {"card": "a"}
     assert closing.group.opening_id == alert_id("in", 3, 0)
     assert closing.message.value is None
-    assert closing.alert_id == derived_id(alert_id("in", 3, 0), "closing")
+    assert closing.alert_id == alert_id(alert_id("in", 3, 0), "closing")
 
 
 def test_a_group_of_a_single_alert_ends_without_a_closing() -> None:
@@ -180,7 +182,7 @@ def test_alerts_over_the_rate_limit_are_summed_up_when_the_minute_is_over() -> N
     assert summary.summary is not None
     assert (summary.summary.minute, summary.summary.rate_limited) == ("2026-01-01T00:00:00.000Z", 8)
     assert (summary.message.offset, summary.score) == (10, 9.0)
-    assert summary.alert_id == derived_id(alert_id("in", 3, 3), "summary")
+    assert summary.alert_id == alert_id(alert_id("in", 3, 3), "summary")
 
 
 def test_each_minute_has_its_own_allowance() -> None:

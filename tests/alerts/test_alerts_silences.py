@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from worker.alerts.exceedance import Exceedance
+from worker.alerts.explain import Exceedance
 from worker.alerts.silences import Silences, load_silences
 from worker.errors import SettingsError
 from worker.records import NO_TIME, Message, Reason

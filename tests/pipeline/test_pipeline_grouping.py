@@ -13,7 +13,7 @@ from devtools.grouping import GROUPING, bursts, make, model
 from devtools.score_streams import state_of
 from tests.contracts import VALID_ALERT
 from worker.alerts.encode import encode_alert, encode_scores
-from worker.alerts.exceedance import severity_of
+from worker.alerts.explain import severity_of
 from worker.alerts.grouping import GroupingOptions
 from worker.alerts.silences import Silences, load_silences
 from worker.errors import SettingsError

@@ -9,7 +9,7 @@ from worker.errors import SettingsError
 from worker.processes.wiring import threshold_factory
 from worker.settings import ThresholdSettings
 from worker.thresholds.budget import DAY_MS, AlertBudget
-from worker.thresholds.factory import POLICIES, RULES, FixedThreshold, Rule, ThresholdFactory, ThresholdRule
+from worker.thresholds.factory import POLICIES, RULES, FixedThreshold, ThresholdFactory, ThresholdRule
 from worker.thresholds.partition import Strictest
 from worker.thresholds.quantile import InlierQuantile, SlidingQuantile
 
@@ -26,7 +26,7 @@ class Doubled(SlidingQuantile):
 @pytest.fixture
 def _registered() -> Iterator[None]:
     POLICIES.register("doubled", Doubled)
-    RULES.register("double-max", Rule(lambda training, factor: factor * float(training.max()), 2.0))
+    RULES.register("double-max", lambda training, factor: (2.0 if factor is None else factor) * float(training.max()))
     yield
     POLICIES.unregister("doubled")
     RULES.unregister("double-max")

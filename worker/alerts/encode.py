@@ -2,27 +2,25 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
 import orjson
 
 from worker.formats.base import Row
-from worker.records import Alert, DeadLetter, Headers, RawMessage, Reason, Scores
+from worker.records import Alert, DeadLetter, Headers, RawMessage, Scores
 
 SCHEMA_VERSION = 1
 CONTENT_TYPE = b"application/json"
 REDACTED = "[redacted]"
 
 
-def alert_id(topic: str, partition: int, offset: int) -> str:
-    """The same record has the same id, always: 128 bits of a hash of where it stands."""
-    return hashlib.blake2b(f"{topic}\0{partition}\0{offset}".encode(), digest_size=16).hexdigest()
+def alert_id(*origin: object) -> str:
+    """The id of what comes of this origin, the same each time: 128 bits of a hash.
 
-
-def derived_id(alert: str, what: str) -> str:
-    """The id of an alert that follows from another one: its closing, the summary of a minute that it began."""
-    return hashlib.blake2b(f"{alert}\0{what}".encode(), digest_size=16).hexdigest()
+    origin   topic, partition and offset of a record; or the id of an alert, and what follows from it: its closing, the
+             summary of the minute that it began
+    """
+    return hashlib.blake2b("\0".join(map(str, origin)).encode(), digest_size=16).hexdigest()
 
 
 def source(message: RawMessage) -> dict[str, Any]:
@@ -37,23 +35,17 @@ def source(message: RawMessage) -> dict[str, Any]:
     }
 
 
-def _reason(reason: Reason) -> dict[str, Any]:
+def encode_alert(alert: Alert) -> bytes:
+    """The alert's JSON, as its JSON Schema describes it: compact, keys always in the same order."""
+    explanation = []
+    for reason in alert.explanation:
+        entry = {"field": reason.field, "observed": reason.observed, "expected": reason.expected, "share": reason.share}
+        if reason.typical is not None:
+            entry["typical"] = reason.typical
+        if reason.note is not None:
+            entry["note"] = reason.note
+        explanation.append(entry)
     document = {
-        "field": reason.field,
-        "observed": reason.observed,
-        "expected": reason.expected,
-        "share": reason.share,
-    }
-    if reason.typical is not None:
-        document["typical"] = list(reason.typical)
-    if reason.note is not None:
-        document["note"] = reason.note
-    return document
-
-
-def alert_document(alert: Alert) -> dict[str, Any]:
-    """The alert as plain data, as its JSON Schema describes it."""
-    document: dict[str, Any] = {
         "alert_id": alert.alert_id,
         "schema_version": SCHEMA_VERSION,
         "detected_at": alert.detected_at,
@@ -64,20 +56,13 @@ def alert_document(alert: Alert) -> dict[str, Any]:
         "severity": alert.severity,
         "tail_probability": alert.tail_probability,
         "model_version": alert.model_version,
-        "explanation": [_reason(reason) for reason in alert.explanation],
+        "explanation": explanation,
         "ids": alert.ids,
         "record": alert.record if alert.of_one_record else None,
     }
-    if alert.group is not None:
-        document["group"] = asdict(alert.group)
-    if alert.summary is not None:
-        document["summary"] = asdict(alert.summary)
-    return document
-
-
-def encode_alert(alert: Alert) -> bytes:
-    """The alert's JSON, compact, keys always in the same order."""
-    return orjson.dumps(alert_document(alert))
+    document |= {} if alert.group is None else {"group": alert.group}
+    document |= {} if alert.summary is None else {"summary": alert.summary}
+    return orjson.dumps(document)
 
 
 def alert_headers(alert: Alert) -> Headers:

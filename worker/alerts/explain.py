@@ -1,7 +1,8 @@
-"""Why a record was alerted: the fields whose error stands out, with observed and expected in the record's own units."""
+"""What is said of a record above its threshold: how severe it is, and why, field by field, in the record's units."""
 
+import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,13 +10,62 @@ from numpy.typing import NDArray
 from worker.alerts.encode import REDACTED, redact
 from worker.features.learned import MISSING_PATTERN, UNKNOWN_ID, Special
 from worker.features.schema import value_of
-from worker.features.vectorize import Fitted, Vectors
+from worker.features.vectorize import Vectors
 from worker.formats.base import Row
 from worker.model.network.reconstruct import Reconstructor
-from worker.records import Alert, FloatArray, Reason
+from worker.model.store.bundle import Bundle, field_weights
+from worker.records import Alert, FloatArray, RawMessage, Reason, Scores
 
+WARNING_BELOW, CRITICAL_BELOW = 1e-3, 1e-5  # tail probabilities: one inlier in 1,000, or 100,000, has such a score
 SHARE_DIGITS = 4
 MIN_SHARE = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Exceedance:
+    """A scored record above its partition's threshold.
+
+    row                its position among the scored records of the batch
+    message, record    as the broker handed it over, and decoded
+    event_time_ms      milliseconds since the epoch, UTC; NO_TIME where there is none
+    severity           info, warning or critical
+    tail_probability   estimated share of inliers with a score at least as high; None where it is not known
+    """
+
+    row: int
+    message: RawMessage
+    record: Row
+    event_time_ms: int
+    score: float
+    threshold: float
+    severity: str
+    tail_probability: float | None
+    model_version: str
+
+
+def severity_of(tail_probability: float) -> str:
+    """`critical`, `warning` or `info`; NaN, a score whose rarity is not known, is `info`.
+
+    >>> [severity_of(probability) for probability in (5e-6, 5e-4, 0.004, math.nan)]
+    ['critical', 'warning', 'info', 'info']
+    """
+    if tail_probability < CRITICAL_BELOW:
+        return "critical"
+    return "warning" if tail_probability < WARNING_BELOW else "info"
+
+
+def exceedances(vectors: Vectors, scores: Scores, tail_probability: FloatArray) -> list[Exceedance]:
+    """The exceedances among the scored records of a batch, in input order; tail_probability: float64 (B,) or NaN."""
+    rows = np.flatnonzero(scores.alert)
+    columns = (rows, scores.event_time_ms[rows], scores.score[rows], scores.threshold[rows], tail_probability[rows])
+    messages, records, version = vectors.messages, vectors.rows, scores.model_version
+    return [
+        Exceedance(
+            *(row, messages[row], records[row], time_ms, score, threshold),
+            *(severity_of(tail), None if math.isnan(tail) else tail, version),
+        )
+        for row, time_ms, score, threshold, tail in zip(*(column.tolist() for column in columns), strict=True)
+    ]
 
 
 def shares(errors: FloatArray, usual: FloatArray) -> FloatArray:
@@ -42,41 +92,25 @@ def shares(errors: FloatArray, usual: FloatArray) -> FloatArray:
 
 
 class Explainer:
-    """Explains rows by one fitted model.
+    """Explains records by one fitted model.
 
     A field whose expected value is the observed one tells a reader nothing: it keeps its share, and is named only where
     no other field is.
 
-    fields        the model's fields (F,)
-    usual         mean squared error of each field on the calibration rows, float64 (F,)
-    weights       factor on the error of each field in the score, float64 (F,)
     redacted      fields that no alert may show
-    ids           fields that an alert carries on their own
     max_reasons   fields in one explanation; those with less than MIN_SHARE are left out, where another is named
     """
 
-    def __init__(
-        self,
-        fitted: Fitted,
-        reconstructor: Reconstructor,
-        *,
-        fields: tuple[str, ...],
-        usual: FloatArray,
-        weights: FloatArray | None = None,
-        redacted: frozenset[str] = frozenset(),
-        ids: tuple[str, ...] = (),
-        max_reasons: int = 5,
-    ) -> None:
-        self.redacted = redacted
-        self.ids = ids
-        self._fitted = fitted
-        self._reconstructor = reconstructor
-        self._fields = fields
-        self._weights = np.ones(len(fields)) if weights is None else weights
-        self._usual = usual * self._weights
+    def __init__(self, bundle: Bundle, *, redacted: frozenset[str], max_reasons: int) -> None:
+        self.redacted, self.ids = redacted, bundle.schema.ids
         self._max_reasons = max_reasons
-        self._numeric_at = {name: [j for j, f in enumerate(fitted.numeric_fields) if f == name] for name in fields}
-        self._category_at = {name: j for j, name in enumerate(fitted.category_fields)}
+        self._fitted, self._fields = bundle.fitted, bundle.fields
+        self._reconstructor = Reconstructor(bundle.network)
+        self._weights = field_weights(bundle.fitted, bundle.score)  # (F,) factors on the errors, as in the score
+        self._usual = bundle.field_errors * self._weights
+        numbers = bundle.fitted.numeric_fields
+        self._numeric_at = {name: [j for j, field in enumerate(numbers) if field == name] for name in self._fields}
+        self._category_at = {name: j for j, name in enumerate(bundle.fitted.category_fields)}
 
     def explain(
         self, numeric: NDArray[np.float32], category_ids: NDArray[np.int32], rows: Sequence[Row]
@@ -90,62 +124,55 @@ class Explainer:
         order = np.argsort(-parts, axis=1, kind="stable")
         columns = (category_ids, rebuilt.numeric, rebuilt.expected_ids, parts, order)
         # Plain lists: in an alert storm, element by element access to arrays would cost as much as all the rest.
-        lines = map(_Line, rows, *(column.tolist() for column in columns))
-        return [self._reasons(line) for line in lines]
+        return list(map(self._reasons, rows, *(column.tolist() for column in columns)))
 
-    def _reasons(self, line: "_Line") -> tuple[Reason, ...]:
+    def _reasons(
+        self,
+        row: Row,
+        category_ids: list[int],
+        numbers: list[float],
+        expected_ids: list[int],
+        parts: list[float],
+        order: list[int],
+    ) -> tuple[Reason, ...]:
+        """Of one row: its category ids (C,), expected numbers (N,) and ids (C,), shares (F,) and their order."""
         telling: list[Reason] = []
         silent: list[Reason] = []
-        for rank, at in enumerate(line.order):
-            if (rank > 0 and line.shares[at] < MIN_SHARE) or len(telling) == self._max_reasons:
+        for rank, at in enumerate(order):
+            if (rank > 0 and parts[at] < MIN_SHARE) or len(telling) == self._max_reasons:
                 break
             name = self._fields[at]
-            category = self._category_at.get(name)
-            numbers = [line.numeric[j] for j in self._numeric_at[name]]
-            expected = self._fitted.expected(name, numbers, None if category is None else line.expected_ids[category])
+            category, stats = self._category_at.get(name), self._fitted.stats_of.get(name)
+            columns = [numbers[j] for j in self._numeric_at[name]]
+            expected = self._fitted.expected(name, columns, None if category is None else expected_ids[category])
             if isinstance(expected, Special):
                 expected = expected.value
-            observed = self._observed(line, name)
-            reason = self._reason(line, name, observed, expected, line.shares[at])
-            (silent if _is_same(observed, expected) else telling).append(reason)
+            observed, note = value_of(row, name), None
+            if name == MISSING_PATTERN and category is not None:
+                observed = self._pattern(row, category_ids[category])
+            if observed is None:
+                note, is_same = Special.MISSING.value, expected == Special.MISSING.value
+            else:  # True == 1 in Python, not in JSON
+                is_same = observed == expected and isinstance(observed, bool) == isinstance(expected, bool)
+                if category is not None and category_ids[category] == UNKNOWN_ID:
+                    note = Special.UNKNOWN.value
+            reason = Reason(
+                field=name,
+                observed=REDACTED if name in self.redacted else observed,
+                expected=expected,
+                share=round(parts[at], SHARE_DIGITS),
+                typical=None if stats is None or stats.low is None or category is not None else (stats.low, stats.high),
+                note=note,
+            )
+            (silent if is_same else telling).append(reason)
         return tuple(telling) or (silent[0],)
 
-    def _reason(self, line: "_Line", name: str, observed: Any, expected: Any, share: float) -> Reason:
-        category = self._category_at.get(name)
-        stats = self._fitted.stats_of.get(name)
-        note = None
-        if observed is None:
-            note = Special.MISSING.value
-        elif category is not None and line.category_ids[category] == UNKNOWN_ID:
-            note = Special.UNKNOWN.value
-        return Reason(
-            field=name,
-            observed=REDACTED if name in self.redacted else observed,
-            expected=expected,
-            share=round(share, SHARE_DIGITS),
-            typical=None if stats is None or stats.low is None or category is not None else (stats.low, stats.high),
-            note=note,
-        )
-
-    def _observed(self, line: "_Line", name: str) -> Any:
-        if name == MISSING_PATTERN:
-            at = self._category_at[MISSING_PATTERN]
-            if line.category_ids[at] != UNKNOWN_ID:
-                return self._fitted.categorical[at].value(line.category_ids[at])
-            absent = [f for f in self._fields if f != MISSING_PATTERN and value_of(line.row, f) is None]
-            return f"without {', '.join(absent)}" if absent else "all fields present"
-        return value_of(line.row, name)
-
-
-class _Line(NamedTuple):
-    """One row: its JSON object, category ids (C,), expected numbers (N,) and ids (C,), shares (F,) and their order."""
-
-    row: Row
-    category_ids: list[int]
-    numeric: list[float]
-    expected_ids: list[int]
-    shares: list[float]
-    order: list[int]
+    def _pattern(self, row: Row, category_id: int) -> str:
+        """The missing pattern of a row in words; one that the model has never seen is made up from the row."""
+        if category_id != UNKNOWN_ID:
+            return str(self._fitted.categorical[self._category_at[MISSING_PATTERN]].value(category_id))
+        absent = [name for name in self._fields if name != MISSING_PATTERN and value_of(row, name) is None]
+        return f"without {', '.join(absent)}" if absent else "all fields present"
 
 
 class Explanations:
@@ -173,9 +200,3 @@ class Explanations:
             alert.record = redact(self._vectors.rows[row], self._explainer.redacted)
             alert.ids = {name: value_of(alert.record, name) for name in self._explainer.ids}
         return [alert for _, alert in alerts]
-
-
-def _is_same(observed: Any, expected: Any) -> bool:
-    if observed is None:
-        return bool(expected == Special.MISSING.value)
-    return bool(observed == expected) and isinstance(observed, bool) == isinstance(expected, bool)

@@ -13,7 +13,7 @@ State. One JSON object, at most MAX_OPEN groups of about 200 bytes each (50 kB);
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from operator import attrgetter
 from typing import Any, Literal
@@ -22,29 +22,20 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from worker.alerts.encode import alert_id, derived_id, redact
-from worker.alerts.exceedance import Exceedance, remember
+from worker.alerts.encode import alert_id, redact
+from worker.alerts.explain import Exceedance
 from worker.features.schema import value_of
 from worker.formats.base import Row
 from worker.records import NO_TIME, Alert, AlertGroup, Message, Partition, Summary, TimeArray
 from worker.texts import event_time_text
 
-MAX_OPEN = 256
-"""Groups that one partition keeps open; one more ends the one that was quiet for the longest time."""
-
-MAX_SHOWN_CHARACTERS = 64
-"""Of each value of a group's key, for people; groups are told apart by the whole value."""
-
+MAX_OPEN = 256  # groups that one partition keeps open; one more ends the one that was quiet for the longest time
+MAX_SHOWN_CHARACTERS = 64  # of each value of a group's key, for people; groups are told apart by the whole value
+MAX_KEY_BYTES = 256  # a longer Kafka key is not remembered: the closing alert or summary of such a record has none
 MINUTE_MS = 60_000
 
-LATE_MS = 86_400_000
-"""How late a record may be and still belong to an open group. What is further off has another clock."""
-
-Span = tuple[int, int]
-"""First and last time of an interval, milliseconds, both included."""
-
-ALWAYS: Span = (-(1 << 62), 1 << 62)
-
+LATE_MS = 86_400_000  # how late a record may be and still belong to an open group; further off is another clock's
+ALWAYS = (-(1 << 62), 1 << 62)  # a span: its first and its last time, milliseconds, both included
 # What is saved of each: plain values, in this order.
 _remembered = attrgetter(
     *("message.offset", "message.timestamp", "event_time_ms", "score", "threshold"),
@@ -90,8 +81,7 @@ class EventClock:
         if not len(known):
             return now
         times = event_time_ms[known]
-        recent = self.recent or (int(times[0]), int(times[0]))
-        row = np.concatenate([np.array(recent, np.int64), times])
+        row = np.concatenate([self.recent or (times[0], times[0]), times])
         first, second, third = row[:-2], row[1:-1], row[2:]
         median = np.maximum(np.minimum(first, second), np.minimum(np.maximum(first, second), third))
         now[known[0] :] = np.repeat(median, np.diff(known, append=len(now)))
@@ -121,24 +111,12 @@ class OpenGroup:
     count: int = 0
     opening_id: str | None = None
 
-    def span(self, cooldown_ms: int) -> Span:
-        """The times at which it goes on; earlier ones are another clock's."""
-        return self.seen_ms - LATE_MS, self.seen_ms + cooldown_ms
-
-    def is_due(self) -> bool:
-        """Whether the latest alert is to be published: as the opening, or as number 10, 100, 1000 …"""
-        return self.opening_id is None or str(self.count).strip("0") == "1"
-
     def as_of_now(self, state: Literal["opening", "update", "closing"], names: tuple[str, ...]) -> AlertGroup:
         """What an alert says of it. names: the fields of the key."""
+        key = dict(zip(names, self.shown, strict=True))
+        first_seen, last_seen = event_time_text(self.first_ms), event_time_text(self.last_ms)
         return AlertGroup(
-            state=state,
-            key=dict(zip(names, self.shown, strict=True)),
-            opening_id=self.opening_id or "",
-            count=self.count,
-            first_seen=event_time_text(self.first_ms),
-            last_seen=event_time_text(self.last_ms),
-            strongest_score=self.strongest.score,
+            state, key, self.opening_id or "", self.count, first_seen, last_seen, strongest_score=self.strongest.score
         )
 
 
@@ -157,45 +135,38 @@ class _Minute:
     rate_limited: int = 0
     first_offset: int = 0
 
-    def span(self) -> Span:
-        return self.start_ms - LATE_MS, self.start_ms + MINUTE_MS - 1
 
-
+@dataclass(slots=True)
 class Published:
     """The alerts of one batch as they come up, and the counts of exceedances that have none.
 
-    alerts          with the row of the record that caused each; those of one record still lack their explanation
     event_time_ms   of the batch's scored records, int64 (B,)
     redacted        fields that no alert may show
     detected_at     RFC 3339, UTC; None: the event time of the record that caused the alert
+    alerts          with the row of the record that caused each; those of one record still lack their explanation
     """
 
-    def __init__(self, event_time_ms: TimeArray, redacted: frozenset[str], detected_at: str | None) -> None:
-        self.alerts: list[tuple[int, Alert]] = []
-        self.grouped = self.rate_limited = 0
-        self.event_time_ms = event_time_ms
-        self.redacted = redacted
-        self._detected_at = detected_at
+    event_time_ms: TimeArray
+    redacted: frozenset[str]
+    detected_at: str | None
+    alerts: list[tuple[int, Alert]] = field(default_factory=list)
+    grouped: int = 0
+    rate_limited: int = 0
 
     def add(
-        self,
-        row: int,
-        identity: str,
-        exceedance: Exceedance,
-        group: AlertGroup | None = None,
-        summary: Summary | None = None,
+        self, row: int, identity: str, of: Exceedance, group: AlertGroup | None = None, summary: Summary | None = None
     ) -> None:
-        """Publish an alert of this exceedance that the record in this row has caused."""
+        """Publish an alert of an exceedance that the record in this row has caused."""
         alert = Alert(
             alert_id=identity,
-            detected_at=self._detected_at or event_time_text(int(self.event_time_ms[row])) or "",
-            event_time=event_time_text(exceedance.event_time_ms),
-            message=exceedance.message,
-            score=exceedance.score,
-            threshold=exceedance.threshold,
-            severity=exceedance.severity,
-            model_version=exceedance.model_version,
-            tail_probability=exceedance.tail_probability,
+            detected_at=self.detected_at or event_time_text(int(self.event_time_ms[row])) or "",
+            event_time=event_time_text(of.event_time_ms),
+            message=of.message,
+            score=of.score,
+            threshold=of.threshold,
+            severity=of.severity,
+            model_version=of.model_version,
+            tail_probability=of.tail_probability,
             group=group,
             summary=summary,
         )
@@ -239,67 +210,63 @@ class PartitionGrouping:
         for exceedance in exceedances:
             position = int(np.searchsorted(rows, exceedance.row))
             self._pass(now, rows, start, position + 1, published)
-            self._take(exceedance, int(now[position]), published)
             start = position + 1
+            now_ms = int(now[position])
+            group = shown = None
+            if now_ms != NO_TIME and self._names:
+                group = self._group_of(exceedance, now_ms, published)
+                if group.opening_id is not None and str(group.count).strip("0") != "1":  # updates at 10, 100, 1000 …
+                    published.grouped += 1
+                    continue
+            if now_ms != NO_TIME and self._is_over_limit(exceedance, now_ms):
+                published.rate_limited += 1
+                continue
+            identity = alert_id(*self._partition, exceedance.message.offset)
+            if group is not None:
+                is_opening = group.opening_id is None
+                group.opening_id = group.opening_id or identity
+                shown = group.as_of_now("opening" if is_opening else "update", self._names)
+            published.add(exceedance.row, identity, exceedance, group=shown)
         self._pass(now, rows, start, len(now), published)
 
     def _pass(self, now: TimeArray, rows: NDArray[np.int64], start: int, end: int, published: Published) -> None:
         """Let the time go on from record to record, up to `end`, and end what it ends."""
         while start < end:
-            part = now[start:end]
-            outside = (part < self._span[0]) | (part > self._span[1])
+            outside = (now[start:end] < self._span[0]) | (now[start:end] > self._span[1])
             first = int(np.argmax(outside))
             if not outside[first]:
                 return
-            self._expire(int(part[first]), int(rows[start + first]), published)
+            self._expire(int(now[start + first]), int(rows[start + first]), published)
             start += first + 1
 
     def _expire(self, now_ms: int, row: int, published: Published) -> None:
         """End the groups and the minute that are over, and find the span anew from those that go on."""
         self._span = ALWAYS
         for group in list(self._open.values()):
-            if _is_within(now_ms, group.span(self._cooldown_ms)):
-                self._narrow(group.span(self._cooldown_ms))
-            else:
+            if not self._lasts(now_ms, group.seen_ms, self._cooldown_ms):
                 self._close(group, row, published)
         minute = self._minute
-        if minute is not None and _is_within(now_ms, minute.span()):
-            self._narrow(minute.span())
-        elif minute is not None:
+        if minute is not None and not self._lasts(now_ms, minute.start_ms, MINUTE_MS - 1):
             self._minute = None
             if minute.strongest is not None:
-                identity = derived_id(alert_id(*self._partition, minute.first_offset), "summary")
+                identity = alert_id(alert_id(*self._partition, minute.first_offset), "summary")
                 summary = Summary(event_time_text(minute.start_ms), minute.rate_limited)
                 published.add(row, identity, minute.strongest, summary=summary)
 
-    def _narrow(self, span: Span) -> None:
-        self._span = max(self._span[0], span[0]), min(self._span[1], span[1])
+    def _lasts(self, now_ms: int, since_ms: int, length_ms: int) -> bool:
+        """Whether a group or minute goes on now, a day before at the earliest; then the span takes it into account."""
+        first, last = since_ms - LATE_MS, since_ms + length_ms
+        if not first <= now_ms <= last:
+            return False
+        self._span = max(self._span[0], first), min(self._span[1], last)
+        return True
 
-    def _take(self, exceedance: Exceedance, now_ms: int, published: Published) -> None:
-        group = None
-        if now_ms != NO_TIME:
-            if self._names:
-                group = self._group(exceedance, now_ms, published)
-                if not group.is_due():
-                    published.grouped += 1
-                    return
-            if self._is_over_limit(exceedance, now_ms):
-                published.rate_limited += 1
-                return
-        identity = alert_id(*self._partition, exceedance.message.offset)
-        shown = None
-        if group is not None:
-            is_opening = group.opening_id is None
-            group.opening_id = group.opening_id or identity
-            shown = group.as_of_now("opening" if is_opening else "update", self._names)
-        published.add(exceedance.row, identity, exceedance, group=shown)
-
-    def _group(self, exceedance: Exceedance, now_ms: int, published: Published) -> OpenGroup:
+    def _group_of(self, exceedance: Exceedance, now_ms: int, published: Published) -> OpenGroup:
         """The group that this exceedance belongs to, with it counted."""
         digest, shown = group_key(exceedance.record, self._names, published.redacted)
         seen_ms = max(now_ms, exceedance.event_time_ms)
         group = self._open.get(digest)
-        if group is not None and not _is_within(seen_ms, group.span(self._cooldown_ms)):
+        if group is not None and not self._lasts(seen_ms, group.seen_ms, self._cooldown_ms):
             self._close(group, exceedance.row, published)
             group = None
         if group is None:
@@ -312,13 +279,13 @@ class PartitionGrouping:
         group.seen_ms, group.last_ms = max(group.seen_ms, seen_ms), max(group.last_ms, exceedance.event_time_ms)
         self._open.pop(digest, None)
         self._open[digest] = group  # the last one now
-        self._narrow(group.span(self._cooldown_ms))
+        self._lasts(group.seen_ms, group.seen_ms, self._cooldown_ms)
         return group
 
     def _close(self, group: OpenGroup, row: int, published: Published) -> None:
         del self._open[group.digest]
         if group.opening_id is not None and group.count > 1:
-            identity = derived_id(group.opening_id, "closing")
+            identity = alert_id(group.opening_id, "closing")
             published.add(row, identity, group.strongest, group=group.as_of_now("closing", self._names))
 
     def _is_over_limit(self, exceedance: Exceedance, now_ms: int) -> bool:
@@ -326,7 +293,7 @@ class PartitionGrouping:
         if not self._max_per_minute:
             return False
         minute = self._minute = self._minute or _Minute(None, now_ms // MINUTE_MS * MINUTE_MS)
-        self._narrow(minute.span())
+        self._lasts(minute.start_ms, minute.start_ms, MINUTE_MS - 1)
         if minute.published < self._max_per_minute:
             minute.published += 1
             return False
@@ -367,26 +334,33 @@ class PartitionGrouping:
         return Exceedance(-1, message, {}, *rest)
 
 
-def group_key(record: Row, names: tuple[str, ...], redacted: frozenset[str]) -> tuple[str, tuple[Any, ...]]:
-    """A digest of the values of these fields, and the values cut for people; a missing one is a value, too."""
-    values = [value_of(record, name) for name in names]
-    digest = blake2b(orjson.dumps(values, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
-    public = redact(record, redacted)
-    return digest, tuple(_shortened(value_of(public, name)) for name in names)
-
-
-def _shortened(value: Any) -> Any:
-    if isinstance(value, dict | list):
-        value = orjson.dumps(value).decode()
-    if isinstance(value, str) and len(value) > MAX_SHOWN_CHARACTERS:
-        return value[:MAX_SHOWN_CHARACTERS] + "…"
-    return value
-
-
 def _saved(one: Exceedance) -> list[Any]:
     """For JSON: about 200 bytes, and the Kafka key."""
     return [None if one.message.key is None else base64.b64encode(one.message.key).decode(), *_remembered(one)]
 
 
-def _is_within(time_ms: int, span: Span) -> bool:
-    return span[0] <= time_ms <= span[1]
+def remember(strongest: Exceedance | None, other: Exceedance) -> Exceedance:
+    """The one with the higher score; of two models, whose scores don't compare, the `other`, newer one.
+
+    It is remembered without its record and without a long key: as it would be after a restart, which changes nothing.
+    """
+    if strongest is not None and strongest.model_version == other.model_version and strongest.score >= other.score:
+        return strongest
+    message = other.message
+    key = message.key if message.key is None or len(message.key) <= MAX_KEY_BYTES else None
+    bare = Message(message.topic, message.partition, message.offset, message.timestamp, key, None)
+    return replace(other, row=-1, message=bare, record={})
+
+
+def group_key(record: Row, names: tuple[str, ...], redacted: frozenset[str]) -> tuple[str, tuple[Any, ...]]:
+    """A digest of the values of these fields, and the values cut for people; a missing one is a value, too."""
+    values = [value_of(record, name) for name in names]
+    digest = blake2b(orjson.dumps(values, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
+    public = redact(record, redacted)
+    shown = []
+    for name in names:
+        value = value_of(public, name)
+        text = orjson.dumps(value).decode() if isinstance(value, dict | list) else value
+        is_long = isinstance(text, str) and len(text) > MAX_SHOWN_CHARACTERS
+        shown.append(f"{text[:MAX_SHOWN_CHARACTERS]}…" if is_long else text)
+    return digest, tuple(shown)

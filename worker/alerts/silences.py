@@ -15,13 +15,13 @@ time is out of every time window.
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Any
 
-from worker.alerts.exceedance import Exceedance
+from worker.alerts.explain import Exceedance
 from worker.errors import SettingsError
 from worker.features.schema import value_of
 from worker.formats.base import Row
@@ -29,7 +29,6 @@ from worker.records import NO_TIME, Reason
 
 DAY_MS = 86_400_000
 MINUTE_MS = 60_000
-DIRECTIONS = ("above", "below")
 KEYS = ("field", "values", "direction", "daily", "from", "until")
 _DAILY = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]|24(?=:00)):([0-5]\d)")
 
@@ -63,22 +62,20 @@ class Silence:
         """Whether everything holds that needs no reason."""
         if self.values is not None and self.field and _typed(value_of(record, self.field)) not in self.values:
             return False
-        if self.daily is None and self.begin is None and self.until is None:
-            return True
         if event_time_ms == NO_TIME:
-            return False
+            return self.daily is None and self.begin is None and self.until is None
+        start, end = self.daily or (0, DAY_MS)
+        time_ms = event_time_ms % DAY_MS
         return (
             (self.begin is None or event_time_ms >= self.begin)
             and (self.until is None or event_time_ms < self.until)
-            and (self.daily is None or _is_within(event_time_ms % DAY_MS, *self.daily))
+            and (start <= time_ms < end if start < end else time_ms >= start or time_ms < end)  # or past midnight
         )
 
     def fits_reason(self, record: Row, reason: Reason) -> bool:
         """Whether the first reason of the alert is what the silence is about."""
-        if reason.field != self.field:
-            return False
-        if self.direction is None:
-            return True
+        if reason.field != self.field or self.direction is None:
+            return reason.field == self.field
         observed, expected = value_of(record, reason.field), reason.expected  # the reason's own can be redacted
         if not (_is_number(observed) and _is_number(expected)):
             return False
@@ -140,26 +137,25 @@ def load_silences(path: str | Path) -> Silences:
     silences = []
     for name, table in tables.items():
         try:
+            if not isinstance(table, dict):
+                raise ValueError(f"must be a table, [silences.{name}]")  # noqa: TRY004, TRY301  # caught as all others
             silences.append(_parse(name, table))
         except ValueError as error:
             raise SettingsError(f"silences file {path}: silence {name!r}: {error}") from None
     return Silences(silences)
 
 
-def _parse(name: str, table: Any) -> Silence:
-    if not isinstance(table, dict):
-        raise ValueError(f"must be a table, [silences.{name}]")  # noqa: TRY004  # load_silences catches one kind
+def _parse(name: str, table: dict[str, Any]) -> Silence:
     unknown = sorted(set(table) - set(KEYS))
     if unknown:
         raise ValueError(f"unknown key {unknown[0]!r}, allowed are {', '.join(KEYS)}")
-    field, values, direction = table.get("field"), table.get("values"), table.get("direction")
+    field, values, direction = (table.get(key) for key in ("field", "values", "direction"))
     if field is not None and not (isinstance(field, str) and field):
         raise ValueError(f"field = {field!r}: must be the name of a field")
-    if values is not None and not (
-        isinstance(values, list) and values and all(isinstance(value, str | int | float) for value in values)
-    ):
+    is_list = isinstance(values, list) and values and all(isinstance(value, str | int | float) for value in values)
+    if values is not None and not is_list:
         raise ValueError(f"values = {values!r}: must be a list of strings, numbers or booleans")
-    if direction is not None and direction not in DIRECTIONS:
+    if direction not in (None, "above", "below"):
         raise ValueError(f"direction = {direction!r}: must be above or below")
     if field is None and (values is not None or direction is not None):
         raise ValueError("values and direction need a field")
@@ -169,24 +165,23 @@ def _parse(name: str, table: Any) -> Silence:
     if begin is not None and until is not None and begin >= until:
         raise ValueError("from must lie before until")
     typed = None if values is None else frozenset(map(_typed, values))
-    return Silence(name, field, typed, direction, _daily(table), begin, until)
+    return Silence(name, field, typed, direction, _daily(table.get("daily")), begin, until)
 
 
-def _daily(table: Mapping[str, Any]) -> tuple[int, int] | None:
-    text = table.get("daily")
-    if text is None:
-        return None
-    hours = _DAILY.fullmatch(text) if isinstance(text, str) else None
+def _daily(hours: Any) -> tuple[int, int] | None:
     if hours is None:
-        raise ValueError(f'daily = {text!r}: must be hours of the day in UTC, such as "22:00-06:00"')
-    hour, minute, end_hour, end_minute = map(int, hours.groups())
+        return None
+    parts = _DAILY.fullmatch(hours) if isinstance(hours, str) else None
+    if parts is None:
+        raise ValueError(f'daily = {hours!r}: must be hours of the day in UTC, such as "22:00-06:00"')
+    hour, minute, end_hour, end_minute = map(int, parts.groups())
     start, end = (hour * 60 + minute) * MINUTE_MS, (end_hour * 60 + end_minute) * MINUTE_MS
     if start == end:
-        raise ValueError(f"daily = {text!r}: is empty; the whole day is 00:00-24:00")
+        raise ValueError(f"daily = {hours!r}: is empty; the whole day is 00:00-24:00")
     return start, end
 
 
-def _moment(table: Mapping[str, Any], key: str) -> int | None:
+def _moment(table: dict[str, Any], key: str) -> int | None:
     value = table.get(key)
     if value is None:
         return None
@@ -198,6 +193,7 @@ def _moment(table: Mapping[str, Any], key: str) -> int | None:
 
 
 def _typed(value: Any) -> tuple[str, Any]:
+    # With its type: True == 1 in Python, not in JSON. Lists and objects can't be hashed, and no silence names one.
     if isinstance(value, dict | list):
         return "other", None
     return ("number" if _is_number(value) else "other"), value
@@ -205,7 +201,3 @@ def _typed(value: Any) -> tuple[str, Any]:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_within(time_ms: int, start: int, end: int) -> bool:
-    return start <= time_ms < end if start < end else time_ms >= start or time_ms < end

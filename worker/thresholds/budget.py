@@ -20,31 +20,14 @@ from worker.thresholds.window import decode_scores, encode_scores, median, requi
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
 
-PERIODS = 7
-"""Past periods in memory: a week of days."""
-
-PARTS = 8
-"""Parts of a period, in which memory moves on and the top scores are kept."""
-
-SLOTS = PERIODS * PARTS + 1
-"""Parts in memory: those of the past periods, and the one that is open."""
-
-MIN_RANK = 5.0
-"""Alerts in a period; for smaller budgets the period is made longer, since lower ranks are all chance."""
-
-FEEDBACK = 0.5
-"""Share of the last period's over- or underspending that the rank makes up for; 1.0 was seen to oscillate."""
-
-DRIFT_POWER = 0.5
-"""Power of budget / usual spending (the median over PERIODS) that the rank is multiplied by, against steady drift."""
-
-SPREE = 2.0
-"""Greatest factor between the rank in use and the budget, both ways. No threshold is below the score of rank
-SPREE x budget in the last period, which bounds a flood."""
-
-CLOCK_FENCE = 4
-"""A time further from the median of its stride than this many interquartile ranges is a wrong clock's."""
-
+PERIODS = 7  # past periods in memory: a week of days
+PARTS = 8  # parts of a period, in which memory moves on and the top scores are kept
+SLOTS = PERIODS * PARTS + 1  # parts in memory: those of the past periods, and the one that is open
+MIN_RANK = 5.0  # alerts in a period; for smaller budgets the period is made longer, since lower ranks are all chance
+FEEDBACK = 0.5  # share of the last period's over- or underspending that the rank makes up for; all of it oscillated
+DRIFT_POWER = 0.5  # power of budget / usual spending (median over PERIODS) in the rank, against steady drift
+SPREE = 2.0  # greatest factor between the rank in use and the budget, both ways
+CLOCK_FENCE = 4  # a time further from the median of its stride than this many interquartile ranges is a wrong clock's
 _PART_HEAD = struct.Struct("<qqq")
 
 
@@ -147,6 +130,7 @@ class AlertBudget(ThresholdPolicy):
             usual = median([self._of_rank(period, rank) for period in with_records])
         else:
             usual = self._from_calibration()
+        # A flood raises no median of a week, but it has this bound: the score of twice the budget in the last period.
         return max(usual, self._of_rank(range(now - PARTS + 1, now + 1), SPREE * self.alerts))
 
     # Why the rank is not the budget. The score that 50 records exceeded on each of the last days is exceeded by 50

@@ -7,29 +7,16 @@ from numpy.typing import NDArray
 
 from worker.records import FloatArray
 
-BIN_RATIO = 1.06
-"""Width of a bin: its upper edge over its lower one. Narrow against any population of scores that was seen."""
-
-MIN_SCORE, MAX_SCORE = 1e-12, 1e12
-"""Scores outside fall into the first or the last bin; 0 is in the first."""
-
-SMOOTHING_BINS = 2.0
-"""Standard deviation of the Gaussian that smooths the histogram, in bins."""
-
-RISE = 2.0
-"""A valley is one when the density beyond it has risen to this many times its minimum."""
-
-NOISE_SIGMAS = 4.0
-"""... and by more than this many standard deviations of counting noise."""
-
+BIN_RATIO = 1.06  # upper over lower edge of a bin; narrow against any population of scores that was seen
+MIN_SCORE, MAX_SCORE = 1e-12, 1e12  # scores outside fall into the first or the last bin; 0 is in the first
+SMOOTHING_BINS = 2.0  # standard deviation of the Gaussian that smooths the histogram, in bins
+RISE = 2.0  # a valley is one when the density beyond it has risen to this many times its minimum
+NOISE_SIGMAS = 4.0  # ... and by more than this many standard deviations of counting noise
+# Lower edge of every bin but the first, ascending.
 EDGES: FloatArray = MIN_SCORE * BIN_RATIO ** np.arange(1.0 + int(math.log(MAX_SCORE / MIN_SCORE, BIN_RATIO)))
-"""Lower edge of every bin but the first, ascending."""
-
 BINS = len(EDGES) + 1
 
-REACH = round(4 * SMOOTHING_BINS)
-"""How far the smoothing reaches to either side, in bins."""
-
+REACH = round(4 * SMOOTHING_BINS)  # how far the smoothing reaches to either side, in bins
 _KERNEL: FloatArray = np.exp(-0.5 * (np.arange(-REACH, REACH + 1) / SMOOTHING_BINS) ** 2)
 _KERNEL /= _KERNEL.sum()
 _NOISE_SHARE = float((_KERNEL**2).sum())  # variance of a smoothed count over the count, for Poisson counts

@@ -7,7 +7,7 @@ beside them: then the stricter one counts.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from typing_extensions import override
@@ -66,23 +66,20 @@ POLICIES.register("inlier", InlierQuantile)
 POLICIES.register("plain", SlidingQuantile)
 
 
-class Rule(NamedTuple):
-    """One way to come by a threshold.
-
-    fixed     the threshold for good, from training scores (n,) and the rule's value; None: a policy rolls it
-    default   the value where neither the settings nor the model have one; None: then a policy rolls it, too
-    """
-
-    fixed: Callable[[FloatArray, float], float] | None = None
-    default: float | None = None
+Rule = Callable[[FloatArray, float | None], float | None]
+"""From training scores (n,) and the rule's value, if it has one, the threshold for good; None: a policy rolls it."""
 
 
-# Quantiles lie between two scores, as numpy's do; the contamination is the share of anomalous records, as in PyOD.
+def _quantile(training: FloatArray, share: float) -> float:
+    return float(np.quantile(training, share))  # between two scores, as numpy has it
+
+
+# The value of contamination is the share of anomalous records, as in PyOD.
 RULES: Registry[Rule] = Registry("threshold rule")
-RULES.register("rolling", Rule())
-RULES.register("fixed", Rule(lambda _, value: value))
-RULES.register("training-quantile", Rule(lambda training, share: float(np.quantile(training, share)), 0.95))
-RULES.register("contamination", Rule(lambda training, share: float(np.quantile(training, 1 - share)), 0.1))
+RULES.register("rolling", lambda *_: None)
+RULES.register("fixed", lambda _, value: value)
+RULES.register("training-quantile", lambda training, share: _quantile(training, 0.95 if share is None else share))
+RULES.register("contamination", lambda training, share: _quantile(training, 1 - (0.1 if share is None else share)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +87,7 @@ class ThresholdRule:
     """The rule that a model asks for, as its manifest has it.
 
     name    one of RULES
-    value   the rule's number; None: the rule's default
+    value   the rule's number; None: its default, where it has one
     """
 
     name: str = "rolling"
@@ -98,9 +95,7 @@ class ThresholdRule:
 
     def theta(self, training: FloatArray) -> float | None:
         """The threshold for good that training scores (n,) give; None where it rolls."""
-        rule = RULES[self.name]
-        value = rule.default if self.value is None else self.value
-        return None if rule.fixed is None or value is None else rule.fixed(training, value)
+        return RULES[self.name](training, self.value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,7 @@ from typing_extensions import override
 from worker.records import NO_TIME, FloatArray, TimeArray
 from worker.thresholds.window import decode_scores, encode_scores, require_finite
 
-STRIDE = 256
-"""Records between two updates of a threshold."""
+STRIDE = 256  # records between two updates of a threshold
 
 
 class ThresholdPolicy(Protocol):

@@ -25,45 +25,21 @@ from worker.thresholds.density import REACH, bin_of, count_bins, find_density_va
 from worker.thresholds.partition import ThresholdPolicy
 from worker.thresholds.window import EMPTY, SLOT_SCORES, ScoreWindow, median, require_finite, tail_of
 
-MIN_ABOVE = 1.0
-"""Scores expected above the quantile, below which a window without seed has no threshold yet."""
-
-MIN_BLOCKS = 20
-"""Blocks in a window; more where a window is longer than this many slots."""
-
-MIN_BLOCK_TAIL = 5.0
-"""Scores expected above the quantile in a block: rarer quantiles get longer blocks."""
-
-MIN_INLIERS = 50
-"""Inliers without which a slot says nothing about them."""
-
-LOCATION_QUANTILE = 0.25
-"""The location of a slot is this quantile of its inliers: of all the robust one, since floods come from above."""
-
-LOCATION_SLOTS = 6
-"""Latest slots whose median location is the location now."""
-
-LOCATION_ERRORS = 2.0
-"""Standard errors of a slot's location within which a move counts for nothing, and a little beyond for less."""
-
-MAX_MOVE = 2.0
-"""Factor by which a move of the location may move a block's quantile; beyond it is a shift, and the median follows."""
-
-MIN_FOLLOWED = 4
-"""Blocks without which it is not known whether quantiles follow locations; they are then left where they are."""
-
-START_QUANTILE = 0.9
-"""Populations below this quantile of the calibration scores are inliers: the search for a valley starts there."""
-
-SHARE_ERRORS = 2.0
-"""Standard errors by which a population's share may exceed its share of the calibration before it is another one."""
-
+MIN_ABOVE = 1.0  # scores expected above the quantile, below which a window without seed has no threshold yet
+MIN_BLOCKS = 20  # blocks in a window; more where a window is longer than this many slots
+MIN_BLOCK_TAIL = 5.0  # scores expected above the quantile in a block: rarer quantiles get longer blocks
+MIN_INLIERS = 50  # inliers without which a slot says nothing about them
+LOCATION_QUANTILE = 0.25  # of a slot's inliers, its location: of all the robust one, since floods come from above
+LOCATION_SLOTS = 6  # latest slots whose median location is the location now
+LOCATION_ERRORS = 2.0  # standard errors of a location within which a move counts for nothing; beyond, for less
+MAX_MOVE = 2.0  # factor up to which a move changes a block's quantile; beyond it is a shift, and the median follows
+MIN_FOLLOWED = 4  # blocks without which it is not known whether quantiles follow locations: then they don't
+START_QUANTILE = 0.9  # below it in the calibration all populations are inliers: the search for a valley starts there
+SHARE_ERRORS = 2.0  # standard errors that a population's share may exceed its share of the calibration by
+# Standard errors, in ranks, by which the calibrated quantile is taken too low: a minimum that is too low costs a few
+# false alerts, one that is too high hides everything beneath it.
 CAUTION_ERRORS = 0.5
-"""Standard errors, in ranks, by which the calibrated quantile is taken too low: a minimum that is too low costs a few
-false alerts, one that is too high hides everything beneath it."""
-
-GONE = 0.05
-"""Share of half a window below the cut-off, under which the old traffic is gone."""
+GONE = 0.05  # share of half a window below the cut-off, under which the old traffic is gone
 
 
 def calibrated_quantile(ordered: FloatArray, quantile: float) -> float:
@@ -252,7 +228,7 @@ class InlierQuantile(WindowPolicy):
     # A start that is too high lies within the flood that it is to find, as the 0.9 quantile of the window does in a
     # heavy one. So there are two starts, and the lower one counts: the 0.9 quantile of what were inliers a stride ago,
     # and the location, moved up by the distance that it had to the 0.9 quantile of the calibration.
-    # A valley is not enough: normal traffic can have two modes. What lies beyond it is another population only if it is
+    # a valley is not enough: normal traffic can have two modes. What lies beyond it is another population only if it is
     # a larger share of the window than of the calibration, both at the same location and the latter with its error on
     # top; else the search goes on from the peak beyond.
     def _find_cutoff(self) -> float:

@@ -12,31 +12,16 @@ import numpy as np
 
 from worker.records import FloatArray
 
-SLOT_SCORES = 1000
-"""Scores in one slot of the ring: the unit of saved state, and of time for the quantile of the inliers."""
-
+SLOT_SCORES = 1000  # in a slot of the ring: the unit of saved state, and of time for the quantile of the inliers
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 
-EMPTY = -np.inf
-"""What stands in the ring where no score has been yet."""
-
-TAIL_SHARE = 0.05
-"""Share of the window that counts as its tail, about; tail probabilities tell nothing of what is more common."""
-
-RANKED = 10
-"""Independent scores above, with which a rank is trusted; with fewer the fitted tail takes over."""
-
-FITTED = 20
-"""Scores that the tail is fitted to, in multiples of those above its anchor."""
-
-MIN_SHAPE, MAX_SHAPE = -0.5, 0.9
-"""Bounds of the fitted shape: below, the end of the tail is all chance; above, moments do not exist."""
-
-MIN_PROBABILITY = 1e-9
-"""No window can tell rarer scores apart."""
-
-_WIDTHS = {b"\x04": "<f4", b"\x08": "<f8"}
-"""First byte of encoded scores, the width of each in bytes, to their dtype."""
+EMPTY = -np.inf  # what stands in the ring where no score has been yet
+TAIL_SHARE = 0.05  # of the window is its tail, about; tail probabilities tell nothing of what is more common
+RANKED = 10  # independent scores above, with which a rank is trusted; with fewer the fitted tail takes over
+FITTED = 20  # scores that the tail is fitted to, in multiples of those above its anchor
+MIN_SHAPE, MAX_SHAPE = -0.5, 0.9  # of the fitted tail: below, its end is all chance; above, it has no moments
+MIN_PROBABILITY = 1e-9  # no window can tell rarer scores apart
+_WIDTHS = {b"\x04": "<f4", b"\x08": "<f8"}  # first byte of encoded scores, the width of each in bytes, to their dtype
 
 
 def require_finite(scores: FloatArray) -> FloatArray:
