@@ -11,7 +11,7 @@ def test_entries_stand_in_the_order_of_their_registration() -> None:
     registry.register("one", 1)
     registry.register("two", 2)
 
-    assert registry.names() == ("one", "two")
+    assert tuple(registry) == ("one", "two")
     assert registry["two"] == 2
     assert "one" in registry
 
@@ -35,6 +35,6 @@ def test_an_unknown_name_is_refused_with_the_nearest_one() -> None:
 def test_an_entry_can_be_taken_out_again() -> None:
     registry: Registry[int] = Registry("number")
     registry.register("one", 1)
-    registry.unregister("one")
+    registry.pop("one")
 
-    assert registry.names() == ()
+    assert tuple(registry) == ()

@@ -1,26 +1,11 @@
 """One error tree, sorted by what the record loop does next.
 
-WorkerError
-├── RecordError          this record becomes a dead letter, its neighbours go on
-├── TransientError       commit nothing, wait, build the client anew, read the batch again
-│   ├── BrokerUnavailable    no answer from the broker
-│   ├── MissingTopic         the topic does not exist (yet)
-│   ├── DeliveryError        a record that was sent was not acknowledged; that producer is dead
-│   └── CommitRefused        the group has moved on; the new owner reads the batch again
-├── RecordTooLarge       the broker takes no record of this size; shorten it and send it again
-├── UsageError           wrong command line: exit 2
-└── FatalError           stop with one clear line: exit 1
-    ├── SettingsError        names the setting, its value and the allowed range
-    ├── SchemaError          names the file and the field
-    ├── DataError            a file or topic that can't be read or learned from
-    ├── BundleError          a model version that is broken, foreign or of another schema
-    ├── StoreError           the model store can't be read or written
-    │   ├── StoreUnavailable     not reachable, or no room, for now: a process that runs goes on and tries again
-    │   └── StoreConflict        another process was faster: read the store again and decide anew
-    ├── OffsetOutOfRange     the committed offset no longer exists; the operator decides
-    ├── Fenced               another process took over this one's transactional id
-    │   └── Displaced            … or the broker says so of its instance id
-    └── BreakerTripped       too much of the stream is invalid: exit 3, offsets kept
+RecordError      this record becomes a dead letter, its neighbours go on
+TransientError   commit nothing, wait, build the client anew, read the batch again
+RecordTooLarge   shorten the record, and send it again
+UsageError       wrong command line: exit 2
+FatalError       stop with one clear line: exit 1; of those, StoreUnavailable is tried again by a process that runs, and
+                 BreakerTripped is exit 3, offsets kept
 """
 
 from collections.abc import Sequence

@@ -27,8 +27,8 @@ from worker.thresholds.factory import ThresholdFactory
 from worker.thresholds.partition import PartitionThreshold, ThresholdState
 
 WARM_ROWS = 1_024  # two tiles on the CPU
+# No number of a record leads to a larger one in the model's input.
 MAX_INPUT = Scaling("linear", 0.0, 1.0).apply(np.array([np.finfo(np.float64).max])).item()
-"""No number of a record leads to a larger one in the model's input."""
 
 _partition_of = attrgetter("topic", "partition")
 
@@ -75,6 +75,7 @@ class Model:
 class Pipeline:
     """Messages in, outcomes out; keeps the threshold and the open alert groups of each partition, and nothing else.
 
+    model               the current one; `swap` goes on with another
     threshold_factory   makes the threshold of a partition that is new, or new to a model
     decoder             of the records' format
     grouping            which alerts become one group, and how many a minute are published; by default all stand alone
@@ -90,7 +91,7 @@ class Pipeline:
         grouping: GroupingOptions = GroupingOptions(),  # noqa: B008  # frozen
         silences: Silences = Silences(),  # noqa: B008  # immutable
     ) -> None:
-        self._model = model
+        self.model = model
         self._threshold_factory = threshold_factory
         self._decoder = decoder
         self._grouping_options = grouping
@@ -98,11 +99,6 @@ class Pipeline:
         self._thresholds: dict[Partition, PartitionThreshold] = {}
         self._groupings: dict[Partition, PartitionGrouping] = {}
         self._pristine: PartitionThreshold | None = None  # one of the model that has seen no record yet
-
-    @property
-    def model(self) -> Model:
-        """The current model."""
-        return self._model
 
     def swap(
         self, model: Model, thresholds: Mapping[Partition, PartitionThreshold] | None = None
@@ -114,7 +110,7 @@ class Pipeline:
         the model was renewed.
         """
         left, self._thresholds = self._thresholds, dict(thresholds or {})
-        self._model, self._pristine = model, None
+        self.model, self._pristine = model, None
         return left
 
     def forget(self, partitions: Collection[Partition]) -> None:
@@ -136,15 +132,11 @@ class Pipeline:
         A head of the threshold alone is fine: then there are no open groups.
         """
         saved = orjson.loads(state.head)
-        groups = None
-        if isinstance(saved, dict) and "grouping" in saved:
-            groups = saved["grouping"]
-            state = state._replace(head=orjson.dumps(saved.get("threshold")))
-        threshold = self._new_threshold()
-        threshold.restore(state)
-        grouping = PartitionGrouping(partition, self._grouping_options)
-        if groups is not None:
-            grouping.restore(groups)
+        threshold, grouping = self._new_threshold(), PartitionGrouping(partition, self._grouping_options)
+        has_groups = isinstance(saved, dict) and "grouping" in saved
+        threshold.restore(state._replace(head=orjson.dumps(saved.get("threshold"))) if has_groups else state)
+        if has_groups:
+            grouping.restore(saved["grouping"])
         self._thresholds[partition], self._groupings[partition] = threshold, grouping
 
     def threshold(self, partition: Partition) -> PartitionThreshold:
@@ -155,7 +147,7 @@ class Pipeline:
 
     def _new_threshold(self) -> PartitionThreshold:
         if self._pristine is None:
-            bundle = self._model.bundle
+            bundle = self.model.bundle
             self._pristine = self._threshold_factory.make(bundle.calibration, bundle.training, bundle.rule)
         return copy.deepcopy(self._pristine)  # a fortieth of the time: a swap needs one for each partition at once
 
@@ -172,7 +164,7 @@ class Pipeline:
 
         detected_at   RFC 3339, UTC; None: each alert takes the event time of the record that caused it (replay)
         """
-        model = self._model
+        model = self.model
         decoded = self._decoder.decode(messages)
         vectors = model.vectorizer.transform(decoded)
         score = model.scorer.score(vectors.numeric, vectors.category_ids)
@@ -214,7 +206,7 @@ def by_partition(messages: Sequence[RawMessage]) -> list[tuple[Partition, NDArra
     if not messages:
         return []
     keys = list(map(_partition_of, messages))
-    if keys.count(keys[0]) == len(keys):
+    if keys.count(keys[0]) == len(keys):  # the usual case: nothing to sort
         return [(Partition(*keys[0]), np.arange(len(keys)))]
     numbers_of = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     numbers = np.fromiter(map(numbers_of.__getitem__, keys), np.int64, len(keys))

@@ -1,6 +1,6 @@
 """How well scores rank anomalies above normal records.
 
-Notation: D distinct scores, ascending; normal, anomalous: int64 (..., D), records of either label with that score.
+normal, anomalous   int64 (..., D), normal and anomalous records with each of D distinct scores, ascending
 """
 
 import numpy as np
@@ -17,9 +17,7 @@ def roc_auc(normal: Counts, anomalous: Counts) -> FloatArray:
     Works badly as the only measure where anomalies are rare: at 1 anomaly in 1,000 records an area of 0.99 can still
     mean that nine of ten alerts are false. Look at `average_precision` beside it.
 
-        normal      int64 (..., D), normal records with each score
-        anomalous   int64 (..., D), anomalous records with each score
-        result      float64 (...), NaN where one of the two classes is empty
+    The result is float64 (...), NaN where one of the two classes is empty.
 
     >>> float(roc_auc(np.array([3, 1, 0]), np.array([0, 1, 1])))
     0.9375
@@ -50,9 +48,7 @@ def average_precision(normal: Counts, anomalous: Counts) -> FloatArray:
     Works badly for comparing recordings: its value for a random ranking is the share of anomalies, so that the same
     model looks worse where anomalies are rarer. Steps aren't interpolated, which would be too optimistic.
 
-        normal      int64 (..., D), normal records with each score
-        anomalous   int64 (..., D), anomalous records with each score
-        result      float64 (...), NaN where there are no anomalies
+    The result is float64 (...), NaN where there are no anomalies.
 
     >>> round(float(average_precision(np.array([3, 1, 0]), np.array([0, 1, 1]))), 4)
     0.8333

@@ -14,8 +14,7 @@ BoolArray = NDArray[np.bool_]
 TimeArray = NDArray[np.int64]
 Headers = Sequence[tuple[str, bytes | None]]
 
-NO_TIME = -1
-"""Event time or timestamp of a record without one, where milliseconds are expected."""
+NO_TIME = -1  # event time or timestamp of a record without one, where milliseconds are expected
 
 
 class Partition(NamedTuple):

@@ -6,8 +6,9 @@
 A registry is filled while modules are imported, before settings are read, and is not changed afterwards.
 """
 
-from collections.abc import Iterator
-from typing import Generic, TypeVar
+from typing import TypeVar
+
+from typing_extensions import override
 
 from worker.errors import SettingsError
 from worker.texts import did_you_mean
@@ -15,51 +16,36 @@ from worker.texts import did_you_mean
 T = TypeVar("T")
 
 
-class Registry(Generic[T]):
+class Registry(dict[str, T]):
     """Things of one sort by name, in the order in which they were registered.
 
     sort   what an entry is, for messages: "field kind"
+
+    `registry[name]` raises SettingsError, with the nearest name, where there is no entry of this name.
     """
 
     def __init__(self, sort: str) -> None:
+        super().__init__()
         self.sort = sort
-        self._entries: dict[str, T] = {}
 
-    def register(self, name: str, entry: T) -> T:
-        """Adds an entry and returns it; ValueError where the name is taken."""
-        if name in self._entries:
+    def register(self, name: str, entry: T) -> None:
+        """Adds an entry; ValueError where the name is taken."""
+        if name in self:
             raise ValueError(f"there is a {self.sort} {name!r} already")
-        self._entries[name] = entry
-        return entry
-
-    def unregister(self, name: str) -> None:
-        """Takes an entry out again, as a test does with its own; KeyError where there is none."""
-        del self._entries[name]
-
-    def names(self) -> tuple[str, ...]:
-        """All names."""
-        return tuple(self._entries)
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name in self._entries
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def __str__(self) -> str:
-        """The names as a message lists them: "mse, rmse or max"."""
-        *first, last = self._entries or ["none"]
-        return f"{', '.join(first)} or {last}" if first else last
-
-    def __getitem__(self, name: str) -> T:
-        """The entry of this name; SettingsError, with the nearest name, where there is none."""
-        if name not in self._entries:
-            raise SettingsError(self.unknown(name))
-        return self._entries[name]
+        self[name] = entry
 
     def unknown(self, name: str) -> str:
         """What to say of a name that nobody registered."""
         return f"unknown {self.sort} {name!r}{did_you_mean(name, self)}; there are {', '.join(self) or 'none'}"
+
+    def __missing__(self, name: str) -> T:
+        raise SettingsError(self.unknown(name))
+
+    @override
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and super().__contains__(name)  # a setting may be a list, which has no hash
+
+    def __str__(self) -> str:
+        """The names as a message lists them: "mse, rmse or max"."""
+        *first, last = self or ["none"]
+        return f"{', '.join(first)} or {last}" if first else last

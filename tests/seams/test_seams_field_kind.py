@@ -78,7 +78,7 @@ def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[di
         row |= {"amount": f"{row['amount']:.2f} EUR", "fraud": number % 50 == 49}
     Path("march.jsonl").write_bytes(b"\n".join(map(orjson.dumps, rows)))
     yield rows
-    KINDS.unregister(Currency.kind)
+    KINDS.pop(Currency.kind)
 
 
 def test_a_toy_kind_goes_from_the_proposed_schema_to_an_alert_that_explains_it(

@@ -53,7 +53,7 @@ def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     path = Path("history.txt")
     path.write_bytes(b"\n".join(lines) + b"\n")
     yield path
-    DECODERS.unregister("pairs")
+    DECODERS.pop("pairs")
 
 
 def test_a_toy_format_goes_through_schema_fit_and_replay(capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,7 +31,7 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     SCORES.register("toy", ScoreKind(median_error, needs_onehot=True))
     yield
     if "toy" in SCORES:
-        SCORES.unregister("toy")
+        SCORES.pop("toy")
 
 
 def test_a_toy_score_goes_through_settings_fit_and_replay() -> None:
@@ -46,7 +46,7 @@ def test_a_version_with_a_toy_score_is_broken_where_nobody_registers_it(capsys: 
     assert main(["train", "--once", "--from", "history.jsonl"]) == 0
     assert ModelStore("models").load().score.kind == "toy"
 
-    SCORES.unregister("toy")
+    SCORES.pop("toy")
 
     with pytest.raises(BundleError, match="unknown score 'toy'"):
         ModelStore("models").load()

@@ -80,7 +80,7 @@ def test_a_name_that_nobody_registered_is_refused_with_the_nearest_one() -> None
         with pytest.raises(SettingsError, match=r"WORKER_SINKS.*unknown sink 'webhok' \(did you mean 'webhook'\?\)"):
             load_settings({"WORKER_SINKS": "webhok"})
     finally:
-        SINKS.unregister("webhook")
+        SINKS.pop("webhook")
 
     assert settings.sinks == ("webhook",)
 

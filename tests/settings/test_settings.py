@@ -322,7 +322,7 @@ def test_what_is_registered_is_allowed_and_listed_where_it_is_not(variable: str,
         load(**{variable: "toy"})
         assert "toy" in str(registry)
     finally:
-        registry.unregister("toy")
+        registry.pop("toy")
 
 
 def test_settings_are_read_and_refused_without_importing_torch() -> None:

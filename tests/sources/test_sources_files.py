@@ -76,7 +76,7 @@ def test_a_new_format_is_one_registration(tmp_path: Path) -> None:
     try:
         source = Files([str(path)])
     finally:
-        FORMATS.unregister("words")
+        FORMATS.pop("words")
 
     assert rows_of(source) == [{"word": "one"}, {"word": "two"}]
     assert source.record_format == "json"

@@ -28,8 +28,8 @@ def _registered() -> Iterator[None]:
     POLICIES.register("doubled", Doubled)
     RULES.register("double-max", lambda training, factor: (2.0 if factor is None else factor) * float(training.max()))
     yield
-    POLICIES.unregister("doubled")
-    RULES.unregister("double-max")
+    POLICIES.pop("doubled")
+    RULES.pop("double-max")
 
 
 @pytest.mark.usefixtures("_registered")
