@@ -1,8 +1,7 @@
 """Files of a store behind its back, whatever kind of store it is."""
 
 from worker.model.store.model_store import ModelStore
-from worker.model.store.objects import ObjectVolume
-from worker.model.store.volume import LocalVolume
+from worker.model.store.volume import LocalVolume, ObjectVolume
 
 
 def put(store: ModelStore, path: str, content: bytes) -> None:
@@ -23,4 +22,4 @@ def files(store: ModelStore) -> dict[str, bytes]:
     else:
         assert isinstance(volume, ObjectVolume)
         paths = [f"{folder}/{name}".strip("/") for folder, names in volume._listed().items() for name in names]
-    return {path: volume.read(path) for path in paths}
+    return {path: volume.read(path) or b"" for path in paths}

@@ -1,5 +1,6 @@
 """`worker models`: what was decided is shown, and decided by a person."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import orjson
@@ -50,7 +51,7 @@ def test_the_list_as_json_has_report_and_figures(store: ModelStore, capsys: pyte
     assert models("list", "--json") == 0
 
     rows = {row["version"]: row for row in map(orjson.loads, capsys.readouterr().out.splitlines())}
-    assert rows[THIRD.version]["mark"] == mark(Status.HELD, "a flood or a new normal").to_json()
+    assert rows[THIRD.version]["mark"] == asdict(mark(Status.HELD, "a flood or a new normal"))
     assert rows[THIRD.version]["report"]["gate"] == {"auc": 0.9875}
     assert [version for version, row in rows.items() if row["current"]] == [SECOND.version]
 

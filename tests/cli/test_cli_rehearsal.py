@@ -28,6 +28,6 @@ def test_the_setting_says_how_many_records_a_version_keeps(
     assert main(["train", "--once", "--from", "history.jsonl"]) == 0
 
     store = ModelStore("models")
-    files = {path.name for path in (store.root / str(store.current())).iterdir()}
+    files = {path.name for path in (Path(store.name) / str(store.current())).iterdir()}
     assert len(store.load().rehearsal) == keep
     assert (files == {MANIFEST, WEIGHTS}) == (keep == 0)

@@ -73,14 +73,14 @@ def test_a_full_disk_keeps_the_model_in_force_and_leaves_nothing_behind(disk: Di
     store = ModelStore(disk.folder / "models")
     store.save(traffic.bundle())
     store.promote(traffic.bundle().version)
-    before = sorted(path.name for path in store.root.iterdir())
+    before = sorted(path.name for path in Path(store.name).iterdir())
     other = traffic.bundle(1)
 
     with disk.full(), pytest.raises(StoreError, match=FULL) as error:
         store.save(other)
 
     assert isinstance(error.value, StoreUnavailable) == isinstance(disk, SmallDisk)
-    assert sorted(path.name for path in store.root.iterdir()) == before
+    assert sorted(path.name for path in Path(store.name).iterdir()) == before
     assert store.load().version == traffic.bundle().version
 
 
@@ -88,10 +88,10 @@ def test_a_full_disk_keeps_the_name_of_the_model_in_force(disk: Disk) -> None:
     store = ModelStore(disk.folder / "models")
     store.save(traffic.bundle())
     store.promote(traffic.bundle().version)
-    before = (store.root / "current.json").read_bytes()
+    before = (Path(store.name) / "current.json").read_bytes()
 
     with disk.full(), pytest.raises(StoreError, match=FULL):
         store.mark("another", Mark(Status.CANDIDATE, traffic.CREATED, "trainer", "x" * FILE_BYTES))
 
-    assert (store.root / "current.json").read_bytes() == before
-    assert [path.name for path in store.root.iterdir() if path.name.startswith(".")] == []
+    assert (Path(store.name) / "current.json").read_bytes() == before
+    assert [path.name for path in Path(store.name).iterdir() if path.name.startswith(".")] == []

@@ -92,7 +92,7 @@ def options(request: pytest.FixtureRequest, make_store: MakeStore) -> dict[str, 
 def copied(template: dict[str, bytes], store: ModelStore) -> ModelStore:
     for path, content in template.items():
         if "://" not in store.name:
-            (store.root / path).parent.mkdir(parents=True, exist_ok=True)
+            (Path(store.name) / path).parent.mkdir(parents=True, exist_ok=True)
         put(store, path, content)
     return store
 

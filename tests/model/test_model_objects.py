@@ -9,7 +9,7 @@ from devtools.objects import ObjectServer
 from devtools.store_files import files, put
 from worker.errors import Hint, StoreError, StoreUnavailable
 from worker.model.store.model_store import ModelStore
-from worker.model.store.objects import S3, ObjectVolume
+from worker.model.store.volume import ObjectVolume
 
 
 def test_without_the_extra_the_hint_is_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,10 +55,10 @@ def test_a_server_that_ignores_conditions_is_found_before_it_matters(
     store.require_writable()
     assert files(store) == {}
 
-    def put_always(self: S3, path: str, content: bytes, tag: str | None) -> None:
-        self.fs.pipe_file(path, content)
+    def put_always(self: ObjectVolume, path: str, content: bytes, tag: str | None) -> None:
+        self._fs.pipe_file(self._at(path), content)
 
-    monkeypatch.setattr(S3, "put", put_always)
+    monkeypatch.setattr(ObjectVolume, "_put", put_always)
     with pytest.raises(StoreError, match="no notice of conditional writes"):
         store.require_writable()
     assert files(store) == {}
@@ -69,13 +69,13 @@ def test_a_write_whose_answer_got_lost_is_no_conflict(
 ) -> None:
     store = object_server.store()
     store.save(traffic.bundle())
-    put_once = S3.put
+    put_once = ObjectVolume._put
 
-    def repeated(self: S3, path: str, content: bytes, tag: str | None) -> None:
+    def repeated(self: ObjectVolume, path: str, content: bytes, tag: str | None) -> None:
         put_once(self, path, content, tag)
         put_once(self, path, content, tag)
 
-    monkeypatch.setattr(S3, "put", repeated)
+    monkeypatch.setattr(ObjectVolume, "_put", repeated)
     store.promote(traffic.bundle().version, expected=None)
 
     assert store._pointer().serial == 1

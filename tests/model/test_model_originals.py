@@ -19,8 +19,7 @@ from worker.features.schema import parse_schema
 from worker.features.vectorize import Vectorizer
 from worker.formats.base import Decoded
 from worker.model.learn import fit_bundle
-from worker.model.network.autoencoder import Autoencoder
-from worker.model.network.corruption import Rows
+from worker.model.network.autoencoder import Autoencoder, Rows
 from worker.model.network.loss import training_loss
 from worker.model.presets import PRESETS, preset_options
 from worker.model.scoring.score import SCORES

@@ -12,9 +12,8 @@ from worker.errors import DataError, SettingsError
 from worker.features.schema import parse_schema
 from worker.model.learn import fit_bundle
 from worker.model.network import fit
-from worker.model.network.autoencoder import Autoencoder, Layout
-from worker.model.network.corruption import Rows, corrupt
-from worker.model.network.loss import LOSSES, REDUCTIONS, training_loss
+from worker.model.network.autoencoder import Autoencoder, Layout, Rows
+from worker.model.network.loss import LOSSES, REDUCTIONS, corrupt, training_loss
 from worker.model.presets import PRESETS, preset_options
 from worker.model.store.bundle import Bundle
 from worker.pipeline import Model, Pipeline
@@ -182,15 +181,15 @@ def test_epochs_go_through_every_row_and_steps_bound_them() -> None:
     options = preset_options("digits", epochs=3, batch=10)
     batches = list(fit._batches(25, options, torch.Generator().manual_seed(0)))
 
-    assert [len(batch.chosen) for batch in batches] == [10, 10, 5] * 3
-    assert [batch.measure for batch in batches] == [False, False, True] * 3
+    assert [len(chosen) for chosen, _ in batches] == [10, 10, 5] * 3
+    assert [is_measured for _, is_measured in batches] == [False, False, True] * 3
     for epoch in range(3):
-        rows = torch.cat([batch.chosen for batch in batches[3 * epoch : 3 * epoch + 3]])
+        rows = torch.cat([chosen for chosen, _ in batches[3 * epoch : 3 * epoch + 3]])
         assert sorted(rows.tolist()) == list(range(25))
     bounded = list(fit._batches(25, preset_options("digits", epochs=3, batch=10, steps=4), torch.Generator()))
-    assert (len(bounded), bounded[-1].measure) == (4, True)
+    assert (len(bounded), bounded[-1][1]) == (4, True)
     dropped = list(fit._batches(25, preset_options("digits", epochs=2, batch=10, drop_last=True), torch.Generator()))
-    assert [len(batch.chosen) for batch in dropped] == [10] * 4
+    assert [len(chosen) for chosen, _ in dropped] == [10] * 4
 
 
 def test_patience_keeps_the_best_weights_and_ends_early_without_it_the_last_stay() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from worker.errors import SettingsError
-from worker.model.network.sizes import LAYER_RULES, Sizes
+from worker.model.network.options import LAYER_RULES, FitOptions
 from worker.model.presets import PRESETS, preset_options
 
 
@@ -39,7 +39,7 @@ def test_a_pyramid_equals_its_formula_for_every_width() -> None:
             powers = 2 ** np.arange(max(np.ceil(np.log2(latent)), 2), np.log2(columns))
             encoder = [latent, *powers.astype(int).tolist()][::-1]
 
-            hidden, latent_at = LAYER_RULES["pyramid"](Sizes(columns, (), latent))
+            hidden, latent_at = LAYER_RULES["pyramid"](FitOptions(layers="pyramid", latent=latent), columns)
 
             assert hidden == (*encoder, *encoder[-2::-1])
             assert latent_at == len(encoder) - 1

@@ -248,13 +248,3 @@ def test_saving_a_version_again_repairs_it(store: ModelStore) -> None:
     store.save(version(0))
 
     assert store.load(name).version == name
-
-
-def test_a_pointer_of_an_earlier_release_is_read_and_kept_up(store: ModelStore) -> None:
-    first, second, third = filled(store, 3)
-    put(store, "current.json", f'{{"version": "{second}", "history": ["{first}"]}}'.encode())
-
-    assert (store.current(), store.marks()) == (second, {})
-    store.promote(third, expected=second)
-    assert store.rollback() == second
-    assert store.rollback() == first

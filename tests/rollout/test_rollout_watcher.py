@@ -100,7 +100,7 @@ def test_the_newest_of_several_wins(watched: Watched) -> None:
 
 def test_a_damaged_version_is_reported_once_and_the_next_good_one_is_taken(watched: Watched) -> None:
     watched.store.promote(NEW.version)
-    weights = watched.store.root / NEW.version / WEIGHTS
+    weights = Path(watched.store.name) / NEW.version / WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-9])
     for _ in range(3):
         watched.watcher.check()

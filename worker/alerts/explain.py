@@ -12,8 +12,8 @@ from worker.features.learned import MISSING_PATTERN, UNKNOWN_ID, Special
 from worker.features.schema import value_of
 from worker.features.vectorize import Vectors
 from worker.formats.base import Row
-from worker.model.network.reconstruct import Reconstructor
-from worker.model.store.bundle import Bundle, field_weights
+from worker.model.scoring.scorer import Reconstructor
+from worker.model.store.bundle import Bundle
 from worker.records import Alert, FloatArray, RawMessage, Reason, Scores
 
 WARNING_BELOW, CRITICAL_BELOW = 1e-3, 1e-5  # tail probabilities: one inlier in 1,000, or 100,000, has such a score
@@ -106,7 +106,7 @@ class Explainer:
         self._max_reasons = max_reasons
         self._fitted, self._fields = bundle.fitted, bundle.fields
         self._reconstructor = Reconstructor(bundle.network)
-        self._weights = field_weights(bundle.fitted, bundle.score)  # (F,) factors on the errors, as in the score
+        self._weights = bundle.field_weights  # (F,) factors on the errors, as in the score
         self._usual = bundle.field_errors * self._weights
         numbers = bundle.fitted.numeric_fields
         self._numeric_at = {name: [j for j, field in enumerate(numbers) if field == name] for name in self._fields}

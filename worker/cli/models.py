@@ -96,7 +96,7 @@ def _as_json(entry: "Version") -> dict[str, Any]:
         "created_at": entry.created_at or None,
         "current": entry.current,
         "broken": entry.broken,
-        "mark": entry.mark.to_json() if entry.mark is not None else None,
+        "mark": entry.mark,
         "report": entry.report,
     }
 

@@ -1,7 +1,7 @@
 """From rows to a bundle: scales and vocabularies, network, calibration on rows that the network never saw."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -11,15 +11,14 @@ from worker.errors import DataError, SettingsError
 from worker.features.schema import Schema
 from worker.features.vectorize import Fitted, Vectorizer, fit_vectorizer
 from worker.formats.base import Decoded, Row
-from worker.model.network.fit import MIN_ROWS, Fit, FitOptions, Progress, fit_network
-from worker.model.network.reconstruct import Reconstructor
+from worker.model.network.autoencoder import Layout
+from worker.model.network.fit import MIN_ROWS, FitOptions, Progress, fit_network
 from worker.model.presets import require_score
-from worker.model.scoring.golden import golden_of
 from worker.model.scoring.score import Score
-from worker.model.scoring.scorer import round_significant
-from worker.model.store.bundle import Bundle, field_names, layout_of, make_scorer, named
-from worker.model.store.rehearsal import KEEP_ROWS, pack_rows, rehearsal_draw, rehearsal_row
-from worker.records import FloatArray, Message
+from worker.model.scoring.scorer import Reconstructor, round_significant
+from worker.model.store.bundle import KEEP_ROWS, Bundle, field_names, golden_of, make_scorer, named, pack_rehearsal
+from worker.records import Message, RawMessage
+from worker.thresholds.factory import ThresholdRule
 
 MAX_OUTSIDE = 0.05
 """Share of a column's training values that may lie outside its known range: more is a wrong range."""
@@ -56,8 +55,8 @@ def fit_bundle(
         raise SettingsError(
             f"[model.field_weights] names {unknown!r}: allowed are the fields that the model sees: {', '.join(fields)}"
         )
-    messages = [Message("", 0, index, -1, None, b"") for index in range(len(rows))]
-    vectors = Vectorizer(fitted).transform(Decoded(list(messages), list(rows), [], 0))
+    messages: list[RawMessage] = [Message("", 0, index, -1, None, b"") for index in range(len(rows))]
+    vectors = Vectorizer(fitted).transform(Decoded(messages, list(rows), [], 0))
     if len(vectors.rows) < MIN_ROWS:
         raise DataError(
             f"{len(vectors.rows)} usable records are too few to learn from, at least {MIN_ROWS} are needed; "
@@ -65,50 +64,51 @@ def fit_bundle(
             + (f" (the first: {vectors.rejects[0].detail})" if vectors.rejects else "")
         )
     numeric, notes = _within_range(vectors.numeric, fitted) if options.output == "sigmoid" else (vectors.numeric, [])
-    fit = fit_network(layout_of(fitted), numeric, vectors.category_ids, options, progress)
-    score, training = _score(fit, fitted, options, vectors.numeric[fit.fitted], vectors.category_ids[fit.fitted])
-    held_numeric, held_ids = vectors.numeric[fit.held_out], vectors.category_ids[fit.held_out]
-    scorer = make_scorer(fit.network, fitted, score)
-    rehearsed = fit.fitted[rehearsal_draw(len(fit.fitted), keep_rows, options.seed)].tolist()
-    reconstruction = Reconstructor(fit.network).rows(held_numeric, held_ids)
-    errors = reconstruction.field_errors(fitted.numeric_fields, fitted.category_fields)
-    report = fit.report.to_json()
-    bundle = Bundle(
-        version="",
-        created_at=created_at,
-        schema=schema,
-        fitted=fitted,
-        network=fit.network,
-        calibration=np.sort(scorer.score(held_numeric, held_ids)) if options.holdout else training,
-        field_errors=np.array([errors[name].mean() for name in fields]),
-        report={
-            **report,
-            "preset": options.preset,
-            "notes": [*notes, *report["notes"]],
-            "rejected_rows": len(vectors.rejects),
-            **(facts or {}),
-        },
-        score=score,
-        rule=options.threshold_rule,
-        training=training,
-        golden=golden_of(scorer, held_numeric, held_ids),
-        rows_file=pack_rows([rehearsal_row(schema, vectors.rows[index]) for index in rehearsed]),
+    layout = Layout(len(fitted.numeric), fitted.widths)
+    network, fit, fitted_on, held_out = fit_network(layout, numeric, vectors.category_ids, options, progress)
+    score = Score(options.score, options.field_weights)
+    learned, held = ((vectors.numeric[index], vectors.category_ids[index]) for index in (fitted_on, held_out))
+    training = np.sort(make_scorer(network, fitted, score).score(*learned))
+    if options.scale_score:
+        score = replace(score, low=float(training[0]), high=float(training[-1]))
+        training = np.sort(make_scorer(network, fitted, score).score(*learned))
+    scorer = make_scorer(network, fitted, score)
+    errors = Reconstructor(network).rows(*held).field_errors(fitted.numeric_fields, fitted.category_fields)
+    report = {
+        **asdict(fit),
+        "preset": options.preset,
+        "notes": [*notes, *fit.notes],
+        "rejected_rows": len(vectors.rejects),
+        **(facts or {}),
+    }
+    return named(
+        Bundle(
+            version="",
+            created_at=created_at,
+            schema=schema,
+            fitted=fitted,
+            network=network,
+            calibration=np.sort(scorer.score(*held)) if options.holdout else training,
+            field_errors=np.array([errors[name].mean() for name in fields]),
+            report=report,
+            score=score,
+            rule=ThresholdRule(options.rule, options.rule_value),
+            training=training,
+            golden=golden_of(scorer, *held),
+            rows_file=pack_rehearsal(schema, [vectors.rows[index] for index in fitted_on], keep_rows, options.seed),
+        )
     )
-    return named(bundle)
 
 
 def rescaled(bundle: Bundle, factor: float) -> Bundle:
     """The same model with every score multiplied by `factor`, above 0; to be given a version by `with_report`."""
-    score = bundle.score.times(factor)
     golden = bundle.golden
-    if golden is not None:
-        golden = replace(golden, scores=round_significant(golden.scores * factor))
     return replace(
         bundle,
-        score=score,
+        score=bundle.score.times(factor),
         calibration=round_significant(bundle.calibration * factor),
         training=round_significant(bundle.training * factor),
-        golden=golden,
+        golden=None if golden is None else replace(golden, scores=round_significant(golden.scores * factor)),
     )
 
 
@@ -131,15 +131,3 @@ def _within_range(numeric: NDArray[np.float32], fitted: Fitted) -> tuple[NDArray
                 f"field {column.field!r}: {share:.2%} of the records lie outside its range; fitted at its ends"
             )
     return np.clip(numeric, 0.0, 1.0), notes
-
-
-def _score(
-    fit: Fit, fitted: Fitted, options: FitOptions, numeric: NDArray[np.float32], category_ids: NDArray[np.int32]
-) -> tuple[Score, FloatArray]:
-    """The score, with the range of the training scores where the options ask for it, and these rows' scores, sorted."""
-    score = Score(options.score, options.field_weights)
-    training = np.sort(make_scorer(fit.network, fitted, score).score(numeric, category_ids))
-    if not options.scale_score:
-        return score, training
-    score = replace(score, low=float(training[0]), high=float(training[-1]))
-    return score, np.sort(make_scorer(fit.network, fitted, score).score(numeric, category_ids))

@@ -15,7 +15,7 @@ from worker.features.kinds import Numeric
 from worker.features.schema import Image, value_of
 from worker.features.vectorize import Vectorizer
 from worker.formats.base import Decoded
-from worker.model.network.reconstruct import Reconstructor
+from worker.model.scoring.scorer import Reconstructor
 from worker.model.store.bundle import Bundle
 from worker.records import Message
 from worker.replay import charts

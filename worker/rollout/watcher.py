@@ -8,8 +8,7 @@ from typing_extensions import override
 
 from worker.errors import BundleError, StoreConflict, StoreError, StoreUnavailable
 from worker.model.store.bundle import Bundle
-from worker.model.store.model_store import ModelStore
-from worker.model.store.pointer import NEVER_AGAIN, Mark, Status
+from worker.model.store.model_store import NEVER_AGAIN, Mark, ModelStore, Status
 from worker.pipeline import Model, Pipeline
 from worker.records import Outcome
 from worker.rollout.canary import CanaryVerdict

@@ -22,8 +22,7 @@ from worker.errors import StoreConflict
 from worker.formats.base import Decoder
 from worker.model.network.fit import Progress
 from worker.model.store.bundle import Bundle
-from worker.model.store.model_store import ModelStore
-from worker.model.store.pointer import NEVER_AGAIN, Mark, Status
+from worker.model.store.model_store import NEVER_AGAIN, Mark, ModelStore, Status
 from worker.pipeline import Model
 from worker.records import Partition, RawMessage, Scores
 from worker.trainer.saved_state import SavedState, restore, save

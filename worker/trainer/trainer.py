@@ -22,8 +22,7 @@ import numpy as np
 from worker.errors import DataError
 from worker.formats.base import Decoder
 from worker.model.network.fit import FitOptions, Progress
-from worker.model.store.bundle import Bundle, with_report
-from worker.model.store.rehearsal import KEEP_ROWS
+from worker.model.store.bundle import KEEP_ROWS, Bundle, with_report
 from worker.pipeline import Model
 from worker.records import Message, Scores
 from worker.trainer.candidate import RecentRows, fit_candidate, recent_rows, spread

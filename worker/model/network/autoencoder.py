@@ -5,14 +5,14 @@ the latent, H the last hidden width.
 
 A row is `numeric` float32 (B, N) and `category_ids` int (B, C). The network sees [numeric | one_hot(category_ids)]:
 the one-hot product of the first layer is a sum of C embedding rows, and the squared error of a linear output needs no
-one-hot column either (see `Autoencoder.block_errors`). So neither pass depends on K. A sigmoid output, or another error
+one-hot column either (`Autoencoder.squared_errors`). So neither pass depends on K. A sigmoid output, or another error
 than the squared one, needs `residual`, which computes all columns.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import accumulate
-from typing import Any
+from itertools import accumulate, zip_longest
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,17 +22,23 @@ from worker.errors import SettingsError
 from worker.registry import Registry
 
 ACTIVATIONS: Registry[type[nn.Module]] = Registry("activation")
-ACTIVATIONS.register("relu", nn.ReLU)
-ACTIVATIONS.register("tanh", nn.Tanh)
-ACTIVATIONS.register("silu", nn.SiLU)
-ACTIVATIONS.register("gelu", nn.GELU)
-ACTIVATIONS.register("elu", nn.ELU)
-ACTIVATIONS.register("sigmoid", nn.Sigmoid)
-ACTIVATIONS.register("identity", nn.Identity)
+for _activation in (nn.ReLU, nn.Tanh, nn.SiLU, nn.GELU, nn.ELU, nn.Sigmoid, nn.Identity):
+    ACTIVATIONS.register(_activation.__name__.lower(), _activation)
 
 OUTPUTS: Registry[Callable[[Tensor], Tensor]] = Registry("output")
 OUTPUTS.register("linear", lambda output: output)
 OUTPUTS.register("sigmoid", torch.sigmoid)
+
+
+class Rows(NamedTuple):
+    """R rows. numeric: float32 (R, N); category_ids: int (R, C), int64 while they are fitted."""
+
+    numeric: Tensor
+    category_ids: Tensor
+
+    def take(self, index: Tensor | slice) -> "Rows":
+        """The rows at index (B,), or of a slice."""
+        return Rows(self.numeric[index], self.category_ids[index])
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,30 +108,20 @@ class Architecture:
         """All that lies between the first linear layer and the output, and how many of these end with the latent."""
         layers: list[nn.Module] = []
         latent_end = 0
-        for index, size in enumerate(self.hidden):
+        shares = self.dropout * len(self.hidden) if len(self.dropout) == 1 else self.dropout
+        for index, (size, share) in enumerate(zip_longest(self.hidden, shares[: len(self.hidden)], fillvalue=0)):
             is_latent = index == self.latent_index
+            # A variational latent is two outputs a unit, mean and log-variance: neither is bent, scaled or dropped.
             is_drawn = is_latent and self.variational
             if index:
                 layers.append(nn.Linear(self.hidden[index - 1], 2 * size if is_drawn else size))
-            if not is_drawn:
-                layers += self._after(index)
+            if not is_drawn:  # in PyOD's order: batch norm, activation, dropout
+                layers += [nn.BatchNorm1d(size)] if self.batch_norm else []
+                layers.append(ACTIVATIONS[(self.latent_activation if is_latent else None) or self.activation]())
+                layers += [nn.Dropout(share)] if share > 0 else []
             if is_latent:
                 latent_end = len(layers)
         return layers, latent_end
-
-    def _after(self, index: int) -> list[nn.Module]:
-        """What follows a hidden layer, in PyOD's order: batch norm, activation, dropout."""
-        name = (self.latent_activation if index == self.latent_index else None) or self.activation
-        layers: list[nn.Module] = [nn.BatchNorm1d(self.hidden[index])] if self.batch_norm else []
-        layers.append(ACTIVATIONS[name]())
-        share = (self.dropout * len(self.hidden) if len(self.dropout) == 1 else self.dropout)[index : index + 1]
-        return [*layers, *(nn.Dropout(value) for value in share if value > 0)]
-
-
-def architecture_from(values: dict[str, Any]) -> Architecture:
-    """The architecture of a manifest; what it leaves out has its default."""
-    plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    return Architecture(**plain)
 
 
 Gram = tuple[Tensor, Tensor, Tensor]
@@ -208,8 +204,16 @@ class Autoencoder(nn.Module):
         weight, bias = self.out_categories.weight, self.out_categories.bias
         return weight.T @ weight, 2 * (weight.T @ bias), bias @ bias
 
-    def block_errors(self, hidden: Tensor, category_ids: Tensor, gram: Gram) -> Tensor:
-        """Squared error of all one-hot blocks together, (B,), without their K columns.
+    def residual(self, hidden: Tensor, numeric: Tensor, category_ids: Tensor) -> Tensor:
+        """Answer minus truth in every column, float32 (B, N + K), from the last hidden layer (B, H)."""
+        expected, output = self.outputs(hidden)
+        if self.layout.widths:
+            index = category_ids + self.offsets
+            output = output.scatter_add(1, index, -torch.ones_like(index, dtype=output.dtype))
+        return torch.cat([expected - numeric, output], 1)
+
+    def squared_errors(self, hidden: Tensor, numeric: Tensor, category_ids: Tensor, gram: Gram | None = None) -> Tensor:
+        """Squared error of each row over its columns, float32 (B,), without its K one-hot columns.
 
         With outputs y and the true category t, the squared error of one block is
 
@@ -220,43 +224,27 @@ class Autoencoder(nn.Module):
 
         It works badly where y·y and 2 y[t] nearly cancel: the difference of large float32 numbers can come out a little
         below zero, and of a very good network its last digits are noise. Scores are clamped at 0 for that reason, and
-        golden rows have an absolute tolerance. A sigmoid output has no such form.
+        golden rows have an absolute tolerance. A sigmoid output has no such form: there all columns are computed.
 
             hidden        last hidden layer, float32 (B, H)
             category_ids  int (B, C)
-            gram          of this network, see `gram`; computed once for many batches
+            gram          of this network, see `gram`, where the caller has it: one does for many batches
 
         Vincent, P., de Brébisson, A., Bouthillier, X. (2015): Efficient exact gradient update for training deep
         networks with very large sparse targets. NeurIPS 28. (Its loss; the gradient here is autograd's.)
         """
-        square, linear, constant = gram
+        if not self.has_linear_output:
+            return self.residual(hidden, numeric, category_ids).square().sum(1)
+        total: Tensor = (self.out_numeric(hidden) - numeric).square().sum(1)
+        if not self.layout.widths:
+            return total
+        square, linear, constant = self.gram() if gram is None else gram
         index = category_ids + self.offsets  # (B, C)
         # sum over the blocks of y[t]: the rows of the C true categories are added up before the product with h
         weights = functional.embedding_bag(index, self.out_categories.weight, mode="sum")  # (B, H)
         true = (weights * hidden).sum(1) + self.out_categories.bias[index].sum(1)
         squares = ((hidden @ square + linear) * hidden).sum(1) + constant
-        errors: Tensor = squares - 2 * true + len(self.layout.widths)
-        return errors
-
-    def residual(self, hidden: Tensor, numeric: Tensor, category_ids: Tensor) -> Tensor:
-        """Answer minus truth in every column, float32 (B, N + K), from the last hidden layer (B, H)."""
-        expected, output = self.outputs(hidden)
-        if self.layout.widths:
-            index = category_ids + self.offsets
-            output = output.scatter_add(1, index, -torch.ones_like(index, dtype=output.dtype))
-        return torch.cat([expected - numeric, output], 1)
-
-    def squared_errors(self, hidden: Tensor, numeric: Tensor, category_ids: Tensor, gram: Gram | None = None) -> Tensor:
-        """Squared error of each row over its columns, float32 (B,), from the last hidden layer (B, H).
-
-        gram: of this network where the caller has it already.
-        """
-        if not self.has_linear_output:
-            return self.residual(hidden, numeric, category_ids).square().sum(1)
-        total: Tensor = (self.out_numeric(hidden) - numeric).square().sum(1)
-        if self.layout.widths:
-            total = total + self.block_errors(hidden, category_ids, self.gram() if gram is None else gram)
-        return total
+        return total + (squares - 2 * true + len(self.layout.widths))
 
 
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Fit an autoencoder on rows by a recipe (see FitOptions), and report what came of it."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worker.errors import DataError, SettingsError
-from worker.model.network.autoencoder import Autoencoder, Layout
-from worker.model.network.corruption import Rows, corrupt
-from worker.model.network.loss import training_loss
+from worker.model.network.autoencoder import Autoencoder, Layout, Rows
+from worker.model.network.loss import corrupt, training_loss
 from worker.model.network.options import OPTIMIZERS, RANGES, FitOptions
 
 __all__ = ["MIN_ROWS", "Fit", "FitOptions", "FitReport", "Progress", "fit_network"]
@@ -21,7 +20,6 @@ MIN_ROWS = 32
 EVALUATE_EVERY_STEPS = 100
 MAX_CELLS = 1 << 22
 """One-hot outputs that are in memory at a time while a loss is measured."""
-
 
 Progress = Callable[[int, int, float], None]
 """Called with (step, steps, held-out loss) each time that the loss was measured."""
@@ -52,10 +50,6 @@ class FitReport:
     losses: list[tuple[int, float]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return asdict(self)
-
 
 class Fit(NamedTuple):
     """A fitted network on the CPU, and its report.
@@ -70,20 +64,12 @@ class Fit(NamedTuple):
     held_out: NDArray[np.int64]
 
 
-def split(rows: int, holdout: float, generator: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row indices to fit on and to hold out; at least one row each, all rows for both where nothing is held out."""
-    if holdout == 0:
-        return np.arange(rows), np.arange(rows)
-    order = generator.permutation(rows)
-    count = min(max(round(rows * holdout), 1), rows - 1)
-    return np.sort(order[count:]), np.sort(order[:count])
-
-
 def mean_predictor_loss(fitted_on: Rows, measured_on: Rows, layout: Layout) -> float:
     """Held-out loss of always answering the column means."""
     loss = (measured_on.numeric - fitted_on.numeric.mean(0)).square().sum(1).mean().item() if layout.numeric else 0.0
     for column, width in enumerate(layout.widths):
-        rate = torch.bincount(fitted_on.category_ids[:, column], minlength=width) / len(fitted_on)
+        # |rate - e_t|² = rate·rate - 2 rate[t] + 1, as for the network: no one-hot column is made
+        rate = torch.bincount(fitted_on.category_ids[:, column], minlength=width) / len(fitted_on.category_ids)
         loss += ((rate @ rate) - 2 * rate[measured_on.category_ids[:, column]].mean() + 1).item()
     return loss
 
@@ -123,31 +109,40 @@ def fit_network(
     Prechelt, L. (1998): Early stopping, but when? In: Neural Networks: Tricks of the Trade. (Its criterion UP is close
     to patience.)
     """
-    if len(numeric) < MIN_ROWS:
-        raise DataError(f"{len(numeric)} records are too few to learn from: at least {MIN_ROWS} are needed")
+    count = len(numeric)
+    if count < MIN_ROWS:
+        raise DataError(f"{count} records are too few to learn from: at least {MIN_ROWS} are needed")
     architecture = options.architecture(layout.columns)
-    fit_index, held_out = split(len(numeric), options.holdout, np.random.default_rng(options.seed))
+    fitted = held_out = np.arange(count)
+    if options.holdout:
+        order = np.random.default_rng(options.seed).permutation(count)
+        border = min(max(round(count * options.holdout), 1), count - 1)  # at least one row on each side
+        fitted, held_out = np.sort(order[border:]), np.sort(order[:border])
     rows = Rows(torch.from_numpy(numeric), torch.from_numpy(category_ids.astype(np.int64)))
-    train, held = rows.take(torch.from_numpy(fit_index)), rows.take(torch.from_numpy(held_out))
+    train, held = rows.take(torch.from_numpy(fitted)), rows.take(torch.from_numpy(held_out))
     notes = []
     if architecture.latent >= layout.columns and not options.is_denoising:
         notes.append(
             f"the latent ({architecture.latent} units) is not narrower than the {layout.columns} input columns: it may "
             "copy its input; [model.hidden] or [model.latent] makes it smaller"
         )
-    if options.epochs is not None and options.batch > len(train):
+    if options.epochs is not None and options.batch > len(fitted):
         notes.append(
-            f"[model.options] batch = {options.batch}: there are {len(train)} rows to fit, so a batch is all of them"
+            f"[model.options] batch = {options.batch}: there are {len(fitted)} rows to fit, so a batch is all of them"
         )
-        options = replace(options, batch=len(train))
+        options = replace(options, batch=len(fitted))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         network = Autoencoder(layout, architecture)
-        _silence_unseen(network, train)
+        # Ids that no row has get zero weights: no step would ever correct the random ones that they start with, and
+        # such a category, met later, would shift the score by chance.
+        seen = torch.zeros(len(network.table), dtype=torch.bool)
+        seen[(train.category_ids + network.offsets).flatten()] = True
+        network.table.data[~seen] = 0.0
         best_step, losses = _train(network, train, held, options, progress)
     report = FitReport(
-        rows=len(train),
-        held_out_rows=len(held) if options.holdout else 0,
+        rows=len(fitted),
+        held_out_rows=len(held_out) if options.holdout else 0,
         steps=losses[-1][0],
         best_step=best_step,
         held_out_loss=dict(losses)[best_step],
@@ -155,30 +150,15 @@ def fit_network(
         losses=losses,
         notes=notes,
     )
-    return Fit(network.eval(), report, fit_index, held_out)
+    return Fit(network.eval(), report, fitted, held_out)
 
 
-def _silence_unseen(network: Autoencoder, train: Rows) -> None:
-    """Category ids that no row has get zero weights in the first layer, not random ones that no step would correct."""
-    seen = torch.zeros(len(network.table), dtype=torch.bool)
-    seen[(train.category_ids + network.offsets).flatten()] = True
-    with torch.no_grad():
-        network.table[~seen] = 0.0
-
-
-class _Batch(NamedTuple):
-    """chosen: rows of one step, (B,). measure: whether the loss is measured after it."""
-
-    chosen: Tensor
-    measure: bool
-
-
-def _batches(rows: int, options: FitOptions, generator: torch.Generator) -> Iterator[_Batch]:
-    """The batches of a fit: drawn at random, or whole epochs of shuffled rows, measured after each."""
+def _batches(rows: int, options: FitOptions, generator: torch.Generator) -> Iterator[tuple[Tensor, bool]]:
+    """The rows (B,) of each step, drawn at random or in whole epochs, and whether the loss is measured after it."""
     if options.epochs is None:
         for step in range(1, (options.steps or 0) + 1):
             index = torch.randint(rows, (options.batch,), generator=generator)
-            yield _Batch(index, step % EVALUATE_EVERY_STEPS == 0 or step == options.steps)
+            yield index, step % EVALUATE_EVERY_STEPS == 0 or step == options.steps
         return
     step = 0
     for _ in range(options.epochs):
@@ -189,46 +169,44 @@ def _batches(rows: int, options: FitOptions, generator: torch.Generator) -> Iter
             parts.pop()
         for number, part in enumerate(parts, 1):
             step += 1
-            yield _Batch(part, number == len(parts) or step == options.steps)
+            yield part, number == len(parts) or step == options.steps
             if step == options.steps:
                 return
-
-
-def max_steps(rows: int, options: FitOptions) -> int:
-    """Steps that a fit on so many rows takes if nothing ends it early."""
-    if options.epochs is None:
-        return options.steps or 0
-    batches = rows // options.batch if options.drop_last else -(-rows // options.batch)
-    return min(options.epochs * batches, options.steps or options.epochs * batches)
 
 
 def _train(
     network: Autoencoder, train: Rows, held: Rows, options: FitOptions, progress: Progress | None
 ) -> tuple[int, list[tuple[int, float]]]:
-    """Leaves the best weights in `network` (the last, without patience); returns their step and the held-out losses."""
+    """Leaves the weights to keep in `network`; returns their step and the held-out losses.
+
+    With patience they are the best ones, and the fit ends after so many measurements without better ones; without it
+    they are the last.
+    """
+    count, patience = len(train.numeric), options.patience
     generator = torch.Generator().manual_seed(options.seed)
     rate, decay = options.learning_rate, options.weight_decay
     optimizer = OPTIMIZERS[options.optimizer](network.parameters(), lr=rate, weight_decay=decay)
     compute = _compiled(options)
-
-    def corrupted(rows: Rows, others: Rows) -> tuple[Tensor, Tensor]:
-        kind, noise, swap = options.noise_kind, options.noise, options.swap
-        return corrupt(rows, others, generator, kind=kind, noise=noise, swap=swap)
-
-    held_noisy = noisy = None
+    epoch = count // options.batch if options.drop_last else -(-count // options.batch)
+    steps = min(bound for bound in (options.steps, options.epochs and options.epochs * epoch) if bound)
+    noise: dict[str, Any] = {"kind": options.noise_kind, "noise": options.noise, "swap": options.swap}
+    held_noisy, noisy = held, None
     if options.is_denoising:
         # Corrupted once: a loss that was drawn anew at each measurement could not be compared with the one before.
-        held_noisy = corrupted(held, held.take(torch.randperm(len(held), generator=generator)))
-    stopping, last = EarlyStopping(network, options.patience), max_steps(len(train), options)
-    for step, batch in enumerate(_batches(len(train), options, generator), 1):
-        rows = train.take(batch.chosen)
+        others = held.take(torch.randperm(len(held.numeric), generator=generator))
+        held_noisy = corrupt(held, others, generator, **noise)
+    losses: list[tuple[int, float]] = []
+    best_step, best_loss, best_state, stale = 0, float("inf"), network.state_dict(), 0
+    for step, (chosen, is_measured) in enumerate(_batches(count, options, generator), 1):
+        rows = train.take(chosen)
         if options.is_denoising:
-            noisy = corrupted(rows, train.take(torch.randint(len(train), (len(rows),), generator=generator)))
+            others = train.take(torch.randint(count, (len(chosen),), generator=generator))
+            noisy = corrupt(rows, others, generator, **noise)
         loss = compute(network, rows, noisy, loss=options.loss, reduction=options.reduction, beta=options.beta)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch ships no type for it
         optimizer.step()
-        if not batch.measure:
+        if not is_measured:
             continue
         held_loss = _measured(network.eval(), held, held_noisy)
         network.train()
@@ -237,57 +215,30 @@ def _train(
                 f"the loss is not finite after {step} steps: lower [model.learning_rate] "
                 f"({options.learning_rate}; allowed is {RANGES['learning_rate']})"
             )
+        losses.append((step, held_loss))
         if progress:
-            progress(step, last, held_loss)
-        if stopping.is_over(step, held_loss):
+            progress(step, steps, held_loss)
+        if not patience:
+            best_step = step
+        elif held_loss < best_loss:
+            best_step, best_loss, stale = step, held_loss, 0
+            best_state = {name: value.clone() for name, value in network.state_dict().items()}
+        elif (stale := stale + 1) == patience:
             break
-    stopping.restore_best()
-    return stopping.best_step, stopping.losses
-
-
-class EarlyStopping:
-    """The losses of a fit so far, and the weights to keep.
-
-    patience   measurements without improvement that end the fit; 0 = never, and the last weights are kept
-    """
-
-    def __init__(self, network: Autoencoder, patience: int) -> None:
-        self._network, self._patience = network, patience
-        self._best_loss, self._best_state, self._stale = float("inf"), network.state_dict(), 0
-        self.best_step = 0
-        self.losses: list[tuple[int, float]] = []
-
-    def is_over(self, step: int, loss: float) -> bool:
-        """Take in a loss; whether the fit should end with it."""
-        self.losses.append((step, loss))
-        if self._patience == 0:
-            self.best_step = step
-        elif loss < self._best_loss:
-            self.best_step, self._best_loss, self._stale = step, loss, 0
-            self._best_state = {name: value.clone() for name, value in self._network.state_dict().items()}
-        else:
-            self._stale += 1
-        return 0 < self._patience == self._stale
-
-    def restore_best(self) -> None:
-        """Put the weights to keep into the network."""
-        if self._patience:
-            self._network.load_state_dict(self._best_state)
+    network.load_state_dict(best_state)  # without patience these are the network's own
+    return best_step, losses
 
 
 @torch.no_grad()
-def _measured(network: Autoencoder, held: Rows, noisy: tuple[Tensor, Tensor] | None) -> float:
+def _measured(network: Autoencoder, held: Rows, noisy: Rows) -> float:
     """Mean squared error per row."""
-    numeric, category_ids = noisy or (held.numeric, held.category_ids)
     if network.has_linear_output:
-        hidden = network.encode(numeric, category_ids)
-        return network.squared_errors(hidden, held.numeric, held.category_ids).mean().item()
+        return network.squared_errors(network.encode(*noisy), *held).mean().item()
     total, size = 0.0, max(1, MAX_CELLS // network.layout.columns)
-    for start in range(0, len(held), size):  # every one-hot column is computed: some of the rows at a time
+    for start in range(0, len(held.numeric), size):  # every one-hot column is computed: some of the rows at a time
         part = slice(start, start + size)
-        hidden = network.encode(numeric[part], category_ids[part])
-        total += network.squared_errors(hidden, held.numeric[part], held.category_ids[part]).sum().item()
-    return total / len(held)
+        total += network.squared_errors(network.encode(*noisy.take(part)), *held.take(part)).sum().item()
+    return total / len(held.numeric)
 
 
 def _compiled(options: FitOptions) -> Callable[..., Tensor]:

@@ -1,4 +1,4 @@
-"""The losses of a fit: the error of each row, summed over its columns, and the reduction of a batch to one number."""
+"""What a fit shows the network and what it asks for: corrupted rows, the error of each row, one number for a batch."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,9 +7,74 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from worker.model.network.autoencoder import Autoencoder, kl_divergence
-from worker.model.network.corruption import Rows
+from worker.model.network.autoencoder import Autoencoder, Rows, kl_divergence
 from worker.registry import Registry
+
+UNKNOWN_SHARE = 0.25
+
+
+NoiseKind = Callable[[Tensor, Tensor, float, torch.Generator], Tensor]
+"""(numbers (B, N), strength of each row (B, 1) in [0, 1], noise, generator) to noisy numbers (B, N)."""
+
+NOISE_KINDS: Registry[NoiseKind] = Registry("noise kind")
+
+
+def gaussian(numeric: Tensor, strength: Tensor, noise: float, generator: torch.Generator) -> Tensor:
+    """Normal noise with a deviation of up to `noise`."""
+    return numeric + torch.randn(numeric.shape, generator=generator) * strength * noise
+
+
+def uniform(numeric: Tensor, strength: Tensor, noise: float, generator: torch.Generator) -> Tensor:
+    """Even noise of up to ± `noise`."""
+    return numeric + (2 * torch.rand(numeric.shape, generator=generator) - 1) * strength * noise
+
+
+def mask(numeric: Tensor, strength: Tensor, noise: float, generator: torch.Generator) -> Tensor:
+    """Zeros in the place of up to a share `noise` of the numbers."""
+    return numeric.masked_fill(torch.rand(numeric.shape, generator=generator) < strength * noise, 0.0)
+
+
+for _kind in (gaussian, uniform, mask):
+    NOISE_KINDS.register(_kind.__name__, _kind)
+
+
+def corrupt(rows: Rows, others: Rows, generator: torch.Generator, *, kind: str, noise: float, swap: float) -> Rows:
+    """What a denoising fit shows the network in the place of these rows.
+
+    Each row has its own strength. Numbers get noise, and values are swapped in from other rows, so that the network
+    distrusts a value that doesn't fit its neighbours instead of copying it. A quarter of the swapped ids become unknown
+    (id 0): the network learns to do without a value that it can't read, and a category never seen before says nothing
+    to it.
+
+    It works badly where a row's values are independent of each other, for then nothing tells a swapped value from an
+    original one, and on few columns, where a swap leaves too little to restore the row from.
+
+        rows, others   B rows each; values are swapped in from the row of `others` at the same place
+        kind           how numbers are corrupted: a name in NOISE_KINDS
+        noise          strength of that, in scales of a column; of `mask` the largest share of zeros
+        swap           the largest share of a row's values taken from the other row
+
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> rows = Rows(torch.zeros(1000, 2), torch.ones(1000, 1, dtype=torch.int64))
+    >>> others = Rows(torch.full((1000, 2), 9.0), torch.full((1000, 1), 2))
+    >>> numeric, category_ids = corrupt(rows, others, generator, kind="mask", noise=0.0, swap=0.4)
+    >>> round((numeric == 9).float().mean().item(), 1)  # half of `swap` on average
+    0.2
+    >>> category_ids.unique().tolist()
+    [0, 1, 2]
+
+    Vincent, P., Larochelle, H., Bengio, Y., Manzagol, P.-A. (2008): Extracting and composing robust features with
+    denoising autoencoders. ICML. Swapping from other rows and a strength per row are this project's additions.
+    """
+    # The order of the draws is part of a version's name: another one gives other weights for the same seed.
+    strength = torch.rand(len(rows.numeric), 1, generator=generator)
+    share = swap * torch.rand(len(rows.numeric), 1, generator=generator)
+    noisy = NOISE_KINDS[kind](rows.numeric, strength, noise, generator)
+    swap_numeric = torch.rand(rows.numeric.shape, generator=generator) < share
+    swap_ids = torch.rand(rows.category_ids.shape, generator=generator) < share
+    numeric = torch.where(swap_numeric, others.numeric, noisy)
+    unknown = torch.rand(rows.category_ids.shape, generator=generator) < UNKNOWN_SHARE
+    return Rows(numeric, torch.where(swap_ids, others.category_ids.masked_fill(unknown, 0), rows.category_ids))
 
 
 class Loss(NamedTuple):
@@ -21,16 +86,6 @@ class Loss(NamedTuple):
 
     of_rows: Callable[[Autoencoder, Tensor, Rows], Tensor]
     needs_sigmoid: bool = False
-
-
-def squared(network: Autoencoder, hidden: Tensor, rows: Rows) -> Tensor:
-    """Squared errors, of a linear output without a one-hot column."""
-    return network.squared_errors(hidden, rows.numeric, rows.category_ids)
-
-
-def absolute(network: Autoencoder, hidden: Tensor, rows: Rows) -> Tensor:
-    """Absolute errors."""
-    return network.residual(hidden, rows.numeric, rows.category_ids).abs().sum(1)
 
 
 def cross_entropy(network: Autoencoder, hidden: Tensor, rows: Rows) -> Tensor:
@@ -48,14 +103,12 @@ def cross_entropy(network: Autoencoder, hidden: Tensor, rows: Rows) -> Tensor:
 
 
 LOSSES: Registry[Loss] = Registry("loss")
-LOSSES.register("squared", Loss(squared))
-LOSSES.register("absolute", Loss(absolute))
+LOSSES.register("squared", Loss(lambda network, hidden, rows: network.squared_errors(hidden, *rows)))
+LOSSES.register("absolute", Loss(lambda network, hidden, rows: network.residual(hidden, *rows).abs().sum(1)))
 LOSSES.register("cross-entropy", Loss(cross_entropy, needs_sigmoid=True))
 
-Reduction = Callable[[Tensor, int], Tensor]
+REDUCTIONS: Registry[Callable[[Tensor, int], Tensor]] = Registry("reduction")
 """(losses of rows (B,), number of columns) to one number."""
-
-REDUCTIONS: Registry[Reduction] = Registry("reduction")
 REDUCTIONS.register("mean", lambda losses, columns: losses.mean().div(columns))
 REDUCTIONS.register("fields", lambda losses, _: losses.mean())
 REDUCTIONS.register("sum", lambda losses, _: losses.sum())
@@ -64,7 +117,7 @@ REDUCTIONS.register("sum", lambda losses, _: losses.sum())
 def training_loss(
     network: Autoencoder,
     rows: Rows,
-    noisy: tuple[Tensor, Tensor] | None = None,
+    noisy: Rows | None = None,
     *,
     loss: str,
     reduction: str,
@@ -76,16 +129,17 @@ def training_loss(
     Of a variational network the error from a drawn latent, plus the divergence (Kingma & Welling 2014).
 
         rows       what the network should answer
-        noisy      what it sees: numbers (B, N) and category ids (B, C); None = the rows
+        noisy      what it sees; None = the rows
         loss       a name in LOSSES; reduction: one in REDUCTIONS
         beta       weight of the divergence
         draw       standard normal (B, L); None = drawn here
     """
-    seen = noisy or (rows.numeric, rows.category_ids)
+    seen = rows if noisy is None else noisy
     of_rows, reduce = LOSSES[loss].of_rows, REDUCTIONS[reduction]
     if not network.architecture.variational:
         return reduce(of_rows(network, network.encode(*seen), rows), network.layout.columns)
     mean, log_variance = network.latent_distribution(*seen)
+    # The draw as mean + deviation * noise, or no gradient would reach mean and deviation through it.
     noise = torch.randn_like(mean) if draw is None else draw
     hidden = network.decode(mean + (0.5 * log_variance).exp() * noise)
     losses = of_rows(network, hidden, rows) + beta * kl_divergence(mean, log_variance)

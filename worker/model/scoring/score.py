@@ -11,15 +11,16 @@
 Another one is a file with one `SCORES.register(...)`; the settings read their names from there.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Final
+from operator import truediv
+from typing import Final
 
 import numpy as np
 from torch import Tensor
 
-from worker.model.network.autoencoder import Autoencoder, Gram, kl_divergence
+from worker.model.network.autoencoder import Autoencoder, Gram, Rows, kl_divergence
 from worker.records import FloatArray
 from worker.registry import Registry
 
@@ -30,10 +31,8 @@ class RowErrors:
     Factors on the fields are in the errors already.
     """
 
-    def __init__(
-        self, network: Autoencoder, numeric: Tensor, category_ids: Tensor, gram: Gram | None, weights: Tensor | None
-    ) -> None:
-        self._network, self._rows, self._gram, self._weights = network, (numeric, category_ids), gram, weights
+    def __init__(self, network: Autoencoder, rows: Rows, gram: Gram | None, weights: Tensor | None) -> None:
+        self._network, self._rows, self._gram, self._weights = network, rows, gram, weights
 
     @cached_property
     def _hidden(self) -> Tensor:
@@ -71,14 +70,10 @@ class ScoreKind:
     needs_variational: bool = False
 
 
-def _mean(raw: FloatArray, fields: int) -> FloatArray:
-    return raw / max(fields, 1)
-
-
 SCORES: Final[Registry[ScoreKind]] = Registry("score")
-SCORES.register("mse", ScoreKind(RowErrors.squared, _mean))
-SCORES.register("rmse", ScoreKind(RowErrors.squared, lambda raw, fields: np.sqrt(_mean(raw, fields))))
-SCORES.register("mae", ScoreKind(lambda errors: errors.absolute().sum(1), _mean, needs_onehot=True))
+SCORES.register("mse", ScoreKind(RowErrors.squared, truediv))
+SCORES.register("rmse", ScoreKind(RowErrors.squared, lambda raw, fields: np.sqrt(raw / fields)))
+SCORES.register("mae", ScoreKind(lambda errors: errors.absolute().sum(1), truediv, needs_onehot=True))
 SCORES.register("sum-l1", ScoreKind(lambda errors: errors.absolute().sum(1), needs_onehot=True))
 SCORES.register("euclidean", ScoreKind(RowErrors.squared, lambda raw, _: np.sqrt(raw)))
 SCORES.register("max", ScoreKind(lambda errors: errors.absolute().amax(1), needs_onehot=True))
@@ -119,24 +114,24 @@ class Score:
         kind = SCORES[self.kind]
         return kind.needs_variational or (not kind.needs_onehot and network.has_linear_output and not self.weights)
 
+    @property
+    def _range(self) -> tuple[float, float]:
+        """The score that becomes 0, and how far above it the one is that becomes 1."""
+        if self.low is None or self.high is None:
+            return 0.0, 1.0
+        # Training scores that are all the same have no range: then their unit stays.
+        return self.low, self.high - self.low if self.high > self.low else 1.0
+
     def times(self, factor: float) -> "Score":
         """The same error with scores `factor` times as high, above 0."""
-        low, high = (0.0, 1.0) if self.low is None or self.high is None else (self.low, self.high)
-        span = high - low if high > low else 1.0
+        low, span = self._range
         return replace(self, low=low, high=low + span / factor)
 
     def finish(self, raw: FloatArray, fields: int) -> FloatArray:
         """Scores (B,) from raw scores (B,)."""
         scores = SCORES[self.kind].score(np.maximum(raw, 0.0), fields)
-        if self.low is None or self.high is None:
+        if self.low is None:
             return scores
-        # Training scores that are all the same have no range: then their unit stays.
-        span = self.high - self.low if self.high > self.low else 1.0
-        scaled: FloatArray = np.maximum((scores - self.low) / span, 0.0)
+        low, span = self._range
+        scaled: FloatArray = np.maximum((scores - low) / span, 0.0)
         return scaled
-
-
-def score_from(values: Mapping[str, Any]) -> Score:
-    """The score of a manifest."""
-    pairs = tuple((str(name), float(weight)) for name, weight in values["weights"])
-    return Score(values["kind"], pairs, values["low"], values["high"])

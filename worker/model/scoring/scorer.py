@@ -1,7 +1,8 @@
-"""Score rows with a network that stays on its device: the same record has the same score in whatever batch it comes."""
+"""What a network says of rows: scores, latents, reconstructions; the same in whatever batch a record comes."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worker.errors import SettingsError
-from worker.model.network.autoencoder import Autoencoder, Layout
+from worker.model.network.autoencoder import Autoencoder, Rows
 from worker.model.scoring.score import SCORES, RowErrors, Score
 from worker.records import FloatArray
 
@@ -38,6 +39,7 @@ from worker.records import FloatArray
 SIGNIFICANT_DIGITS = 6
 CPU_TILE_ROWS = 512
 CUDA_TILE_ROWS = 8192
+RECONSTRUCTION_TILE_ROWS = 32
 MAX_CELLS = 1 << 22
 """Cells of a tile where every one-hot column is computed: 16 MiB, so that a wide vocabulary fits into memory."""
 PROBE_SHIFTS = (1, 6, 19)
@@ -77,6 +79,23 @@ def tile_rows(max_rows: int, network: Autoencoder, score: Score) -> int:
     return min(max_rows, 1 << (fitting.bit_length() - 1))
 
 
+def tiles(
+    numeric: NDArray[np.float32], category_ids: NDArray[np.int32], rows: int
+) -> Iterator[tuple[slice, NDArray[np.float32], NDArray[np.int32]]]:
+    """Rows (B, N), (B, C) in tiles of one shape, the last one padded with zeros: where each belongs, and the tile."""
+    for start in range(0, len(numeric), rows):
+        part = slice(start, min(start + rows, len(numeric)))
+        yield part, _padded(numeric[part], rows), _padded(category_ids[part], rows)
+
+
+def _padded(values: NDArray[Any], rows: int) -> NDArray[Any]:
+    if len(values) == rows:
+        return np.ascontiguousarray(values)
+    tile = np.zeros((rows, values.shape[1]), values.dtype)
+    tile[: len(values)] = values
+    return tile
+
+
 Compute = Callable[[Tensor, Tensor], Tensor]
 """Rows (T, N), (T, C) to raw scores (T,), on the device that the network is on."""
 
@@ -89,20 +108,28 @@ def raw_scores(network: Autoencoder, score: Score, weights: FloatArray | None) -
         widths = torch.tensor([1] * network.layout.numeric + list(network.layout.widths))
         columns = torch.from_numpy(weights).float().repeat_interleave(widths).to(network.table.device)
     kind = SCORES[score.kind]
-    return lambda numeric, category_ids: kind.raw(RowErrors(network, numeric, category_ids, gram, columns))
+    return lambda *rows: kind.raw(RowErrors(network, Rows(*rows), gram, columns))
 
 
 class CpuEngine:
     """The network on the CPU."""
 
     def __init__(self, network: Autoencoder, score: Score, weights: FloatArray | None) -> None:
+        layout = network.layout
         self.rows = tile_rows(CPU_TILE_ROWS, network, score)
         self._type = torch.float32
+        rng = np.random.default_rng(0)
+        numeric = rng.normal(size=(self.rows, layout.numeric)).astype(np.float32)
+        category_ids = rng.integers(0, layout.widths or 1, (self.rows, len(layout.widths)), np.int32)
         with torch.inference_mode():
             self._compute = raw_scores(network, score, weights)
-            if not self._is_steady(network.layout):
-                self._type = torch.float64
-                self._compute = raw_scores(copy.deepcopy(network).double(), score, weights)
+            raw = self.run(numeric, category_ids)
+            for by in PROBE_SHIFTS:
+                moved = self.run(np.roll(numeric, by, 0), np.roll(category_ids, by, 0))
+                if not np.array_equal(np.roll(moved, -by), raw, equal_nan=True):
+                    self._type = torch.float64
+                    self._compute = raw_scores(copy.deepcopy(network).double(), score, weights)
+                    break
 
     @torch.inference_mode()
     def run(self, numeric: NDArray[np.float32], category_ids: NDArray[np.int32]) -> NDArray[Any]:
@@ -110,15 +137,6 @@ class CpuEngine:
         raw = self._compute(torch.from_numpy(numeric).to(self._type), torch.from_numpy(category_ids))
         scores: NDArray[Any] = raw.numpy()
         return scores
-
-    def _is_steady(self, layout: Layout) -> bool:
-        """Whether rows have the same raw scores to the bit wherever they stand in a tile."""
-        rng = np.random.default_rng(0)
-        numeric = rng.normal(size=(self.rows, layout.numeric)).astype(np.float32)
-        category_ids = rng.integers(0, layout.widths or 1, (self.rows, len(layout.widths)), np.int32)
-        raw = self.run(numeric, category_ids)
-        moved = (np.roll(self.run(np.roll(numeric, by, 0), np.roll(category_ids, by, 0)), -by) for by in PROBE_SHIFTS)
-        return all(np.array_equal(again, raw, equal_nan=True) for again in moved)
 
 
 class CudaEngine:
@@ -186,25 +204,13 @@ class Scorer:
             if resolved.type == "cpu"
             else CudaEngine(network, resolved, score, weights)
         )
-        self._numeric = np.zeros((self._engine.rows, network.layout.numeric), np.float32)
-        self._category_ids = np.zeros((self._engine.rows, len(network.layout.widths)), np.int32)
 
     def score(self, numeric: NDArray[np.float32], category_ids: NDArray[np.int32]) -> FloatArray:
         """Scores float64 (B,) of rows (B, N), (B, C), rounded to 6 significant digits; B = 0 is fine."""
         raw = np.empty(len(numeric), np.float64)
-        tile = self._engine.rows
-        for start in range(0, len(numeric), tile):
-            part = slice(start, start + tile)
-            raw[part] = self._tile(numeric[part], category_ids[part])
+        for part, numbers, ids in tiles(numeric, category_ids, self._engine.rows):
+            raw[part] = self._engine.run(numbers, ids)[: part.stop - part.start]
         return round_significant(self._score.finish(raw, self._fields))
-
-    def _tile(self, numeric: NDArray[np.float32], category_ids: NDArray[np.int32]) -> NDArray[Any]:
-        count = len(numeric)
-        if count < self._engine.rows:
-            self._numeric[:count], self._category_ids[:count] = numeric, category_ids
-            self._numeric[count:], self._category_ids[count:] = 0, 0
-            numeric, category_ids = self._numeric, self._category_ids
-        return self._engine.run(np.ascontiguousarray(numeric), np.ascontiguousarray(category_ids))[:count]
 
 
 class LatentEncoder:
@@ -223,3 +229,52 @@ class LatentEncoder:
             tile = torch.from_numpy(numeric[part]).double(), torch.from_numpy(category_ids[part])
             latents[part] = round_significant(self._network.latent(*tile).numpy())
         return latents
+
+
+@dataclass(frozen=True, slots=True)
+class Reconstruction:
+    """The network's expectations of A rows.
+
+    numeric          expected values, float64 (A, N), still transformed and scaled
+    numeric_errors   squared errors of the numbers, float64 (A, N)
+    category_errors  squared errors of the one-hot blocks, float64 (A, C)
+    expected_ids     the most probable category of each block, int64 (A, C); unknown (id 0) is left out
+    """
+
+    numeric: FloatArray
+    numeric_errors: FloatArray
+    category_errors: FloatArray
+    expected_ids: NDArray[np.int64]
+
+    def field_errors(self, numeric_fields: tuple[str, ...], category_fields: tuple[str, ...]) -> dict[str, FloatArray]:
+        """Squared error of each field, (A,), over all of its columns."""
+        errors: dict[str, FloatArray] = {}
+        for columns, fields in ((self.numeric_errors, numeric_fields), (self.category_errors, category_fields)):
+            for j, name in enumerate(fields):
+                errors[name] = errors.get(name, np.zeros(len(columns))) + columns[:, j]
+        return errors
+
+
+class Reconstructor:
+    """A network on the CPU, asked what it would have expected: for alerts only, over all columns."""
+
+    def __init__(self, network: Autoencoder) -> None:
+        self._network = network
+
+    @torch.inference_mode()
+    def rows(self, numeric: NDArray[np.float32], category_ids: NDArray[np.int32]) -> Reconstruction:
+        """Reconstruct rows (A, N), (A, C); A = 0 is fine."""
+        layout, shape = self._network.layout, (len(numeric), self._network.layout.numeric)
+        blocks = (len(numeric), len(layout.widths))
+        result = Reconstruction(np.empty(shape), np.empty(shape), np.empty(blocks), np.empty(blocks, np.int64))
+        for part, *tile in tiles(numeric, category_ids, RECONSTRUCTION_TILE_ROWS):
+            size, (numbers, ids) = part.stop - part.start, map(torch.from_numpy, tile)
+            expected, output = self._network.outputs(self._network.encode(numbers, ids))  # (T, N), (T, K)
+            result.numeric[part] = expected[:size].numpy()
+            result.numeric_errors[part] = (expected - numbers).square()[:size].numpy()
+            for j, (first, width) in enumerate(zip(layout.offsets, layout.widths, strict=True)):
+                block = output[:, first : first + width]
+                errors = (block - torch.nn.functional.one_hot(ids[:, j].long(), width)).square().sum(1)
+                result.category_errors[part, j] = errors[:size].numpy()
+                result.expected_ids[part, j] = block[:size, 1:].argmax(1).numpy() + 1 if width > 1 else 0
+        return result

@@ -3,41 +3,97 @@
     manifest.json         schema, vocabularies, scales, architecture, score, threshold rule, report, sha256 of every
                           file and of itself
     weights.safetensors   the network, calibration and training scores, the mean error of each field, the golden rows
-    rows.jsonl.gz         some of the records that it was fitted on, if kept (see worker.model.store.rehearsal)
+    rows.jsonl.gz         rehearsal rows, if kept: some of the records that it was fitted on
 
 Nothing is unpickled. A bundle that was cut short, flipped, mixed or made for another schema is refused on load.
 
-Format 1 knew one score (mse) and one rule (rolling), and kept no training scores: its calibration stands for them.
+Checksums say that a bundle holds what was written. Golden rows say that this machine, with its libraries and its code,
+makes of it what the fitting machine made of it: they find a worker whose encoding or network has changed meaning
+between two releases, a miscompiled kernel, a GPU that computes in another precision.
 """
 
+import gzip
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import orjson
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from worker.errors import BundleError, Hint, SchemaError, SettingsError
-from worker.features.schema import Schema, parse_schema
+from worker.features.schema import Schema, parse_schema, value_of
 from worker.features.vectorize import Fitted
-from worker.model.network.autoencoder import Autoencoder, Layout, architecture_from
-from worker.model.scoring.golden import Golden, golden_from
-from worker.model.scoring.score import Score, score_from
+from worker.formats.base import Row
+from worker.model.network.autoencoder import Architecture, Autoencoder, Layout
+from worker.model.scoring.score import Score
 from worker.model.scoring.scorer import Scorer
-from worker.model.store.rehearsal import ROWS, unpack_rows
 from worker.records import FloatArray
 from worker.thresholds.factory import ThresholdRule
 
-FORMAT = 2
-READABLE = (1, 2)
+FORMAT = 2  # part of what a version's name is the hash of
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
+ROWS = "rows.jsonl.gz"
+KEEP_ROWS = 5000
+LEFT_OUT = "-"
+MAX_GOLDEN_ROWS = 64
+RELATIVE = 1e-3
+ABSOLUTE = 1e-5  # a score of nearly zero is a difference of large float32 numbers, see Autoencoder.squared_errors
 _SELF = "manifest_sha256"
+_SCORES = ("calibration", "training", "field_errors")
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """R rows, at most 64, and their scores.
+
+    They say little about inputs that none of them has: a category that only other rows hold, a value far outside. A
+    fault that shifts scores by less than a thousandth passes.
+
+    numeric       float32 (R, N)
+    category_ids  int32 (R, C)
+    scores        float64 (R,)
+
+    >>> from worker.model.network.autoencoder import Architecture, Autoencoder, Layout
+    >>> scorer = Scorer(Autoencoder(Layout(2, (5,)), Architecture((4,))).eval(), fields=3)
+    >>> golden = golden_of(scorer, np.ones((500, 2), np.float32), np.ones((500, 1), np.int32))
+    >>> len(golden.scores)
+    64
+    >>> golden.check(scorer, "models/3f9a0c51d2e4")  # no BundleError
+
+    Breck, E. et al. (2017): The ML test score: a rubric for ML production readiness. IEEE Big Data. (Tests that a model
+    scores the same in training and in serving.)
+    """
+
+    numeric: NDArray[np.float32]
+    category_ids: NDArray[np.int32]
+    scores: FloatArray
+
+    def check(self, scorer: Scorer, where: str) -> None:
+        """BundleError, naming the bundle, where the scorer gives other scores or none that are finite."""
+        scores = scorer.score(self.numeric, self.category_ids)
+        if not np.isfinite(scores).all():
+            raise BundleError(f"{where}: scores of its golden rows are not finite")
+        off = np.abs(scores - self.scores) > RELATIVE * np.abs(self.scores) + ABSOLUTE
+        if off.any():
+            row = int(off.argmax())
+            raise BundleError(
+                f"{where}: {off.sum()} of {len(off)} golden rows score otherwise than on the machine that fitted it "
+                f"(row {row}: {scores[row]:.6g}, there {self.scores[row]:.6g}; allowed are {RELATIVE:.1%})"
+            )
+
+
+def golden_of(scorer: Scorer, numeric: NDArray[np.float32], category_ids: NDArray[np.int32]) -> Golden:
+    """Up to 64 rows, evenly spaced among these (B, N), (B, C), and their scores."""
+    chosen = np.unique(np.linspace(0, len(numeric) - 1, min(MAX_GOLDEN_ROWS, len(numeric))).round().astype(np.int64))
+    rows = np.ascontiguousarray(numeric[chosen]), np.ascontiguousarray(category_ids[chosen])
+    return Golden(*rows, scorer.score(*rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +133,12 @@ class Bundle:
         """Those that a score is the mean over."""
         return field_names(self.fitted)
 
+    @property
+    def field_weights(self) -> FloatArray:
+        """The factor on the errors of each of `fields` in the score, float64 (F,)."""
+        weights = dict(self.score.weights)
+        return np.array([weights.get(name, 1.0) for name in self.fields])
+
     def scorer(self, device: str = "cpu") -> Scorer:
         """What scores records by this version."""
         return make_scorer(self.network, self.fitted, self.score, device)
@@ -84,7 +146,7 @@ class Bundle:
     @property
     def rehearsal(self) -> tuple[dict[str, Any], ...]:
         """Some of the records that it was fitted on, reduced to what the model sees; unpacked at each call."""
-        return unpack_rows(self.rows_file)
+        return tuple(map(orjson.loads, gzip.decompress(self.rows_file).splitlines())) if self.rows_file else ()
 
     def require_schema(self, schema: Schema) -> None:
         """BundleError, naming both fingerprints, where this bundle was made for another schema."""
@@ -96,30 +158,16 @@ class Bundle:
             )
 
 
-def layout_of(fitted: Fitted) -> Layout:
-    """The network's columns for these fitted features."""
-    return Layout(len(fitted.numeric), fitted.widths)
-
-
 def field_names(fitted: Fitted) -> tuple[str, ...]:
     """The fields that a score is the mean over, in order of their first column."""
     return tuple(dict.fromkeys((*fitted.numeric_fields, *fitted.category_fields)))
 
 
-def field_weights(fitted: Fitted, score: Score) -> FloatArray:
-    """The factor on each field's errors, float64 (F,), in the order of `field_names`."""
-    weights = dict(score.weights)
-    return np.array([weights.get(name, 1.0) for name in field_names(fitted)])
-
-
 def make_scorer(network: Autoencoder, fitted: Fitted, score: Score, device: str = "cpu") -> Scorer:
     """A scorer of this score over these fitted fields."""
-    fields = field_names(fitted)
-    weights = None
-    if score.weights:
-        of_field = dict(zip(fields, field_weights(fitted, score), strict=True))
-        weights = np.array([of_field[name] for name in (*fitted.numeric_fields, *fitted.category_fields)])
-    return Scorer(network, len(fields), device, score=score, weights=weights)
+    factors, columns = dict(score.weights), (*fitted.numeric_fields, *fitted.category_fields)
+    weights = np.array([factors.get(name, 1.0) for name in columns]) if factors else None
+    return Scorer(network, len(field_names(fitted)), device, score=score, weights=weights)
 
 
 def with_report(bundle: Bundle, **facts: Any) -> Bundle:
@@ -147,9 +195,10 @@ def named(bundle: Bundle) -> Bundle:
 
 def _weights(bundle: Bundle) -> bytes:
     tensors = {f"network.{name}": value.contiguous().cpu() for name, value in bundle.network.state_dict().items()}
-    for name in ("calibration", "training", "field_errors"):
-        tensors[name] = torch.tensor(getattr(bundle, name))  # a copy: two may be one array, which is not saved
-    return save_tensors(tensors | (bundle.golden.tensors() if bundle.golden is not None else {}))
+    tensors |= {name: torch.tensor(getattr(bundle, name)) for name in _SCORES}  # copies: one array is not saved twice
+    if bundle.golden is not None:
+        tensors |= {f"golden.{name}": torch.from_numpy(getattr(bundle.golden, name)) for name in Golden.__slots__}
+    return save_tensors(tensors)
 
 
 def _content(bundle: Bundle) -> dict[str, Any]:
@@ -185,17 +234,15 @@ def _digest(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(orjson.dumps(rest, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-Reader = Callable[[str], bytes]
-"""A bundle's file by name; FileNotFoundError where there is none."""
+Reader = Callable[[str], bytes | None]
+"""A bundle's file by name, None where there is none."""
 
 
 def _read(read: Reader, name: str, where: str) -> bytes:
-    try:
-        return read(name)
-    except FileNotFoundError as error:
-        raise BundleError(f"{where}/{name}: no such file, this is not a whole model version") from error
-    except OSError as error:
-        raise BundleError(f"{where}/{name}: unreadable ({error})") from error
+    content = read(name)
+    if content is None:
+        raise BundleError(f"{where}/{name}: no such file, this is not a whole model version")
+    return content
 
 
 def read_manifest(read: Reader, where: str) -> dict[str, Any]:
@@ -207,9 +254,8 @@ def read_manifest(read: Reader, where: str) -> dict[str, Any]:
         raise BundleError(f"{path}: unreadable ({error})") from error
     if not isinstance(manifest, dict) or manifest.get(_SELF) != _digest(manifest):
         raise BundleError(f"{path}: its checksum does not match, the file was changed after it was written")
-    if manifest["format"] not in READABLE:
-        known = ", ".join(map(str, READABLE))
-        raise BundleError(f"{path}: format {manifest['format']}, this worker reads the formats {known}")
+    if manifest["format"] != FORMAT:
+        raise BundleError(f"{path}: format {manifest['format']}, this worker reads format {FORMAT}")
     return manifest
 
 
@@ -224,29 +270,22 @@ def read_bundle(read: Reader, where: str) -> Bundle:
         schema = parse_schema(manifest["schema"])
         fitted = Fitted.from_json(manifest["fitted"], schema)
         tensors = load_tensors(files[WEIGHTS])
-        network = Autoencoder(layout_of(fitted), architecture_from(manifest["architecture"])).eval()
-        network.load_state_dict(
-            {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
-        )
-        calibration = tensors["calibration"].numpy()
-        score, rule, training = Score(), ThresholdRule(), calibration
-        if manifest["format"] > 1:
-            score, rule = score_from(manifest["score"]), ThresholdRule(**manifest["threshold"])
-            training = tensors["training"].numpy()
+        layout = Layout(len(fitted.numeric), fitted.widths)
+        network = Autoencoder(layout, Architecture(**_with_tuples(manifest["architecture"]))).eval()
+        network.load_state_dict(_without_prefix(tensors, "network."))
+        golden = {name: tensor.numpy() for name, tensor in _without_prefix(tensors, "golden.").items()}
         bundle = Bundle(
             version=manifest["version"],
             created_at=manifest["created_at"],
             schema=schema,
             fitted=fitted,
             network=network,
-            calibration=calibration,
-            field_errors=tensors["field_errors"].numpy(),
             report=manifest["report"],
-            score=score,
-            rule=rule,
-            training=training,
-            golden=golden_from(tensors),
+            score=Score(**_with_tuples(manifest["score"])),
+            rule=ThresholdRule(**manifest["threshold"]),
+            golden=Golden(**golden) if golden else None,
             rows_file=files.get(ROWS, b""),
+            **{name: tensors[name].numpy() for name in _SCORES},
         )
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, SchemaError, SettingsError) as error:
         raise BundleError(f"{where}: {error}") from error
@@ -255,3 +294,53 @@ def read_bundle(read: Reader, where: str) -> Bundle:
     if bundle.golden is not None:
         bundle.golden.check(bundle.scorer(), where)
     return bundle
+
+
+def _with_tuples(value: Any) -> Any:
+    """Plain data as it was before JSON made lists of its tuples."""
+    if isinstance(value, dict):
+        return {name: _with_tuples(item) for name, item in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+
+
+def _without_prefix(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def rehearsal_draw(count: int, keep: int, seed: int) -> NDArray[np.int64]:
+    """Which `keep` of so many rows: one out of each of `keep` equal parts, at random; all where they are fewer.
+
+    Where rows come in the order of time, every part of the time span is there; a plain draw would leave that to chance.
+    It works badly for what is rare: a kind of record that stands in one row of a thousand is kept as seldom. And over
+    many refits an old population fades, because each draw takes from what the last one kept.
+
+        count  rows that were fitted, in their order
+        keep   how many to keep
+        seed   the same for the same draw
+
+    >>> rehearsal_draw(100, 5, seed=0).tolist()
+    [17, 32, 50, 65, 86]
+
+    Robins, A. (1995): Catastrophic forgetting, rehearsal and pseudorehearsal. Connection Science 7. One draw a part is
+    stratified sampling (Cochran, W. G., 1977: Sampling techniques, chapter 5).
+    """
+    if count <= keep:
+        return np.arange(count)
+    borders = np.linspace(0, count, keep + 1).round().astype(np.int64)
+    return np.random.default_rng(seed).integers(borders[:-1], borders[1:])
+
+
+def pack_rehearsal(schema: Schema, rows: Sequence[Row], keep: int, seed: int) -> bytes:
+    """A draw of the rows as the vectorizer reads them: encoded fields by flat names, as gzip'ed JSON lines.
+
+    Redacted fields are among them, for a fit needs their values. A field that is required stays though it is not
+    encoded, or the row would be refused: an id as a dash. No rows, no bytes; the same rows give the same bytes.
+    """
+    fields = sorted(schema.fields, key=lambda field: not field.encoded)
+    is_shown = {field.name: field.encoded or not field.is_id for field in fields if field.encoded or field.required}
+    lines = []
+    for index in rehearsal_draw(len(rows), keep, seed):
+        values = {name: value_of(rows[index], name) if shown else LEFT_OUT for name, shown in is_shown.items()}
+        present = {name: value for name, value in values.items() if value is not None}
+        lines.append(orjson.dumps(present, option=orjson.OPT_APPEND_NEWLINE))
+    return gzip.compress(b"".join(lines), 6, mtime=0) if lines else b""

@@ -2,33 +2,180 @@
 
     models/
       3f9a0c51d2e4/           a bundle, written next to its place and renamed into it
-      current.json            the pointer document (see worker.model.store.pointer)
+      current.json            the pointer document:
 
-A directory or a prefix in an object store. A reader sees the old state or the new; the pointer changes by
-compare-and-swap, so of two writers one wins and the other hears of it.
+    {"version": …, "history": [earlier ones, newest last], "marks": {version: Mark}, "removing": […],
+     "serial": n, "sha256": …}
+
+A directory or a prefix in an object store. The pointer is the single point of truth, so it is one document, changed as
+a whole by compare-and-swap: a reader sees the old state or the new, and of two writers one wins and the other hears of
+it.
 """
 
+import hashlib
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from worker.errors import BundleError, Hint, StoreError, StoreUnavailable
-from worker.model.store.bundle import Bundle, read_bundle, read_manifest, to_files
-from worker.model.store.objects import ObjectVolume
-from worker.model.store.pointer import ANY, POINTER, Expected, Mark, Pointer, Status, parse_pointer
-from worker.model.store.volume import VERSION, LocalVolume, Volume
+import orjson
+
+from worker.errors import BundleError, Hint, StoreConflict, StoreError, StoreUnavailable
+from worker.model.store.bundle import Bundle, Reader, read_bundle, read_manifest, to_files
+from worker.model.store.volume import VERSION, LocalVolume, ObjectVolume, Volume
 from worker.texts import parse_iso_time, rfc3339
 
-__all__ = ["ANY", "Mark", "ModelStore", "Status", "Version"]
-
+POINTER = "current.json"
+MAX_HISTORY = 20
+MAX_MARKS_OF_REMOVED = 200
 READING_S = 3600.0
 """A version that was written, marked or left within this time is not removed: a process may be loading it."""
+ANY: Final = "any"
+"""For `promote`: whatever is current now. No version has this name."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+
+
+class Status(StrEnum):
+    """What was decided about a version."""
+
+    CANDIDATE = "candidate"
+    PROMOTED = "promoted"
+    REJECTED = "rejected"
+    HELD = "held"  # a possible change of regime, which waits for a person or for time
+    VETOED = "vetoed"
+    ROLLED_BACK = "rolled_back"
+
+
+NEVER_AGAIN = frozenset({Status.VETOED, Status.ROLLED_BACK})
+FORCED_OVER = "forced_over"
+"""Figure of a promotion that was forced: what had been decided about the version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One decision.
+
+    at       RFC 3339, UTC
+    by       trainer, worker or operator
+    why      for people
+    figures  plain data, for JSON
+    """
+
+    status: Status
+    at: str
+    by: str
+    why: str = ""
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def forced(self) -> bool:
+        """Whether it promotes a version although that was vetoed or rolled back."""
+        return FORCED_OVER in self.figures
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """The document.
+
+    version   the current one, None before there is one
+    history   those that were current before, newest last
+    marks     what was decided about each
+    removing  versions whose files are being removed, never to be promoted
+    serial    counts the changes
+    """
+
+    version: str | None = None
+    history: tuple[str, ...] = ()
+    marks: Mapping[str, Mark] = field(default_factory=dict)
+    removing: tuple[str, ...] = ()
+    serial: int = 0
+
+    def to_bytes(self) -> bytes:
+        """The file's content."""
+        document = asdict(self)
+        return orjson.dumps({**document, "sha256": _digest(document)}, option=orjson.OPT_SORT_KEYS)
+
+    @classmethod
+    def from_bytes(cls, content: bytes, where: str) -> "Pointer":
+        """The inverse; StoreError, naming the file, where it is broken."""
+        try:
+            document = orjson.loads(content)
+            is_whole = document.pop("sha256") == _digest(document)
+            marks = {
+                version: Mark(Status(mark["status"]), mark["at"], mark["by"], mark["why"], mark["figures"])
+                for version, mark in document["marks"].items()
+            }
+            history, removing = tuple(document["history"]), tuple(document["removing"])
+            pointer = cls(document["version"], history, marks, removing, document["serial"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise StoreError(f"{where}: broken ({error})", hint=Hint.PROMOTE_A_VERSION) from error
+        if not is_whole:
+            raise StoreError(f"{where}: broken (its checksum does not match)", hint=Hint.PROMOTE_A_VERSION)
+        return pointer
+
+    def marked(self, version: str, mark: Mark) -> "Pointer":
+        """With this mark in the place of the version's earlier one."""
+        return replace(self, marks={**self.marks, version: mark})
+
+    def promoted(self, version: str, mark: Mark, *, expected: str | None, force: bool) -> "Pointer":
+        """With this version as the current one.
+
+        StoreConflict where another than `expected` is current, or the version is being removed; StoreError where it
+        was vetoed or rolled back, unless forced. A promotion that is there already, by this very mark, is no conflict:
+        the answer to a write can get lost and the write be tried again.
+        """
+        known = self.marks.get(version)
+        if self.version == version and known is not None and (known.at, known.by) == (mark.at, mark.by):
+            return self
+        self.require_current(expected)
+        if version in self.removing:
+            raise StoreConflict(f"model version {version} is being removed from the store")
+        if known is not None and known.status in NEVER_AGAIN:
+            if not force:
+                raise StoreError(
+                    f"model version {version} was {known.status.replace('_', ' ')} by the {known.by} at {known.at}"
+                    f"{f' ({known.why})' if known.why else ''}",
+                    hint=Hint.FORCE_THE_PROMOTION,
+                )
+            mark = replace(mark, figures={**mark.figures, FORCED_OVER: str(known.status)})
+        history = self.history
+        if self.version is not None and self.version != version:
+            history = (*history, self.version)[-MAX_HISTORY:]
+        return replace(self.marked(version, mark), version=version, history=history)
+
+    def require_current(self, expected: str | None) -> None:
+        """StoreConflict where another version is current."""
+        if expected not in {ANY, self.version}:
+            raise StoreConflict(f"the current model version is {self.version}, no longer {expected}: decide again")
+
+    def way_back(self) -> list[tuple[str, tuple[str, ...]]]:
+        """Versions that a rollback may go to, nearest first, each with the history that it leaves."""
+        barred = {self.version, *self.removing, *self._ruled_out()}
+        line = reversed(list(enumerate(self.history)))
+        return [(version, self.history[:index]) for index, version in line if version not in barred]
+
+    def _ruled_out(self) -> list[str]:
+        return [version for version, mark in self.marks.items() if mark.status in NEVER_AGAIN]
+
+    def without(self, removed: Iterable[str]) -> "Pointer":
+        """After versions were removed: a mark stays where it keeps the version from coming back."""
+        files = set(removed)
+        kept = [version for version in self._ruled_out() if version in files][-MAX_MARKS_OF_REMOVED:]
+        return replace(
+            self,
+            marks={version: mark for version, mark in self.marks.items() if version not in files or version in kept},
+            removing=tuple(version for version in self.removing if version not in files),
+        )
+
+
+def _digest(document: dict[str, Any]) -> str:
+    return hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,22 +208,11 @@ class ModelStore:
     """
 
     def __init__(
-        self,
-        root: str | Path,
-        *,
-        options: Mapping[str, Any] | None = None,
-        clock: Callable[[], float] = time.time,
+        self, root: str | Path, *, options: Mapping[str, Any] | None = None, clock: Callable[[], float] = time.time
     ) -> None:
         self._volume: Volume = ObjectVolume(str(root), options or {}) if "://" in str(root) else LocalVolume(Path(root))
         self._clock = clock
         self.name = self._volume.name
-
-    @property
-    def root(self) -> Path:
-        """The directory; StoreError where there is none."""
-        if not isinstance(self._volume, LocalVolume):
-            raise StoreError(f"{self.name} is not a directory")
-        return self._volume.root
 
     def current(self) -> str | None:
         """The current version, None before there is one; StoreError where the store can't be read."""
@@ -91,11 +227,8 @@ class ModelStore:
         return next((version for version, _ in self._pointer().way_back()), None)
 
     def _pointer(self) -> Pointer:
-        try:
-            content = self._volume.read(POINTER)
-        except FileNotFoundError:
-            return Pointer()
-        return parse_pointer(content, f"{self.name}/{POINTER}")
+        content = self._volume.read(POINTER)
+        return Pointer() if content is None else Pointer.from_bytes(content, f"{self.name}/{POINTER}")
 
     def versions(self) -> list[Version]:
         """All versions, oldest first."""
@@ -141,7 +274,7 @@ class ModelStore:
             raise BundleError(f"{where}: holds version {bundle.version}, not {name}")
         return bundle
 
-    def _reader(self, version: str) -> Callable[[str], bytes]:
+    def _reader(self, version: str) -> Reader:
         return lambda file: self._volume.read(f"{version}/{file}")
 
     def save(self, bundle: Bundle) -> None:
@@ -159,7 +292,9 @@ class ModelStore:
         """StoreError unless a version could be written now; called before long work, not after it."""
         self._volume.require_writable()
 
-    def promote(self, version: str, *, expected: Expected = ANY, mark: Mark | None = None, force: bool = False) -> None:
+    def promote(
+        self, version: str, *, expected: str | None = ANY, mark: Mark | None = None, force: bool = False
+    ) -> None:
         """Make a version current, after it was loaded whole and proved sound.
 
         A pointer that is broken is replaced, unless `expected` says that it has to be known.
@@ -169,12 +304,10 @@ class ModelStore:
             force     also a version that was vetoed or rolled back
         """
         self._load(version)
-        mark = mark or self._mark(Status.PROMOTED)
-
-        def promoted(pointer: Pointer) -> Pointer:
-            return pointer.promoted(version, mark, expected=expected, force=force)
-
-        self._change(promoted, repair=expected is ANY)
+        decision = mark or self._mark(Status.PROMOTED)
+        self._change(
+            lambda pointer: pointer.promoted(version, decision, expected=expected, force=force), repair=expected == ANY
+        )
 
     def rollback(self, *, leaving: str | None = None, mark: Mark | None = None) -> str:
         """Go back to the last sound version before the current one; returns it.
@@ -182,23 +315,17 @@ class ModelStore:
         leaving  the version that has to be current, else StoreConflict: another process was faster
         mark     for the version that is left, by default that an operator rolled it back now
         """
-        mark = mark or self._mark(Status.ROLLED_BACK)
-        sound: dict[str, bool] = {}
-        target = ""
+        decision = mark or self._mark(Status.ROLLED_BACK)
+        is_sound = cache(self._is_sound)  # loaded once, however often the pointer's change is tried
 
         def back(pointer: Pointer) -> Pointer:
-            nonlocal target
             pointer.require_current(ANY if leaving is None else leaving)
             for name, history in pointer.way_back():
-                if name not in sound:
-                    sound[name] = self._is_sound(name)
-                if sound[name]:
-                    target = name
-                    return replace(pointer.marked(str(pointer.version), mark), version=name, history=history)
+                if is_sound(name):
+                    return replace(pointer.marked(str(pointer.version), decision), version=name, history=history)
             raise StoreError(f"nothing to go back to in {self.name}: no sound version was current before this one")
 
-        self._change(back)
-        return target
+        return str(self._change(back).version)
 
     def _is_sound(self, version: str) -> bool:
         try:
@@ -221,10 +348,15 @@ class ModelStore:
         """
         versions, written = self.versions(), self._volume.folders()
         old = [entry.version for entry in versions[: max(len(versions) - keep, 0)]]
+        since = self._clock() - READING_S
 
         def mark_for_removal(pointer: Pointer) -> Pointer:
-            protected = self._protected(pointer, written)
-            removable = (name for name in old if name not in protected and re.fullmatch(VERSION, name))
+            line = [*pointer.history, *([pointer.version] if pointer.version else [])]
+            young = {version for version, mark in pointer.marks.items() if parse_iso_time(mark.at) > since * 1000}
+            protected = {*line[-3:], *young, *(version for version, at in written.items() if at > since)}
+            protected |= {version for version, mark in pointer.marks.items() if mark.status == Status.HELD}
+            protected |= {left for left, right in pairwise(line) if right in young}
+            removable = (version for version in old if version not in protected and re.fullmatch(VERSION, version))
             return replace(pointer, removing=tuple(dict.fromkeys((*pointer.removing, *removable))))
 
         # The pointer first: then they can't be promoted any more, and a crash leaves the list of what to remove.
@@ -236,14 +368,6 @@ class ModelStore:
         self._volume.sweep(READING_S)
         return list(removing)
 
-    def _protected(self, pointer: Pointer, written: dict[str, float]) -> set[str]:
-        since = self._clock() - READING_S
-        line = [*pointer.history, *([pointer.version] if pointer.version else [])]
-        young = {version for version, mark in pointer.marks.items() if _seconds(mark.at) > since}
-        protected = {*line[-3:], *young, *(version for version, at in written.items() if at > since)}
-        protected |= {version for version, mark in pointer.marks.items() if mark.status == Status.HELD}
-        return protected | {left for left, right in pairwise(line) if right in young}
-
     def _change(self, update: Callable[[Pointer], Pointer], *, repair: bool = False) -> Pointer:
         """Change the pointer by compare-and-swap; `update` may be called again. Returns the new one."""
         changed = Pointer()
@@ -253,7 +377,7 @@ class ModelStore:
             pointer = Pointer()
             if content is not None:
                 with suppress(*((StoreError,) if repair else ())):
-                    pointer = parse_pointer(content, f"{self.name}/{POINTER}")
+                    pointer = Pointer.from_bytes(content, f"{self.name}/{POINTER}")
             updated = update(pointer)
             changed = replace(updated, serial=pointer.serial + 1)
             return None if updated == pointer else changed.to_bytes()
@@ -263,10 +387,3 @@ class ModelStore:
 
     def _mark(self, status: Status) -> Mark:
         return Mark(status, rfc3339(self._clock() * 1000), "operator")
-
-
-def _seconds(at: str) -> float:
-    try:
-        return parse_iso_time(at) / 1000
-    except ValueError:
-        return 0.0
