@@ -38,8 +38,8 @@ whether it is the first one of its model version; and its records."""
 def run_timed(file: str) -> int:
     """`worker run`, and the time of each of its batches to a file in the end."""
     from worker.processes import worker_process
-    from worker.processes.loop_signals import LoopSignals
     from worker.processes.process import Stop
+    from worker.processes.signals import LoopSignals
     from worker.settings import load_settings
 
     timings: list[Timing] = []

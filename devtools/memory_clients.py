@@ -18,8 +18,8 @@ from worker.broker.base import (
     RangeReader,
     TransactionalProducer,
 )
+from worker.broker.consumer import CommittedWatermark
 from worker.broker.ranges import share_out
-from worker.broker.watermark import CommittedWatermark
 from worker.errors import DeliveryError, OffsetOutOfRange
 from worker.records import Message, Outgoing, Partition, RawMessage
 

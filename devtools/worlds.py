@@ -11,9 +11,9 @@ from kafka.admin import MemberToRemove
 from devtools.brokers import eventually, produce
 from devtools.memory_broker import MemoryBroker
 from devtools.memory_clients import MemoryConsumer, MemoryProducer, MemoryReader, MemoryTransactionalProducer
-from worker.broker.admin import close_admin, ensure_topics
+from worker.broker.admin import ensure_topics
 from worker.broker.base import Consumer, Delivery, RangeReader
-from worker.broker.client import Connection, build_admin
+from worker.broker.client import Connection, admin_client
 from worker.broker.consumer import GroupConsumer
 from worker.broker.delivery import AtLeastOnce, ExactlyOnce
 from worker.broker.producer import AcknowledgedProducer, TransactionalKafkaProducer
@@ -131,14 +131,12 @@ class KafkaWorld:
     def expel(self, consumer: Consumer, group: str) -> None:
         assert isinstance(consumer, GroupConsumer)
         member = consumer.membership().member_id
-        admin = build_admin(self.connection)
-        admin.remove_group_members(group, [MemberToRemove(member_id=member)])
-        close_admin(admin)
+        with admin_client(self.connection) as admin:
+            admin.remove_group_members(group, [MemberToRemove(member_id=member)])
 
     def delete_before(self, partition: Partition, offset: int) -> None:
-        admin = build_admin(self.connection)
-        admin.delete_records({TopicPartition(*partition): offset})
-        close_admin(admin)
+        with admin_client(self.connection) as admin:
+            admin.delete_records({TopicPartition(*partition): offset})
 
     def close(self) -> None:
         self._open.close()

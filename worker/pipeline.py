@@ -183,6 +183,7 @@ class Pipeline:
         scores = Scores(vectors.messages, score, threshold, alert, vectors.event_time_ms, version, latent)
 
         explanations = Explanations(model.explainer, vectors)
+        # Silences come before groups: what is silenced opens no group and uses up no rate limit.
         above = exceedances(vectors, scores, tail_probability)
         loud, silenced = self._silences.apply(above, explanations.of)
         loud_of = {key: [loud[i] for i in index] for key, index in by_partition([one.message for one in loud])}

@@ -4,8 +4,14 @@ import kafka
 import pytest
 from kafka import errors as kafka_errors
 
-from worker.broker.calls import translate, translated
-from worker.broker.client import ADMIN_DEFAULTS, CONSUMER_DEFAULTS, PRODUCER_DEFAULTS, Connection
+from worker.broker.client import (
+    ADMIN_DEFAULTS,
+    CONSUMER_DEFAULTS,
+    PRODUCER_DEFAULTS,
+    Connection,
+    translate,
+    translated,
+)
 from worker.errors import (
     BrokerUnavailable,
     CommitRefused,

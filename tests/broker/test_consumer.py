@@ -8,8 +8,7 @@ from kafka.admin import NewPartitions
 
 from devtools.brokers import Broker, eventually, produce, produce_values, values_of
 from devtools.worlds import numbered, settle, take
-from worker.broker.admin import close_admin
-from worker.broker.client import Connection, build_admin
+from worker.broker.client import Connection, admin_client
 from worker.broker.consumer import GroupConsumer
 from worker.errors import CommitRefused, Fenced
 from worker.records import Message, Outgoing, Partition
@@ -61,9 +60,8 @@ def test_new_partitions_are_read_although_the_rebalance_outlasts_a_poll(
 
     slow = threading.Thread(target=poll_slowly)
     slow.start()
-    admin = build_admin(connection)
-    admin.create_partitions({topic: NewPartitions(4)})
-    close_admin(admin)
+    with admin_client(connection) as admin:
+        admin.create_partitions({topic: NewPartitions(4)})
 
     def shared() -> bool:
         leader.poll(10, 10)

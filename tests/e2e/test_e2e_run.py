@@ -150,7 +150,12 @@ def test_killed_in_mid_stream_it_loses_nothing_and_repeats_only_the_same_alert_i
 def test_a_bad_version_that_was_forced_in_is_rolled_back_in_the_store_and_nothing_is_lost(
     make_site: Callable[..., Site],
 ) -> None:
-    site = make_site(WORKER_MODEL_CANARY_RECORDS="5000", WORKER_MODEL_SHADOW=traffic.bundle(1).version)
+    # Several batches at least: a slow machine could score all records by one version otherwise.
+    site = make_site(
+        WORKER_MODEL_CANARY_RECORDS="5000",
+        WORKER_MODEL_SHADOW=traffic.bundle(1).version,
+        WORKER_BATCH__SIZE="500",
+    )
     site.put_model()
     bad, store = broken_scale(traffic.bundle(1), 0.1), ModelStore(site.folder / "models")
     store.save(traffic.bundle(1))

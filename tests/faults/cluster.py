@@ -9,8 +9,7 @@ from kafka import errors as kafka_errors
 from kafka.protocol.metadata import CoordinatorType
 
 from devtools.brokers import ApacheBroker, eventually
-from worker.broker.admin import close_admin
-from worker.broker.client import Connection, build_admin
+from worker.broker.client import Connection, admin_client
 
 T = TypeVar("T")
 REPLICATED = {
@@ -48,11 +47,8 @@ class Cluster:
         eventually(lambda: len(self._ask(lambda admin: admin.describe_cluster()["brokers"])) == 2, 30, "two nodes")
 
     def _ask(self, question: Callable[[Any], T]) -> T:
-        admin = build_admin(self._link)  # a new one each time: it keeps what it has found once
-        try:
+        with admin_client(self._link) as admin:  # a new one each time: it keeps what it has found once
             return question(admin)
-        finally:
-            close_admin(admin)
 
     def leaders(self, topic: str) -> list[int]:
         """The node that leads each partition."""

@@ -8,8 +8,7 @@ from pathlib import Path
 from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
 
 from devtools.brokers import ApacheBroker, free_ports
-from worker.broker.admin import close_admin
-from worker.broker.client import Connection, build_admin
+from worker.broker.client import Connection, admin_client
 
 USER, PASSWORD = "app", "correct-horse-battery"
 KEY_PASSWORD = "staple-of-the-key"
@@ -50,9 +49,9 @@ class SecureBroker(ApacheBroker):
         self.scram, self.mutual = (f"127.0.0.1:{port}" for port in self._secure_ports)
         self.certificates = Certificates(folder / "tls")
         super().__init__(home, folder / "broker")
-        admin = build_admin(Connection(self.bootstrap_servers))
-        admin.alter_user_scram_credentials([UserScramCredentialUpsertion(USER, ScramMechanism.SCRAM_SHA_256, PASSWORD)])
-        close_admin(admin)
+        credential = UserScramCredentialUpsertion(USER, ScramMechanism.SCRAM_SHA_256, PASSWORD)
+        with admin_client(Connection(self.bootstrap_servers)) as admin:
+            admin.alter_user_scram_credentials([credential])
 
     def _properties(self) -> dict[str, object]:
         plain = super()._properties()

@@ -9,7 +9,7 @@ from devtools import traffic
 from devtools.stage import GROUP, Guarantee, Stage, assert_as_undisturbed
 from worker.ops.health import Health
 from worker.ops.metrics import Metrics
-from worker.processes.loop_signals import LoopSignals
+from worker.processes.signals import LoopSignals
 from worker.records import Message
 
 HOUR_S = 3600
@@ -42,9 +42,9 @@ def jumping(count: int = 1500) -> list[Message]:
 def test_an_hour_forth_and_back_changes_no_score_and_no_alert(guarantee: Guarantee) -> None:
     stage = Stage(partitions=2, guarantee=guarantee).feed(jumping())
     worker = stage.worker()
-    worker.loop._wall_clock = lambda: f"{time.time():.0f}"
+    worker.loop.wall_clock = lambda: f"{time.time():.0f}"
     health = Health(stall_s=60.0)
-    worker.loop._events = LoopSignals(worker.consumer, worker.pipeline, Metrics(), health)
+    worker.loop.events = LoopSignals(worker.consumer, worker.pipeline, Metrics(), health)
 
     alive = set()
     while not stage.is_drained():

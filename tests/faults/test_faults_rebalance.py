@@ -11,8 +11,7 @@ import pytest
 
 from devtools.brokers import eventually, produce
 from devtools.worlds import Guarantee, KafkaWorld, next_offsets, numbered, take
-from worker.broker.assignors import ASSIGNORS
-from worker.broker.client import Connection
+from worker.broker.client import ASSIGNORS, Connection
 from worker.broker.consumer import GroupConsumer
 from worker.errors import CommitRefused
 from worker.records import Outgoing, Partition

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.features.common import STEADY, encode, one_field
 from worker.errors import BundleError
 from worker.features.kinds import Numeric
-from worker.features.kinds.categorical import MAX_TEMPLATE, template
+from worker.features.kinds.nominal import MAX_TEMPLATE, template
 from worker.features.learned import FieldStats, Special
 from worker.features.schema import Schema
 from worker.features.vectorize import Fitted

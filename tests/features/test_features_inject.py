@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.errors import DataError, UsageError
-from worker.features.inject import anomalies, inject, plant, scale_number, swap_fields, with_value, without_fields
+from worker.features.inject import anomalies, inject, plant, with_values, without_fields
+from worker.features.kinds.numeric import scaled
 from worker.features.schema import Schema, parse_schema, read_columns, value_of
 
 SCHEMA = parse_schema("""
@@ -125,18 +126,17 @@ def test_unknown_kinds_and_shares_out_of_range_are_refused() -> None:
 
 
 def test_a_literal_dotted_key_wins_over_the_nested_path() -> None:
-    assert with_value({"a.b": 1, "a": {"b": 2}}, "a.b", 3) == {"a.b": 3, "a": {"b": 2}}
-    assert with_value({"a": {"b": 2}}, "a.b", 3) == {"a": {"b": 3}}
+    assert with_values({"a.b": 1, "a": {"b": 2}}, {"a.b": 3}) == {"a.b": 3, "a": {"b": 2}}
+    assert with_values({"a": {"b": 2}, "c": 1}, {"a.b": 3, "x.y": 4}) == {"a": {"b": 3}, "c": 1, "x": {"y": 4}}
     assert without_fields({"a": {"b": 2, "c": 1}}, ["a.b", "x.y"]) == {"a": {"c": 1}}
-    assert swap_fields({"a": 1, "b": 1}, {"a": 2, "b": 2}, ["b"]) == {"a": 1, "b": 2}
 
 
 @given(st.integers(-(10**12), 10**12), st.sampled_from([100, 1000, 0.5]))
 def test_scaling_keeps_whole_numbers_whole_where_it_can(value: int, factor: float) -> None:
-    scaled = scale_number({"x": value}, "x", factor)["x"]
+    product = scaled(value, factor)
 
-    assert scaled == value * factor
-    assert isinstance(scaled, int) == (value * factor == int(value * factor))
+    assert product == value * factor
+    assert isinstance(product, int) == (value * factor == int(value * factor))
 
 
 def test_a_swap_needs_two_differences() -> None:

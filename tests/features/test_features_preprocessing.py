@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.features.common import STEADY, decoded
-from worker.features.learned import FARTHEST, fit_preprocessing
+from worker.features.learned import FARTHEST, fit_scaling
 from worker.features.schema import parse_schema
 from worker.features.vectorize import Vectorizer, fit_vectorizer
 from worker.records import FloatArray
@@ -18,7 +18,7 @@ COLUMNS = st.lists(FINITE, min_size=1, max_size=40).map(np.array)
 def test_standard_is_mean_and_deviation_without_a_bend_for_far_values() -> None:
     x = np.random.default_rng(0).normal(5, 3, 1000)
 
-    scaling = fit_preprocessing(x, "standard")
+    scaling = fit_scaling(x, preprocessing="standard")
 
     np.testing.assert_allclose(scaling.apply(x), (x - x.mean()) / (x.std() + 1e-8), rtol=1e-9)
     far = np.array([5 + 3 * 5000.0])
@@ -28,16 +28,16 @@ def test_standard_is_mean_and_deviation_without_a_bend_for_far_values() -> None:
 def test_minmax_is_0_at_the_low_end_and_1_at_the_high_one() -> None:
     x = np.array([2.0, 3.0, 6.0])
 
-    assert fit_preprocessing(x, "minmax").apply(x).tolist() == [0, 0.25, 1]
-    assert fit_preprocessing(x, "minmax", known=(0.0, 8.0)).apply(x).tolist() == [0.25, 0.375, 0.75]
-    in_logs = fit_preprocessing(x, "minmax", "log1p", (0.0, float(np.expm1(2))))
+    assert fit_scaling(x, preprocessing="minmax").apply(x).tolist() == [0, 0.25, 1]
+    assert fit_scaling(x, preprocessing="minmax", known=(0.0, 8.0)).apply(x).tolist() == [0.25, 0.375, 0.75]
+    in_logs = fit_scaling(x, "log1p", "minmax", (0.0, float(np.expm1(2))))
     logs = in_logs.apply(np.array([0.0, np.expm1(1), np.expm1(2)]))
     np.testing.assert_allclose(logs, [0, 0.5, 1], atol=1e-12)
 
 
 @pytest.mark.parametrize("x", [np.full(5, 7.0), np.zeros(3), np.array([1e-9])])
 def test_a_constant_column_keeps_the_unit_that_it_has(x: FloatArray) -> None:
-    for scaling in (fit_preprocessing(x, "standard"), fit_preprocessing(x, "minmax")):
+    for scaling in (fit_scaling(x, preprocessing="standard"), fit_scaling(x, preprocessing="minmax")):
         assert scaling.apply(x).tolist() == [0.0] * len(x)
         assert scaling.apply(x + 3).tolist() == pytest.approx([3.0] * len(x), rel=1e-6)
 
@@ -45,7 +45,7 @@ def test_a_constant_column_keeps_the_unit_that_it_has(x: FloatArray) -> None:
 @STEADY
 @given(x=COLUMNS, fresh=COLUMNS)
 def test_scaled_values_are_finite_and_come_back(x: FloatArray, fresh: FloatArray) -> None:
-    for scaling in (fit_preprocessing(x, "standard"), fit_preprocessing(x, "minmax")):
+    for scaling in (fit_scaling(x, preprocessing="standard"), fit_scaling(x, preprocessing="minmax")):
         z = scaling.apply(fresh)
 
         assert np.isfinite(z.astype(np.float32)).all()

@@ -16,8 +16,7 @@ from worker.errors import DeliveryError
 from worker.ops.health import Health
 from worker.ops.metrics import Metrics
 from worker.pipeline import Model, Pipeline
-from worker.processes.loop_signals import LoopSignals
-from worker.processes.process import BETWEEN_BATCHES, Garbage
+from worker.processes.signals import GARBAGE_OBJECTS, LoopSignals
 from worker.records import Partition
 
 
@@ -74,23 +73,24 @@ class Knot:
         self.own = [self]
 
 
-def test_garbage_is_collected_between_two_batches_where_there_is_a_lot_of_it() -> None:
-    garbage = Garbage()
+def test_garbage_is_collected_between_two_batches_where_there_is_a_lot_of_it(consumer: MemoryConsumer) -> None:
+    pipeline = Pipeline(Model(traffic.bundle()), threshold_factory=traffic.plain_threshold())
+    signals, outcome = LoopSignals(consumer, pipeline, Metrics(), Health()), pipeline.process(traffic.messages(10))
     threshold = gc.get_threshold()
-    gc.set_threshold(10 * BETWEEN_BATCHES)
+    gc.set_threshold(10 * GARBAGE_OBJECTS)
     try:
         gc.collect()
         knot = weakref.ref(Knot())
 
-        garbage.collect()
+        signals.batch(outcome, process_s=0.1, deliver_s=0.1)
         assert knot() is not None
 
-        knots = [Knot() for _ in range(BETWEEN_BATCHES)]
-        garbage.collect()
+        knots = [Knot() for _ in range(GARBAGE_OBJECTS)]
+        signals.batch(outcome, process_s=0.1, deliver_s=0.1)
     finally:
         gc.set_threshold(*threshold)
     assert knot() is None
-    assert len(knots) == BETWEEN_BATCHES
+    assert len(knots) == GARBAGE_OBJECTS
 
 
 def test_a_row_of_the_table_logs_its_events_parameters_and_counts(consumer: MemoryConsumer) -> None:

@@ -130,7 +130,7 @@ def test_a_record_with_a_redacted_pixel_has_no_picture(bundle: Bundle) -> None:
     pictures = Pictures(bundle, image)
     rows, _ = items()
 
-    assert [picture.label for picture in pictures.pair(rows[0])] == ["observed", "expected"]
+    assert [picture["label"] for picture in pictures.pair(rows[0])] == ["observed", "expected"]
     assert pictures.pair({**rows[0], "p5": "[redacted]"}) == []
     assert len(pictures.pair({**rows[0], "p5": None})) == 2
 

@@ -24,7 +24,7 @@ from worker.replay.lines import Line, Reader
 from worker.replay.loop import replay
 from worker.settings import BatchSettings, Settings, ThresholdSettings
 from worker.sources.base import Block, Source
-from worker.sources.topic import NewestRecords, TopicRange, parse_time, read_range
+from worker.sources.topic import TopicRange, parse_time, read_range
 
 THRESHOLD = {"WORKER_THRESHOLD__QUANTILE": "0.99", "WORKER_THRESHOLD__WINDOW": "500", "WORKER_THRESHOLD__STRIDE": "64"}
 NOT_EQUAL_LIVE = ("detected_at",)
@@ -186,7 +186,7 @@ def test_a_range_of_time_starts_at_the_first_time_and_stops_before_the_last() ->
 
 def test_the_newest_records_are_one_block() -> None:
     reader = filled(2, [(time // 10 % 2, time) for time in range(0, 100, 10)])
-    source = NewestRecords("t", lambda: reader, 4)
+    source = TopicRange("t", lambda: reader, newest=4)
 
     assert [record.timestamp for record in messages(source)] == [60, 70, 80, 90]
     assert source.name == "topic t"

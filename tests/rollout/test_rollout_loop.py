@@ -18,9 +18,8 @@ from worker.model.store.model_store import Mark, ModelStore, Status
 from worker.pipeline import Model
 from worker.records import Message, Partition
 from worker.rollout.canary import CanaryVerdict
-from worker.rollout.paired import Pairing
+from worker.rollout.paired import Pairing, ShadowCounts, ShadowReport
 from worker.rollout.rollout import RolloutEvents
-from worker.rollout.shadow import ShadowCounts, ShadowReport
 from worker.rollout.watcher import ModelWatcher, StoreRollout
 
 OLD, GOOD = (traffic.bundle(seed) for seed in (0, 1))

@@ -15,18 +15,22 @@ from worker.formats.json_objects import JsonDecoder
 from worker.pipeline import Model, Pipeline
 from worker.records import Message, Outcome, Partition
 from worker.rollout.paired import (
+    REPORT_SAMPLED,
     SAMPLE_EVERY,
     TILE,
     Exchange,
     PairedScorer,
     PairedScores,
+    Shadow,
+    ShadowCounts,
+    ShadowReport,
     bulk_ratio,
     chosen_fields,
     hashes,
     joined,
+    rank_correlation,
     sampled,
 )
-from worker.rollout.shadow import REPORT_SAMPLED, Shadow, ShadowCounts, ShadowReport, rank_correlation
 
 COUNT = 1_500
 

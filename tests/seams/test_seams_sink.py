@@ -86,11 +86,13 @@ def test_a_name_that_nobody_registered_is_refused_with_the_nearest_one() -> None
 
 
 @pytest.mark.parametrize("guarantee", GUARANTEES)
-def test_nothing_is_published_or_committed_before_every_sink_has_the_batch(guarantee: Guarantee) -> None:
+def test_nothing_is_published_or_committed_before_every_sink_has_the_batch(
+    guarantee: Guarantee, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stage = Stage(guarantee=guarantee).feed(traffic.messages(300))
     fast, slow = ListSink(), ListSink(*[TransientError("busy")] * 7)
     worker = stage.worker(sinks=[fast, slow])
-    worker.loop._backoff_ms = lambda: 0  # type: ignore[method-assign]
+    monkeypatch.setattr("worker.stream.loop.MAX_BACKOFF_MS", 0)
     for _ in range(7):
         worker.loop.step()
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from worker.broker.assignors import ASSIGNORS
+from worker.broker.client import ASSIGNORS
 from worker.errors import SettingsError
 from worker.formats import DECODERS
 from worker.model.presets import PRESETS

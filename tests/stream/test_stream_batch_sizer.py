@@ -9,7 +9,7 @@ from devtools import traffic
 from devtools.stage import GROUP, Guarantee, Stage, Worker, assert_as_undisturbed
 from worker.errors import BrokerUnavailable, DeliveryError
 from worker.records import Outcome, Outgoing, Partition, RawMessage
-from worker.stream.batch_sizer import BatchSizer
+from worker.stream.loop import BatchSizer
 
 GUARANTEES: tuple[Guarantee, ...] = ("at_least_once", "exactly_once")
 POLL_INTERVAL_S = 20.0
@@ -73,10 +73,12 @@ def test_once_the_scorer_is_fast_again_batches_grow_to_their_full_size() -> None
 
 
 @pytest.mark.parametrize("guarantee", GUARANTEES)
-def test_a_batch_that_the_broker_can_not_take_in_time_goes_out_in_smaller_ones(guarantee: Guarantee) -> None:
+def test_a_batch_that_the_broker_can_not_take_in_time_goes_out_in_smaller_ones(
+    guarantee: Guarantee, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stage = Stage(partitions=2, guarantee=guarantee).feed(traffic.messages(2000, partitions=2))
     worker = stage.worker(batch_size=1000)
-    publish = worker.loop._delivery.publish
+    publish = worker.loop.delivery.publish
 
     def slowly(
         outgoing: Sequence[Outgoing], next_offsets: Mapping[Partition, int], state: Sequence[Outgoing] = ()
@@ -85,8 +87,8 @@ def test_a_batch_that_the_broker_can_not_take_in_time_goes_out_in_smaller_ones(g
             raise DeliveryError("not acknowledged in time")
         publish(outgoing, next_offsets, state)
 
-    worker.loop._delivery.publish = slowly  # type: ignore[method-assign]
-    worker.loop._backoff_ms = lambda: 0  # type: ignore[method-assign]
+    worker.loop.delivery.publish = slowly  # type: ignore[method-assign]
+    monkeypatch.setattr("worker.stream.loop.MAX_BACKOFF_MS", 0)
 
     worker.drain(200)
 
@@ -95,10 +97,12 @@ def test_a_batch_that_the_broker_can_not_take_in_time_goes_out_in_smaller_ones(g
     assert_as_undisturbed(stage)
 
 
-def test_what_was_committed_without_an_answer_is_not_read_again_when_its_batch_is_divided() -> None:
+def test_what_was_committed_without_an_answer_is_not_read_again_when_its_batch_is_divided(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     stage = Stage(guarantee="exactly_once").feed(traffic.messages(500))
     worker = stage.worker(stateful=False)
-    worker.loop._backoff_ms = lambda: 0  # type: ignore[method-assign]
+    monkeypatch.setattr("worker.stream.loop.MAX_BACKOFF_MS", 0)
     worker.loop.step()
     stage.broker.fail("transact", BrokerUnavailable("no answer"), after=True)
     stage.broker.fail("committed", BrokerUnavailable("no answer"), times=4)
@@ -109,11 +113,11 @@ def test_what_was_committed_without_an_answer_is_not_read_again_when_its_batch_i
     assert len(stage.published("scores")) == len(stage.scored()) == 500
 
 
-def test_a_single_record_is_never_given_up() -> None:
+def test_a_single_record_is_never_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Stage().feed(traffic.messages(1))
     worker = stage.worker(batch_size=1000)
     stage.broker.fail("flush", DeliveryError("not acknowledged"), times=12)
-    worker.loop._backoff_ms = lambda: 0  # type: ignore[method-assign]
+    monkeypatch.setattr("worker.stream.loop.MAX_BACKOFF_MS", 0)
 
     worker.drain()
 

@@ -256,7 +256,7 @@ class Clock:
 def test_the_time_that_a_batch_takes_counts_as_waiting_time_of_the_next(busy_s: float, waits_ms: int | None) -> None:
     stage, clock = Stage().feed(traffic.messages(300)), Clock()
     worker = stage.worker(batch_size=200, monotonic=clock)
-    worker.loop._max_wait_s = 0.05
+    worker.loop.max_wait_ms = 50
     worker.loop.step()
     clock.now += busy_s
     asked: list[int] = []

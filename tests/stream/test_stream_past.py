@@ -20,6 +20,11 @@ class Clock:
         return self.now
 
 
+@pytest.fixture(autouse=True)
+def never_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.stream.loop.MAX_BACKOFF_MS", 0)
+
+
 def restarted(guarantee: Guarantee) -> tuple[Stage, Worker]:
     """A worker after one that handled 500 of 1000 records; it doubts older offsets for 15 s."""
     stage = Stage(guarantee=guarantee).feed(traffic.messages(1000))
@@ -29,8 +34,7 @@ def restarted(guarantee: Guarantee) -> tuple[Stage, Worker]:
     first.die()
     stage.doubt_s = 15.0
     worker = stage.worker()
-    worker.loop._checkpoints._monotonic = Clock()  # type: ignore[attr-defined]
-    worker.loop._backoff_ms = lambda: 0  # type: ignore[method-assign]
+    worker.loop.checkpoints.monotonic = Clock()  # type: ignore[attr-defined]
     return stage, worker
 
 

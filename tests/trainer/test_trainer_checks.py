@@ -191,7 +191,7 @@ def test_another_current_version_starts_with_a_clean_slate(state: DriftState) ->
 def test_a_candidate_keeps_no_records_where_the_settings_say_none() -> None:
     settings = Settings(train=TrainSettings(rehearsal_records=0, drifted_checks=1, min_records=500))
     watching = make_trainer(settings, Model(bundle(partial=True)), Model)
-    watching._options = OPTIONS
+    watching.options = OPTIONS
 
     (check,) = checks_of(watching, [normal(Traffic(0))])
 

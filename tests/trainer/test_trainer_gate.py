@@ -13,9 +13,17 @@ from worker.model.store.model_store import ModelStore
 from worker.pipeline import Model
 from worker.thresholds.factory import ThresholdRule
 from worker.thresholds.quantile import calibrated_quantile
-from worker.trainer.candidate import RecentRows, calibration_of, in_units_of, recent_rows, restore_tail, scores_of
+from worker.trainer.candidate import (
+    GateVerdict,
+    RecentRows,
+    calibration_of,
+    in_units_of,
+    judge,
+    recent_rows,
+    restore_tail,
+    scores_of,
+)
 from worker.trainer.drift import assess_drift
-from worker.trainer.gate import GateVerdict, judge
 
 QUANTILE = 0.99
 ROWS, TRUTH = planted(Traffic(7).rows(6_000), 0.02, 1)

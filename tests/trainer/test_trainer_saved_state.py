@@ -7,7 +7,8 @@ import pytest
 from devtools.refit_streams import Traffic
 from tests.trainer.common import CREATED, bundle, observe, trainer
 from worker.records import Partition
-from worker.trainer.saved_state import SavedState, restore, save
+from worker.trainer import sidecar
+from worker.trainer.sidecar import SavedState, restore, save
 from worker.trainer.trainer import Trainer
 
 OFFSETS = {Partition("in", 0): 17, Partition("in", 3): 4}
@@ -69,6 +70,15 @@ def test_a_foreign_file_is_refused(tmp_path: Path, content: bytes) -> None:
 
     with pytest.raises(ValueError, match="damaged"):
         restore(path, trainer(bundle()))
+
+
+def test_a_file_of_another_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sidecar, "FORMAT", 1)
+    save(tmp_path / "state.npz", watching_some(1_000), SavedState())
+    monkeypatch.undo()
+
+    with pytest.raises(ValueError, match="format 1, this trainer reads format 2"):
+        restore(tmp_path / "state.npz", trainer(bundle()))
 
 
 def test_a_file_that_was_cut_short_is_refused(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from worker.formats.json_objects import JsonDecoder
 from worker.model.store.model_store import Mark, ModelStore, Status
 from worker.pipeline import Model
 from worker.records import Outgoing, Partition
-from worker.trainer.sidecar import Plan, Sidecar, TrainerEvents
+from worker.trainer.sidecar import Sidecar, TrainerEvents
 from worker.trainer.trainer import TrainerVerdict
 
 EACH = 2_500
@@ -73,7 +73,11 @@ class Place:
             trainer(current, drifted=drifted),
             self.store,
             Model,
-            plan=Plan("in", interval_s=100, max_records=max_records, keep=10, state_file=self.folder / f"{name}.npz"),
+            topic="in",
+            interval_s=100,
+            max_records=max_records,
+            keep=10,
+            state_file=self.folder / f"{name}.npz",
             decoder=JsonDecoder(1 << 20),
             events=self.seen,
             now=lambda: CREATED,

@@ -81,7 +81,7 @@ def encode_scores(scores: Scores) -> Iterator[tuple[RawMessage, bytes]]:
         document = {
             "source": source(message),
             "score": score,
-            "threshold": None if threshold != threshold else threshold,  # noqa: PLR0124  # NaN: there is none yet
+            "threshold": threshold,  # where there is none yet, orjson writes NaN as null
             "alert": alert,
             "model_version": scores.model_version,
         }
@@ -104,7 +104,7 @@ def redact(record: Row, fields: frozenset[str]) -> Row:
     """The record with a mark in place of these fields' values; dots reach into nested objects."""
     if not fields:
         return record
-    copy = dict(record)
+    copy = dict(record)  # groups tell records apart by the values themselves
     for name in fields:
         if name in copy:
             copy[name] = REDACTED

@@ -121,7 +121,7 @@ class Explainer:
         rebuilt = self._reconstructor.rows(numeric, category_ids)
         by_field = rebuilt.field_errors(self._fitted.numeric_fields, self._fitted.category_fields)
         parts = shares(np.stack([by_field[name] for name in self._fields], 1) * self._weights, self._usual)
-        order = np.argsort(-parts, axis=1, kind="stable")
+        order = np.argsort(-parts, axis=1, kind="stable")  # the same reasons on every machine, also where shares tie
         columns = (category_ids, rebuilt.numeric, rebuilt.expected_ids, parts, order)
         # Plain lists: in an alert storm, element by element access to arrays would cost as much as all the rest.
         return list(map(self._reasons, rows, *(column.tolist() for column in columns)))

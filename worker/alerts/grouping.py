@@ -33,9 +33,9 @@ MAX_OPEN = 256  # groups that one partition keeps open; one more ends the one th
 MAX_SHOWN_CHARACTERS = 64  # of each value of a group's key, for people; groups are told apart by the whole value
 MAX_KEY_BYTES = 256  # a longer Kafka key is not remembered: the closing alert or summary of such a record has none
 MINUTE_MS = 60_000
-
 LATE_MS = 86_400_000  # how late a record may be and still belong to an open group; further off is another clock's
 ALWAYS = (-(1 << 62), 1 << 62)  # a span: its first and its last time, milliseconds, both included
+
 # What is saved of each: plain values, in this order.
 _remembered = attrgetter(
     *("message.offset", "message.timestamp", "event_time_ms", "score", "threshold"),
@@ -254,7 +254,7 @@ class PartitionGrouping:
                 published.add(row, identity, minute.strongest, summary=summary)
 
     def _lasts(self, now_ms: int, since_ms: int, length_ms: int) -> bool:
-        """Whether a group or minute goes on now, a day before at the earliest; then the span takes it into account."""
+        """Whether what was last seen, or began, at `since_ms` goes on now; if so, the span is narrowed to its times."""
         first, last = since_ms - LATE_MS, since_ms + length_ms
         if not first <= now_ms <= last:
             return False

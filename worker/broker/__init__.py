@@ -1,15 +1,13 @@
 """The broker room: consuming, producing, delivery guarantees and reading ranges. The only room that imports kafka.
 
-    base       what the rooms above know: interfaces, with their consequences; another Kafka client is put behind them
-    client     how to connect; kafka-python's three clients, built from plain values
-    calls      a deadline and our errors around every call of theirs
-    consumer   a group member, and where its partitions go on after a rebalance
-    watermark  what is known to be committed
-    producer   sends whose outcome is never lost
-    delivery   at_least_once and exactly_once, of any consumer and producer
-    ranges     reading between bounds without a group
-    admin      topics and the broker's settings
-    probe      why a broker can't be reached
+    base      what the rooms above know: interfaces, with their consequences; another Kafka client is put behind them
+    client    kafka-python's three clients from plain values; a deadline and our errors around every call of theirs
+    consumer  a group member: where its partitions go on after a rebalance, and what it knows to be committed
+    producer  sends whose outcome is never lost
+    delivery  at_least_once and exactly_once, of any consumer and producer
+    ranges    reading between bounds without a group
+    admin     topics and the broker's settings
+    probe     why a broker can't be reached
 
 devtools.memory_clients keeps the same contract in memory, for tests.
 """

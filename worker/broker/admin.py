@@ -1,13 +1,14 @@
 """Topics and the broker's settings: which exist, creating those that don't, and what is wrong with them."""
 
+import contextlib
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 from kafka import errors as kafka_errors
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from worker.broker.calls import asked, quietly
-from worker.broker.client import Connection, build_admin
+from worker.broker.client import Connection, admin_client, asked
 from worker.errors import BrokerUnavailable, FatalError, MissingTopic
 
 COMPACTED: Final[Mapping[str, str]] = {
@@ -21,36 +22,27 @@ _POLICY = "cleanup.policy"
 
 def topic_partitions(connection: Connection) -> Mapping[str, int]:
     """The number of partitions of every topic that this user may see. Raises BrokerUnavailable, FatalError."""
-    admin = build_admin(connection)
-    try:
+    with admin_client(connection) as admin:
         topics = asked(admin.describe_topics, connection.connect_timeout_s, "listing topics")
-    finally:
-        close_admin(admin)
     return {topic["name"]: len(topic["partitions"]) for topic in topics if not topic["error_code"]}
 
 
-def ensure_topics(
-    connection: Connection, topics: Mapping[str, int], configs: Mapping[str, str] | None = None, replication: int = -1
-) -> None:
+def ensure_topics(connection: Connection, topics: Mapping[str, int], configs: Mapping[str, str] | None = None) -> None:
     """Creates the topics that don't exist, with their number of partitions; existing ones stay as they are.
 
-    configs: broker settings of the new topics. replication: -1 is the broker's default.
+    configs: broker settings of the new topics; as many replicas as the broker's default.
     Returns when they can be used. Raises BrokerUnavailable, FatalError.
     """
-    admin, timeout_s = build_admin(connection), connection.connect_timeout_s
+    timeout_s = connection.connect_timeout_s
+    with admin_client(connection) as admin:
 
-    def create(name: str, spec: Mapping[str, Any]) -> None:
-        try:
-            admin.create_topics({name: spec}, timeout_ms=int(timeout_s * 1000), wait_for_metadata=True)
-        except kafka_errors.TopicAlreadyExistsError:
-            return
+        def create(spec: Mapping[str, Any]) -> None:
+            with contextlib.suppress(kafka_errors.TopicAlreadyExistsError):
+                admin.create_topics(spec, timeout_ms=int(timeout_s * 1000), wait_for_metadata=True)
 
-    try:
         for name, partitions in topics.items():
-            spec = {"num_partitions": partitions, "replication_factor": replication, "configs": dict(configs or {})}
-            asked(lambda name=name, spec=spec: create(name, spec), timeout_s, f"creating topic {name}")  # type: ignore[misc]
-    finally:
-        close_admin(admin)
+            spec = {"num_partitions": partitions, "replication_factor": -1, "configs": dict(configs or {})}
+            asked(partial(create, {name: spec}), timeout_s, f"creating topic {name}")
 
 
 def ensure_compacted(connection: Connection, topic: str, like: str) -> str | None:
@@ -60,20 +52,20 @@ def ensure_compacted(connection: Connection, topic: str, like: str) -> str | Non
     what to do).
     """
     partitions = topic_partitions(connection)
-    if topic not in partitions:
-        if like not in partitions:
-            raise MissingTopic(f"no such topic on {connection.bootstrap_servers}: {like}")
-        try:
-            ensure_topics(connection, {topic: partitions[like]}, COMPACTED)
-        except FatalError as error:
-            raise FatalError(
-                f"the topic {topic} is missing and can't be created: create it with {_POLICY}=compact and "
-                f"{partitions[like]} partitions, or do without ([kafka.state_topic] empty); {error}"
-            ) from error
-        return None
-    policy = _config(connection, ConfigResourceType.TOPIC, topic, _POLICY)
-    if policy is not None and "compact" not in policy:
+    if topic in partitions:
+        policy = _config(connection, ConfigResourceType.TOPIC, topic, _POLICY)
+        if policy is None or "compact" in policy:
+            return None
         return f"{topic} has {_POLICY}={policy}: it grows, or forgets; set {_POLICY}=compact"
+    if like not in partitions:
+        raise MissingTopic(f"no such topic on {connection.bootstrap_servers}: {like}")
+    try:
+        ensure_topics(connection, {topic: partitions[like]}, COMPACTED)
+    except FatalError as error:
+        raise FatalError(
+            f"the topic {topic} is missing and can't be created: create it with {_POLICY}=compact and "
+            f"{partitions[like]} partitions, or do without ([kafka.state_topic] empty); {error}"
+        ) from error
     return None
 
 
@@ -87,21 +79,14 @@ def creates_topics(connection: Connection) -> bool:
 
 def _config(connection: Connection, kind: ConfigResourceType, name: str | None, key: str) -> str | None:
     """One setting of a topic, or of any broker; None where it isn't told: not authorised, or no such question."""
-    admin = build_admin(connection)
+    with admin_client(connection) as admin:
 
-    def describe() -> str:
-        resource = str(admin.describe_cluster()["brokers"][0]["broker_id"]) if name is None else name
-        answer = admin.describe_configs([ConfigResource(kind, resource, [key])], config_filter="all")
-        return str(answer[kind.name.lower()][resource][key]["value"])
+        def describe() -> str:
+            resource = str(admin.describe_cluster()["brokers"][0]["broker_id"]) if name is None else name
+            answer = admin.describe_configs([ConfigResource(kind, resource, [key])], config_filter="all")
+            return str(answer[kind.name.lower()][resource][key]["value"])
 
-    try:
-        return asked(describe, connection.connect_timeout_s, f"asking for {key}")
-    except (FatalError, BrokerUnavailable, LookupError):
-        return None
-    finally:
-        close_admin(admin)
-
-
-def close_admin(admin: Any) -> None:
-    """Closes an admin client within 2 s; never raises."""
-    quietly(admin.close, 2.0, "closing the admin client")
+        try:
+            return asked(describe, connection.connect_timeout_s, f"asking for {key}")
+        except (FatalError, BrokerUnavailable, LookupError):
+            return None

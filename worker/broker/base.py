@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 from worker.records import Outgoing, Partition, RawMessage
 
 Polled = Mapping[Partition, Sequence[RawMessage]]
+Offsets = Mapping[Partition, int]
 Bounds = Mapping[Partition, tuple[int, int]]
 
 
@@ -46,7 +47,7 @@ class Consumer(Protocol):
         Records returned by the same poll already belong to the new assignment.
         """
 
-    def commit(self, offsets: Mapping[Partition, int]) -> None:
+    def commit(self, offsets: Offsets) -> None:
         """Stores the next offset to read for each partition; blocks for one round trip, at most the commit timeout.
 
         Raises CommitRefused when the group has moved on (these records may be another member's now: drop the
@@ -60,10 +61,10 @@ class Consumer(Protocol):
         Raises BrokerUnavailable, also when the answer is older than what this member knows to be committed.
         """
 
-    def note_committed(self, offsets: Mapping[Partition, int]) -> None:
+    def note_committed(self, offsets: Offsets) -> None:
         """A transaction has committed these. Does not block."""
 
-    def seek(self, offsets: Mapping[Partition, int]) -> None:
+    def seek(self, offsets: Offsets) -> None:
         """Reads these assigned partitions from these offsets on at the next poll. Does not block.
 
         For reading a batch again after a delivery failed. Partitions that are no longer assigned are left out.
@@ -84,10 +85,10 @@ class Consumer(Protocol):
     def resume(self, partitions: Collection[Partition]) -> None:
         """Undoes `pause`. Unassigned partitions are left out."""
 
-    def positions(self) -> Mapping[Partition, int]:
+    def positions(self) -> Offsets:
         """The next offset that poll would return, for each assigned partition that has one. Does not block."""
 
-    def lag(self) -> Mapping[Partition, int]:
+    def lag(self) -> Offsets:
         """Records between the position and the end that the last fetch saw, per partition with both.
 
         No round trip. It counts offsets, so transaction markers and compacted records count too.
@@ -137,7 +138,7 @@ class TransactionalProducer(AnyProducer, Protocol):
     transactional id, which ends what was left open.
     """
 
-    def transact(self, outgoing: Sequence[Outgoing], offsets: Mapping[Partition, int], membership: object) -> None:
+    def transact(self, outgoing: Sequence[Outgoing], offsets: Offsets, membership: object) -> None:
         """All records and the offsets of the group that `membership` belongs to, as one transaction.
 
         Raises CommitRefused (the group has moved on) and RecordTooLarge (naming the records), both after the
@@ -156,9 +157,7 @@ class Delivery(Protocol):
         Raises BrokerUnavailable, SettingsError, FatalError; may be called again.
         """
 
-    def publish(
-        self, outgoing: Sequence[Outgoing], next_offsets: Mapping[Partition, int], state: Sequence[Outgoing] = ()
-    ) -> None:
+    def publish(self, outgoing: Sequence[Outgoing], next_offsets: Offsets, state: Sequence[Outgoing] = ()) -> None:
         """All of `outgoing` acknowledged, then all of `state`, then `next_offsets` committed; when it returns, all is.
 
         Records of `state` for one partition are written in their order. When it raises, nothing was committed, or
@@ -185,13 +184,13 @@ class RangeReader(Protocol):
     def partitions(self, topic: str) -> Sequence[Partition]:
         """All partitions, sorted. Raises MissingTopic, BrokerUnavailable."""
 
-    def start_offsets(self, topic: str) -> Mapping[Partition, int]:
+    def start_offsets(self, topic: str) -> Offsets:
         """The oldest offset still there, per partition. Raises MissingTopic, BrokerUnavailable."""
 
-    def end_offsets(self, topic: str) -> Mapping[Partition, int]:
+    def end_offsets(self, topic: str) -> Offsets:
         """One past the newest readable offset, per partition. Raises MissingTopic, BrokerUnavailable."""
 
-    def offsets_for_times(self, topic: str, timestamp_ms: int) -> Mapping[Partition, int]:
+    def offsets_for_times(self, topic: str, timestamp_ms: int) -> Offsets:
         """The first offset at or after a time (ms since the epoch, UTC), per partition; the end where none is.
 
         Raises MissingTopic, BrokerUnavailable.

@@ -1,25 +1,36 @@
-"""Kafka clients from plain values: one way to connect, defaults for large batches, and errors that are ours.
+"""Kafka clients from plain values, and around every call of theirs a deadline of its own and errors that are ours.
 
 Defaults of kafka-python that are changed, and why:
 - enable_auto_commit off: offsets are committed after the results are acknowledged, never by a timer.
 - auto_offset_reset "none": a missing offset and one out of range look the same to the client's own policies.
   The consumer decides about each (worker.broker.consumer).
 - max_poll_interval_ms 2 minutes: a rebalance waits that long for a member that the broker believes in and that has
-  gone. Apache Kafka 4.3.1 has such members after a crash (worker.broker.watermark): for 5 minutes by its default.
+  gone. Apache Kafka 4.3.1 has such members after a crash (worker.broker.consumer): for 5 minutes by its default.
 - fetches of megabytes: with 1 MiB fetches and 500 records a poll, a record costs several times more CPU.
 """
 
-from collections.abc import Mapping
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import kafka
+from kafka import errors as kafka_errors
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.coordinator.assignors.range import RangePartitionAssignor
+from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from kafka.net.compat import KafkaNetClient
 
-from worker.broker.calls import bounded, quietly, translate
-from worker.errors import SettingsError
+from worker import errors
+from worker.errors import BrokerUnavailable, FatalError, SettingsError, WorkerError
+from worker.registry import Registry
 from worker.texts import did_you_mean
+
+T = TypeVar("T")
 
 CONSUMER_DEFAULTS: Final[Mapping[str, Any]] = {
     "enable_auto_commit": False,
@@ -58,6 +69,43 @@ _RESERVED: Final = {
 }
 _FILES: Final = {"ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_crlfile"}
 
+# What the record loop does next, and the client's errors that lead to it; of an error and its bases, the nearest in the
+# table decides. Any other KafkaError passes with time: timeouts, elections, lost connections.
+_CAUSES: Final[Mapping[type[WorkerError], str]] = {
+    errors.CommitRefused: "CommitFailedError RebalanceInProgressError IllegalGenerationError UnknownMemberIdError",
+    errors.Fenced: "ProducerFencedError InvalidProducerEpochError",
+    errors.Displaced: "FencedInstanceIdError",
+    errors.RecordTooLarge: "MessageSizeTooLargeError RecordListTooLargeError",
+    errors.OffsetOutOfRange: "OffsetOutOfRangeError LogTruncationError",
+    errors.MissingTopic: "UnknownTopicOrPartitionError UnknownTopicIdError",
+    SettingsError: "KafkaConfigurationError IllegalArgumentError InvalidSessionTimeoutError "
+    "InvalidTransactionTimeoutError UnsupportedSaslMechanismError",
+    FatalError: "AuthorizationError SaslAuthenticationFailedError UnsupportedVersionError UnsupportedCodecError "
+    "CorruptRecordError InvalidTopicError PolicyViolationError IllegalStateError",
+    BrokerUnavailable: "KafkaError",
+}
+_TRANSLATIONS = {getattr(kafka_errors, name): ours for ours, names in _CAUSES.items() for name in names.split()}
+
+
+def _static_first(assignor: Any) -> Any:
+    """The assignor, shown static members first.
+
+    kafka-python 3.0.12 forgets members where static and dynamic ones alternate: they get no partitions.
+    """
+
+    class StaticFirst(assignor):  # type: ignore[misc]  # kafka-python ships no types
+        @classmethod
+        def assign(cls, cluster: Any, members: Sequence[Any]) -> Any:
+            return super().assign(cluster, sorted(members, key=lambda member: member.group_instance_id is None))
+
+    return StaticFirst
+
+
+ASSIGNORS: Final[Registry[Any]] = Registry("assignor")  # how a group shares its partitions out
+ASSIGNORS.register("range", _static_first(RangePartitionAssignor))
+ASSIGNORS.register("roundrobin", _static_first(RoundRobinPartitionAssignor))
+ASSIGNORS.register("cooperative-sticky", CooperativeStickyAssignor)
+
 
 @dataclass(frozen=True, slots=True)
 class Connection:
@@ -83,9 +131,8 @@ class Connection:
                 raise SettingsError(f"[kafka.options]: {name} can't be set here: {_RESERVED[name]}")
             if name not in defaults:
                 raise SettingsError(f"[kafka.options]: no Kafka client knows {name!r}{did_you_mean(name, defaults)}")
-            if not _is_of_type(value, defaults[name]):
-                kind = type(defaults[name]).__name__
-                raise SettingsError(f"[kafka.options]: {name}={value!r} must be of type {kind}")
+            if not _is_of_type(value, default := defaults[name]):
+                raise SettingsError(f"[kafka.options]: {name}={value!r} must be of type {type(default).__name__}")
             if name in _FILES and not Path(str(value)).is_file():
                 raise SettingsError(f"[kafka.options]: {name}={value!r} is not a file")
 
@@ -108,9 +155,14 @@ def build_producer(connection: Connection, **config: Any) -> Any:
     return _build(kafka.KafkaProducer, connection, PRODUCER_DEFAULTS, config)
 
 
-def build_admin(connection: Connection) -> Any:
-    """A kafka.KafkaAdminClient. Raises BrokerUnavailable within the connect timeout, SettingsError, FatalError."""
-    return _build(kafka.KafkaAdminClient, connection, ADMIN_DEFAULTS, {})
+@contextmanager
+def admin_client(connection: Connection) -> Iterator[Any]:
+    """A kafka.KafkaAdminClient, closed at the end. Raises BrokerUnavailable within the connect timeout, FatalError."""
+    admin = _build(kafka.KafkaAdminClient, connection, ADMIN_DEFAULTS, {})
+    try:
+        yield admin
+    finally:
+        quietly(admin.close, 2.0, "closing the admin client")
 
 
 def _build(client: Any, connection: Connection, defaults: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
@@ -121,21 +173,75 @@ def _build(client: Any, connection: Connection, defaults: Mapping[str, Any], con
         parts.append(KafkaNetClient(**kwargs))
         return parts[-1]
 
-    timeout_s = connection.connect_timeout_s
     options = {name: value for name, value in connection.options.items() if name in client.DEFAULT_CONFIG}
     # A consumer option such as request_timeout_ms can be shorter than the connect timeout, never the reverse.
     own = {
         "bootstrap_servers": [server.strip() for server in connection.bootstrap_servers.split(",")],
         "client_id": connection.client_id,
-        "bootstrap_timeout_ms": int(timeout_s * 1000),
+        "bootstrap_timeout_ms": int(connection.connect_timeout_s * 1000),
         "kafka_client": remember,
     }
-    action = f"connecting to {connection.bootstrap_servers}"
+    config, action = {**defaults, **options, **config, **own}, f"connecting to {connection.bootstrap_servers}"
     try:
-        return bounded(lambda: client(**{**defaults, **options, **config, **own}), timeout_s + 5.0, action)
+        return asked(lambda: client(**config), connection.connect_timeout_s + 5.0, action)
     except Exception as error:
         for part in parts:
             quietly(part.close, 2.0, "closing a client")
         if isinstance(error, ValueError | TypeError):  # the client's own checks of its configuration
             raise SettingsError(f"[kafka.options]: {error}") from error
+        raise translate(error, action) from error.__cause__ or error
+
+
+def translate(error: Exception, action: str) -> WorkerError:
+    """The error that the rooms above understand; `action` says what was being done."""
+    if isinstance(error, WorkerError):
+        return error
+    if type(error) is kafka_errors.KafkaError:  # a general one carries the error that it is about
+        error = next((arg for arg in error.args if isinstance(arg, kafka_errors.KafkaError)), error)
+    other = BrokerUnavailable if isinstance(error, OSError) else FatalError
+    kind = next((_TRANSLATIONS[base] for base in type(error).__mro__ if base in _TRANSLATIONS), other)
+    details = "; ".join(str(arg) for arg in error.args if arg is not None)
+    reason = details or getattr(error, "description", None) or "no details"
+    translation = kind(f"{action}: {type(error).__name__}: {reason}")
+    if isinstance(error, kafka_errors.UnsupportedCodecError):
+        translation.hint = errors.Hint.INSTALL_COMPRESSION
+    return translation
+
+
+@contextmanager
+def translated(action: str) -> Iterator[None]:
+    """Raises what `translate` makes of a client's error inside the block; bugs (TypeError, ...) pass unchanged.
+
+    A RuntimeError or an AttributeError of the client after its close is not expected and passes unchanged too.
+    """
+    try:
+        yield
+    except (kafka_errors.KafkaError, OSError) as error:
         raise translate(error, action) from error
+
+
+def asked(call: Callable[[], T], timeout_s: float, action: str) -> T:
+    """The result of `call`, run in a helper thread; what it raises is raised here, an error of the client translated.
+
+    When it isn't done after `timeout_s` seconds, raises BrokerUnavailable and leaves the (daemon) thread behind:
+    it ends when the client lets go. What the call touched must not be used any more, except to close it.
+    """
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:  # noqa: BLE001  # raised again in the caller's thread
+            future.set_exception(error)
+
+    threading.Thread(target=run, name=f"asked: {action}", daemon=True).start()
+    if not wait([future], timeout_s).done:
+        raise BrokerUnavailable(f"{action}: no answer from the broker within {timeout_s:g} s")
+    with translated(action):
+        return future.result()
+
+
+def quietly(close: Callable[[], object], timeout_s: float, action: str) -> None:
+    """Runs `close` within the timeout, and gives it up where it fails: the broker notices by a timeout of its own."""
+    with contextlib.suppress(WorkerError, RuntimeError):
+        asked(close, timeout_s, action)

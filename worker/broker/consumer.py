@@ -1,8 +1,10 @@
 """A member of a consumer group on Kafka: batches of unconverted records, offsets committed when told to."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Literal
 
 from kafka import ConsumerRebalanceListener, TopicPartition
@@ -10,11 +12,8 @@ from kafka import errors as kafka_errors
 from kafka.structs import MemberState, OffsetAndMetadata
 from typing_extensions import override
 
-from worker.broker.assignors import ASSIGNORS
-from worker.broker.base import AssignmentChanges, Consumer, Polled
-from worker.broker.calls import quietly, translated
-from worker.broker.client import Connection, build_consumer
-from worker.broker.watermark import CommittedWatermark
+from worker.broker.base import AssignmentChanges, Consumer, Offsets, Polled
+from worker.broker.client import ASSIGNORS, Connection, build_consumer, quietly, translated
 from worker.errors import BrokerUnavailable, CommitRefused, Displaced, Fenced, OffsetOutOfRange
 from worker.records import Partition
 
@@ -23,6 +22,45 @@ OutOfRange = Literal["stop", "earliest", "latest"]
 
 _COMMIT_TIMEOUT_MS: Final = 15_000
 _DISPLACED_S: Final = 5.0
+
+# Why a member remembers what it has committed, though the broker stores it.
+#
+# Invariant: while a group has members, its committed offsets do not go back.
+#
+# Apache Kafka 4.3.1 can say otherwise. A node that comes back after a crash loads a group twice, once for the
+# leadership that it had before and once for the new one, and answers meanwhile: for a moment a group has no offsets, or
+# those of minutes ago, or a member is not one of its own. A member that believed it would read again what it has
+# committed, publish it twice, and with exactly_once take a transaction that was committed for lost.
+#
+# So an answer below the watermark is not an answer: BrokerUnavailable, and the caller asks again. It is forgotten with
+# the partition: a new owner has none, and is protected by the offset in the checkpoint (worker.stream.checkpoints). An
+# operator who moves offsets back has to stop the group first, which Kafka's own tools demand, too.
+
+
+class CommittedWatermark:
+    """The offsets that this member knows to be committed. Any thread may call any method."""
+
+    def __init__(self) -> None:
+        self._offsets: dict[Partition, int] = {}
+
+    def note(self, offsets: Mapping[Partition, int | None]) -> None:
+        """These are committed; None = nothing is."""
+        self._offsets |= {partition: offset for partition, offset in offsets.items() if offset is not None}
+
+    def forget(self, partitions: Collection[Partition]) -> None:
+        """They belong to others now."""
+        for partition in partitions:
+            self._offsets.pop(partition, None)
+
+    def require_not_below(self, offsets: Mapping[Partition, int | None]) -> None:
+        """Raises BrokerUnavailable when one of these answers is older than what is known."""
+        for partition, offset in offsets.items():
+            known = self._offsets.get(partition)
+            if known is not None and (offset is None or offset < known):
+                raise BrokerUnavailable(
+                    f"the broker says that offset {offset} of {partition.topic}[{partition.partition}] is committed, "
+                    f"though {known} is: it may not have loaded all of them yet"
+                )
 
 
 # Where a partition goes on that was taken away and given back.
@@ -42,11 +80,7 @@ _DISPLACED_S: Final = 5.0
 
 
 class _AssignmentListener(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Notes what changed, on the client's IO thread.
-
-    needs_seek  partitions whose position in the client can't be trusted
-    committed   what is known to be committed of the partitions that this member has
-    """
+    """Notes what changed, on the client's IO thread. needs_seek: partitions whose position there can't be trusted."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -83,8 +117,7 @@ class _AssignmentListener(ConsumerRebalanceListener):  # type: ignore[misc]
         """What changed since it was last asked."""
         with self._lock:
             changes = AssignmentChanges(frozenset(self._assigned), frozenset(self._revoked))
-            self._assigned.clear()
-            self._revoked.clear()
+            self._assigned, self._revoked = set(), set()
         return changes
 
 
@@ -120,13 +153,12 @@ class GroupConsumer(Consumer):
         self._closed = False
         self._displaced_since: float | None = None
         self._was_member = False
-        isolation = {"isolation_level": "read_committed"} if read_committed else {}
         self._client = build_consumer(
             connection,
             group_id=group_id,
             group_instance_id=instance_id,
             partition_assignment_strategy=[ASSIGNORS[assignor]],
-            **isolation,
+            **({"isolation_level": "read_committed"} if read_committed else {}),
         )
         with translated("subscribing"):
             self._client.subscribe(list(topics), listener=self._listener)
@@ -150,28 +182,22 @@ class GroupConsumer(Consumer):
 
     def _poll_once(self, timeout_ms: int, max_records: int) -> Polled:
         self._keep_joining()
-        self._seek_to_committed()
+        for partition, offset in self.committed(self._listener.needs_seek & self.assignment()).items():
+            if offset is None:
+                self._seek_to_edge(self._start, [partition])
+                self._listener.positioned(partition)
+            else:
+                self.seek({partition: offset})
         try:
             polled = self._client.poll(timeout_ms=timeout_ms, max_records=max_records)
         except kafka_errors.NoOffsetForPartitionError as error:
             self._seek_to_edge(self._start, error.args[0])
             return {}
-        except kafka_errors.OffsetOutOfRangeError as error:
-            self._resolve_out_of_range(error.args[0])
-            return {}
-        except kafka_errors.LogTruncationError as error:
-            self._resolve_out_of_range(error.divergent_offsets)
+        except (kafka_errors.OffsetOutOfRangeError, kafka_errors.LogTruncationError) as error:
+            self._resolve_out_of_range(getattr(error, "divergent_offsets", error.args[0]))
             return {}
         needs_seek = self._listener.needs_seek
         return {Partition(*p): records for p, records in polled.items() if Partition(*p) not in needs_seek}
-
-    def _seek_to_committed(self) -> None:
-        for partition, offset in self.committed(self._listener.needs_seek & self.assignment()).items():
-            if offset is None:
-                self._seek_to_edge(self._start, [TopicPartition(*partition)])
-            else:
-                self._client.seek(TopicPartition(*partition), offset)
-            self._listener.positioned(partition)
 
     def _keep_joining(self) -> None:
         """Makes the client finish a rebalance that outlasts one poll, and notice that its heartbeats have ended.
@@ -193,7 +219,7 @@ class GroupConsumer(Consumer):
     def _require_own_name(self) -> None:
         """Raises Fenced once the broker has kept saying that another member has this one's instance id.
 
-        A broker that has just come back says so of the only one for a moment (worker.broker.watermark). One that never
+        A broker that has just come back says so of the only one for a moment (CommittedWatermark). One that never
         was a member is the newest with this name: it takes it, whatever became of the answer to its first attempt.
         """
         if not self._was_member:
@@ -213,8 +239,7 @@ class GroupConsumer(Consumer):
         self._seek_to_edge(self._out_of_range, offsets)
 
     def _seek_to_edge(self, edge: Start, partitions: Collection[Any]) -> None:
-        assigned = [partition for partition in partitions if partition in self._client.assignment()]
-        if assigned:
+        if assigned := self._assigned_of(partitions):
             (self._client.seek_to_beginning if edge == "earliest" else self._client.seek_to_end)(*assigned)
 
     @override
@@ -222,7 +247,7 @@ class GroupConsumer(Consumer):
         return self._listener.take()
 
     @override
-    def commit(self, offsets: Mapping[Partition, int]) -> None:
+    def commit(self, offsets: Offsets) -> None:
         if not offsets:
             return
         try:
@@ -233,7 +258,7 @@ class GroupConsumer(Consumer):
         self.note_committed(offsets)
 
     @override
-    def note_committed(self, offsets: Mapping[Partition, int]) -> None:
+    def note_committed(self, offsets: Offsets) -> None:
         self._listener.committed.note(offsets)
 
     @override
@@ -245,12 +270,10 @@ class GroupConsumer(Consumer):
         return offsets
 
     @override
-    def seek(self, offsets: Mapping[Partition, int]) -> None:
-        assigned = self._client.assignment()
-        for partition, offset in offsets.items():
-            if partition in assigned:
-                self._client.seek(TopicPartition(*partition), offset)
-                self._listener.positioned(partition)
+    def seek(self, offsets: Offsets) -> None:
+        for partition in self._assigned_of(offsets):
+            self._client.seek(partition, offsets[partition])
+            self._listener.positioned(partition)
 
     @override
     def assignment(self) -> frozenset[Partition]:
@@ -277,38 +300,30 @@ class GroupConsumer(Consumer):
         return [TopicPartition(*partition) for partition in partitions if partition in assigned]
 
     @override
-    def positions(self) -> Mapping[Partition, int]:
-        positions: dict[Partition, int] = {}
+    def positions(self) -> Offsets:
+        positions: dict[Partition, int | None] = {}
         for partition in self._client.assignment():
-            try:
-                offset = self._client.position(partition, timeout_ms=0)
-            except kafka_errors.KafkaError:  # no position yet, or taken away just now
-                continue
-            if offset is not None:
-                positions[Partition(*partition)] = offset
-        return positions
+            with contextlib.suppress(kafka_errors.KafkaError):  # no position yet, or taken away just now
+                positions[Partition(*partition)] = self._client.position(partition, timeout_ms=0)
+        return {partition: position for partition, position in positions.items() if position is not None}
 
     @override
-    def lag(self) -> Mapping[Partition, int]:
+    def lag(self) -> Offsets:
         lags: dict[Partition, int] = {}
         for partition, position in self.positions().items():
-            try:
-                end = self._client.highwater(TopicPartition(*partition))
-            except kafka_errors.IllegalStateError:  # taken away just now
-                continue
-            if end is not None:
-                lags[partition] = max(0, end - position)
+            with contextlib.suppress(kafka_errors.IllegalStateError):  # taken away just now
+                if (end := self._client.highwater(TopicPartition(*partition))) is not None:
+                    lags[partition] = max(0, end - position)
         return lags
 
     @override
     def close(self, timeout_s: float) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        timeout_ms = int(timeout_s * 1000)
-        quietly(lambda: self._client.close(autocommit=False, timeout_ms=timeout_ms), timeout_s, "closing the consumer")
+        if not self._closed:
+            self._closed = True
+            close = partial(self._client.close, autocommit=False, timeout_ms=int(timeout_s * 1000))
+            quietly(close, timeout_s, "closing the consumer")
 
 
-def as_kafka_offsets(offsets: Mapping[Partition, int]) -> dict[Any, Any]:
+def as_kafka_offsets(offsets: Offsets) -> dict[Any, Any]:
     """The client's form of offsets to commit."""
     return {TopicPartition(*partition): OffsetAndMetadata(offset, "", -1) for partition, offset in offsets.items()}

@@ -5,7 +5,7 @@ from typing import Generic, TypeVar
 
 from typing_extensions import override
 
-from worker.broker.base import AnyProducer, Consumer, Delivery, Producer, TransactionalProducer
+from worker.broker.base import AnyProducer, Consumer, Delivery, Offsets, Producer, TransactionalProducer
 from worker.errors import BrokerUnavailable, CommitRefused, RecordTooLarge, WorkerError
 from worker.records import Outgoing, Partition
 
@@ -23,11 +23,15 @@ class _ProducerDelivery(Delivery, Generic[P]):
 
     @override
     def open(self) -> None:
-        self._live_producer()
+        self._producer_for(())
 
-    def _live_producer(self) -> P:
+    def _producer_for(self, outgoing: Sequence[Outgoing]) -> P:
+        """Raises RecordTooLarge before anything is sent, so that shortening a record publishes nothing twice."""
         if self._producer is None:
             self._producer = self._make_producer()
+        fits = self._producer.fits
+        if refused := [record for record in outgoing if not fits(record)]:
+            raise RecordTooLarge(f"{len(refused)} records are larger than the producer's max_request_size", refused)
         return self._producer
 
     @override
@@ -51,9 +55,7 @@ class AtLeastOnce(_ProducerDelivery[Producer]):
         self._flush_timeout_s = flush_timeout_s
 
     @override
-    def publish(
-        self, outgoing: Sequence[Outgoing], next_offsets: Mapping[Partition, int], state: Sequence[Outgoing] = ()
-    ) -> None:
+    def publish(self, outgoing: Sequence[Outgoing], next_offsets: Offsets, state: Sequence[Outgoing] = ()) -> None:
         """Publishes, then commits.
 
         1. Hand over every result, wait until each is acknowledged; one that isn't ends here, with nothing committed.
@@ -61,8 +63,7 @@ class AtLeastOnce(_ProducerDelivery[Producer]):
         3. Commit the offsets.
         """
         if outgoing or state:
-            producer = self._live_producer()
-            refuse_oversized(producer, [*outgoing, *state])
+            producer = self._producer_for([*outgoing, *state])
             try:
                 for records in filter(None, (outgoing, state)):  # 1. 2.
                     for record in records:
@@ -90,29 +91,27 @@ class ExactlyOnce(_ProducerDelivery[TransactionalProducer]):
     #
     # Two things make the answer less than certain. Partitions can be revoked between two calls: what is left of the
     # batch is a part of the transaction and still tells of all of it, another batch tells nothing. And a broker that
-    # has just come back can name older offsets than there are (worker.broker.watermark), never newer ones. So one yes,
+    # has just come back can name older offsets than there are (worker.broker.consumer), never newer ones. So one yes,
     # for any partition, counts at once; a no when the same offsets were named at two calls.
 
     def __init__(self, consumer: Consumer, make_producer: Callable[[], TransactionalProducer]) -> None:
         super().__init__(consumer, make_producer)
-        self._unknown: Mapping[Partition, int] | None = None  # next offsets of the transaction of unknown outcome
+        self._unknown: Offsets | None = None  # next offsets of the transaction of unknown outcome
         self._last_answer: Mapping[Partition, int | None] | None = None
 
     @override
-    def publish(
-        self, outgoing: Sequence[Outgoing], next_offsets: Mapping[Partition, int], state: Sequence[Outgoing] = ()
-    ) -> None:
+    def publish(self, outgoing: Sequence[Outgoing], next_offsets: Offsets, state: Sequence[Outgoing] = ()) -> None:
         """Publishes and commits as one.
 
         1. Build the producer if the last one died: the broker ends what that one left open.
         2. If it isn't known how the last transaction ended, ask for the committed offsets; it may be done already.
         3. Send results, state and offsets, and commit all.
         """
-        producer = self._live_producer()  # 1.
+        self.open()  # 1.
         if self._is_committed(next_offsets):  # 2.
             return
         records = [*outgoing, *state]
-        refuse_oversized(producer, records)
+        producer = self._producer_for(records)
         self._unknown = self._last_answer = None
         try:
             producer.transact(records, next_offsets, self._consumer.membership())  # 3.
@@ -124,7 +123,7 @@ class ExactlyOnce(_ProducerDelivery[TransactionalProducer]):
             raise
         self._consumer.note_committed(next_offsets)
 
-    def _is_committed(self, next_offsets: Mapping[Partition, int]) -> bool:
+    def _is_committed(self, next_offsets: Offsets) -> bool:
         """Whether the transaction of unknown outcome held this batch and was committed.
 
         Raises BrokerUnavailable after the first no.
@@ -139,10 +138,3 @@ class ExactlyOnce(_ProducerDelivery[TransactionalProducer]):
             self._last_answer = committed
             raise BrokerUnavailable("the last transaction does not seem to be committed: asking once more")
         return False
-
-
-def refuse_oversized(producer: AnyProducer, outgoing: Sequence[Outgoing]) -> None:
-    """Raises RecordTooLarge before anything is sent, so that shortening a record publishes nothing twice."""
-    refused = [record for record in outgoing if not producer.fits(record)]
-    if refused:
-        raise RecordTooLarge(f"{len(refused)} records are larger than the producer's max_request_size", refused)

@@ -38,15 +38,18 @@ def probe(server: str, options: Mapping[str, Any], *, timeout_s: float = 5.0) ->
     host, _, port = server.strip().rpartition(":")
     host = host.strip("[]")
     protocol = str(options.get("security_protocol", "PLAINTEXT"))
-    with _connect(server, host, int(port), timeout_s) as plain, contextlib.ExitStack() as stack:
-        connection, tls = plain, ""
-        if protocol.endswith("SSL"):
-            secure = stack.enter_context(_handshake(server, host, plain, options))
-            connection, tls = secure, f", {secure.version()}"
-        _exchange(server, connection, encrypted=bool(tls))
-        if protocol.startswith("SASL"):
-            _log_in(server, connection, options)
-        return f"{server} answers{tls}"
+    try:
+        with _connect(host, int(port), timeout_s) as plain, contextlib.ExitStack() as stack:
+            connection, tls = plain, ""
+            if protocol.endswith("SSL"):
+                secure = stack.enter_context(_handshake(host, plain, options))
+                connection, tls = secure, f", {secure.version()}"
+            _exchange(connection, encrypted=bool(tls))
+            if protocol.startswith("SASL"):
+                _log_in(connection, options)
+            return f"{server} answers{tls}"
+    except BrokerUnavailable as error:
+        raise BrokerUnavailable(f"{server}: {error}") from error.__cause__
 
 
 def probe_client(connection: Connection) -> Mapping[str, int]:
@@ -85,7 +88,7 @@ def _complaints() -> Iterator[list[str]]:
         logger.propagate = propagate
 
 
-def _connect(server: str, host: str, port: int, timeout_s: float) -> socket.socket:
+def _connect(host: str, port: int, timeout_s: float) -> socket.socket:
     try:
         return socket.create_connection((host, port), timeout_s)
     except socket.gaierror as error:
@@ -96,42 +99,40 @@ def _connect(server: str, host: str, port: int, timeout_s: float) -> socket.sock
         reason = f"no answer within {timeout_s:g} s; a firewall, or the wrong address"
     except (OSError, OverflowError) as error:
         reason = str(error)
-    raise BrokerUnavailable(f"{server}: {reason}")
+    raise BrokerUnavailable(reason)
 
 
-def _handshake(server: str, host: str, plain: socket.socket, options: Mapping[str, Any]) -> ssl.SSLSocket:
+def _handshake(host: str, plain: socket.socket, options: Mapping[str, Any]) -> ssl.SSLSocket:
     config = {name: options.get(name, default) for name, default in KafkaSSLTransport.DEFAULT_CONFIG.items()}
     try:
         context: ssl.SSLContext = KafkaSSLTransport._build_ssl_context(config)  # noqa: SLF001  # the one that is used
     except OSError as error:
-        raise BrokerUnavailable(f"{server}: a TLS file is unusable: {error}; check ssl_cafile, ssl_certfile") from error
+        raise BrokerUnavailable(f"a TLS file is unusable: {error}; check ssl_cafile, ssl_certfile") from error
     try:
         return context.wrap_socket(plain, server_hostname=host)
     except ssl.SSLCertVerificationError as error:
         advice = "check ssl_cafile" if error.verify_code in {18, 19, 20, 21} else "check the host name and the dates"
-        raise BrokerUnavailable(f"{server}: the certificate is refused: {error.verify_message}; {advice}") from error
+        raise BrokerUnavailable(f"the certificate is refused: {error.verify_message}; {advice}") from error
     except (OSError, ValueError) as error:
-        raise BrokerUnavailable(
-            f"{server}: no TLS handshake ({_words(error)}); does this port speak TLS? See security_protocol"
-        ) from error
+        reason = f"no TLS handshake ({_words(error)}); does this port speak TLS? See security_protocol"
+        raise BrokerUnavailable(reason) from error
 
 
-def _exchange(server: str, connection: socket.socket, *, encrypted: bool) -> None:
+def _exchange(connection: socket.socket, *, encrypted: bool) -> None:
     """Asks for the broker's versions: whether it is one."""
     answer, cause = b"", "it closed the connection"
     try:
         connection.sendall(_API_VERSIONS)
-        answer = _receive(connection, 8)
+        with connection.makefile("rb") as stream:  # a read ends early where the broker closes the connection
+            answer = stream.read(8)
+            if len(answer) == 8 and answer[4:] == _API_VERSIONS[8:12]:  # the number of the request
+                stream.read(int.from_bytes(answer[:4], "big") - 4)
+                return
     except ssl.SSLError as error:
-        raise BrokerUnavailable(
-            f"{server}: the broker ended the TLS session ({_words(error)}); "
-            "does it want a client certificate, or another one? See ssl_certfile"
-        ) from error
+        advice = "does it want a client certificate, or another one? See ssl_certfile"
+        raise BrokerUnavailable(f"the broker ended the TLS session ({_words(error)}); {advice}") from error
     except OSError as error:
         cause = _words(error)
-    if len(answer) == 8 and answer[4:] == _API_VERSIONS[8:12]:  # the number of the request
-        _receive(connection, int.from_bytes(answer[:4], "big") - 4)
-        return
     if answer[:1] in {_TLS_ALERT, _TLS_HANDSHAKE}:
         reason = "this port speaks TLS; set security_protocol to SSL or SASL_SSL"
     elif answer:
@@ -140,10 +141,10 @@ def _exchange(server: str, connection: socket.socket, *, encrypted: bool) -> Non
         reason = f"{cause} after the TLS handshake; does it want a client certificate? See ssl_certfile"
     else:
         reason = f"{cause} without an answer; does this port speak TLS? See security_protocol"
-    raise BrokerUnavailable(f"{server}: {reason}")
+    raise BrokerUnavailable(reason)
 
 
-def _log_in(server: str, connection: socket.socket, options: Mapping[str, Any]) -> None:
+def _log_in(connection: socket.socket, options: Mapping[str, Any]) -> None:
     """Offers the mechanism, and logs in where it is PLAIN or SCRAM; others are left to the Kafka client."""
     protocol, name = KafkaProtocol(), str(options.get("sasl_mechanism") or "")
     try:
@@ -151,23 +152,20 @@ def _log_in(server: str, connection: socket.socket, options: Mapping[str, Any]) 
             offered = _ask(protocol, connection, SaslHandshakeRequest(mechanism=name, version=1))
             if offered.error_code:
                 names = ", ".join(offered.mechanisms)
-                raise BrokerUnavailable(f"{server}: the broker takes sasl_mechanism {names}, not {name!r}")
+                raise BrokerUnavailable(f"the broker takes sasl_mechanism {names}, not {name!r}")
             if name != "PLAIN" and not name.startswith("SCRAM-"):
                 return
             login = SASL_MECHANISMS[name](**{"sasl_plain_username": "", "sasl_plain_password": "", **options})
             while not login.is_done():
                 answer = _ask(protocol, connection, SaslAuthenticateRequest(auth_bytes=login.auth_bytes(), version=0))
                 if answer.error_code:
-                    raise BrokerUnavailable(
-                        f"{server}: the broker refuses the login: {answer.error_message}; check user and password"
-                    )
+                    reason = f"{answer.error_message}; check user and password"
+                    raise BrokerUnavailable(f"the broker refuses the login: {reason}")
                 login.receive(answer.auth_bytes)
     except OSError as error:
-        raise BrokerUnavailable(
-            f"{server}: {_words(error)}; does this listener want SASL? See security_protocol"
-        ) from error
+        raise BrokerUnavailable(f"{_words(error)}; does this listener want SASL? See security_protocol") from error
     except (KafkaError, ValueError, LookupError) as error:
-        raise BrokerUnavailable(f"{server}: the answer to the login makes no sense") from error
+        raise BrokerUnavailable("the answer to the login makes no sense") from error
 
 
 def _ask(protocol: Any, connection: socket.socket, request: Any) -> Any:
@@ -177,14 +175,6 @@ def _ask(protocol: Any, connection: socket.socket, request: Any) -> Any:
         for _, answer in protocol.receive_bytes(received):
             return answer
     raise ConnectionError("the broker closed the connection during the login")
-
-
-def _receive(connection: socket.socket, size: int) -> bytes:
-    """So many bytes; fewer where the broker closed the connection."""
-    received = b""
-    while len(received) < size and (piece := connection.recv(size - len(received))):
-        received += piece
-    return received
 
 
 def _words(error: Exception) -> str:

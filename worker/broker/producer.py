@@ -6,15 +6,14 @@ neither complete nor fail. So any failure is final here, and nothing waits for a
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from kafka import errors as kafka_errors
 from typing_extensions import override
 
-from worker.broker.base import Producer, TransactionalProducer
-from worker.broker.calls import asked, bounded, quietly, translate, translated
-from worker.broker.client import Connection, build_producer
+from worker.broker.base import Offsets, Producer, TransactionalProducer
+from worker.broker.client import Connection, asked, build_producer, quietly, translate, translated
 from worker.broker.consumer import as_kafka_offsets
 from worker.errors import (
     BrokerUnavailable,
@@ -26,11 +25,14 @@ from worker.errors import (
     RecordTooLarge,
     WorkerError,
 )
-from worker.records import Outgoing, Partition
+from worker.records import Outgoing
 
 _TOO_LARGE: Final = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
 _RECORD_OVERHEAD: Final = 128  # bytes of a batch's and a record's own fields, more than the format needs
 _HEADER_OVERHEAD: Final = 10
+# The broker aborts then what a killed process left open, and the next owner of its partitions waits for that (plus the
+# broker's scan, up to 10 s).
+_TRANSACTION_S: Final = 10.0
 
 
 class AcknowledgedProducer(Producer):
@@ -45,24 +47,19 @@ class AcknowledgedProducer(Producer):
 
     @override
     def fits(self, outgoing: Outgoing) -> bool:
-        size = _RECORD_OVERHEAD + len(outgoing.key or b"") + len(outgoing.value or b"")
-        size += sum(len(name) * 4 + len(value or b"") + _HEADER_OVERHEAD for name, value in outgoing.headers)
-        return size <= self._limit
+        headers = sum(len(name) * 4 + len(value or b"") + _HEADER_OVERHEAD for name, value in outgoing.headers)
+        return _RECORD_OVERHEAD + len(outgoing.key or b"") + len(outgoing.value or b"") + headers <= self._limit
 
     @override
     def send(self, outgoing: Outgoing) -> None:
-        headers = [(name, value or b"") for name, value in outgoing.headers]
-        topic = outgoing.topic
+        topic, headers = outgoing.topic, [(name, value or b"") for name, value in outgoing.headers]
         try:
-            future = self._client.send(
-                topic, value=outgoing.value, key=outgoing.key, headers=headers, partition=outgoing.partition
-            )
+            future = self._client.send(topic, outgoing.value, outgoing.key, headers, outgoing.partition)
         except _TOO_LARGE as error:
             raise RecordTooLarge(f"a record for {topic} is too large: {error}", [outgoing]) from error
         except kafka_errors.KafkaTimeoutError as error:
-            raise DeliveryError(
-                f"sending to {topic}: the broker is away, or the topic does not exist ({error})"
-            ) from error
+            reason = f"the broker is away, or the topic does not exist ({error})"
+            raise DeliveryError(f"sending to {topic}: {reason}") from error
         except kafka_errors.KafkaError as error:
             raise self._failure(error, topic) from error
         self._pending.append((future, outgoing))
@@ -97,37 +94,33 @@ class AcknowledgedProducer(Producer):
 
     @override
     def close(self, timeout_s: float) -> None:
-        if not self._closed:
-            self._closed = True
-            self._pending.clear()
-            close_client(self._client, timeout_s)
+        if self._closed:
+            return
+        self._closed = True
+        self._pending.clear()
+
+        def close() -> None:
+            try:
+                self._client.close(timeout=timeout_s)
+            except kafka_errors.KafkaError:  # its flush timed out, and then it leaves its thread running
+                self._client._sender.force_close()  # noqa: SLF001  # there is no public way to stop it
+                self._client.close(timeout=0)
+
+        quietly(close, timeout_s + 1.0, "closing a producer")
 
 
 class TransactionalKafkaProducer(AcknowledgedProducer, TransactionalProducer):
-    """A TransactionalProducer on Kafka: begin, send, offsets, commit, each transaction one call.
-
-    timeout_s              for a whole transaction
-    transaction_timeout_s  after it the broker aborts what a killed process left open; the next owner of its partitions
-                           waits that long (plus the broker's scan, up to 10 s)
+    """A TransactionalProducer on Kafka: begin, send, offsets, commit, each transaction one call of at most `timeout_s`.
 
     Raises (on creation) BrokerUnavailable, SettingsError, FatalError.
     """
 
     def __init__(
-        self,
-        connection: Connection,
-        transactional_id: str,
-        *,
-        timeout_s: float = 30.0,
-        transaction_timeout_s: float = 10.0,
-        **config: Any,
+        self, connection: Connection, transactional_id: str, *, timeout_s: float = 30.0, **config: Any
     ) -> None:
         self._timeout_s = timeout_s
-        self._transaction_timeout_s = transaction_timeout_s
-        transaction_timeout_ms = int(transaction_timeout_s * 1000)
-        super().__init__(
-            connection, transactional_id=transactional_id, transaction_timeout_ms=transaction_timeout_ms, **config
-        )
+        config |= {"transactional_id": transactional_id, "transaction_timeout_ms": int(_TRANSACTION_S * 1000)}
+        super().__init__(connection, **config)
         try:
             asked(self._client.init_transactions, timeout_s, "starting the transactional producer")
         except BaseException:
@@ -135,17 +128,17 @@ class TransactionalKafkaProducer(AcknowledgedProducer, TransactionalProducer):
             raise
 
     @override
-    def transact(self, outgoing: Sequence[Outgoing], offsets: Mapping[Partition, int], membership: object) -> None:
+    def transact(self, outgoing: Sequence[Outgoing], offsets: Offsets, membership: object) -> None:
         started = time.monotonic()
         try:
-            bounded(lambda: self._transact(outgoing, offsets, membership), self._timeout_s, "committing a transaction")
+            asked(lambda: self._transact(outgoing, offsets, membership), self._timeout_s, "committing a transaction")
         except Fenced as error:
-            if time.monotonic() - started >= self._transaction_timeout_s:
+            if time.monotonic() - started >= _TRANSACTION_S:
                 # The broker aborts a transaction that is too old in the same way as a new owner of the id does.
                 raise BrokerUnavailable(f"the transaction took too long and was aborted: {error}") from error
             raise
 
-    def _transact(self, outgoing: Sequence[Outgoing], offsets: Mapping[Partition, int], membership: Any) -> None:
+    def _transact(self, outgoing: Sequence[Outgoing], offsets: Offsets, membership: Any) -> None:
         if membership.generation_id < 0:
             # The broker takes offsets without a generation unchecked: a worker that woke up late would commit them.
             raise CommitRefused("this process is not a member of its group any more")
@@ -159,16 +152,12 @@ class TransactionalKafkaProducer(AcknowledgedProducer, TransactionalProducer):
             # 2. ... and the offsets are part of the transaction ...
             with translated("adding offsets to the transaction"):
                 self._client.send_offsets_to_transaction(as_kafka_offsets(offsets), membership)
-        except Displaced as error:
-            # No newer producer has outdated this one; the consumer's poll finds out whether it is true.
-            refused = CommitRefused(str(error))
-            self._abort(refused)
-            raise refused from error
-        except (FatalError, BrokerUnavailable):
-            raise
-        except WorkerError as error:  # CommitRefused, RecordTooLarge, DeliveryError: nothing may be committed
-            self._abort(error)
-            raise
+        except WorkerError as error:
+            # Displaced: no newer producer has outdated this one; the consumer's poll finds out whether it is true.
+            cause = CommitRefused(str(error)) if isinstance(error, Displaced) else error
+            if not isinstance(cause, FatalError | BrokerUnavailable):  # nothing of it may be committed
+                self._abort(cause)
+            raise cause from error.__cause__
         # 3. ... before it is committed.
         with translated("committing a transaction"):
             self._client.commit_transaction()
@@ -183,29 +172,11 @@ class TransactionalKafkaProducer(AcknowledgedProducer, TransactionalProducer):
             raise (ours if isinstance(ours, Fenced) else DeliveryError(str(ours))) from cause
 
 
-def _outcome(future: Any, deadline: float) -> Exception | None:
+def _outcome(future: Any, deadline: float) -> Any:
     """Why a send failed, None once it is acknowledged; waits until the deadline."""
-    if not future.is_done:
-        try:
+    try:
+        if not future.is_done:
             future.get(timeout=max(0.0, deadline - time.monotonic()))
-        except kafka_errors.KafkaError as error:
-            ours: Exception = error
-            return ours
-    failure = future.exception
-    return failure if isinstance(failure, Exception) else None
-
-
-def close_client(client: Any, timeout_s: float) -> None:
-    """Closes a KafkaProducer within about `timeout_s`, dropping what is still unsent; never raises.
-
-    KafkaProducer.close raises when its flush times out and then leaves its thread running: that is stopped here.
-    """
-
-    def close() -> None:
-        try:
-            client.close(timeout=timeout_s)
-        except kafka_errors.KafkaError:
-            client._sender.force_close()  # noqa: SLF001  # there is no public way to stop it
-            client.close(timeout=0)
-
-    quietly(close, timeout_s + 1.0, "closing a producer")
+    except kafka_errors.KafkaError as error:
+        return error
+    return future.exception

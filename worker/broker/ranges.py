@@ -1,9 +1,10 @@
 """Reading parts of a topic outside of any group."""
 
+import contextlib
 import heapq
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
@@ -11,9 +12,8 @@ from kafka import TopicPartition
 from kafka import errors as kafka_errors
 from typing_extensions import override
 
-from worker.broker.base import Bounds, RangeReader
-from worker.broker.calls import asked, quietly, translated
-from worker.broker.client import Connection, build_consumer
+from worker.broker.base import Bounds, Offsets, RangeReader
+from worker.broker.client import Connection, asked, build_consumer, quietly, translated
 from worker.errors import BrokerUnavailable, MissingTopic
 from worker.records import Partition, RawMessage
 
@@ -33,16 +33,11 @@ class TopicReader(RangeReader):
     """
 
     def __init__(self, connection: Connection, *, read_committed: bool = False, timeout_s: float = 30.0) -> None:
-        isolation = "read_committed" if read_committed else "read_uncommitted"
         self._timeout_s = timeout_s
         self._read_committed = read_committed
-        self._client = build_consumer(
-            connection,
-            group_id=None,
-            auto_offset_reset="earliest",
-            isolation_level=isolation,
-            fetch_max_wait_ms=_FETCH_WAIT_MS,
-        )
+        isolation = "read_committed" if read_committed else "read_uncommitted"
+        own = {"group_id": None, "auto_offset_reset": "earliest", "fetch_max_wait_ms": _FETCH_WAIT_MS}
+        self._client = build_consumer(connection, isolation_level=isolation, **own)
         self._closed = False
 
     @override
@@ -53,15 +48,15 @@ class TopicReader(RangeReader):
         return [Partition(topic, number) for number in sorted(numbers)]
 
     @override
-    def start_offsets(self, topic: str) -> Mapping[Partition, int]:
+    def start_offsets(self, topic: str) -> Offsets:
         return self._offsets(self._client.beginning_offsets, self.partitions(topic))
 
     @override
-    def end_offsets(self, topic: str) -> Mapping[Partition, int]:
+    def end_offsets(self, topic: str) -> Offsets:
         return self._ends(self.partitions(topic))
 
     @override
-    def offsets_for_times(self, topic: str, timestamp_ms: int) -> Mapping[Partition, int]:
+    def offsets_for_times(self, topic: str, timestamp_ms: int) -> Offsets:
         ends = self.end_offsets(topic)
         times = {TopicPartition(*partition): timestamp_ms for partition in ends}
         answers = asked(lambda: self._client.offsets_for_times(times), self._timeout_s, f"looking up a time in {topic}")
@@ -77,44 +72,36 @@ class TopicReader(RangeReader):
             with translated("reading a range"):
                 polled = self._client.poll(timeout_ms=_POLL_MS, max_records=_BATCH)
             for partition, records in polled.items():
-                heard = time.monotonic()
-                if partition in ends:
-                    within = records[: bisect_left(records, ends[partition], key=attrgetter("offset"))]
-                    if within:
-                        yield within
-                        heard = time.monotonic()  # the time that the caller took is no silence
+                within = records[: bisect_left(records, ends.get(partition, 0), key=attrgetter("offset"))]
+                if within:
+                    yield within
+                heard = time.monotonic()  # the time that the caller took is no silence
             finished = [partition for partition, end in ends.items() if self._position(partition) >= end]
             for partition in finished:
                 del ends[partition]
                 self._client.pause(TopicPartition(*partition))
-            if finished:
                 heard = time.monotonic()
             if time.monotonic() - heard > self._timeout_s:
                 raise BrokerUnavailable(f"reading a range: no records within {self._timeout_s:g} s")
 
     def _begin(self, bounds: Bounds) -> dict[Partition, int]:
         """Assigns and seeks; the ends that are still to be reached, never beyond the end of the log."""
-        asked = [partition for partition, (start, end) in bounds.items() if start < end]
-        if not asked:
+        partitions = [partition for partition, (start, end) in bounds.items() if start < end]
+        if not partitions:
             return {}
-        starts = self._offsets(self._client.beginning_offsets, asked)
-        log_ends = self._ends(asked)
-        todo: dict[Partition, tuple[int, int]] = {}
-        for partition in asked:
-            start, end = bounds[partition]
-            start, end = max(start, starts[partition]), min(end, log_ends[partition])
-            if start < end:
-                todo[partition] = (start, end)
+        log_starts, log_ends = self._offsets(self._client.beginning_offsets, partitions), self._ends(partitions)
+        starts = {partition: max(bounds[partition][0], log_starts[partition]) for partition in partitions}
+        ends = {partition: min(bounds[partition][1], log_ends[partition]) for partition in partitions}
+        ends = {partition: end for partition, end in ends.items() if starts[partition] < end}
         with translated("reading a range"):
-            self._assign({partition: start for partition, (start, _) in todo.items()})
-        return {partition: end for partition, (_, end) in todo.items()}
+            self._assign({partition: starts[partition] for partition in ends})
+        return ends
 
     def _position(self, partition: Partition) -> int:
-        try:
+        with contextlib.suppress(kafka_errors.KafkaError):
             offset = self._client.position(TopicPartition(*partition), timeout_ms=0)
-        except kafka_errors.KafkaError:
-            return -1
-        return -1 if offset is None else int(offset)
+            return -1 if offset is None else int(offset)
+        return -1
 
     @override
     def latest(self, topic: str, count: int) -> Sequence[RawMessage]:
@@ -125,9 +112,7 @@ class TopicReader(RangeReader):
             read[Partition(batch[0].topic, batch[0].partition)].extend(batch)
         return list(heapq.merge(*read.values(), key=attrgetter("timestamp")))
 
-    def _offsets(
-        self, question: Callable[[list[Any]], Mapping[Any, int]], partitions: Sequence[Partition]
-    ) -> dict[Partition, int]:
+    def _offsets(self, question: Callable[[list[Any]], Any], partitions: Sequence[Partition]) -> dict[Partition, int]:
         theirs = [TopicPartition(*partition) for partition in partitions]
         offsets = asked(lambda: question(theirs), self._timeout_s, "looking up offsets")
         return {Partition(*partition): int(offset) for partition, offset in offsets.items()}
@@ -147,7 +132,7 @@ class TopicReader(RangeReader):
                     break
         return {partition: max(end, seen[partition] or 0) for partition, end in ends.items()}
 
-    def _assign(self, positions: Mapping[Partition, int]) -> None:
+    def _assign(self, positions: Offsets) -> None:
         self._client.assign([TopicPartition(*partition) for partition in positions])
         for partition, offset in positions.items():
             self._client.seek(TopicPartition(*partition), offset)
@@ -155,22 +140,20 @@ class TopicReader(RangeReader):
 
     @override
     def close(self, timeout_s: float) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        quietly(lambda: self._client.close(autocommit=False), timeout_s, "closing a reader")
+        if not self._closed:
+            self._closed = True
+            quietly(lambda: self._client.close(autocommit=False), timeout_s, "closing a reader")
 
 
-def share_out(count: int, available: Mapping[Partition, int]) -> Mapping[Partition, int]:
+def share_out(count: int, available: Offsets) -> Offsets:
     """`count` records split over partitions as evenly as what they have allows.
 
     Each gets an equal share; what a partition can't give goes to those that have more, in equal parts again (max-min
     fairness: Bertsekas and Gallager, Data Networks, 2nd edition, 6.5.2). The shares add up to `count`, or to all there
     is; they differ by at most one between partitions that have more than their share.
 
-    It counts offsets: on a compacted topic, or one with transactions, a share holds fewer records than it says. And an
-    equal share of each partition is a fair sample of the topic only where partitions carry about the same traffic; of
-    a busy partition it reaches back for a shorter time than of a quiet one.
+    It counts offsets: on a compacted topic, or one with transactions, a share holds fewer records than it says. Of a
+    busy partition it reaches back for a shorter time than of a quiet one: no fair sample where their traffic differs.
 
     count      how many, over all partitions
     available  how many each has

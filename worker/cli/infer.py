@@ -21,17 +21,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--topic", help="look at the newest records of this topic instead")
     format_argument(parser)
     ignore_argument(parser)
-    parser.add_argument(
-        "--records", type=positive, default=RECORDS, metavar="N", help=f"records to look at (default: {RECORDS})"
-    )
+    text = f"records to look at (default: {RECORDS})"
+    parser.add_argument("--records", type=positive, default=RECORDS, metavar="N", help=text)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print a schema for the first records of a file, or the newest ones of a topic."""
     from worker.errors import DataError, UsageError
     from worker.features.infer import infer_schema
-    from worker.processes.history import for_source, newest_records
-    from worker.processes.wiring import make_decoder
+    from worker.processes.wiring import for_source, make_decoder, newest_records
     from worker.settings import load_settings
     from worker.sources.base import messages_of
     from worker.sources.files import Files
@@ -39,15 +37,14 @@ def run(args: argparse.Namespace) -> int:
     if (args.file is None) == (args.topic is None):
         raise UsageError("name either a FILE or a --topic (worker infer-schema --help)")
     settings = load_settings()
-    source = (
-        newest_records(settings, args.topic, args.records) if args.topic else Files([args.file], format=args.format)
-    )
-    messages = list(islice(chain.from_iterable(messages_of(source)), args.records))
+    topic, records = args.topic, args.records
+    source = newest_records(settings, topic, records) if topic else Files([args.file], format=args.format)
+    messages = list(islice(chain.from_iterable(messages_of(source)), records))
     decoded = make_decoder(for_source(settings, source)).decode(messages)
     if not decoded.rows:
         why = f": {decoded.rejects[0].detail}" if decoded.rejects else ""
         raise DataError(f"{source.name}: none of {len(messages)} records has fields{why}")
-    proposal = infer_schema(decoded.rows, args.ignore, limit=args.records)
+    proposal = infer_schema(decoded.rows, args.ignore, limit=records)
     print(proposal.to_toml().rstrip())
     if decoded.rejects:
         left_out = f"{len(decoded.rejects)} of {len(messages)} records have no fields and were left out"

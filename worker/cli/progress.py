@@ -1,33 +1,33 @@
-"""Progress on long work: a bar in a terminal, nothing when piped."""
+"""Progress on long work: a bar on standard error where that is a terminal, nothing when piped."""
 
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from rich import progress
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from typing_extensions import override
 
-from worker.model.network.fit import Progress as FitProgress
+from worker.model.network.fit import Progress
 from worker.processes.replay_job import Batches, Display
 from worker.replay.lines import Line
 from worker.sources.base import Meter
 
 
+def _bar(work: str, *columns: progress.ProgressColumn) -> progress.Progress:
+    console = Console(stderr=True)
+    columns = (progress.TextColumn(work), progress.BarColumn(), *columns, progress.TimeRemainingColumn())
+    return progress.Progress(*columns, console=console, disable=not console.is_terminal)
+
+
 @contextmanager
-def fit_progress() -> Iterator[FitProgress]:
-    """A bar on standard error for one fit; early stopping can end it before it is full."""
-    fields = "step {task.completed}/{task.total}, held-out error {task.fields[loss]:.4g}"
-    with _bar(
-        TextColumn("fitting"), BarColumn(), TextColumn(fields), TimeElapsedColumn(), TimeRemainingColumn()
-    ) as bar:
+def fit_progress() -> Iterator[Progress]:
+    """A bar for one fit; early stopping can end it before it is full."""
+    fields = progress.TextColumn("step {task.completed}/{task.total}, held-out error {task.fields[loss]:.4g}")
+    with _bar("fitting", fields, progress.TimeElapsedColumn()) as bar:
         task = bar.add_task("fit", total=None, loss=float("nan"))
-
-        def update(step: int, steps: int, loss: float) -> None:
-            bar.update(task, completed=step, total=steps, loss=loss)
-
-        yield update
+        yield lambda step, steps, loss: bar.update(task, completed=step, total=steps, loss=loss)
 
 
 class TerminalDisplay(Display):
@@ -42,8 +42,8 @@ class TerminalDisplay(Display):
     @override
     @contextmanager
     def track(self, batches: Batches, meter: Meter) -> Iterator[Batches]:
-        fields = TextColumn("{task.fields[records]:,} records, {task.fields[rate]:,} a second")
-        with _bar(TextColumn("replaying"), BarColumn(), TaskProgressColumn(), fields, TimeRemainingColumn()) as bar:
+        fields = progress.TextColumn("{task.fields[records]:,} records, {task.fields[rate]:,} a second")
+        with _bar("replaying", progress.TaskProgressColumn(), fields) as bar:
             task = bar.add_task("replay", total=meter.total or None, records=0, rate=0)
 
             def tracked() -> Iterator[list[Line]]:
@@ -55,8 +55,3 @@ class TerminalDisplay(Display):
                     bar.update(task, total=meter.total or None, completed=meter.done, records=records, rate=rate)
 
             yield tracked()
-
-
-def _bar(*columns: TextColumn | BarColumn | TimeElapsedColumn | TimeRemainingColumn) -> Progress:
-    console = Console(stderr=True)
-    return Progress(*columns, console=console, disable=not console.is_terminal)

@@ -3,14 +3,12 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from worker.features.schema import Schema
-    from worker.processes.replay_job import Job, ReplayRequest
+    from worker.processes.replay_job import Job
     from worker.replay.loop import Result
     from worker.settings import Settings
-    from worker.sources.base import Source
 
 HELP = """Score recorded traffic exactly as `worker run` would, and write alerts.jsonl, scores.parquet, metrics.json and
 report.html. Input: JSONL, CSV or Parquet files (.gz and .zst too), - for standard input, a range of a topic, or a
@@ -24,18 +22,18 @@ worker replay march.jsonl.gz --label is_fraud --fail-under roc_auc=0.95 --fail-o
 
 OUT = "out/replay"
 SAMPLE_FIT = 20_000
-SUMMARY = (
-    ("records", "records"),
-    ("records a second", "records_per_s"),
-    ("alerts", "alerts"),
-    ("alerts a day", "alerts_per_day"),
-    ("dead letters", "dead_letters"),
-    ("ROC-AUC", "roc_auc"),
-    ("average precision", "average_precision"),
-    ("precision at the threshold", "precision_at_threshold"),
-    ("recall at the threshold", "recall_at_threshold"),
-    ("false alert rate", "false_alert_rate"),
-)
+SUMMARY = {
+    "records": "records",
+    "records_per_s": "records a second",
+    "alerts": "alerts",
+    "alerts_per_day": "alerts a day",
+    "dead_letters": "dead letters",
+    "roc_auc": "ROC-AUC",
+    "average_precision": "average precision",
+    "precision_at_threshold": "precision at the threshold",
+    "recall_at_threshold": "recall at the threshold",
+    "false_alert_rate": "false alert rate",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,12 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--schema", metavar="FILE", help="schema file (default: the model's own, else proposed)")
     model.add_argument("--model", metavar="VERSION", help="model version (default: the store's current one)")
     model.add_argument("--fit-first", type=positive, metavar="N", help="fit on the first N records, replay the rest")
-    model.add_argument(
-        "--fit-on",
-        choices=("normal", "all"),
-        default="normal",
-        help="with labels: fit on records that are not labelled anomalous (default), or on all",
-    )
+    text = "with labels: fit on records that are not labelled anomalous (default), or on all"
+    model.add_argument("--fit-on", choices=("normal", "all"), default="normal", help=text)
     model.add_argument("--refit-every", type=positive, metavar="N", help="let the trainer check every N records")
     label_arguments(parser)
     ask = parser.add_argument_group("what if")
@@ -58,9 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ask.add_argument("--compare", metavar="VERSION", help="a second model version on the same records")
     ask.add_argument("--fail-under", action="append", default=[], metavar="KEY=X", help="exit 1 if a metric is lower")
     ask.add_argument("--fail-over", action="append", default=[], metavar="KEY=X", help="exit 1 if a metric is higher")
-    parser.add_argument(
-        "--latent", action="store_true", help="add each record's latent to scores.parquet, and a chart to the report"
-    )
+    text = "add each record's latent to scores.parquet, and a chart to the report"
+    parser.add_argument("--latent", action="store_true", help=text)
     parser.add_argument("--out", default=OUT, metavar="DIR", help=f"folder for the results (default: {OUT})")
 
 
@@ -83,21 +76,15 @@ def input_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--to", dest="end", metavar="TIME", help="broker timestamp of --topic to stop before")
     format_argument(group)
     group.add_argument("--key", metavar="FIELD", help="field that is the record's key in the topic")
-    group.add_argument(
-        "--partitions",
-        type=positive,
-        default=1,
-        metavar="N",
-        help="spread the records by key (default: 1); with --topic: its number, for a budget",
-    )
+    text = "spread the records by key (default: 1); with --topic: its number, for a budget"
+    group.add_argument("--partitions", type=positive, default=1, metavar="N", help=text)
     ignore_argument(group)
 
 
 def format_argument(parser: argparse._ActionsContainer) -> None:
     """The format of files whose names don't tell it."""
-    parser.add_argument(
-        "--format", type=_file_format, metavar="FORMAT", help="jsonl, csv or parquet, whatever the files' names say"
-    )
+    text = "jsonl, csv or parquet, whatever the files' names say"
+    parser.add_argument("--format", type=_file_format, metavar="FORMAT", help=text)
 
 
 def _file_format(name: str) -> str:
@@ -111,9 +98,8 @@ def _file_format(name: str) -> str:
 
 def ignore_argument(parser: argparse._ActionsContainer) -> None:
     """Fields that a model must not see."""
-    parser.add_argument(
-        "--ignore", action="append", default=[], metavar="FIELD", help="keep this field from the model (repeatable)"
-    )
+    text = "keep this field from the model (repeatable)"
+    parser.add_argument("--ignore", action="append", default=[], metavar="FIELD", help=text)
 
 
 def positive(text: str) -> int:
@@ -133,16 +119,26 @@ def _rate(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     """Replay, print the summary, and fail where a gate does."""
-    from worker.processes.process import tune_process
+    from rich.console import Console
+    from rich.table import Table
+
     from worker.replay.metrics import failed_gates, parse_gate
     from worker.settings import load_settings
 
     check_usage(args)
     under, over = [list(map(parse_gate, gates)) for gates in (args.fail_under, args.fail_over)]
-    settings = load_settings()
-    tune_process(settings)
-    result, job = replayed(args, settings)
-    _summary(result, job, Path(args.out))
+    result, job = replayed(args, load_settings())
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for key, name in SUMMARY.items():
+        if (value := result.metrics[key]) is not None:
+            interval = result.metrics.get(f"{key}_interval")
+            note = f"  [dim]({interval[0]} to {interval[1]})[/]" if interval else ""
+            table.add_row(name, f"{f'{value:,}' if isinstance(value, int) else value}{note}")
+    console = Console()
+    console.print(table)
+    for line in job.findings:
+        console.print(line, highlight=False)
+    console.print(f"report: {Path(args.out) / 'report.html'}", highlight=False, soft_wrap=True)
     if result.fault is not None:
         raise result.fault
     failures = failed_gates(result.metrics, under=under, over=over)
@@ -168,26 +164,17 @@ def check_usage(args: argparse.Namespace) -> None:
 def replayed(args: argparse.Namespace, settings: "Settings") -> "tuple[Result, Job]":
     """Replay into the folder of the arguments, which is made."""
     from worker.cli.progress import TerminalDisplay
-    from worker.processes.replay_job import Job
-
-    job = Job(settings, _request(args, settings), TerminalDisplay())
-    folder = Path(args.out)
-    folder.mkdir(parents=True, exist_ok=True)
-    return job.run(folder), job
-
-
-def _request(args: argparse.Namespace, settings: "Settings") -> "ReplayRequest":
-    from worker.processes.history import topic_range
-    from worker.processes.replay_job import ReplayRequest
+    from worker.processes.process import tune_process
+    from worker.processes.replay_job import Job, ReplayRequest
+    from worker.processes.wiring import topic_range
     from worker.sources.files import Files
 
-    def open_source(schema: "Schema | None") -> "Source":
-        if args.topic:
-            return topic_range(settings, args.topic, args.start, args.end)
-        return Files(args.file, schema=schema, format=args.format)
-
+    tune_process(settings)
     options = {name: value for name, value in vars(args).items() if name in ReplayRequest.__slots__}
-    if args.sample:
+    options["open_source"] = lambda schema: Files(args.file, schema=schema, format=args.format)
+    if args.topic:
+        options["open_source"] = lambda _: topic_range(settings, args.topic, args.start, args.end)
+    elif args.sample:
         from worker.demo.sample import LABEL, Sample
         from worker.demo.traffic import SCHEMA_FILE
 
@@ -197,27 +184,7 @@ def _request(args: argparse.Namespace, settings: "Settings") -> "ReplayRequest":
         if not args.model:
             options["schema"] = options.get("schema") or str(SCHEMA_FILE)
             options["fit_first"] = options.get("fit_first") or SAMPLE_FIT
-    return ReplayRequest(**{"open_source": open_source, **options})
-
-
-def _summary(result: "Result", job: "Job", folder: Path) -> None:
-    """What came out, for a person; the numbers are those of metrics.json."""
-    from rich.console import Console
-    from rich.table import Table
-
-    metrics = result.metrics
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name, key in SUMMARY:
-        if metrics[key] is not None:
-            interval = metrics.get(f"{key}_interval")
-            note = f"  [dim]({interval[0]} to {interval[1]})[/]" if interval else ""
-            table.add_row(name, f"{_shown(metrics[key])}{note}")
-    console = Console()
-    console.print(table)
-    for line in job.findings:
-        console.print(line, highlight=False)
-    console.print(f"report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
-
-
-def _shown(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    job = Job(settings, ReplayRequest(**options), TerminalDisplay())
+    folder = Path(args.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    return job.run(folder), job

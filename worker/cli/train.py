@@ -18,9 +18,8 @@ worker train"""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options."""
     parser.add_argument("--once", action="store_true", help="fit one version, promote it and exit")
-    parser.add_argument(
-        "--from", dest="file", metavar="FILE", help="learn from JSONL, CSV or Parquet (.gz, .zst), not from Kafka"
-    )
+    text = "learn from JSONL, CSV or Parquet (.gz, .zst), not from Kafka"
+    parser.add_argument("--from", dest="file", metavar="FILE", help=text)
     format_argument(parser)
     parser.add_argument("--schema", metavar="FILE", help="schema file (default: WORKER_SCHEMA_FILE)")
 
@@ -31,10 +30,9 @@ def run(args: argparse.Namespace) -> int:
     from worker.cli.progress import fit_progress
     from worker.errors import UsageError
     from worker.features.schema import load_schema
-    from worker.processes.fitting import fit_version
     from worker.processes.process import Request, Stop, start_logs, tune_process
     from worker.processes.trainer_process import TrainerProcess
-    from worker.processes.wiring import model_store
+    from worker.processes.wiring import fit_version, model_store
     from worker.settings import load_settings
     from worker.sources.files import Files
 

@@ -11,7 +11,8 @@ from random import Random
 from typing import NamedTuple
 
 from worker.demo.traffic import CATEGORIES, COUNTRIES, Payment, local_amount
-from worker.features.inject import scale_number, swap_fields, with_value, without_fields
+from worker.features.inject import with_values, without_fields
+from worker.features.kinds.numeric import scaled
 from worker.features.schema import value_of
 
 MIN_RECALL, MAX_FALSE_SHARE = 0.8, 0.01
@@ -104,20 +105,22 @@ class Planter:
         if kind == "rare_combination":  # values that are common, each for itself, and never come together
             if rng.random() < 0.4:
                 others = sorted({c.currency for c in COUNTRIES.values()} - {payment["currency"]})
-                return with_value(payment, "currency", rng.choice(others)), ("currency", "merchant.country")
+                return with_values(payment, {"currency": rng.choice(others)}), ("currency", "merchant.country")
             elsewhere = {"pos": "recurring", "atm": "ecom", "ecom": "atm", "recurring": "pos"}[channel]
-            return with_value(payment, "channel", elsewhere), ("channel", "entry_mode")
+            return with_values(payment, {"channel": elsewhere}), ("channel", "entry_mode")
         if kind == "amount_out_of_pattern":  # the price of a flight for a coffee: a normal amount in another category
             if payment["merchant"]["category"] not in SMALL_TICKET:
                 return None
             euros = CATEGORIES["travel"].euros * rng.lognormvariate(0.4, 0.3)
-            return with_value(payment, "amount", local_amount(euros, payment["merchant"]["country"])), ("amount",)
+            amount = local_amount(euros, payment["merchant"]["country"])
+            return with_values(payment, {"amount": amount}), ("amount",)
         if kind == "unseen_category":
             name = rng.choice(tuple(UNSEEN))
-            return with_value(payment, name, rng.choice(UNSEEN[name][self._live])), (name,)
+            return with_values(payment, {name: rng.choice(UNSEEN[name][self._live])}), (name,)
         if kind == "field_swap":
             return self._field_swap(payment)
-        return (scale_number(payment, "amount", 100), ("amount",)) if payment["amount"] >= 5 else None
+        amount = payment["amount"]
+        return (with_values(payment, {"amount": scaled(amount, 100)}), ("amount",)) if amount >= 5 else None
 
     def _field_swap(self, payment: Payment) -> Change | None:
         """Two fields of the payment before: two records got mixed up on the way."""
@@ -127,7 +130,7 @@ class Planter:
         pairs = (("channel", "entry_mode"), ("currency", "customer.country"), ("merchant.category", "channel"))
         for fields in self._rng.sample(pairs, len(pairs)):
             if all(value_of(payment, name) != value_of(previous, name) for name in fields):
-                return swap_fields(payment, previous, fields), fields
+                return with_values(payment, {name: value_of(previous, name) for name in fields}), fields
         return None
 
     def _odd_hour_burst(self, before: Payment) -> Iterator[Marked]:

@@ -85,8 +85,7 @@ SCHEMA_FILE = Path(__file__).with_name("schema.toml")
 """The schema that fits these payments."""
 
 START = datetime(2026, 1, 5, tzinfo=UTC)  # a Monday
-CONTACTLESS_LIMIT_EUROS = 50.0
-CUSTOMERS = 500
+CUSTOMERS, CONTACTLESS_LIMIT_EUROS = 500, 50.0
 
 
 class Customer(NamedTuple):

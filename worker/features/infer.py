@@ -1,9 +1,8 @@
 """Propose a schema from sample rows, with the reason for each field's kind."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -15,8 +14,7 @@ from worker.formats.base import Row
 from worker.texts import did_you_mean
 
 
-@dataclass(frozen=True)
-class Proposal:
+class Proposal(NamedTuple):
     """A schema, and for each of its fields why it has this kind, how often it is missing, how many values it has."""
 
     schema: Schema
@@ -37,7 +35,6 @@ def infer_schema(rows: Iterable[Row], ignore: Collection[str] = (), *, limit: in
 
     rows     JSON objects; the first `limit` are looked at
     ignore   fields that must not reach the model, such as labels; they are listed with kind ignore
-    limit    most rows to look at
 
     DataError where there are no rows, no field can be learned from, or no row has a field named in `ignore`.
 
@@ -70,7 +67,9 @@ def infer_schema(rows: Iterable[Row], ignore: Collection[str] = (), *, limit: in
         else:
             kind, why = _kind_of(present, distinct, len(sample))
         fields.append(KINDS[kind](name))
-        comments[name] = _comment(why, present, distinct, len(sample))
+        comments[name] = f"{why}; {100 * (1 - len(present) / len(sample)):.3g}% missing; {distinct} distinct"
+        example = orjson.dumps(present[0]).decode().replace("\x7f", "") if present else ""
+        comments[name] += f"; e.g. {example:.40}{'...' if len(example) > 40 else ''}" if present else ""
     if not any(field.encoded for field in fields):
         reasons = "; ".join(f"{name}: {comment.split(';')[0]}" for name, comment in list(comments.items())[:10])
         raise DataError(f"no field that a model could learn from ({reasons or 'the rows are empty'})")
@@ -78,17 +77,17 @@ def infer_schema(rows: Iterable[Row], ignore: Collection[str] = (), *, limit: in
 
 
 def _values_of(rows: Iterable[Row]) -> dict[str, list[Any]]:
-    """The values of each field, in the order of the rows, by the name under which `value_of` finds them."""
+    """The values of each field, in the order of the rows."""
     values: dict[str, list[Any]] = {}
     for row in rows:
         for name, value in _flatten(row):
-            if value_of(row, name) is value:
+            if value_of(row, name) is value:  # else another key has this name, for keys can hold dots
                 values.setdefault(name, []).append(value)
     return values
 
 
 def _flatten(row: Row, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Names and values of all objects and leaves; a name may not lead back to its value, for keys can hold dots."""
+    """Names and values of all objects and leaves."""
     for key, value in row.items():
         yield prefix + key, value
         if type(value) is dict:
@@ -97,10 +96,10 @@ def _flatten(row: Row, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def _ambiguous(values_of: Mapping[str, Sequence[Any]]) -> set[str]:
     """Names that hold an object in some rows and a value in others, and names under one that ever holds a value."""
-    leaves = {name for name, values in values_of.items() if set(map(type, values)) - {dict, type(None)}}
-    mixed = {name for name in leaves if dict in set(map(type, values_of[name]))}
-    below = {name for name in values_of if any(name[:at] in leaves for at, letter in enumerate(name) if letter == ".")}
-    return mixed | below
+    types = {name: set(map(type, values)) for name, values in values_of.items()}
+    leaves = {name for name in types if types[name] - {dict, type(None)}}
+    below = {name for name in types if any(name[:at] in leaves for at, letter in enumerate(name) if letter == ".")}
+    return below | {name for name in leaves if dict in types[name]}
 
 
 def _kind_of(present: Sequence[Any], distinct: int, total: int) -> tuple[str, str]:
@@ -119,11 +118,3 @@ def _kind_of(present: Sequence[Any], distinct: int, total: int) -> tuple[str, st
         return kind, strongest[1]
     names = sorted({bool: "booleans", str: "strings"}.get(kind, "numbers") for kind in types)
     return "ignore", f"mixes {' and '.join(dict.fromkeys(names))}"
-
-
-def _comment(why: str, present: Sequence[Any], distinct: int, total: int) -> str:
-    parts = [why, f"{100 * (1 - len(present) / total):.3g}% missing", f"{distinct} distinct"]
-    if present:
-        example = orjson.dumps(present[0]).decode().replace("\x7f", "")
-        parts.append("e.g. " + (example if len(example) <= 40 else example[:40] + "..."))
-    return "; ".join(parts)

@@ -3,7 +3,7 @@
 Pure functions over rows and their schema. They never change a row, and what was planted never stands in the rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from random import Random
@@ -11,7 +11,6 @@ from typing import Any
 
 from worker.errors import DataError, UsageError
 from worker.features.kinds import KINDS
-from worker.features.kinds.numeric import scaled
 from worker.features.schema import Schema, value_of
 from worker.formats.base import Row
 
@@ -31,11 +30,12 @@ class Planted:
     fields: tuple[str, ...]
 
 
-def with_value(row: Row, name: str, value: Any) -> Row:
-    """A copy of the row with this field set: the literal key where it has one, else the nested path."""
+def with_values(row: Row, values: Mapping[str, Any]) -> Row:
+    """A copy of the row with these fields set: the literal key where it has one, else the nested path."""
     changed = deepcopy(row)
-    holder, key = _holder(changed, name)
-    holder[key] = value
+    for name, value in values.items():
+        holder, key = _holder(changed, name)
+        holder[key] = value
     return changed
 
 
@@ -49,36 +49,19 @@ def without_fields(row: Row, names: Sequence[str]) -> Row:
     return changed
 
 
-def swap_fields(row: Row, donor: Row, names: Sequence[str]) -> Row:
-    """A copy of the row with the donor's values in these fields."""
-    changed = row
-    for name in names:
-        changed = with_value(changed, name, value_of(donor, name))
-    return changed
-
-
-def scale_number(row: Row, name: str, factor: float) -> Row:
-    """A copy of the row with one number multiplied; a whole number stays one where the result is whole."""
-    return with_value(row, name, scaled(value_of(row, name), factor))
-
-
 def _holder(row: Row, name: str) -> tuple[Row, str]:
     """The object that holds the field, made where it is absent, and the field's key in it."""
-    if name in row or "." not in name:
-        return row, name
-    *path, key = name.split(".")
+    *path, key = [name] if name in row else name.split(".")
     for step in path:
-        inner = row.get(step)
-        if not isinstance(inner, dict):
-            inner = row[step] = {}
-        row = inner
+        if not isinstance(row.get(step), dict):
+            row[step] = {}
+        row = row[step]
     return row, key
 
 
 def anomalies() -> tuple[str, ...]:
     """The sorts of anomalies that can be planted: a swap, one for each sort that a kind of field knows, a burst."""
-    of_kinds = (KINDS[kind].anomaly for kind in KINDS)
-    return (SWAP, *dict.fromkeys(name for name in of_kinds if name is not None), BURST)
+    return (SWAP, *dict.fromkeys(name for kind in KINDS if (name := KINDS[kind].anomaly) is not None), BURST)
 
 
 def plant(row: Row, anomaly: str, rng: Random, *, schema: Schema, donor: Row) -> Change | None:
@@ -98,7 +81,7 @@ def plant(row: Row, anomaly: str, rng: Random, *, schema: Schema, donor: Row) ->
         if len(differing) < 2:
             return None
         fields = tuple(rng.sample(differing, len(differing) // 2))
-        return swap_fields(row, donor, fields), fields
+        return with_values(row, {name: value_of(donor, name) for name in fields}), fields
     if anomaly == BURST:
         may_lack = (f.name for f in schema.encoded if not f.required and f.name != schema.event_time_field)
         names = [name for name in may_lack if value_of(row, name) is not None]
@@ -110,7 +93,7 @@ def plant(row: Row, anomaly: str, rng: Random, *, schema: Schema, donor: Row) ->
     if not able:
         return None
     field = rng.choice(able)
-    return with_value(row, field.name, field.plant(value_of(row, field.name), rng)), (field.name,)
+    return with_values(row, {field.name: field.plant(value_of(row, field.name), rng)}), (field.name,)
 
 
 def inject(
@@ -142,26 +125,23 @@ def inject(
         raise UsageError(f"share of planted anomalies = {share}: more than 0, at most 0.5")
     kinds = anomalies() if kinds is None else kinds
     rng = Random(seed)  # noqa: S311
-    changed, truth = list(rows), list[Planted]()
-    touched: set[int] = set()
-    target, tries = max(1, round(len(rows) * share)), 0
-    while len(truth) < target and tries < 20 * target:
-        kind = kinds[tries % len(kinds)]
-        tries += 1
-        start, length = rng.randrange(len(rows)), 1
+    changed, truth = list(rows), dict[int, Planted]()
+    target = max(1, round(len(rows) * share))
+    for attempt in range(20 * target):
+        if len(truth) >= target:
+            break
+        kind, start, length = kinds[attempt % len(kinds)], rng.randrange(len(rows)), 1
         if kind == BURST:
             length = min(rng.randint(*BURST_LENGTHS), target - len(truth))
         run = range(start, min(start + length, len(rows)))
-        if touched.intersection(run):
+        if not truth.keys().isdisjoint(run):
             continue
         first = plant(rows[start], kind, rng, schema=schema, donor=rows[rng.randrange(len(rows))])
         if first is None:
             continue
-        fields = first[1]  # all rows of a burst lack the same fields
-        for index in run:
-            changed[index] = first[0] if index == start else without_fields(rows[index], fields)
-            truth.append(Planted(index, kind, fields))
-        touched.update(run)
+        for index in run:  # all rows of a burst lack the same fields
+            changed[index] = first[0] if index == start else without_fields(rows[index], first[1])
+            truth[index] = Planted(index, kind, first[1])
     if not truth:
         raise DataError(f"none of {', '.join(kinds)} can be planted in these records")
-    return changed, sorted(truth, key=lambda planted: planted.index)
+    return changed, [truth[index] for index in sorted(truth)]

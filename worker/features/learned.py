@@ -1,18 +1,15 @@
-"""What a fit learns about single fields: how numbers come to a common scale and back, vocabularies, what is usual.
+"""What a fit learns about single fields: how numbers come to a common scale and back, vocabularies, what is usual."""
 
-    robust     see `fit_scaling`; what every preset uses whose source prescribes nothing else
-    standard   z = (y - mean) / (standard deviation + 1e-8), as PyOD has it, without a knee
-    minmax     z = (y - low) / (high - low), from the schema's range of a field, else from the fit data
-
-The last two take the logarithm only of fields that the schema says `log1p` of. A constant column has no spread: there
-its scale is 1 in its own units.
-"""
-
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
+from hashlib import blake2b
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from worker.records import FloatArray
 
@@ -26,16 +23,12 @@ FLOOR = 0.3
 # values has the higher score and `Scaling.invert` finds the way back, which a clip would not allow.
 KNEE = 10.0
 
-FARTHEST = 1e6
-"""Largest |z| of a scaling without a knee: its square still fits into a float32, summed over thousands of columns."""
-
+FARTHEST = 1e6  # the largest |z| without a knee: its square, summed over thousands of columns, fits into a float32
 EPSILON = 1e-8
 _MAX, _MIN = float(np.finfo(np.float64).max), float(np.finfo(np.float64).tiny)
 _MAX_LOG = 709.0  # expm1 of more is beyond a double
 
-MISSING_PATTERN = "(missing fields)"
-"""The name under which the categorical column of the missing patterns appears, as if it were a field."""
-
+MISSING_PATTERN = "(missing fields)"  # the name of the missing patterns' categorical column, as if it were a field
 UNKNOWN_ID, MISSING_ID = 0, 1
 
 
@@ -76,8 +69,11 @@ class Scaling(NamedTuple):
         return max(-_MAX, min(_MAX, y))
 
 
-def fit_scaling(x: FloatArray, transform: str = "auto") -> Scaling:
-    """Robust scaling: the bulk of a column comes to lie around 0 with a spread of about 1, whatever its tails.
+def fit_scaling(
+    x: FloatArray, transform: str = "auto", preprocessing: str = "robust", known: tuple[float, float] | None = None
+) -> Scaling:
+    """How a column comes to a common scale. "robust", which every preset uses whose source prescribes nothing else: the
+    bulk of the column comes to lie around 0 with a spread of about 1, whatever its tails.
 
         y = x, or sign(x) log(1 + |x|) where the values are heavy-tailed (max |x| > 10 and |skewness| > 1.5)
         z = (y - median) / max(IQR / 1.349, standard deviation, floor)
@@ -93,8 +89,14 @@ def fit_scaling(x: FloatArray, transform: str = "auto") -> Scaling:
     whole numbers that are names, and where the standard deviation is that of a few wild values in a short tail, which
     the skewness does not give away.
 
-    x           finite values, float64 (n,); n = 0 is allowed
-    transform   "linear", "log1p", or "auto" to decide by the values
+    "standard" is z = (y - mean) / (standard deviation + 1e-8), as PyOD has it, without a knee; "minmax" is
+    z = (y - low) / (high - low). Both take the logarithm only where `transform` says so, and leave a constant column in
+    its own units.
+
+    x               finite values, float64 (n,); n = 0 is allowed
+    transform       "linear", "log1p", or "auto" to decide by the values
+    preprocessing   one of PREPROCESSING
+    known           low and high of "minmax"; None = those of x
 
     >>> fit_scaling(np.array([1.0, 2.0, 3.0, 4.0, 5.0]))
     Scaling(transform='linear', center=3.0, scale=1.482..., knee=True)
@@ -102,12 +104,19 @@ def fit_scaling(x: FloatArray, transform: str = "auto") -> Scaling:
     'log1p'
     """
     if transform == "auto":
-        transform = LOG1P if _heavy_tailed(x) else LINEAR
-    if len(x) == 0:
-        return Scaling(transform, 0.0, 1.0)
-    y = _signed_log1p(x) if transform == LOG1P else x
-    peak = float(np.abs(y).max()) or 1.0
-    u = y / peak  # in [-1, 1]: sums and differences can't overflow
+        transform = LOG1P if preprocessing == "robust" and _heavy_tailed(x) else LINEAR
+    ends = np.array(known) if preprocessing == "minmax" and known is not None else x
+    y = _signed_log1p(ends) if transform == LOG1P else ends
+    knee = preprocessing != "standard"
+    if len(y) == 0:
+        return Scaling(transform, 0.0, 1.0, knee)
+    if preprocessing == "minmax":
+        return Scaling(transform, float(y.min()), min(float(y.max()) - float(y.min()), _MAX) or 1.0)
+    peak, constant = float(np.abs(y).max()) or 1.0, bool((y == y[0]).all())
+    u = y / peak  # in [-1, 1]: sums, differences and squares can't overflow
+    if preprocessing == "standard":
+        center, scale = float(u.mean()) * peak, float(u.std()) * peak + EPSILON
+        return Scaling(transform, float(y[0]) if constant else center, 1.0 if constant else min(scale, _MAX), knee)
     center = float(np.median(u))
     low, high = np.quantile(u, [0.25, 0.75])
     spread = max(float(high - low) / 1.349, float(u.std())) * peak
@@ -115,31 +124,7 @@ def fit_scaling(x: FloatArray, transform: str = "auto") -> Scaling:
     if transform == LINEAR:
         reach = float(np.abs(u - center).max()) * peak or abs(center) * peak or 1.0
         floor = max(FLOOR * min(1.0, reach), 1e-4 * abs(center) * peak)
-    center = float(y[0]) if (y == y[0]).all() else center * peak
-    return Scaling(transform, center, min(max(spread, floor, _MIN), _MAX))
-
-
-def fit_preprocessing(
-    x: FloatArray, preprocessing: str, transform: str = "auto", known: tuple[float, float] | None = None
-) -> Scaling:
-    """The scaling of one of PREPROCESSING for these finite values, float64 (n,); n = 0 is allowed.
-
-    known   smallest and largest value that can occur, for "minmax"; None = those of x
-    """
-    if preprocessing == "robust":
-        return fit_scaling(x, transform)
-    transform, knee = LOG1P if transform == LOG1P else LINEAR, preprocessing == "minmax"
-    ends = np.array(known) if knee and known is not None else x
-    y = _signed_log1p(ends) if transform == LOG1P else ends
-    if len(y) == 0:
-        return Scaling(transform, 0.0, 1.0, knee)
-    if preprocessing == "minmax":
-        return Scaling(transform, float(y.min()), min(float(y.max()) - float(y.min()), _MAX) or 1.0)
-    if (y == y[0]).all():
-        return Scaling(transform, float(y[0]), 1.0, knee)
-    peak = float(np.abs(y).max())
-    u = y / peak  # in [-1, 1]: squares can't overflow
-    return Scaling(transform, float(u.mean()) * peak, min(float(u.std()) * peak + EPSILON, _MAX), knee)
+    return Scaling(transform, float(y[0]) if constant else center * peak, min(max(spread, floor, _MIN), _MAX))
 
 
 def _signed_log1p(x: FloatArray) -> FloatArray:
@@ -193,7 +178,7 @@ class NumericColumn:
 @dataclass(frozen=True)
 class CategoryColumn:
     """One column of the model's categorical input. Its ids: 0 for a value never seen before, 1 for a missing one, then
-    the spare ones, then the vocabulary.
+    the spare ones, then the vocabulary. A value beyond the vocabulary gets the spare id, its hash's one of several.
 
     field    name of the field, or MISSING_PATTERN
     kind     the field's kind; "presence" for missing patterns, which have no id for missing
@@ -215,6 +200,29 @@ class CategoryColumn:
     def width(self) -> int:
         """How many ids there are: 0 <= id < width."""
         return self.first + len(self.values)
+
+    def ids(self, values: Sequence[Any], types: Set[type]) -> NDArray[np.int32]:
+        """The ids of some values, (B,); types: those that occur, without None's."""
+        ids = map(self._id, values)
+        if len(types) <= 1 and self.spare <= 1:  # the usual case: no Python code runs for each value
+            rare = repeat(MISSING_ID + 1 if self.spare else UNKNOWN_ID)
+            ids = map(self._tables[next(iter(types), str)].get, values, rare)
+        return np.fromiter(ids, np.int32, len(values))
+
+    @cached_property
+    def _tables(self) -> Mapping[type, dict[Any, int]]:
+        # One table per JSON type, for in Python 1, 1.0 and True are the same key.
+        tables: dict[type, dict[Any, int]] = {kind: {None: MISSING_ID} for kind in (str, int, bool)}
+        for category_id, value in enumerate(self.values, self.first):
+            tables[type(value)][value] = category_id
+        return tables
+
+    def _id(self, value: Any) -> int:
+        known = MISSING_ID if value is None else self._tables[type(value)].get(value)
+        if known is not None or not self.spare:
+            return UNKNOWN_ID if known is None else known
+        text = f"{type(value).__name__}:{value}".encode("utf-8", "surrogatepass")
+        return MISSING_ID + 1 + int.from_bytes(blake2b(text, digest_size=8).digest(), "big") % self.spare
 
     def value(self, category_id: int) -> Any:
         """The value that an id stands for, or a `Special`; for a missing pattern a phrase."""

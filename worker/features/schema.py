@@ -15,12 +15,12 @@ import hashlib
 import json
 import tomllib
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from worker.errors import SchemaError
 from worker.features.kinds import KINDS, Numeric
@@ -31,8 +31,7 @@ from worker.texts import did_you_mean
 MAX_PIXELS = 4096
 
 
-@dataclass(frozen=True)
-class Image:
+class Image(NamedTuple):
     """fields are the names of the pixels, row by row; width is the number of pixels in a row."""
 
     fields: tuple[str, ...]
@@ -94,10 +93,8 @@ class Schema:
         kept = tuple(field for field in self.fields if not f"{field.name}.".startswith(prefixes))
         if len(kept) == len(self.fields):
             return self
-        image = self.image
-        if image is not None and not {field.name for field in kept}.issuperset(image.fields):
-            image = None
-        return replace(self, fields=kept, image=image)
+        is_whole = self.image is not None and {field.name for field in kept}.issuperset(self.image.fields)
+        return replace(self, fields=kept, image=self.image if is_whole else None)
 
     def to_toml(self, comments: Mapping[str, str] | None = None) -> str:
         """The schema file's text: options that differ from their default, a comment line above each field."""
@@ -134,9 +131,8 @@ def _lookup(row: Row, name: str) -> Any:
 
 
 def read_columns(schema: Schema, rows: Sequence[Row]) -> tuple[list[Column], Failures]:
-    """All fields that are read as columns, and for each row that can't be used the first reason why.
-
-    The columns of failing rows hold anything: drop those rows and read again.
+    """All fields that are read, as columns of those rows that can be used; for the others, by index, the first reason
+    why not.
     """
     columns: list[Column] = []
     failures: Failures = {}
@@ -152,6 +148,8 @@ def read_columns(schema: Schema, rows: Sequence[Row]) -> tuple[list[Column], Fai
         columns.append(column)
         for index, error in failed.items():
             failures.setdefault(index, error)
+    if failures:  # what stands in their columns is anything; nothing of it may reach their neighbours
+        columns, _ = read_columns(schema, [row for index, row in enumerate(rows) if index not in failures])
     return columns, failures
 
 
@@ -183,41 +181,48 @@ def _parse_document(document: Mapping[str, Any]) -> Schema:
     if not isinstance(tables, dict):
         raise SchemaError("'fields' must hold [fields.NAME] tables")
     fields = tuple(_parse_field(name, table) for name, table in tables.items())
-    numeric = {field.name for field in fields if isinstance(field, Numeric)}
-    return Schema(fields, _parse_report(document.get("report", {}), numeric))
+    return Schema(fields, _parse_report(document.get("report", {}), fields))
 
 
 def _parse_field(name: str, table: Any) -> Field:
     where = f"field {name!r}"
     if not isinstance(table, dict):
         raise SchemaError(f'{where} must be a table: [fields.{_quoted(name)}] with kind = "..."')
-    nested = next((key for key, value in table.items() if isinstance(value, dict)), None)
-    if nested is not None:
-        raise SchemaError(f"{where}: for a nested field write [fields.{_quoted(f'{name}.{nested}')}], quoted")
+    for key, value in table.items():
+        if isinstance(value, dict):
+            raise SchemaError(f"{where}: for a nested field write [fields.{_quoted(f'{name}.{key}')}], quoted")
     kind = table.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         what = "has no kind" if kind is None else f"has unknown kind {kind!r}{did_you_mean(kind, KINDS)}"
         raise SchemaError(f"{where} {what}; kinds are {', '.join(KINDS)}")
-    try:
-        return KINDS[kind].parsed(name, {key: value for key, value in table.items() if key != "kind"})
-    except SchemaError as error:
-        raise SchemaError(f"{where}: {error}") from None
+    values, checks = {}, KINDS[kind].checks()
+    for key, value in table.items():
+        if key == "kind":
+            continue
+        if key not in checks:
+            what = f"a {kind} field has no option {key!r}{did_you_mean(key, checks)}"
+            raise SchemaError(f"{where}: {what}; options are {', '.join(checks)}")
+        if not checks[key].accepts(value):
+            raise SchemaError(f"{where}: {key} = {value!r} must be {checks[key].expected}")
+        values[key] = checks[key].convert(value)
+    return KINDS[kind](name, **values)
 
 
-def _parse_report(table: Any, numeric: Collection[str]) -> Image | None:
-    if not isinstance(table, dict) or set(table) - {"image"}:
-        raise SchemaError("[report] holds one table, [report.image], with fields and width")
-    image = table.get("image")
-    if image is None:
+def _parse_report(table: Any, schema_fields: Sequence[Field]) -> Image | None:
+    if table == {}:
         return None
+    if not isinstance(table, dict) or set(table) != {"image"}:
+        raise SchemaError("[report] holds one table, [report.image], with fields and width")
+    image = table["image"]
     if not isinstance(image, dict) or set(image) != {"fields", "width"}:
         raise SchemaError("[report.image] needs fields (a list of names) and width (pixels in a row), and nothing else")
     fields, width = image["fields"], image["width"]
     if not isinstance(fields, list) or not 1 <= len(fields) <= MAX_PIXELS:
         raise SchemaError(f"[report.image] fields must be a list of 1 to {MAX_PIXELS} names of numeric fields")
-    wrong = next((name for name in fields if name not in numeric), None)
-    if wrong is not None:
-        raise SchemaError(f"[report.image] fields names {wrong!r}, which is no numeric field of this schema")
+    numeric = {field.name for field in schema_fields if isinstance(field, Numeric)}
+    for name in fields:
+        if name not in numeric:
+            raise SchemaError(f"[report.image] fields names {name!r}, which is no numeric field of this schema")
     if type(width) is not int or width < 1 or len(fields) % width:
         raise SchemaError(f"[report.image] width = {width!r}: must be a whole number that divides {len(fields)} fields")
     return Image(tuple(fields), width)

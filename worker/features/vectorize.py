@@ -1,10 +1,9 @@
 """Rows to the model's input, float32 numbers and int32 category ids, column by column: learned, then applied."""
 
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from hashlib import blake2b
 from itertools import repeat
 from typing import Any
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from worker.errors import BundleError, DataError
 from worker.features.kinds.base import Column, Field
-from worker.features.learned import MISSING_ID, MISSING_PATTERN, UNKNOWN_ID, CategoryColumn, FieldStats, NumericColumn
+from worker.features.learned import MISSING_PATTERN, UNKNOWN_ID, CategoryColumn, FieldStats, NumericColumn
 from worker.features.schema import Schema, read_columns
 from worker.formats.base import Decoded, Row
 from worker.records import DeadLetter, RawMessage, TimeArray
@@ -61,8 +60,8 @@ class Fitted:
         return {stats.field: stats for stats in self.stats}
 
     @cached_property
-    def _category_at(self) -> Mapping[str, int]:
-        return {name: index for index, name in enumerate(self.category_fields)}
+    def _vocabularies(self) -> Mapping[str, CategoryColumn]:
+        return {column.field: column for column in self.categorical}
 
     @cached_property
     def _numbers_of(self) -> Mapping[str, tuple[Field, tuple[NumericColumn, ...]]]:
@@ -74,8 +73,8 @@ class Fitted:
         z             the reconstructed values of the field's numeric columns, in column order
         category_id   its most probable id, where the field has categories
         """
-        if category_id is not None and field in self._category_at:
-            return self.categorical[self._category_at[field]].value(category_id)
+        if category_id is not None and field in self._vocabularies:
+            return self._vocabularies[field].value(category_id)
         kind, columns = self._numbers_of.get(field, (None, ()))
         if kind is None or not columns or len(z) != len(columns):
             raise ValueError(f"{field!r} has {len(columns)} numeric columns, got {len(z)} values")
@@ -83,9 +82,7 @@ class Fitted:
 
     def describe(self, field: str) -> str:
         """What is usual for an encoded field, in words."""
-        at = self._category_at.get(field)
-        vocabulary = None if at is None else self.categorical[at]
-        return self._numbers_of[field][0].describe(self.stats_of[field], vocabulary)
+        return self._numbers_of[field][0].describe(self.stats_of[field], self._vocabularies.get(field))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: dicts, lists, strings, numbers; equal objects give equal data. Of the schema the fingerprint."""
@@ -100,13 +97,12 @@ class Fitted:
         try:
             if schema.fingerprint != (learned := data["schema_fingerprint"]):
                 raise BundleError(f"the schema's fingerprint is {schema.fingerprint}, the model's is {learned}")
-            numeric = tuple(NumericColumn(**column) for column in data["numeric"])
             categorical = []
             for column in data["categorical"]:
                 values = (tuple(value) if isinstance(value, list) else value for value in column["values"])  # patterns
                 categorical.append(CategoryColumn(**{**column, "values": tuple(values)}))
-            stats = tuple(FieldStats(**stats) for stats in data["stats"])
-            return cls(schema, data["rows"], numeric, tuple(categorical), stats)
+            numeric, stats = [NumericColumn(**column) for column in data["numeric"]], data["stats"]
+            return cls(schema, data["rows"], tuple(numeric), tuple(categorical), tuple(FieldStats(**s) for s in stats))
         except (KeyError, TypeError) as error:
             raise BundleError(f"the fitted fields are incomplete or of another version: {error!r}") from error
 
@@ -119,10 +115,8 @@ def fit_vectorizer(schema: Schema, rows: Sequence[Row], preprocessing: str = "ro
     DataError where no row is left.
     """
     columns, failures = read_columns(schema, rows)
-    if failures:
-        rows = [row for index, row in enumerate(rows) if index not in failures]
-        columns, _ = read_columns(schema, rows)
-    if not rows:
+    count = len(rows) - len(failures)
+    if not count:
         first = next(iter(failures.values()), None)
         none_fits = f"none of the {len(failures)} rows fits the schema; the first: {first}"
         raise DataError("there are no rows to learn from" if first is None else none_fits)
@@ -136,31 +130,25 @@ def fit_vectorizer(schema: Schema, rows: Sequence[Row], preprocessing: str = "ro
         vocabulary = column.field.fit_categories(column)
         categorical += [] if vocabulary is None else [vocabulary]
         stats.append(column.field.statistics(column, vocabulary))
-    keys, names = _missing_patterns(columns, len(rows))
-    counts = {tuple(sorted(names[key])): count for key, count in Counter(keys).items()}
-    patterns = sorted(counts, key=lambda pattern: (-counts[pattern], pattern))[:MAX_PATTERNS]
-    categorical.append(CategoryColumn(MISSING_PATTERN, "presence", tuple(patterns)))
-    return Fitted(schema, len(rows), tuple(numeric), tuple(categorical), tuple(stats))
+    counts = Counter(_missing_patterns(columns, count))
+    patterns = sorted((-rows_with_it, tuple(sorted(names))) for names, rows_with_it in counts.items())[:MAX_PATTERNS]
+    categorical.append(CategoryColumn(MISSING_PATTERN, "presence", tuple(names for _, names in patterns)))
+    return Fitted(schema, count, tuple(numeric), tuple(categorical), tuple(stats))
 
 
-def _missing_patterns(
-    columns: Sequence[Column], count: int
-) -> tuple[Sequence[Hashable], Mapping[Hashable, frozenset[str]]]:
-    """For each of `count` rows a key of its missing pattern, and for each key the names of the missing fields.
-
-    Only encoded fields count.
-    """
-    gaps = [(column.field.name, column.missing) for column in columns if column.field.encoded]
-    partial = [(name, missing) for name, missing in gaps if missing is not None]
-    if not partial:
-        return [b""] * count, {b"": frozenset()}
-    packed = np.packbits(np.stack([missing for _, missing in partial], axis=1), axis=1)  # (B, bytes)
-    keys: NDArray[Any] = packed.view(f"V{packed.shape[1]}").ravel()
-    names: dict[Hashable, frozenset[str]] = {}
-    for key in set(keys.tolist()):
-        bits = np.unpackbits(np.frombuffer(key, np.uint8), count=len(partial)).tolist()
-        names[key] = frozenset(name for (name, _), bit in zip(partial, bits, strict=True) if bit)
-    return keys.tolist(), names
+def _missing_patterns(columns: Sequence[Column], count: int) -> list[frozenset[str]]:
+    """For each of `count` rows the names of the encoded fields that are missing."""
+    gaps = {c.field.name: c.missing for c in columns if c.field.encoded and c.missing is not None}
+    if not gaps:
+        return [frozenset()] * count
+    # A batch has few patterns: a row costs one look-up by its packed bits, and only each pattern is spelled out.
+    packed = np.packbits(np.stack(list(gaps.values()), axis=1), axis=1)  # (B, bytes)
+    keys = packed.view(f"V{packed.shape[1]}").ravel().tolist()
+    names = {}
+    for key in set(keys):
+        bits = np.unpackbits(np.frombuffer(key, np.uint8), count=len(gaps))
+        names[key] = frozenset(name for name, bit in zip(gaps, bits.tolist(), strict=True) if bit)
+    return [names[key] for key in keys]
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +176,7 @@ class Vectorizer:
     def __init__(self, fitted: Fitted) -> None:
         self.schema = fitted.schema
         self.fitted = fitted
-        self._numeric_at = {(column.field, column.part): index for index, column in enumerate(fitted.numeric)}
-        *vocabularies, patterns = fitted.categorical
-        self._ids_of = {column.field: (at, _Ids(column)) for at, column in enumerate(vocabularies)}
+        patterns = fitted.categorical[-1]
         self._pattern_ids = {frozenset(names): patterns.first + i for i, names in enumerate(patterns.values)}
 
     def transform(self, decoded: Decoded) -> Vectors:
@@ -202,32 +188,24 @@ class Vectorizer:
             rejects = [DeadLetter(messages[i], failures[i].error_code, failures[i].detail) for i in sorted(failures)]
             messages = [message for i, message in enumerate(messages) if i not in failures]
             rows = [row for i, row in enumerate(rows) if i not in failures]
-            columns, _ = read_columns(self.schema, rows)
         numeric = np.empty((len(rows), len(self.fitted.numeric)), np.float32)
         category_ids = np.empty((len(rows), len(self.fitted.categorical)), np.int32)
-        for column in columns:
-            if column.field.encoded:
-                self._encode(column, numeric, category_ids)
-        keys, names = _missing_patterns(columns, len(rows))
-        id_of = {key: self._pattern_ids.get(absent, UNKNOWN_ID) for key, absent in names.items()}
-        category_ids[:, -1] = np.fromiter(map(id_of.__getitem__, keys), np.int32, len(rows))
-        return Vectors(messages, rows, numeric, category_ids, self._event_times(columns, messages), rejects)
-
-    def _encode(self, column: Column, numeric: NDArray[np.float32], category_ids: NDArray[np.int32]) -> None:
-        field = column.field
-        if field.name in self._ids_of:
-            at, ids = self._ids_of[field.name]
-            values = field.categories(column)
+        column_of = {column.field.name: column for column in columns}
+        for at, vocabulary in enumerate(self.fitted.categorical[:-1]):
+            column = column_of[vocabulary.field]
+            values = column.field.categories(column)
             types = column.types if values is column.values else set(map(type, values)) - {type(None)}
-            category_ids[:, at] = ids.of(values, types)
-        for part, numbers in zip(field.part_names(), field.numbers(column), strict=True):
-            if (field.name, part) not in self._numeric_at:  # a cycle that the fit rows did not cover
-                continue
-            at = self._numeric_at[field.name, part]
-            scaled = self.fitted.numeric[at].scaling.apply(numbers)
-            if column.missing is not None:
-                scaled[column.missing] = self.fitted.numeric[at].imputed
+            category_ids[:, at] = vocabulary.ids(values, types)
+        parts = {c.field.name: dict(zip(c.field.part_names(), c.field.numbers(c), strict=True)) for c in columns}
+        for at, learned in enumerate(self.fitted.numeric):
+            scaled = learned.scaling.apply(parts[learned.field][learned.part])
+            missing = column_of[learned.field].missing
+            if missing is not None:
+                scaled[missing] = learned.imputed
             numeric[:, at] = scaled
+        patterns = map(self._pattern_ids.get, _missing_patterns(columns, len(rows)), repeat(UNKNOWN_ID))
+        category_ids[:, -1] = np.fromiter(patterns, np.int32, len(rows))
+        return Vectors(messages, rows, numeric, category_ids, self._event_times(columns, messages), rejects)
 
     def _event_times(self, columns: Sequence[Column], messages: Sequence[RawMessage]) -> TimeArray:
         name = self.schema.event_time_field
@@ -236,33 +214,3 @@ class Vectorizer:
             return times
         timestamps = np.fromiter((message.timestamp for message in messages), np.int64, len(messages))
         return timestamps if times is None or missing is None else np.where(missing, timestamps, times)
-
-
-class _Ids:
-    """Value to id in one categorical column. What is not in the vocabulary gets the id of unknown or rare values, or
-    its hash bucket where there are several.
-    """
-
-    def __init__(self, column: CategoryColumn) -> None:
-        self._unlisted = MISSING_ID + 1 if column.spare else UNKNOWN_ID
-        self._buckets = column.spare
-        # One table per JSON type, for in Python 1, 1.0 and True are the same key.
-        self._tables: dict[type, dict[Any, int]] = {kind: {None: MISSING_ID} for kind in (str, int, bool)}
-        for index, value in enumerate(column.values):
-            self._tables[type(value)][value] = column.first + index
-
-    def of(self, values: Sequence[Any], types: Set[type]) -> NDArray[np.int32]:
-        """int32 (B,); types: those that occur, without None's."""
-        if len(types) <= 1 and self._buckets <= 1:  # the usual case: no Python code runs for each value
-            table = self._tables[next(iter(types), str)]
-            return np.fromiter(map(table.get, values, repeat(self._unlisted)), np.int32, len(values))
-        return np.fromiter(map(self._id_of, values), np.int32, len(values))
-
-    def _id_of(self, value: Any) -> int:
-        if value is None:
-            return MISSING_ID
-        known = self._tables[type(value)].get(value)
-        if known is not None or self._buckets <= 1:
-            return self._unlisted if known is None else known
-        text = f"{type(value).__name__}:{value}".encode("utf-8", "surrogatepass")
-        return self._unlisted + int.from_bytes(blake2b(text, digest_size=8).digest(), "big") % self._buckets

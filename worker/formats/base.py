@@ -55,9 +55,8 @@ class Decoder(ABC):
         """
 
     def parse_batch(self, values: Sequence[bytes], size: int) -> list[Row] | None:
-        """The same rows as `parse`, for many values at once; None where `parse` has to go through them one by one.
-
-        size   bytes of the largest value, 0 without values
+        """The same rows as `parse`, for many values at once, the largest of which has `size` bytes; None where `parse`
+        has to go through them one by one.
         """
         del values, size
         return None

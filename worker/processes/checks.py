@@ -4,22 +4,25 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
+import numpy as np
+
+from worker.alerts.silences import load_silences
 from worker.broker.admin import creates_topics
 from worker.broker.client import Connection
 from worker.broker.probe import probe, probe_client
 from worker.errors import BrokerUnavailable, Hint, MissingTopic, SchemaError, SettingsError, StoreError, WorkerError
 from worker.features.schema import Schema, load_schema
+from worker.model.network.autoencoder import Autoencoder
+from worker.model.scoring.score import Score
+from worker.model.scoring.scorer import Scorer, resolve_device
+from worker.model.store.bundle import Bundle
+from worker.processes import wiring
 from worker.settings import Settings
 
-if TYPE_CHECKING:
-    from worker.model.scoring.scorer import Scorer
-    from worker.model.store.bundle import Bundle
-
 CONNECT_TIMEOUT_S = 10.0
-ROWS = 4096
-ROUNDS = 3
+ROWS, ROUNDS = 4096, 3  # of the measurement of scoring
 
 
 class Finding(NamedTuple):
@@ -44,7 +47,7 @@ class Known:
 
     settings: Settings
     schema: Schema | None = None
-    bundle: "Bundle | None" = None
+    bundle: Bundle | None = None
     partitions: Mapping[str, int] | None = None
 
 
@@ -68,8 +71,6 @@ def run_checks(load: Callable[[], Settings]) -> Iterator[Finding]:
 
 def device(known: Known) -> str:
     """The device exists."""
-    from worker.model.scoring.scorer import resolve_device
-
     return str(resolve_device(known.settings.device))
 
 
@@ -84,10 +85,8 @@ def schema(known: Known) -> str:
 
 def model_store(known: Known) -> str | WorkerError:
     """The store can be read and written; its current version, and the shadow, load and fit the schema."""
-    from worker.processes.wiring import model_store as open_store
-
     root, shadow = known.settings.model_store, known.settings.model_shadow
-    store = open_store(known.settings)
+    store = wiring.model_store(known.settings)
     version = store.current()
     store.require_writable()
     if version is None:
@@ -108,9 +107,7 @@ def recipe(known: Known) -> str:
 
     SettingsError where values do not go together, or do not fit that width.
     """
-    from worker.processes.wiring import fit_options
-
-    options = fit_options(known.settings.model, known.settings.seed)
+    options = wiring.fit_options(known.settings.model, known.settings.seed)
     name = f"preset {options.preset}, {options.preprocessing} scaling, {options.loss} loss, {options.score} score"
     if known.bundle is None:
         return name
@@ -121,16 +118,11 @@ def recipe(known: Known) -> str:
 
 def scoring(known: Known) -> str:
     """Whether every one-hot column has to be computed, and what that costs at this vocabulary, measured here."""
-    from worker.model.network.autoencoder import Autoencoder
-    from worker.model.scoring.score import Score
-    from worker.model.scoring.scorer import Scorer
-
     bundle, device_name = _current(known), known.settings.device
-    network = bundle.network
-    layout, architecture = network.layout, network.architecture
+    layout, architecture = bundle.network.layout, bundle.network.architecture
     what = f"{bundle.score.kind} of a {architecture.output} output, layers {architecture.describe(layout.columns)}"
     now = _microseconds(bundle.scorer(device_name), bundle)
-    if bundle.score.without_onehot(network):
+    if bundle.score.without_onehot(bundle.network):
         return f"{what}: no one-hot column is computed; {now:.1f} µs a record"
     like = Autoencoder(layout, replace(architecture, output="linear", variational=False)).eval()
     without = _microseconds(Scorer(like, len(bundle.fields), device_name, score=Score()), bundle)
@@ -140,12 +132,9 @@ def scoring(known: Known) -> str:
     )
 
 
-def _microseconds(scorer: "Scorer", bundle: "Bundle") -> float:
+def _microseconds(scorer: Scorer, bundle: Bundle) -> float:
     """Time of a record in a batch of ROWS made-up ones, the shortest of ROUNDS."""
-    import numpy as np
-
-    layout = bundle.network.layout
-    draw = np.random.default_rng(0)
+    layout, draw = bundle.network.layout, np.random.default_rng(0)
     numeric = draw.random((ROWS, layout.numeric), np.float32)
     category_ids = draw.integers(0, layout.widths or 1, (ROWS, len(layout.widths)), np.int32)
     took = []
@@ -158,10 +147,8 @@ def _microseconds(scorer: "Scorer", bundle: "Bundle") -> float:
 
 def threshold(known: Known) -> str:
     """The rule that counts, and who asks for it."""
-    from worker.processes.wiring import threshold_factory
-
     bundle, settings = _current(known), known.settings.threshold
-    rule = threshold_factory(settings).rule_for(bundle.rule)
+    rule = wiring.threshold_factory(settings).rule_for(bundle.rule)
     theta = rule.theta(bundle.training)
     by = "[threshold.rule]" if settings.rule else "as the model asks"
     if theta is None:
@@ -170,7 +157,7 @@ def threshold(known: Known) -> str:
     return f"{theta:.6g} for good, by the rule {rule.name}, {by}; {above:.2%} of the training records lie above it"
 
 
-def _current(known: Known) -> "Bundle":
+def _current(known: Known) -> Bundle:
     if known.bundle is None:
         raise Skipped("a model that fits the schema comes first")
     return known.bundle
@@ -178,8 +165,6 @@ def _current(known: Known) -> "Bundle":
 
 def silences(known: Known) -> str:
     """The file with silences is valid and names fields that the schema has."""
-    from worker.alerts.silences import load_silences
-
     path = known.settings.alerts.silences_file
     if path is None:
         return "none"
@@ -210,8 +195,7 @@ def topics(known: Known) -> str:
     partitions, kafka = known.partitions, known.settings.kafka
     if partitions is None:
         raise Skipped("the broker comes first")
-    names = [kafka.input_topic, kafka.alerts_topic, kafka.dead_letter_topic]
-    names += [kafka.scores_topic] if kafka.scores_topic else []
+    names = [kafka.input_topic, kafka.alerts_topic, kafka.dead_letter_topic, *filter(None, [kafka.scores_topic])]
     missing = [name for name in names if name not in partitions]
     if kafka.input_topic in missing or (missing and not creates_topics(_connection(known.settings))):
         raise MissingTopic(
@@ -230,13 +214,6 @@ def _connection(settings: Settings) -> Connection:
 
 
 CHECKS: Final[Mapping[str, Callable[[Known], str | WorkerError]]] = {
-    "device": device,
-    "schema": schema,
-    "model store": model_store,
-    "recipe": recipe,
-    "scoring": scoring,
-    "threshold": threshold,
-    "silences": silences,
-    "broker": broker,
-    "topics": topics,
+    check.__name__.replace("_", " "): check
+    for check in (device, schema, model_store, recipe, scoring, threshold, silences, broker, topics)
 }

@@ -24,19 +24,9 @@ from worker.settings import Settings
 T = TypeVar("T")
 Words = Callable[[Exception | str], str]
 
-SAME_REQUEST_S = 1.0
-CLOSE_S = 5.0
-"""How long a client may take to close."""
-
-# Left to itself, Python's cyclic garbage collector walks the tens of thousands of objects of each batch, which form no
-# cycles, again and again, and now and then all that was imported: 0.15 s in the middle of a delivery. So what is loaded
-# is frozen, the thresholds are raised, and the loop collects between two batches, where nobody waits.
-GC_THRESHOLD = 100_000
-"""New objects between two collections that Python starts by itself."""
-BETWEEN_BATCHES = 5_000
-"""New objects from which on garbage is collected between two batches, about 10 ms."""
-OLDER_EVERY = 50
-"""Collections of new objects between two of older ones."""
+SAME_REQUEST_S = 1.0  # signals within it are one request: a terminal, `timeout` and a supervisor send it twice
+CLOSE_S = 5.0  # that a client may take to close
+GC_THRESHOLD = 100_000  # new objects between two collections that Python starts by itself
 
 
 class Stopped(Exception):
@@ -44,10 +34,7 @@ class Stopped(Exception):
 
 
 class Stop:
-    """Set by SIGTERM and SIGINT, asked between two steps. A second signal ends the process at once.
-
-    Signals within a second of the first are the same request: a terminal, `timeout` and a supervisor send it twice.
-    """
+    """Set by SIGTERM and SIGINT, asked between two steps. A second signal ends the process at once."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -55,12 +42,11 @@ class Stop:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._signalled)
 
-    def _signalled(self, number: int, frame: FrameType | None) -> None:
-        del frame
+    def _signalled(self, number: int, _: FrameType | None) -> None:
         if self._event.is_set() and time.monotonic() - self._first > SAME_REQUEST_S:
             sys.stderr.write("second signal: ending at once, the open batch will be read again\n")
             sys.stderr.flush()
-            os._exit(128 + number)
+            os._exit(128 + number)  # no cleaning up: that may be just what hangs
         self._first = self._first or time.monotonic()
         self._event.set()
 
@@ -80,8 +66,7 @@ class Request:
         self._waiting = False
         signal.signal(signal.SIGUSR1, self._signalled)
 
-    def _signalled(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
+    def _signalled(self, _number: int, _frame: FrameType | None) -> None:
         self._waiting = True
 
     def __call__(self) -> bool:
@@ -103,22 +88,12 @@ def tune_process(settings: Settings) -> None:
 
 def calm_garbage_collector() -> None:
     """Leave what was loaded so far out of every collection, and collect less often."""
+    # Left to itself, Python's cyclic garbage collector walks the tens of thousands of objects of each batch, which form
+    # no cycles, again and again, and now and then all that was imported: 0.15 s in the middle of a delivery. So what is
+    # loaded is frozen, the thresholds are raised, and LoopSignals.batch collects, between two batches.
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, 20, 20)
-
-
-class Garbage:
-    """Collected between two batches."""
-
-    def __init__(self) -> None:
-        self._collections = 0
-
-    def collect(self) -> None:
-        """Collect now, if there are objects for it."""
-        if gc.get_count()[0] >= BETWEEN_BATCHES:
-            self._collections += 1
-            gc.collect(1 if self._collections % OLDER_EVERY == 0 else 0)
 
 
 def start_logs(settings: Settings, message_of: Words) -> None:

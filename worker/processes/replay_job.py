@@ -1,13 +1,17 @@
-"""Wires one replay: schema, model, pipeline, what-if questions, results."""
+"""Wires one replay: schema, model, pipeline, what-if questions, the trainer where it is asked for, results."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import version
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import orjson
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from worker.errors import BundleError, UsageError
@@ -16,17 +20,9 @@ from worker.features.schema import Schema, load_schema
 from worker.model.learn import fit_bundle
 from worker.model.network.fit import Progress
 from worker.model.store.bundle import Bundle
-from worker.processes.history import for_source
-from worker.processes.replay_refits import Refits
-from worker.processes.wiring import (
-    fit_options,
-    make_decoder,
-    make_pipeline,
-    model_builder,
-    model_store,
-    threshold_factory,
-    utc_now,
-)
+from worker.pipeline import Model, Pipeline
+from worker.processes import wiring
+from worker.records import Outcome
 from worker.replay.lines import (
     FieldLabels,
     IdLabels,
@@ -42,11 +38,14 @@ from worker.replay.loop import Observer, Result, replay
 from worker.replay.outputs import METRICS_FILE, REPORT_FILE
 from worker.replay.report import Facts, render
 from worker.replay.what_if import Comparison, Sweep
+from worker.rollout.rollout import Promotion, Rollout
 from worker.settings import Settings, ThresholdSettings, leaves, shown
 from worker.sources.base import Meter, Source
 from worker.thresholds.factory import RULES, ThresholdFactory
+from worker.trainer.trainer import Decision
 
 PEEK_RECORDS = 50_000  # looked at first where schema or model are missing
+ROLLED_BACK = "rolled back"
 MAX_AUTO_FIT = 10_000  # records to fit on where no number is given; at most a fifth of those looked at
 
 Batches = Iterator[list[Line]]
@@ -122,24 +121,31 @@ class Job:
 
     def run(self, folder: Path) -> Result:
         """Replay and write all results into `folder`; the error of an input that broke off is in the result."""
-        request = self._request
-        stored = self._stored_bundle()
+        request, note, store = self._request, self._display.note, wiring.model_store(self._settings)
+        stored = store.load(request.model) if not request.fit_first and (request.model or store.current()) else None
         known = self._known_schema(stored)
         source = request.open_source(known)
-        self._settings = settings = for_source(self._settings, source)
+        self._settings = settings = wiring.for_source(self._settings, source)
         labels = self._labels(known)
+        decoder = wiring.make_decoder(settings)
+        decoder_any_size = wiring.make_decoder(settings, any_size=True)
         reader = Reader(
             topic=request.topic or settings.kafka.input_topic,
             partitions=request.partitions,
             key_field=request.key,
             labels=labels,
             batch_size=settings.batch.size,
-            decoder=make_decoder(settings, any_size=True),
+            decoder=decoder_any_size,
         )
         head, batches = peek(reader.batches(source.blocks()), 1 if stored else PEEK_RECORDS)
         if labels is not None:
-            check_labels(labels, head, make_decoder(settings))
-        schema = known or self._propose_schema(head)
+            check_labels(labels, head, decoder)
+        schema = known
+        if schema is None:
+            rows = decoder.decode(head).rows
+            schema = infer_schema(rows, request.hidden).schema
+            kinds = ", ".join(f"{field.name} ({field.kind})" for field in schema.encoded)
+            note(f"no schema given, so one was proposed from {len(rows)} records: {kinds}")
         bundle, fit_records, batches = self._choose_model(stored, schema, batches, len(head))
         if request.inject:
             batches = plant_into(
@@ -148,24 +154,33 @@ class Job:
                 share=request.inject,
                 seed=settings.seed,
                 batch_size=settings.batch.size,
-                decoder=make_decoder(settings, any_size=True),
+                decoder=decoder_any_size,
             )
-        image = (known.image if known else None) or bundle.schema.image
-        release = f"kafka-anomaly-worker {version('kafka-anomaly-worker')}"
-        swept = (request.sweep or "").partition("=")[0]
-        facts = Facts(source.name, bundle, _shown(settings), release, swept, image)
+        facts = Facts(
+            source.name,
+            bundle,
+            {  # what bears on a replay, as a person may see it
+                variable: shown(variable, attrgetter(path)(settings))
+                for variable, path, _ in leaves(Settings)
+                if not path.startswith(("http", "log", "breaker", "kafka"))
+            },
+            f"kafka-anomaly-worker {version('kafka-anomaly-worker')}",
+            (request.sweep or "").partition("=")[0],
+            (known.image if known else None) or bundle.schema.image,
+        )
         result = self._replay(source, facts, batches, folder, labelled=labels is not None or bool(request.inject))
-        result.metrics.update(fit_records=fit_records, blank_lines=reader.blank_lines)
-        (folder / METRICS_FILE).write_bytes(orjson.dumps(result.metrics, option=orjson.OPT_INDENT_2) + b"\n")
+        metrics = result.metrics
+        metrics.update(fit_records=fit_records, blank_lines=reader.blank_lines)
+        (folder / METRICS_FILE).write_bytes(orjson.dumps(metrics, option=orjson.OPT_INDENT_2) + b"\n")
         (folder / REPORT_FILE).write_text(render(result, facts, folder), encoding="utf-8")
-        self._tell(source, labels, result.metrics)
+        for path in source.empty:
+            note(f"{path} holds no records")
+        if metrics["backward_times"]:
+            note(f"time runs backwards: {metrics['backward_times']} records are older than one before them")
+        unlabelled = metrics["scored"] - metrics["labelled"]
+        if labels is not None and unlabelled:
+            note(f"{unlabelled} records have no {labels.field!r}: not evaluated")
         return result
-
-    def _stored_bundle(self) -> Bundle | None:
-        if self._request.fit_first:
-            return None
-        store = model_store(self._settings)
-        return store.load(self._request.model) if self._request.model or store.current() else None
 
     def _known_schema(self, stored: Bundle | None) -> Schema | None:
         """The schema that is known before the first record is read."""
@@ -178,19 +193,12 @@ class Job:
 
     def _labels(self, schema: Schema | None) -> Labels | None:
         request = self._request
-        if request.labels:
-            id_field = request.label_id or (schema.ids[0] if schema and schema.ids else None)
-            if id_field is None:
-                raise UsageError("--labels needs --label-id: the field that holds the ids (the schema names none)")
-            return IdLabels(request.labels, id_field)
-        return FieldLabels(request.label) if request.label else None
-
-    def _propose_schema(self, head: list[Line]) -> Schema:
-        rows = make_decoder(self._settings).decode(head).rows
-        schema = infer_schema(rows, self._request.hidden).schema
-        kinds = ", ".join(f"{field.name} ({field.kind})" for field in schema.encoded)
-        self._display.note(f"no schema given, so one was proposed from {len(rows)} records: {kinds}")
-        return schema
+        if not request.labels:
+            return FieldLabels(request.label) if request.label else None
+        id_field = request.label_id or (schema.ids[0] if schema and schema.ids else None)
+        if id_field is None:
+            raise UsageError("--labels needs --label-id: the field that holds the ids (the schema names none)")
+        return IdLabels(request.labels, id_field)
 
     def _choose_model(
         self, stored: Bundle | None, schema: Schema, batches: Batches, head: int
@@ -208,12 +216,12 @@ class Job:
             self._display.note(
                 f"no model in {settings.model_store}: fitting one on the first {count} records (see --fit-first)"
             )
-        labelled = bool(request.label or request.labels)
-        chosen, rest = split_for_fit(batches, count, normal_only=labelled and request.fit_on == "normal")
-        rows = make_decoder(settings).decode(chosen).rows
-        options = fit_options(settings.model, settings.seed)
+        normal_only = bool(request.label or request.labels) and request.fit_on == "normal"
+        chosen, rest = split_for_fit(batches, count, normal_only=normal_only)
+        rows = wiring.make_decoder(settings).decode(chosen).rows
+        options = wiring.fit_options(settings.model, settings.seed)
         with self._display.fit() as progress:
-            bundle = fit_bundle(visible, rows, options, created_at=utc_now(), progress=progress)
+            bundle = fit_bundle(visible, rows, options, created_at=wiring.utc_now(), progress=progress)
         return bundle, count, rest
 
     def _require_unseen(self, bundle: Bundle) -> None:
@@ -226,10 +234,18 @@ class Job:
 
     def _replay(self, source: Source, facts: Facts, batches: Batches, folder: Path, *, labelled: bool) -> Result:
         settings, request, seed = self._settings, self._request, self._settings.seed
-        build = model_builder(settings, latent=request.latent)
-        pipeline = make_pipeline(settings, build(facts.bundle), request.partitions)
+        build = wiring.model_builder(settings, latent=request.latent)
+        pipeline = wiring.make_pipeline(settings, build(facts.bundle), request.partitions)
         sweep = Sweep(self._sweeps, facts.bundle) if self._sweeps else None
-        comparison = self._comparison(folder / "compare", labelled=labelled) if request.compare else None
+        comparison = None
+        if request.compare:
+            other, other_folder = wiring.model_store(settings).load(request.compare), folder / "compare"
+            self._require_unseen(other)
+            other_folder.mkdir(exist_ok=True)
+            model = wiring.model_builder(settings)(other)
+            comparison = Comparison(
+                wiring.make_pipeline(settings, model, request.partitions), other_folder, labelled=labelled
+            )
         every = request.refit_every
         refits = Refits(settings, pipeline, build, every, request.partitions) if every else None
         observers: list[Observer] = [entry for entry in (sweep, comparison, refits) if entry is not None]
@@ -255,22 +271,6 @@ class Job:
             self.findings += refits.findings()
         return result
 
-    def _comparison(self, folder: Path, *, labelled: bool) -> Comparison:
-        bundle = model_store(self._settings).load(self._request.compare)
-        self._require_unseen(bundle)
-        folder.mkdir(exist_ok=True)
-        model = model_builder(self._settings)(bundle)
-        return Comparison(make_pipeline(self._settings, model, self._request.partitions), folder, labelled=labelled)
-
-    def _tell(self, source: Source, labels: Labels | None, metrics: dict[str, Any]) -> None:
-        note, unlabelled = self._display.note, metrics["scored"] - metrics["labelled"]
-        for path in source.empty:
-            note(f"{path} holds no records")
-        if metrics["backward_times"]:
-            note(f"time runs backwards: {metrics['backward_times']} records are older than one before them")
-        if labels is not None and unlabelled:
-            note(f"{unlabelled} records have no {labels.field!r}: not evaluated")
-
 
 def parse_sweep(text: str, base: ThresholdSettings) -> dict[str, ThresholdFactory]:
     """threshold.NAME=A,B,C as a factory of thresholds for each value; UsageError for anything else."""
@@ -287,17 +287,74 @@ def parse_sweep(text: str, base: ThresholdSettings) -> dict[str, ThresholdFactor
             settings = ThresholdSettings(**{**base.model_dump(), **changed, key: value})
         except ValidationError as error:
             raise UsageError(f"--sweep {text}: {error.errors()[0]['msg']}") from None
-        factories[value] = threshold_factory(settings)
+        factories[value] = wiring.threshold_factory(settings)
     return factories
 
 
-def _shown(settings: Settings) -> dict[str, str]:
-    """Every setting that bears on a replay, as a person may see it."""
-    values = {}
-    for variable, path, _ in leaves(Settings):
-        value: Any = settings
-        for part in path.split("."):
-            value = getattr(value, part)
-        if not path.startswith(("http", "log", "breaker", "kafka")):
-            values[variable] = shown(variable, value)
-    return values
+class Refits:
+    """Lets the trainer check every so many records, and the pipeline go on with what it promotes.
+
+    An observer of the replay; its batches must end where checks are due: see `batches`.
+    """
+
+    def __init__(
+        self, settings: Settings, pipeline: Pipeline, build: wiring.Build, every: int, partitions: int = 1
+    ) -> None:
+        self._pipeline = pipeline
+        self._every = every
+        self._records = 0
+        self._rollout = Rollout(pipeline.model, wiring.make_pairing(settings, partitions))
+        self._trainer = wiring.make_trainer(settings, pipeline.model, build)
+        self.verdicts: list[dict[str, Any]] = []
+
+    def batches(self, source: Iterable[list[Line]]) -> Batches:
+        """The same lines, with a batch ending at each check: so the checks don't depend on the size of a batch."""
+        position = 0
+        for lines in source:
+            start = 0
+            while start < len(lines):
+                end = min(len(lines), start + self._every - position % self._every)
+                yield lines[start:end]
+                position, start = position + end - start, end
+
+    def add(self, lines: list[Line], outcome: Outcome, groups: NDArray[np.int8]) -> None:  # noqa: ARG002
+        """Take a batch: as the record loop does after a delivery, and as the trainer when a check is due."""
+        self._trainer.observe(outcome.scores)
+        self._records += len(lines)
+        ended = self._rollout.observe(outcome)
+        if ended is not None and not ended.passed:
+            self._rollout.swap(self._pipeline)
+            self._trainer.use(self._pipeline.model)
+            self._trainer.veto()  # what taught it that is still in the traffic
+            self.verdicts.append(
+                {
+                    "check": self._trainer.checks,
+                    "record": self._records,
+                    "current": ended.previous,
+                    "decision": ROLLED_BACK,
+                    "reasons": [ended.why],
+                    "candidate": ended.version,
+                    "figures": {"canary": dict(ended.figures)},
+                }
+            )
+        if self._records % self._every == 0:
+            verdict, candidate = self._trainer.check(wiring.utc_now())
+            self.verdicts.append(verdict.to_json() | {"record": self._records})
+            if verdict.decision is Decision.PROMOTED and candidate is not None:
+                self.promote(candidate)
+
+    def promote(self, model: Model) -> None:
+        """Go on with another model at once, on canary."""
+        self._rollout.promote(Promotion(model))
+        self._rollout.swap(self._pipeline)
+        self._trainer.use(model)
+
+    def findings(self) -> list[str]:
+        """Lines for the summary."""
+        counts = Counter(verdict["decision"] for verdict in self.verdicts)
+        decisions = ", ".join(f"{count} {decision}" for decision, count in counts.items())
+        return [f"checks of the trainer: {decisions or 'none, the input is too short'}"] + [
+            f"  after {verdict['record']:,} records: {verdict['decision']}: {'; '.join(verdict['reasons'])}"
+            for verdict in self.verdicts
+            if verdict["candidate"]
+        ]

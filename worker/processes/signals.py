@@ -1,26 +1,55 @@
-"""Events of the rooms below as log lines and metrics: a table with a row an event, instead of a method each.
+"""Events of the rooms below as metrics, health and log lines: a table with a row an event, instead of a method each.
 
     class ModelSignals(Signals[Metrics], RolloutEvents):
         refused = signal("error", "model refused", lambda on, _: on.metrics.model_refusals.inc())
 
 The interface stays the typed one of the room (here RolloutEvents): a row stands in the place of its method, and the
 parameters of that method are the fields of the log line. An event whose values have to be worked out first is written
-as a method.
+as a method. One line every ten seconds of work, and one a check: nothing is logged for a record.
 """
 
+import gc
 import inspect
-from collections.abc import Callable, Mapping
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import structlog
+from typing_extensions import override
 
+from worker.broker.base import Consumer
+from worker.errors import DeliveryError, Hint
 from worker.ops.health import Health
-from worker.records import Partition
+from worker.ops.metrics import Metrics, TrainerMetrics
+from worker.pipeline import Pipeline
+from worker.records import Outcome, Partition
+from worker.rollout.canary import CanaryVerdict
+from worker.rollout.paired import ShadowReport
+from worker.rollout.rollout import RolloutEvents
+from worker.stream.events import Events
+from worker.trainer.drift import DriftState
+from worker.trainer.sidecar import TrainerEvents
+from worker.trainer.trainer import Decision, TrainerVerdict
 
 M = TypeVar("M")
 Fields = Mapping[str, Any]
 """An event's parameters by name, as the room below has passed them."""
+
+REPORT_EVERY_S = 10.0
+GARBAGE_OBJECTS = 5_000  # new ones from which on garbage is collected between two batches: about 10 ms
+OLDER_EVERY = 50  # collections of new objects between two of older ones
+DRIFT_NEWS: Final[Mapping[DriftState, tuple[str, dict[str, Hint]]]] = {
+    DriftState.STABLE: ("traffic is stable again", {}),
+    DriftState.DRIFTED: ("normal traffic has drifted", {}),
+    DriftState.REPLACED: ("all traffic was replaced", {"hint": Hint.ADOPT_OR_VETO_NOW}),
+    DriftState.NEW_POPULATION: (
+        "a part of the traffic is a new population",
+        {"hint": Hint.ADOPT_OR_VETO_ONCE_HELD},
+    ),
+}
 
 
 class Signals(Generic[M]):
@@ -33,38 +62,38 @@ class Signals(Generic[M]):
 
 
 def signal(level: str, event: str, measure: Callable[[Any, Fields], object] | None = None) -> Any:
-    """A row of the table.
+    """A row of the table. Any, because it stands in the place of a method with a signature of its own.
 
     level     debug, info, warning or error
     event     what the log line says; "" logs nothing
     measure   brings metrics and health up to date; called with the Signals and the event's fields
     """
-    return _Signal(level, event, measure)
+    return _Row(level, event, measure)
 
 
-class _Signal:
-    def __init__(self, level: str, event: str, measure: Callable[[Any, Fields], object] | None) -> None:
-        self._level = level
-        self._event = event
-        self._measure = measure
-        self._parameters: list[str] = []
+@dataclass
+class _Row:
+    level: str
+    event: str
+    measure: Callable[[Any, Fields], object] | None
+    parameters: Sequence[str] = ()
 
     def __set_name__(self, owner: type, name: str) -> None:
+        # Callers pass some values by position: the interface's method, which this row hides, knows their names.
         method = next(vars(base)[name] for base in owner.__mro__[1:] if name in vars(base))
-        self._parameters = list(inspect.signature(method).parameters)[1:]
+        self.parameters = list(inspect.signature(method).parameters)[1:]
 
     def __get__(self, instance: Signals[Any], _: type) -> Callable[..., None]:
         return partial(self._signal, instance)
 
     def _signal(self, signals: Signals[Any], *values: object, **named: object) -> None:
-        fields = {**dict(zip(self._parameters, values, strict=False)), **named}
-        if self._measure is not None:
-            self._measure(signals, fields)
-        if self._event:
+        fields = {**dict(zip(self.parameters, values, strict=False)), **named}
+        if self.measure is not None:
+            self.measure(signals, fields)
+        if self.event:
+            kind = {"kind": type(error).__name__} if isinstance(error := fields.get("error"), Exception) else {}
             entry = {name: shown(value) for name, value in fields.items()}
-            if isinstance(fields.get("error"), Exception):
-                entry["kind"] = type(fields["error"]).__name__
-            getattr(signals.log, self._level)(self._event, **entry)
+            getattr(signals.log, self.level)(self.event, **entry, **kind)
 
 
 def shown(value: Any) -> Any:
@@ -73,8 +102,199 @@ def shown(value: Any) -> Any:
         return f"{value.topic}-{value.partition}"
     if isinstance(value, float):
         return round(value, 3)
-    if isinstance(value, set | frozenset):
-        return [shown(part) for part in sorted(value)]
-    if isinstance(value, list | tuple):
-        return [shown(part) for part in value]
+    if isinstance(value, set | frozenset | list | tuple):
+        return [shown(part) for part in (sorted(value) if isinstance(value, set | frozenset) else value)]
     return value
+
+
+class LoopSignals(Signals[Metrics], Events):
+    """Where `worker run` is seen from outside."""
+
+    def __init__(self, consumer: Consumer, pipeline: Pipeline, metrics: Metrics, health: Health) -> None:
+        super().__init__(metrics, health)
+        self._consumer = consumer
+        self._pipeline = pipeline
+        self._collections = 0
+        self._reported = time.monotonic()
+        self._done: Counter[str] = Counter()
+
+    checkpoint_restored = signal(
+        "info", "threshold restored", lambda on, _: on.metrics.checkpoint_restores.labels("restored").inc()
+    )
+    checkpoint_rebuilt = signal(
+        "warning",
+        "threshold starts again from the calibration",
+        lambda on, _: on.metrics.checkpoint_restores.labels("rebuilt").inc(),
+    )
+    dropped = signal(
+        "warning",
+        "open batch dropped before its commit, its owner reads it again",
+        lambda on, _: on.metrics.commit_failures.inc(),
+    )
+    retrying = signal(
+        "warning",
+        "retrying, nothing is lost",
+        lambda on, event: (
+            on.metrics.delivery_failures if isinstance(event["error"], DeliveryError) else on.metrics.broker_retries
+        ).inc(),
+    )
+    shortened = signal("warning", "results larger than the broker takes were shortened and marked")
+    slowed = signal("warning", "a batch took too long, the next ones are smaller")
+
+    @override
+    def swapped(self, old: str, new: str) -> None:
+        self.metrics.model_swaps.inc()
+        self.metrics.use_model(new)
+        self.log.info("model swapped", old=old, new=new)
+
+    @override
+    def beat(self) -> None:
+        self.health.beat()
+        if self._consumer.is_member():
+            self.health.ready("group")
+        else:
+            self.health.waiting("group", "not a member of the consumer group now")
+        if time.monotonic() - self._reported >= REPORT_EVERY_S:
+            self.report()
+
+    def report(self) -> None:
+        """The canonical log line: what was done since the last one. Silent when nothing was."""
+        lag, records = self._consumer.lag(), self._done["records"]
+        for partition, behind in lag.items():
+            self.metrics.lag_records.labels(partition.topic, str(partition.partition)).set(behind)
+        if records:
+            self.log.info(
+                "progress",
+                records=records,
+                records_per_s=round(records / (time.monotonic() - self._reported)),
+                alerts=self._done["alerts"],
+                dead_letters=self._done["dead_letters"],
+                lag=sum(lag.values()),
+                model=self._pipeline.model.bundle.version,
+            )
+        self._reported = time.monotonic()
+        self._done.clear()
+
+    @override
+    def batch(self, outcome: Outcome, *, process_s: float, deliver_s: float) -> None:
+        if gc.get_count()[0] >= GARBAGE_OBJECTS:  # here, where nobody waits: see calm_garbage_collector
+            self._collections += 1
+            gc.collect(1 if self._collections % OLDER_EVERY == 0 else 0)
+        metrics, scored = self.metrics, len(outcome.scores.messages)
+        records = scored + len(outcome.dead_letters) + outcome.skipped
+        self._done.update(records=records, alerts=len(outcome.alerts), dead_letters=len(outcome.dead_letters))
+        metrics.records_consumed.inc(records)
+        metrics.records_scored.inc(scored)
+        metrics.tombstones.inc(outcome.skipped)
+        metrics.batch_records.observe(records)
+        metrics.batch_seconds.labels("process").observe(process_s)
+        metrics.batch_seconds.labels("deliver").observe(deliver_s)
+        metrics.last_commit_seconds.set_to_current_time()
+        now_ms = time.time() * 1000
+        for alert in outcome.alerts:
+            # The wall clock and the broker's may disagree: a delay below 0 is none.
+            if alert.message.timestamp >= 0 and alert.of_one_record:
+                metrics.alert_delay_seconds.observe(max(0.0, now_ms - alert.message.timestamp) / 1000)
+        for counter, counts in (
+            (metrics.dead_letters, Counter(dead.error_code.value for dead in outcome.dead_letters)),
+            (metrics.alerts, Counter(alert.severity for alert in outcome.alerts)),
+            (metrics.alerts_silenced, outcome.silenced),
+        ):
+            for label, count in counts.items():
+                counter.labels(label).inc(count)
+        metrics.alerts_grouped.inc(outcome.grouped)
+        metrics.alerts_rate_limited.inc(outcome.rate_limited)
+        for partition in outcome.next_offsets:
+            threshold = self._pipeline.threshold(partition).policy.threshold()
+            if threshold is not None:
+                metrics.threshold.labels(partition.topic, str(partition.partition)).set(threshold)
+
+    @override
+    def rebalanced(self, assigned: Collection[Partition], revoked: Collection[Partition]) -> None:
+        self.metrics.rebalances.inc()
+        for partition in revoked:
+            self.metrics.forget(partition)  # else two members would show a lag and a threshold for it
+        self.metrics.partitions_assigned.set(len(self._consumer.assignment()))
+        self.log.info("rebalanced", assigned=shown(sorted(assigned)), revoked=shown(sorted(revoked)))
+
+
+def _count_shadow(on: "ModelSignals", event: Fields) -> None:
+    counts = event["counts"]
+    on.metrics.shadow_records.inc(counts.sampled)
+    on.metrics.shadow_alerts.labels("current").inc(counts.alerts)
+    on.metrics.shadow_alerts.labels("shadow").inc(counts.alerts_candidate)
+    on.metrics.shadow_alerts.labels("both").inc(counts.alerts_both)
+
+
+class ModelSignals(Signals[Metrics], RolloutEvents):
+    """Where swaps, canaries and the shadow are seen from outside. Used on two threads: no state of its own."""
+
+    refused = signal("error", "model refused, the current one stays", lambda on, _: on.metrics.model_refusals.inc())
+    store_unavailable = signal(
+        "warning", "the model store is away, the current model stays", lambda on, _: on.metrics.store_outages.inc()
+    )
+    rolled_back_in_store = signal("info", "model rolled back in the store")
+    canary_began = signal("info", "model on canary", lambda on, _: on.metrics.model_on_canary.set(1))
+    canary_dropped = signal(
+        "info", "canary over: another version was made current", lambda on, _: on.metrics.model_on_canary.set(0)
+    )
+    shadow_began = signal("info", "shadow")
+    shadow_ended = signal("info", "the shadow is the current model: nothing to compare")
+    shadow_scored = signal("info", "", _count_shadow)
+
+    @override
+    def canary_ended(self, verdict: CanaryVerdict) -> None:
+        self.metrics.model_on_canary.set(0)
+        self.metrics.model_canaries.labels("passed" if verdict.passed else "rolled_back").inc()
+        facts = {"version": verdict.version, "previous": verdict.previous, **verdict.figures}
+        if verdict.passed:
+            self.log.info("model has passed its canary", **facts)
+        else:
+            self.log.error("model rolled back: worse than the one before it", why=verdict.why, **facts)
+
+    @override
+    def shadow_reported(self, report: ShadowReport) -> None:
+        if report.rank_correlation is not None:
+            self.metrics.shadow_rank_correlation.set(report.rank_correlation)
+        self.log.info("shadow compared", **report.to_json())
+
+
+class TrainerSignals(Signals[TrainerMetrics], TrainerEvents):
+    """Where `worker train` is seen from outside."""
+
+    def __init__(self, metrics: TrainerMetrics, health: Health) -> None:
+        super().__init__(metrics, health)
+        self._state = DriftState.STABLE
+        self._drifted_fields: set[str] = set()
+
+    read = signal("info", "", lambda on, event: (on.health.beat(), on.metrics.records_read.inc(event["records"])))
+    passed_over = signal("info", "", lambda on, event: on.metrics.records_passed_over.inc(event["records"]))
+    current_changed = signal("info", "current version", lambda on, event: on.metrics.show_current(event["version"]))
+    vetoed = signal("info", "vetoed, nothing is learned until traffic is stable")
+    outrun = signal("warning", "another process changed the current version first")
+    state_lost = signal("warning", "the trainer's saved state can't be used, it begins anew")
+    state_not_saved = signal("error", "the trainer's state can't be saved")
+
+    @override
+    def checked(self, verdict: TrainerVerdict, seconds: float) -> None:
+        decision, figures = verdict.decision, verdict.figures
+        self.metrics.checks.labels(decision.value).inc()
+        self.metrics.check_seconds.set(seconds)
+        if decision is Decision.WAITING:
+            return
+        drift, drifted_fields = figures["drift"], figures["drifted_fields"]
+        state = DriftState(drift["state"])
+        self.metrics.drifted_share.set(drift["drifted_share"])
+        self.metrics.drift_state.clear()
+        self.metrics.drift_state.labels(state.value).set(1)
+        self.metrics.show_drift(drifted_fields)
+        log = self.log.info if decision in {Decision.NOT_NEEDED, Decision.PROMOTED} else self.log.warning
+        facts = {"decision": decision.value, "reasons": verdict.reasons, "candidate": verdict.candidate}
+        log("checked", **facts, seconds=round(seconds, 2), **figures)
+        # State and fields are announced once, when they change: the line of each check has them anyway.
+        if state is not self._state:
+            event, hint = DRIFT_NEWS[state]
+            self.log.warning(event, state=state.value, **hint)
+        if new := sorted(drifted_fields.keys() - self._drifted_fields):
+            self.log.warning("fields have drifted", **{name: drifted_fields[name] for name in new})
+        self._state, self._drifted_fields = state, set(drifted_fields)

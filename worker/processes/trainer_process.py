@@ -1,6 +1,7 @@
 """Wires one `worker train` process together: a first model where there is none, then check after check."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -13,17 +14,15 @@ from worker.model.store.model_store import ModelStore
 from worker.ops.health import Health
 from worker.ops.metrics import TrainerMetrics
 from worker.pipeline import Model
-from worker.processes.fitting import fit_version
+from worker.processes import wiring
 from worker.processes.process import CLOSE_S, Stop, Stopped, Words, patiently, watched
-from worker.processes.trainer_signals import TrainerSignals
-from worker.processes.wiring import connection, make_decoder, make_trainer, model_builder, model_store, utc_now
+from worker.processes.signals import TrainerSignals
 from worker.settings import Settings
-from worker.trainer.sidecar import Plan, Sidecar
+from worker.trainer.sidecar import Sidecar
 
 POLL_S = 2.0
 RETRY_S = 5.0
-STEP_WINDOWS = 4
-"""Records of one step, in windows: more than that are passed over."""
+STEP_WINDOWS = 4  # in windows, the records of one step: more would only push each other out of the reservoir
 
 
 class TrainerProcess:
@@ -35,13 +34,7 @@ class TrainerProcess:
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        schema: Schema,
-        *,
-        stop: Stop,
-        asked: Callable[[], bool],
-        message_of: Words = str,
+        self, settings: Settings, schema: Schema, *, stop: Stop, asked: Callable[[], bool], message_of: Words = str
     ) -> None:
         self._settings = settings
         self._schema = schema
@@ -53,30 +46,26 @@ class TrainerProcess:
 
     def run(self) -> int:
         """0 after a stop; FatalError otherwise."""
-        with watched(self._settings, self._health, self._metrics.registry):
-            try:
-                store = model_store(self._settings)
-                self._run(self._sidecar(self._first(store), store))
-            except Stopped:
-                pass
+        with watched(self._settings, self._health, self._metrics.registry), suppress(Stopped):
+            store = wiring.model_store(self._settings)
+            self._run(self._sidecar(self._first(store), store))
         self._log.info("stopped")
         return 0
 
     def _first(self, store: ModelStore) -> Model:
         """The current model; where there is none yet, one that is fitted once there are records for it."""
-        build = self._builder()
 
         def fitted_or_current() -> Model:
             if store.current() is None:
                 self._log.info("no model yet, fitting one on recent records")
-                bundle = fit_version(self._settings, self._schema, self._progress)
+                bundle = wiring.fit_version(self._settings, self._schema, self._progress)
                 store.save(bundle)
                 try:
                     store.promote(bundle.version, expected=None)
                     self._log.info("first model", version=bundle.version, rows=bundle.report["rows"])
                 except StoreConflict:
                     pass  # another trainer was faster: its version is the current one
-            return build(store.load())
+            return self._build(store.load())
 
         return patiently(
             fitted_or_current,
@@ -88,32 +77,25 @@ class TrainerProcess:
             retry_s=RETRY_S,
         )
 
-    def _builder(self) -> Callable[[Bundle], Model]:
-        build = model_builder(self._settings)
-
-        def fitting(bundle: Bundle) -> Model:
-            bundle.require_schema(self._schema)
-            return build(bundle)
-
-        return fitting
+    def _build(self, bundle: Bundle) -> Model:
+        bundle.require_schema(self._schema)
+        return wiring.model_builder(self._settings)(bundle)
 
     def _sidecar(self, current: Model, store: ModelStore) -> Sidecar:
-        settings, train, build = self._settings, self._settings.train, self._builder()
+        settings, train = self._settings, self._settings.train
         self._metrics.show_current(current.bundle.version)
         return Sidecar(
-            make_trainer(settings, current, build),
+            wiring.make_trainer(settings, current, self._build),
             store,
-            build,
-            plan=Plan(
-                topic=settings.kafka.input_topic,
-                interval_s=train.interval_s,
-                max_records=STEP_WINDOWS * train.window_records,
-                keep=train.keep_versions,
-                state_file=Path(train.state_file),
-            ),
-            decoder=make_decoder(settings),
+            self._build,
+            topic=settings.kafka.input_topic,
+            interval_s=train.interval_s,
+            max_records=STEP_WINDOWS * train.window_records,
+            keep=train.keep_versions,
+            state_file=Path(train.state_file),
+            decoder=wiring.make_decoder(settings),
             events=TrainerSignals(self._metrics, self._health),
-            now=utc_now,
+            now=wiring.utc_now,
             progress=self._progress,
         )
 
@@ -128,12 +110,14 @@ class TrainerProcess:
         self._health.ready("model")
         self._log.info("started", topic=self._settings.kafka.input_topic, interval_s=self._settings.train.interval_s)
         reader: TopicReader | None = None
-        asked = False
+        asked = False  # kept until a step has answered it: a request in an outage is not lost
         while not self._stop():
             self._health.beat()
             asked = asked or self._asked()
             try:
-                reader = reader or TopicReader(connection(self._settings, "anomaly-trainer"), read_committed=True)
+                reader = reader or TopicReader(
+                    wiring.connection(self._settings, "anomaly-trainer"), read_committed=True
+                )
                 sidecar.step(reader, asked=asked)
                 asked = False
                 self._health.ready("broker")

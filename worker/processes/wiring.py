@@ -1,13 +1,20 @@
-"""From settings to objects: what more than one command needs."""
+"""From settings to objects: what more than one process or command needs."""
 
 import time
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 from worker.alerts.grouping import GroupingOptions
 from worker.alerts.silences import Silences, load_silences
 from worker.broker.client import CONSUMER_DEFAULTS, Connection
+from worker.broker.ranges import TopicReader
+from worker.errors import DataError
+from worker.features.schema import Schema
 from worker.formats import DECODERS
-from worker.formats.base import Decoder
+from worker.formats.base import Decoder, Row
+from worker.model.learn import fit_bundle
+from worker.model.network.fit import Progress
 from worker.model.network.options import FitOptions
 from worker.model.presets import preset_options
 from worker.model.store.bundle import Bundle
@@ -15,11 +22,15 @@ from worker.model.store.model_store import ModelStore
 from worker.pipeline import Model, Pipeline
 from worker.rollout.paired import SAMPLE_EVERY, Pairing
 from worker.settings import AlertSettings, ModelSettings, Settings, ThresholdSettings
+from worker.sources.base import Source, messages_of
+from worker.sources.topic import TopicRange, parse_time
 from worker.texts import rfc3339
 from worker.thresholds.budget import DAY_MS, HOUR_MS
 from worker.thresholds.factory import ThresholdFactory
 from worker.trainer.reservoir import Reservoir
 from worker.trainer.trainer import Trainer
+
+Build = Callable[[Bundle], Model]
 
 
 def utc_now() -> str:
@@ -50,18 +61,15 @@ def threshold_factory(
 ) -> ThresholdFactory:
     """Thresholds by their rule, or by their part of the alert budget, or by both; without `alerts` no budget."""
     budgets = [(alerts.per_day, DAY_MS), (alerts.per_hour, HOUR_MS)] if alerts else []
-    rule_values = {
-        "fixed": settings.fixed,
-        "training-quantile": settings.training_quantile,
-        "contamination": settings.contamination,
-    }
+    rules = ("fixed", "training-quantile", "contamination")
+    values = [(rule, getattr(settings, rule.replace("-", "_"))) for rule in rules]
     return ThresholdFactory(
         policy=settings.policy,
         quantile=settings.quantile,
         window=settings.window,
         stride=settings.stride,
         rule=settings.rule,
-        rule_values={name: value for name, value in rule_values.items() if value is not None},
+        rule_values={rule: value for rule, value in values if value is not None},
         budgets=tuple((count / partitions, period_ms) for count, period_ms in budgets if count is not None),
         with_rule=bool({"quantile", "rule"} & settings.model_fields_set),
     )
@@ -76,19 +84,10 @@ def make_pairing(settings: Settings, partitions: int = 1) -> Pairing:
     )
 
 
-def model_builder(settings: Settings, *, latent: bool = False) -> Callable[[Bundle], Model]:
-    """Bundles to models that are ready to score; latent: and to give the records' codes."""
-
-    def build(bundle: Bundle) -> Model:
-        return Model(
-            bundle,
-            device=settings.device,
-            redacted=settings.alerts.redact,
-            max_reasons=settings.alerts.max_reasons,
-            latent=latent,
-        )
-
-    return build
+def model_builder(settings: Settings, *, latent: bool = False) -> Build:
+    """Bundles to models that are ready to score; latent: and to give the records' latents."""
+    alerts = settings.alerts
+    return partial(Model, device=settings.device, redacted=alerts.redact, max_reasons=alerts.max_reasons, latent=latent)
 
 
 def make_decoder(settings: Settings, *, any_size: bool = False) -> Decoder:
@@ -113,7 +112,7 @@ def make_pipeline(settings: Settings, model: Model, partitions: int = 1) -> Pipe
     )
 
 
-def make_trainer(settings: Settings, current: Model, build: Callable[[Bundle], Model]) -> Trainer:
+def make_trainer(settings: Settings, current: Model, build: Build) -> Trainer:
     """The trainer that `worker train` and a replay with refits share."""
     train = settings.train
     return Trainer(
@@ -130,10 +129,65 @@ def make_trainer(settings: Settings, current: Model, build: Callable[[Bundle], M
 
 
 def model_store(settings: Settings) -> ModelStore:
-    """The model store of the settings."""
+    """The store with its options; nothing is read or created yet."""
     return ModelStore(settings.model_store, options=settings.store_options())
 
 
 def max_batch_s(settings: Settings) -> float:
     """A quarter of the time after which the group gives a silent member up, or liveness fails."""
     return min(poll_interval_ms(settings) / 1000, settings.http.stall_s) / 4
+
+
+def topic_range(settings: Settings, topic: str, start: str | None, end: str | None) -> Source:
+    """A topic's records from one time to another, as the live worker would read them; UsageError for no time."""
+    from_ms, to_ms = (None if text is None else parse_time(text) for text in (start, end))
+    committed = settings.delivery == "exactly_once"  # only then does it read nothing of aborted transactions
+    return TopicRange(
+        topic,
+        lambda: TopicReader(connection(settings, "anomaly-replay"), read_committed=committed),
+        from_ms=from_ms,
+        to_ms=to_ms,
+    )
+
+
+def newest_records(settings: Settings, topic: str, count: int) -> Source:
+    """About the newest `count` committed records of a topic."""
+    return TopicRange(topic, lambda: TopicReader(connection(settings), read_committed=True), newest=count)
+
+
+def for_source(settings: Settings, source: Source) -> Settings:
+    """The same settings, with the record format of a source that has its own."""
+    if source.record_format is None:
+        return settings
+    kafka = settings.kafka.model_copy(update={"format": source.record_format})
+    return settings.model_copy(update={"kafka": kafka})
+
+
+def fit_version(settings: Settings, schema: Schema, progress: Progress, source: Source | None = None) -> Bundle:
+    """One fit with the settings: a version that is in no store yet.
+
+    progress   called with step, steps and held-out error
+    source     records to learn from; None: the newest ones of the input topic
+
+    Raises DataError where the records are too few, and what reading and fitting raise.
+    """
+    train = settings.train
+    source = source or newest_records(settings, settings.kafka.input_topic, train.window_records)
+    decoder = make_decoder(for_source(settings, source))
+    rows: deque[Row] = deque(maxlen=train.window_records)  # a file may hold years: only its end is learned
+    for messages in messages_of(source):
+        rows.extend(decoder.decode(messages).rows)
+    if len(rows) < train.min_records:
+        raise DataError(
+            f"{source.name} holds {len(rows)} usable records, fewer than [train.min_records] = {train.min_records}"
+        )
+    options, facts = fit_options(settings.model, settings.seed), {"source": source.name}
+    return fit_bundle(
+        schema,
+        list(rows),
+        options,
+        created_at=utc_now(),
+        progress=progress,
+        facts=facts,
+        keep_rows=train.rehearsal_records,
+    )

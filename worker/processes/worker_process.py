@@ -1,25 +1,27 @@
-"""Wires one `worker run` process together and runs it from start to drain."""
+"""Wires one `worker run` process together, takes its models from the store, and runs it until it drains."""
 
 import os
 import socket
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import structlog
 
 from worker.broker.admin import ensure_compacted
 from worker.broker.base import Delivery
+from worker.broker.client import Connection
 from worker.broker.consumer import GroupConsumer
 from worker.broker.delivery import AtLeastOnce, ExactlyOnce
 from worker.broker.producer import AcknowledgedProducer, TransactionalKafkaProducer
 from worker.broker.ranges import TopicReader
-from worker.errors import TransientError
+from worker.errors import BundleError, Hint, StoreError, StoreUnavailable, TransientError
+from worker.features.schema import load_schema
+from worker.model.store.bundle import Bundle
 from worker.ops.health import Health
 from worker.ops.metrics import Metrics
 from worker.pipeline import Model, Pipeline
-from worker.processes.loop_signals import LoopSignals
-from worker.processes.model_source import ModelSource
+from worker.processes import wiring
 from worker.processes.process import (
     CLOSE_S,
     Stop,
@@ -32,8 +34,8 @@ from worker.processes.process import (
     tune_process,
     watched,
 )
-from worker.processes.wiring import connection, make_pipeline, max_batch_s, utc_now
-from worker.rollout.watcher import StoreRollout
+from worker.processes.signals import LoopSignals, ModelSignals
+from worker.rollout.watcher import CHECK_EVERY_S, ModelWatcher, StoreRollout, is_recent
 from worker.settings import Settings
 from worker.stream.breaker import Breaker
 from worker.stream.checkpoints import CheckpointChangelog, Checkpoints, TopicCheckpoints
@@ -45,7 +47,7 @@ RETRY_CONNECT_S = 2.0
 
 
 class WorkerProcess:
-    """One process: wait for a model, join the group, loop, drain."""
+    """One process: wait for a model, join the group, loop, drain. SchemaError, StoreError (on creation)."""
 
     def __init__(self, settings: Settings, stop: Stop, message_of: Words = str) -> None:
         self._settings = settings
@@ -54,33 +56,90 @@ class WorkerProcess:
         self._log = structlog.get_logger()
         self._metrics = Metrics()
         self._health = Health(stall_s=settings.http.stall_s, message_of=message_of)
+        self._schema = load_schema(settings.schema_file)
+        self._store = wiring.model_store(settings)
+        self._signals = ModelSignals(self._metrics, self._health)
 
     def run(self) -> int:
         """0 after a drain; FatalError otherwise."""
         tune_process(self._settings)
-        with watched(self._settings, self._health, self._metrics.registry) as stack:
-            try:
-                source = ModelSource(self._settings, self._stop, self._health, self._metrics)
-                model = source.first()
-                self._consume(model, source.watch(model, stack), stack)
-            except Stopped:
-                pass
+        with watched(self._settings, self._health, self._metrics.registry) as stack, suppress(Stopped):
+            model = self._first_model()
+            version = model.bundle.version
+            self._metrics.use_model(version)
+            watcher = ModelWatcher(
+                self._store, self._build, current=version, events=self._signals, shadow=self._settings.model_shadow
+            )
+            watcher.start()
+            stack.callback(watcher.close)
+            self._consume(model, watcher, stack)
         return 0
 
-    def _consume(self, model: Model, make_rollout: Callable[[int], StoreRollout], stack: ExitStack) -> None:
-        settings, kafka = self._settings, self._settings.kafka
+    def _build(self, bundle: Bundle) -> Model:
+        bundle.require_schema(self._schema)
+        try:
+            model = wiring.model_builder(self._settings)(bundle)
+            model.warm_up()
+        except RuntimeError as error:  # what torch raises for all that a device can't do
+            raise BundleError(f"model {bundle.version} can't be used on {self._settings.device}: {error}") from error
+        return model
+
+    def _first_model(self) -> Model:
+        """Wait until the store has a model; Stopped when told to stop first. A broken one is an error at once."""
+        logged = ""
+        while True:
+            try:
+                if self._store.current() is not None:
+                    model = self._build(self._store.load())
+                    self._health.ready("model")
+                    return model
+                event, reason = "waiting for a model", StoreError("no model yet", hint=Hint.FIT_A_MODEL)
+            except StoreUnavailable as error:
+                event, reason = "waiting for the model store", error
+            self._health.waiting("model", reason)
+            if logged != str(reason):  # once for each reason: a store may stay empty for days
+                logged = str(reason)
+                self._log.warning(event, error=reason, store=self._settings.model_store)
+            self._health.beat()
+            if self._stop.wait(CHECK_EVERY_S):
+                raise Stopped
+
+    def _previous_of(self, version: str) -> Model | None:
+        """What a version that was promoted lately has to prove itself against, also after a restart; None = nothing."""
+        if self._settings.model_canary_records == 0:
+            return None
+        try:
+            mark, previous = self._store.marks().get(version), self._store.previous()
+            if previous is None or mark is None or not is_recent(mark, wiring.utc_now()) or mark.forced:
+                return None
+            return self._build(self._store.load(previous))
+        except (BundleError, StoreError) as error:  # whatever is wrong with an old version is no reason not to start
+            self._log.warning("no canary: the previous version can't be used", version=version, error=error)
+            return None
+
+    def _consume(self, model: Model, watcher: ModelWatcher, stack: ExitStack) -> None:
+        settings, kafka, link = self._settings, self._settings.kafka, wiring.connection(self._settings)
         if kafka.state_topic is None:
             self._log.warning("no state topic: thresholds start again after each restart and rebalance")
         else:
-            self._patiently(self._prepare_state_topic)
-        consumer = self._patiently(self._join)
+            topics = kafka.state_topic, kafka.input_topic
+            complaint = self._patiently(lambda: ensure_compacted(link, *topics))
+            if complaint is not None:
+                self._log.warning("the state topic is not as it should be", reason=complaint)
+        consumer = self._patiently(lambda: self._join(link))
+        # The stack closes in the opposite order: the producer before the consumer, whose place in the group is its
+        # right to commit, and both before health and metrics.
         stack.callback(consumer.close, CLOSE_S)
-        delivery = self._delivery(consumer)
+        delivery = self._delivery(consumer, link)
         stack.callback(delivery.close, CLOSE_S)
         self._patiently(delivery.open)  # before the first poll: a predecessor's open transaction ends here
-        partitions = self._patiently(self._count_partitions)
-        pipeline = make_pipeline(settings, model, partitions)
+        partitions = self._patiently(lambda: self._count_partitions(link))
+        pipeline = wiring.make_pipeline(settings, model, partitions)
         signals = LoopSignals(consumer, pipeline, self._metrics, self._health)
+        sinks: list[Sink] = []
+        for name in settings.sinks:
+            sinks.append(SINKS[name]())
+            stack.callback(sinks[-1].close, CLOSE_S)
         loop = Loop(
             consumer,
             delivery,
@@ -90,7 +149,7 @@ class WorkerProcess:
                 dead_letter_topic=kafka.dead_letter_topic,
                 scores_topic=kafka.scores_topic,
             ),
-            sinks=[self._sink(name, stack) for name in settings.sinks],
+            sinks=sinks,
             sink_timeout_s=kafka.delivery_timeout_ms / 1000,
             breaker=Breaker(
                 invalid_ratio=settings.breaker.invalid_ratio,
@@ -98,12 +157,19 @@ class WorkerProcess:
                 consecutive=settings.breaker.consecutive,
             ),
             events=signals,
-            wall_clock=utc_now,
-            checkpoints=self._checkpoints(consumer, pipeline, signals),
-            rollout=make_rollout(partitions),
+            wall_clock=wiring.utc_now,
+            checkpoints=self._checkpoints(consumer, pipeline, signals, link),
+            rollout=StoreRollout(
+                watcher,
+                model,
+                wiring.make_pairing(settings, partitions),
+                events=self._signals,
+                wall_clock=wiring.utc_now,
+                previous=self._previous_of(model.bundle.version),
+            ),
             batch_size=settings.batch.size,
             max_wait_ms=settings.batch.max_wait_ms,
-            max_batch_s=max_batch_s(settings),
+            max_batch_s=wiring.max_batch_s(settings),
         )
         calm_garbage_collector()  # the model and the clients are here to stay, too
         self._health.ready()
@@ -123,16 +189,10 @@ class WorkerProcess:
             retry_s=RETRY_CONNECT_S,
         )
 
-    def _prepare_state_topic(self) -> None:
-        kafka = self._settings.kafka
-        complaint = ensure_compacted(connection(self._settings), kafka.state_topic or "", kafka.input_topic)
-        if complaint is not None:
-            self._log.warning("the state topic is not as it should be", reason=complaint)
-
-    def _join(self) -> GroupConsumer:
+    def _join(self, link: Connection) -> GroupConsumer:
         kafka = self._settings.kafka
         return GroupConsumer(
-            connection(self._settings),
+            link,
             [kafka.input_topic],
             kafka.group_id,
             start=kafka.start_from,
@@ -142,47 +202,37 @@ class WorkerProcess:
             instance_id=self._settings.instance_id,
         )
 
-    def _count_partitions(self) -> int:
+    def _count_partitions(self, link: Connection) -> int:
         """Of the input topic; only an alert budget needs to know, so nobody else waits for the answer."""
         alerts = self._settings.alerts
         if alerts.per_day is None and alerts.per_hour is None:
             return 1
-        reader = TopicReader(connection(self._settings))
+        reader = TopicReader(link)
         try:
             return len(reader.partitions(self._settings.kafka.input_topic))
         finally:
             reader.close(CLOSE_S)
 
-    def _checkpoints(self, consumer: GroupConsumer, pipeline: Pipeline, signals: LoopSignals) -> Checkpoints:
-        settings, link = self._settings, connection(self._settings)
-        if settings.kafka.state_topic is None:
+    def _checkpoints(
+        self, consumer: GroupConsumer, pipeline: Pipeline, signals: LoopSignals, link: Connection
+    ) -> Checkpoints:
+        settings, topic = self._settings, self._settings.kafka.state_topic
+        if topic is None:
             return Checkpoints()
         changelog = CheckpointChangelog(
             lambda read_committed: TopicReader(link, read_committed=read_committed),
-            topic=settings.kafka.state_topic,
+            topic=topic,
             group_id=settings.kafka.group_id,
             transactional=settings.delivery == "exactly_once",
             beat=self._health.beat,
         )
-        return TopicCheckpoints(
-            consumer,
-            pipeline,
-            changelog,
-            settings={
-                **settings.threshold.model_dump(mode="json", exclude_none=True),
-                **settings.alerts.model_dump(mode="json", include={"per_day", "per_hour"}),
-            },
-            events=signals,
-        )
+        # What the state of a threshold depends on: a checkpoint that was made under other settings begins anew.
+        thresholds = settings.threshold.model_dump(mode="json", exclude_none=True)
+        budgets = settings.alerts.model_dump(mode="json", include={"per_day", "per_hour"})
+        return TopicCheckpoints(consumer, pipeline, changelog, settings={**thresholds, **budgets}, events=signals)
 
-    @staticmethod
-    def _sink(name: str, stack: ExitStack) -> Sink:
-        sink = SINKS[name]()
-        stack.callback(sink.close, CLOSE_S)
-        return sink
-
-    def _delivery(self, consumer: GroupConsumer) -> Delivery:
-        settings, link = self._settings, connection(self._settings)
+    def _delivery(self, consumer: GroupConsumer, link: Connection) -> Delivery:
+        settings = self._settings
         timeout_ms = settings.kafka.delivery_timeout_ms
         if settings.delivery == "at_least_once":
             return AtLeastOnce(
@@ -191,5 +241,5 @@ class WorkerProcess:
                 flush_timeout_s=timeout_ms / 1000 + 5,
             )
         name = settings.instance_id or f"{socket.gethostname()}-{os.getpid()}-{int(time.time())}"
-        name = f"{settings.kafka.group_id}-{name}"
+        name = f"{settings.kafka.group_id}-{name}"  # two processes of one name would fence each other
         return ExactlyOnce(consumer, lambda: TransactionalKafkaProducer(link, name, timeout_s=timeout_ms / 1000))

@@ -18,11 +18,8 @@ from worker.texts import rfc3339
 
 Figure = dict[str, Any]
 
-SLOTS = 240
-HEIGHTS = 256
-BINS = 80
-MAX_POINTS = 2000
-MAX_LATENTS = 4000
+SLOTS, HEIGHTS, BINS = 240, 256, 80  # slots of time and the bins of each; bins of the distribution
+MAX_POINTS, MAX_LATENTS = 2000, 4000
 
 
 def score_over_time(folder: Path, table: ScoreTable, days: Days) -> Figure:
@@ -30,11 +27,13 @@ def score_over_time(folder: Path, table: ScoreTable, days: Days) -> Figure:
     timed = any(number != NO_DAY for number in days.by_number)
     slots = _Slots(folder, table, timed=timed)
     x = slots.times(slots.start + slots.width * (np.arange(SLOTS) + 0.5))
+    with np.errstate(invalid="ignore", divide="ignore"):  # an empty slot has none
+        threshold = slots.threshold_sum / slots.threshold_count
     traces = [
         _line(x, slots.quantile(0.5), "median", "--muted"),
         _line(x, slots.quantile(0.99), "99% quantile", "--accent"),
         _line(x, slots.highest, "maximum", "--accent", width=0.6),
-        _line(x, slots.threshold(), "threshold", "--warn", dash="dash", width=2),
+        _line(x, threshold, "threshold", "--warn", dash="dash", width=2),
     ]
     for group, name, colour in (
         (UNKNOWN, "alerts", "--alert"),
@@ -45,9 +44,8 @@ def score_over_time(folder: Path, table: ScoreTable, days: Days) -> Figure:
         if len(alerts):
             marker = {"color": colour, "size": 6, "opacity": 0.75}
             traces.append(_markers(name, slots.times(alerts[:, 0]), alerts[:, 1].tolist(), marker))
-    x_axis = {"type": "date"} if timed else _titled("record")
     y_axis = _log_axis("score", slots.floor, slots.floor * 10**slots.decades)
-    return {"data": traces, "layout": {"xaxis": x_axis, "yaxis": y_axis}}
+    return {"data": traces, "layout": {"xaxis": {"type": "date"} if timed else _titled("record"), "yaxis": y_axis}}
 
 
 # A recording can have more records than memory: two passes over the file, the first one for the range of time. What
@@ -59,6 +57,7 @@ class _Slots:
     floor          lowest positive score
     decades        powers of ten from there to the highest score
     highest        maximum of each slot, float64 (SLOTS,), NaN for an empty one
+    threshold_…    sum and number of the thresholds of each slot, (SLOTS,)
     alerts         the strongest ones, float64 (A, 3): time or row, score, label
     """
 
@@ -74,7 +73,7 @@ class _Slots:
         self.highest = np.full(SLOTS, np.nan)
         self.alerts = np.zeros((0, 3))
         self._counts = np.zeros((SLOTS, HEIGHTS), np.int64)
-        self._threshold_sum, self._threshold_count = np.zeros(SLOTS), np.zeros(SLOTS, np.int64)
+        self.threshold_sum, self.threshold_count = np.zeros(SLOTS), np.zeros(SLOTS, np.int64)
         for columns in read_scores(folder):
             self._add(columns)
 
@@ -91,8 +90,8 @@ class _Slots:
         self._counts += np.bincount(slot * HEIGHTS + height, minlength=SLOTS * HEIGHTS).reshape(SLOTS, HEIGHTS)
         np.fmax.at(self.highest, slot, score)
         known = ~np.isnan(threshold)
-        self._threshold_sum += np.bincount(slot[known], weights=threshold[known], minlength=SLOTS)
-        self._threshold_count += np.bincount(slot[known], minlength=SLOTS)
+        self.threshold_sum += np.bincount(slot[known], weights=threshold[known], minlength=SLOTS)
+        self.threshold_count += np.bincount(slot[known], minlength=SLOTS)
         alerts = np.concatenate([self.alerts, np.stack([at[alert], score[alert], columns.groups[chosen][alert]], 1)])
         self.alerts = alerts[np.argsort(-alerts[:, 1], kind="stable")[:MAX_POINTS]]
 
@@ -103,11 +102,6 @@ class _Slots:
         height = np.argmax(passed >= share * np.maximum(total, 1)[:, None], axis=1)
         score: FloatArray = 10 ** (np.log10(self.floor) + (height + 0.5) / HEIGHTS * self.decades)
         return np.where(total > 0, score, np.nan)
-
-    def threshold(self) -> FloatArray:
-        """The mean threshold of each slot's records, (SLOTS,)."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return self._threshold_sum / self._threshold_count
 
     def times(self, at: NDArray[Any]) -> list[Any]:
         """Times or rows as plotly reads them."""
@@ -145,10 +139,8 @@ def score_distribution(table: ScoreTable) -> Figure:
         if counts.any():
             highest = max(highest, float(counts.max()))
             line = {"color": colour, "shape": "hvh", "width": 1.4}
-            # A logarithmic axis has no zero: an empty bin lies below the visible range.
-            y = np.maximum(counts, 0.1).tolist()
-            trace = {"type": "scatter", "mode": "lines", "fill": "tozeroy", "name": name, "line": line}
-            traces.append({**trace, "x": middle, "y": y})
+            y = np.maximum(counts, 0.1)  # a logarithmic axis has no zero: an empty bin lies below the visible range
+            traces.append({**_line(middle, y, name, colour), "fill": "tozeroy", "line": line})
     y_axis = {**_log_axis("records", 0.5, highest), "range": [float(np.log10(0.5)), float(np.log10(highest * 2))]}
     return {"data": traces, "layout": {"xaxis": _log_axis("score", low, float(borders[-1])), "yaxis": y_axis}}
 
@@ -178,10 +170,8 @@ def ranking_curves(
         _line([0, 1], np.array([share, share]), "chance", "--muted", dash="dot"),
         *([] if precision is None else [at_threshold(recall, precision)]),
     ]
-    return {
-        "roc": {"data": roc, "layout": axes("false alert rate", "recall")},
-        "precision_recall": {"data": precision_recall, "layout": axes("recall", "precision")},
-    }
+    figure = {"data": precision_recall, "layout": axes("recall", "precision")}
+    return {"roc": {"data": roc, "layout": axes("false alert rate", "recall")}, "precision_recall": figure}
 
 
 def latent_figure(folder: Path, version: str, seed: int = 0) -> tuple[Figure, str] | None:

@@ -28,9 +28,7 @@ NO_TIMESTAMP = -1
 # Anomalies are planted among this many records at once, whatever the size of batches: it would change which ones.
 PLANT_RECORDS = 4096
 
-_NORMAL_WORDS = frozenset(
-    {"", "0", "0.0", "false", "no", "n", "f", "normal", "normal.", "benign", "ok", "none", "legit"}
-)
+_NORMAL_WORDS = {"", "0", "0.0", "false", "no", "n", "f", "normal", "normal.", "benign", "ok", "none", "legit"}
 _UNNAMED = dict.fromkeys(("1", "1.0", "true", "yes", "y", "t"), "anomaly")
 
 
@@ -52,6 +50,7 @@ class Line(NamedTuple):
     label: Label
 
 
+Batches = Iterable[list[Line]]
 _line_of: Callable[[Iterable[Any]], Line] = partial(tuple.__new__, Line)  # Line._make is Python code for each record
 
 
@@ -172,7 +171,11 @@ class Reader:
             ]
         keys: list[bytes | None] = [None] * len(values)
         if self.key_field is not None:
-            keys = list(map(_key_bytes, _values_of(parsed, self.key_field)))
+            # Text is its UTF-8, null is no key, anything else its JSON: what a producer of JSON records would send.
+            keys = [
+                value.encode() if isinstance(value, str) else None if value is None else orjson.dumps(value)
+                for value in _values_of(parsed, self.key_field)
+            ]
         following = self._next_offsets
         partitions: Iterable[int] = repeat(0)
         offsets: Iterable[int] = range(following[0], following[0] + len(values))
@@ -188,13 +191,6 @@ class Reader:
         topics, times, headers = repeat(self.topic), repeat(NO_TIMESTAMP), repeat(())
         columns = zip(topics, partitions, offsets, times, keys, values, headers, rows, labels)  # noqa: B905  repeat() has no end
         return list(map(_line_of, columns))
-
-
-def _key_bytes(value: object) -> bytes | None:
-    """A key field's value as Kafka key: text as UTF-8, null as no key, anything else as its JSON."""
-    if value is None:
-        return None
-    return value.encode() if isinstance(value, str) else orjson.dumps(value)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -233,7 +229,7 @@ def murmur2(data: bytes) -> int:
     return mixed ^ mixed >> 15
 
 
-def rebatch(blocks: Iterable[list[Line]], size: int) -> Iterator[list[Line]]:
+def rebatch(blocks: Batches, size: int) -> Iterator[list[Line]]:
     """The same lines in batches of `size`, the last one smaller. A DataError comes after all that came before it."""
     pending: list[Line] = []
     try:
@@ -250,7 +246,7 @@ def rebatch(blocks: Iterable[list[Line]], size: int) -> Iterator[list[Line]]:
         yield pending
 
 
-def peek(batches: Iterable[list[Line]], count: int) -> tuple[list[Line], Iterator[list[Line]]]:
+def peek(batches: Batches, count: int) -> tuple[list[Line], Iterator[list[Line]]]:
     """About the first `count` lines (whole batches, fewer where the input ends), and all batches from the start.
 
     An input that breaks off meanwhile raises its error where it belongs: after what came before it.
@@ -277,21 +273,17 @@ def check_labels(labels: Labels, head: Sequence[Line], decoder: Decoder) -> None
     if not head or any(line.label is not None for line in head):
         return
     row = next((row for row in decoder.rows([line.value for line in head]) if row is not None), {})
-    raise DataError(
-        f"the field {labels.field!r} is in none of the first {len(head)} records; their fields are {', '.join(row)}"
-    )
+    names = ", ".join(row)
+    raise DataError(f"the field {labels.field!r} is in none of the first {len(head)} records; their fields are {names}")
 
 
-def split_for_fit(
-    batches: Iterable[list[Line]], count: int, *, normal_only: bool
-) -> tuple[list[Line], Iterator[list[Line]]]:
+def split_for_fit(batches: Batches, count: int, *, normal_only: bool) -> tuple[list[Line], Iterator[list[Line]]]:
     """The first `count` records to fit on, and everything after them, in order.
 
     normal_only: those of them that are labelled anomalous are left out of the fit. They aren't replayed either, so that
     the replay has no gaps. DataError where the input has no more than `count` records.
     """
-    source = iter(batches)
-    chosen: list[Line] = []
+    source, chosen = iter(batches), list[Line]()
     while len(chosen) <= count:
         batch = next(source, None)
         if batch is None:
@@ -302,7 +294,7 @@ def split_for_fit(
 
 
 def plant_into(
-    batches: Iterable[list[Line]],
+    batches: Batches,
     schema: Schema,
     *,
     share: float,

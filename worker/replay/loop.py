@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from worker.errors import DataError
 from worker.pipeline import Pipeline
 from worker.records import Outcome
-from worker.replay.lines import Label, Line
+from worker.replay.lines import Batches, Label, Line
 from worker.replay.metrics import measure
 from worker.replay.outputs import AlertsFile, ScoresFile
 from worker.replay.tally import Tally
@@ -43,7 +43,7 @@ class Result:
 
 
 def replay(
-    batches: Iterable[list[Line]],
+    batches: Batches,
     pipeline: Pipeline,
     folder: Path,
     *,
@@ -89,4 +89,4 @@ def replay(
         "complete": fault is None,
         "error": None if fault is None else str(fault),
     }
-    return Result(tally, metrics, alerts.strongest(), fault)
+    return Result(tally, metrics, [(value, label) for _, _, value, label in alerts.strongest], fault)

@@ -75,12 +75,18 @@ def measure(tally: Tally, *, seed: int = 0) -> dict[str, Any]:
     days: float | None = None
     if tally.first_ms is not None and tally.last_ms is not None:
         days = max(1.0, (tally.last_ms - tally.first_ms) / DAY_MS)
-    alerts, dead = tally.alerts.total(), tally.dead_letters.total()
+    scored, alerts, dead = tally.groups.total(), tally.alerts.total(), tally.dead_letters.total()
     quantiles = (tally.table.quantile(share) for share in (0.5, 0.99, 1.0))
-    median, p99, highest = (None if math.isnan(score) else significant(score, 6) for score in quantiles)
+    score_median, score_p99, score_max = (None if math.isnan(score) else significant(score, 6) for score in quantiles)
+    alerted = tally.alerted_kinds
+    kinds = {
+        kind: {"records": count, "alerts": alerted[kind], "recall": ratio(alerted[kind], count)}
+        for kind, count in sorted(tally.kinds.items())
+    }
+    incidents, detected, median_s, p90_s = tally.incidents.finish()
     return {
-        "records": tally.scored + dead + tally.skipped,
-        "scored": tally.scored,
+        "records": scored + dead + tally.skipped,
+        "scored": scored,
         "skipped": tally.skipped,
         "dead_letters": dead,
         "dead_letters_by_code": {str(code): count for code, count in sorted(tally.dead_letters.items())},
@@ -95,14 +101,18 @@ def measure(tally: Tally, *, seed: int = 0) -> dict[str, Any]:
         "first_event_time_ms": tally.first_ms,
         "last_event_time_ms": tally.last_ms,
         "backward_times": tally.backwards,
-        "score_median": median,
-        "score_p99": p99,
-        "score_max": highest,
+        "score_median": score_median,
+        "score_p99": score_p99,
+        "score_max": score_max,
         "score_resolution": tally.table.resolution,
-        "labelled": tally.scored - tally.groups[UNKNOWN],
+        "labelled": scored - tally.groups[UNKNOWN],
         "anomalies": tally.groups[ANOMALOUS],
         **_by_label(tally, seed),
-        **_by_kind(tally),
+        "recall_by_kind": kinds or None,
+        "incidents": incidents or None,
+        "incidents_detected": detected if incidents else None,
+        "time_to_detect_median_s": median_s,
+        "time_to_detect_p90_s": p90_s,
         "model_versions": dict(tally.models),
     }
 
@@ -127,22 +137,6 @@ def _by_label(tally: Tally, seed: int) -> dict[str, Any]:
     metrics["precision_at_k"] = {key: ratio(hits, spent) for key, (spent, hits) in budgets.items()} or None
     metrics["recall_at_k"] = {key: ratio(hits, anomalies) for key, (_, hits) in budgets.items()} or None
     return metrics
-
-
-def _by_kind(tally: Tally) -> dict[str, Any]:
-    alerts = tally.alerted_kinds
-    kinds = {
-        kind: {"records": count, "alerts": alerts[kind], "recall": ratio(alerts[kind], count)}
-        for kind, count in sorted(tally.kinds.items())
-    }
-    incidents, detected, median, p90 = tally.incidents.finish()
-    return {
-        "recall_by_kind": kinds or None,
-        "incidents": incidents or None,
-        "incidents_detected": detected if incidents else None,
-        "time_to_detect_median_s": median,
-        "time_to_detect_p90_s": p90,
-    }
 
 
 def _rounded(interval: tuple[float, float]) -> list[float]:

@@ -30,7 +30,7 @@ class AlertsFile:
 
     def __init__(self, folder: Path) -> None:
         self._file = (folder / ALERTS_FILE).open("wb")
-        self._strongest: list[tuple[float, int, bytes, str | None]] = []
+        self.strongest: list[tuple[float, int, bytes, str | None]] = []  # score, - line, JSON, label; strongest first
         self._last_row: dict[int, int] = {}
         self._written = 0
 
@@ -41,8 +41,8 @@ class AlertsFile:
             self._file.write(value + b"\n")
             self._written += 1
             if alert.of_one_record:
-                self._strongest.append((alert.score, -self._written, value, cast("Line", alert.message).label))
-        self._strongest = heapq.nlargest(STRONGEST, self._strongest)
+                self.strongest.append((alert.score, -self._written, value, cast("Line", alert.message).label))
+        self.strongest = heapq.nlargest(STRONGEST, self.strongest)
 
     # A pipeline lists its alerts partition by partition, which depends on how the input was cut into batches; by input
     # row they don't. An alert about several records has no row of its own, so it takes that of the last alert before
@@ -52,10 +52,6 @@ class AlertsFile:
         if alert.of_one_record:
             self._last_row[partition] = cast("Line", alert.message).row
         return self._last_row.get(partition, 0)
-
-    def strongest(self) -> list[tuple[bytes, str | None]]:
-        """The strongest alerts, JSON and label, strongest first."""
-        return [(value, label) for _, _, value, label in self._strongest]
 
     def close(self) -> None:
         """Flush and close."""
@@ -168,8 +164,7 @@ def read_scores(folder: Path) -> Iterator[ScoreColumns]:
         return table[name].cast(kind).fill_null(missing).to_numpy()
 
     for table in row_groups(folder):
-        labelled = "label" in table.column_names
-        labels = column(table, "label", "int8", -1) if labelled else np.full(table.num_rows, -1)
+        labels = column(table, "label", "int8", -1) if "label" in table.column_names else np.full(table.num_rows, -1)
         yield ScoreColumns(
             column(table, "index", "int64", 0),
             column(table, "score", "float64", np.nan),

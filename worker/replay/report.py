@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import getitem
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import orjson
@@ -77,10 +77,8 @@ def render(result: Result, facts: Facts, folder: Path) -> str:
         "indented": lambda value: orjson.dumps(value, option=orjson.OPT_INDENT_2).decode(),
     }
     metrics, tally, bundle = result.metrics, result.tally, facts.bundle
-    figures = {
-        "scores": charts.score_over_time(folder, tally.table, tally.days),
-        "distribution": charts.score_distribution(tally.table),
-    }
+    figures = {"scores": charts.score_over_time(folder, tally.table, tally.days)}
+    figures["distribution"] = charts.score_distribution(tally.table)
     if metrics["days"] is not None:
         labelled = bool(tally.groups[NORMAL] or tally.groups[ANOMALOUS])
         figures["days"] = charts.alerts_a_day(tally.days, labelled=labelled)
@@ -138,17 +136,11 @@ def _paths(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
         yield path
 
 
-class Picture(NamedTuple):
-    """One picture of width x height pixels; pixels: (x, y, ink from 0 to 1) of those that have ink."""
-
-    label: str
-    width: int
-    height: int
-    pixels: list[tuple[int, int, float]]
-
-
 class Pictures:
-    """Draws records whose fields form a picture, and what the model expected of them."""
+    """Draws records whose fields form a picture, and what the model expected of them.
+
+    A picture has a label, width and height, and pixels: (x, y, ink from 0 to 1) of those that have ink.
+    """
 
     def __init__(self, bundle: Bundle, image: Image) -> None:
         self._image = image
@@ -162,7 +154,7 @@ class Pictures:
         ranges = [known.get(name) or (stats[name].low or 0.0, stats[name].high or 0.0) for name in image.fields]
         self._low, self._high = min(low for low, _ in ranges), max(high for _, high in ranges)
 
-    def pair(self, record: Mapping[str, Any]) -> list[Picture]:
+    def pair(self, record: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The record and its reconstruction; none where the record can't be scored (a redacted pixel)."""
         row = dict(record)
         vectors = self._vectorizer.transform(Decoded([Message("", 0, 0, -1, None, b"")], [row], [], 0))
@@ -173,9 +165,9 @@ class Pictures:
         expected = [self._fitted.expected(name, [rebuilt[column]]) for name, column in self._columns]
         return [self._draw(observed, "observed"), self._draw(expected, "expected")]
 
-    def _draw(self, values: Sequence[float | None], label: str) -> Picture:
+    def _draw(self, values: Sequence[float | None], label: str) -> dict[str, Any]:
         numbers = np.array([self._low if value is None else value for value in values], np.float64)
         ink = np.clip((numbers - self._low) / ((self._high - self._low) or 1.0), 0.0, 1.0)
         width = self._image.width
         pixels = [(at % width, at // width, float(ink[at])) for at in np.flatnonzero(ink > MIN_INK).tolist()]
-        return Picture(label, width, len(self._image.fields) // width, pixels)
+        return {"label": label, "width": width, "height": len(self._image.fields) // width, "pixels": pixels}

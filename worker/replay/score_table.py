@@ -154,16 +154,16 @@ def bootstrap(table: ScoreTable, *, seed: int = 0, draws: int = 300) -> dict[str
     borders = coarsen(table)
     bins = np.searchsorted(borders, table.values)
     rng = np.random.default_rng(seed)
-    drawn, binned = [], []
-    for group in (NORMAL, ANOMALOUS):
-        counts = np.bincount(bins, weights=table.count(group), minlength=len(borders)).astype(np.int64)
-        binned.append(counts)
-        drawn.append(rng.multinomial(counts.sum(), counts / counts.sum(), size=draws))
+    binned = [
+        np.bincount(bins, weights=table.count(group), minlength=len(borders)).astype(np.int64)
+        for group in (NORMAL, ANOMALOUS)
+    ]
+    drawn = [rng.multinomial(counts.sum(), counts / counts.sum(), size=draws) for counts in binned]
     intervals = {}
     for name, measure in (("roc_auc", roc_auc), ("average_precision", average_precision)):
         exact = float(measure(table.count(NORMAL), table.count(ANOMALOUS)))
-        shift = exact - float(measure(binned[0], binned[1]))
-        low, high = np.quantile(measure(drawn[0], drawn[1]), [0.025, 0.975]) + shift
+        shift = exact - float(measure(*binned))
+        low, high = np.quantile(measure(*drawn), [0.025, 0.975]) + shift
         intervals[name] = (max(0.0, float(low)), min(1.0, float(high)))
     return intervals
 

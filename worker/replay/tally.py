@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.errors import ErrorCode
-from worker.records import BoolArray, DeadLetter, FloatArray, Outcome
+from worker.records import BoolArray, DeadLetter, FloatArray, Outcome, Scores
 from worker.replay.lines import NORMAL as NORMAL_LABEL
 from worker.replay.lines import Label, Line
 from worker.replay.score_table import ANOMALOUS, NORMAL, UNKNOWN, ScoreTable
@@ -39,24 +39,23 @@ class Days:
     def __init__(self) -> None:
         self.by_number: dict[int, Day] = {}
 
-    def add(
-        self, score: FloatArray, alert: BoolArray, event_time_ms: NDArray[np.int64], groups: NDArray[np.int8]
-    ) -> None:
-        """Count records (B,) in input order; event_time_ms is -1 where there is none."""
-        numbers = np.where(event_time_ms == -1, NO_DAY, event_time_ms // DAY_MS)
+    def add(self, scores: Scores, groups: NDArray[np.int8]) -> None:
+        """Count records (B,) in input order, with their labels."""
+        score, times = scores.score, scores.event_time_ms
+        numbers = np.where(times == -1, NO_DAY, times // DAY_MS)
         anomalous, labelled = groups == ANOMALOUS, groups != UNKNOWN
         for number in np.unique(numbers).tolist():
             here = numbers == number
             day = self.by_number.setdefault(number, Day())
-            day.alerts += int((here & alert).sum())
-            day.true_alerts += int((here & alert & anomalous).sum())
+            day.alerts += int((here & scores.alert).sum())
+            day.true_alerts += int((here & scores.alert & anomalous).sum())
             chosen = here & labelled
             if len(day.best) == BUDGETS[-1]:
                 chosen &= score > day.best[-1]  # an equal score would be later, and so would not displace the last one
             if chosen.any():
-                scores = np.concatenate([day.best, score[chosen]])
-                order = np.argsort(-scores, kind="stable")[: BUDGETS[-1]]
-                day.best = scores[order]
+                best = np.concatenate([day.best, score[chosen]])
+                order = np.argsort(-best, kind="stable")[: BUDGETS[-1]]
+                day.best = best[order]
                 day.best_is_anomalous = np.concatenate([day.best_is_anomalous, anomalous[chosen]])[order]
 
     def at_budget(self, budget: int) -> tuple[int, int]:
@@ -171,7 +170,7 @@ class Tally:
         if not len(lines):
             return groups
         self.table.add(scores.score, groups)
-        self.days.add(scores.score, scores.alert, scores.event_time_ms, groups)
+        self.days.add(scores, groups)
         self.models[scores.model_version] += len(groups)
         self.groups.update(dict(enumerate(np.bincount(groups, minlength=3).tolist())))
         self.alerts.update(dict(enumerate(np.bincount(groups[scores.alert], minlength=3).tolist())))
@@ -189,8 +188,3 @@ class Tally:
             self.last_ms, first = int(latest[-1]), int(times.min())
             self.first_ms = first if self.first_ms is None else min(self.first_ms, first)
         return groups
-
-    @property
-    def scored(self) -> int:
-        """Records that have a score."""
-        return self.groups.total()

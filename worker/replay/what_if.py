@@ -22,9 +22,7 @@ from worker.texts import significant
 from worker.thresholds.factory import ThresholdFactory
 from worker.thresholds.partition import PartitionThreshold
 
-RANKING_DRAWS = 200
-THRESHOLD_DRAWS = 2000
-_BINS = 256
+RANKING_DRAWS, RANKING_BINS, THRESHOLD_DRAWS = 200, 256, 2000
 _COMPARED = ["alerts", "alerts_per_day", "score_median", "roc_auc", "average_precision"]
 _COMPARED += ["precision_at_threshold", "recall_at_threshold", "false_alert_rate"]
 
@@ -91,9 +89,8 @@ class Comparison(Observer):
     @override
     def add(self, lines: list[Line], outcome: Outcome, groups: NDArray[np.int8]) -> None:
         other = self._pipeline.process(lines)
-        other_groups = self._tally.add(other)
         self._alerts.add(other)
-        self._scores.add(other, other_groups)
+        self._scores.add(other, self._tally.add(other))
         # One model may refuse a record that the other scores: only what both scored can agree.
         _, ours, theirs = np.intersect1d(_rows(outcome), _rows(other), assume_unique=True, return_indices=True)
         cell = groups[ours] * 4 + outcome.scores.alert[ours] + 2 * other.scores.alert[theirs]
@@ -161,7 +158,7 @@ def _at_threshold(agreement: NDArray[np.int64], seed: int) -> dict[str, Any]:
 
 def _ranking(folders: tuple[Path, Path], tables: tuple[ScoreTable, ScoreTable], seed: int) -> dict[str, Any]:
     """ROC-AUC and average precision, second minus first, drawn from a joint histogram of both models' scores."""
-    borders = coarsen(tables[0], _BINS), coarsen(tables[1], _BINS)
+    borders = coarsen(tables[0], RANKING_BINS), coarsen(tables[1], RANKING_BINS)
     cells, counts = _joint(folders, borders)
     bins_of_cells = np.divmod(cells, len(borders[1]))
 

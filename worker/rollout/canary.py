@@ -14,17 +14,16 @@ Why the comparison is made like this:
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from worker.pipeline import Model
-from worker.records import FloatArray, Outcome, Partition
-from worker.rollout.paired import PairedScorer, PairedScores, Pairing, above, bulk_ratio, joined
+from worker.records import Outcome
+from worker.rollout.paired import PairedScorer, PairedScores, Pairing, Thresholds, above, bulk_ratio, joined
 from worker.texts import significant
-from worker.thresholds.partition import PartitionThreshold
 
 CHECKS = 10  # early enough to limit a bad version's harm to a fifth
 CONFIRMING_CHECKS = 2  # in a row that have to find fault
@@ -101,17 +100,11 @@ class Canary:
     Test of matched pairs: Agresti, Categorical Data Analysis (2002), section 10.1.
     """
 
-    def __init__(
-        self,
-        current: Model,
-        previous: Model,
-        pairing: Pairing,
-        thresholds: Mapping[Partition, PartitionThreshold] | None = None,
-    ) -> None:
+    def __init__(self, current: Model, previous: Model, pairing: Pairing, thresholds: Thresholds | None = None) -> None:
         self.current, self.previous = current, previous
         factory = pairing.threshold_factory
         self._handed_over = thresholds is not None and not factory.budgets
-        self._paired = PairedScorer(current, previous, pairing, thresholds if self._handed_over else None)
+        self.paired = PairedScorer(current, previous, pairing, thresholds if self._handed_over else None)
         self._nominal_rate = factory.nominal_rate(current.bundle.training, current.bundle.rule)
         self._step = max(1, pairing.canary_records // CHECKS)
         self._next_check = self._step
@@ -119,89 +112,68 @@ class Canary:
         self._faulty_checks = 0
 
     @property
-    def thresholds(self) -> Mapping[Partition, PartitionThreshold] | None:
+    def thresholds(self) -> Thresholds | None:
         """Those of the previous version, as they go on; None where they did not."""
-        return self._paired.thresholds if self._handed_over else None
+        return self.paired.thresholds if self._handed_over else None
 
     def observe(self, outcome: Outcome) -> CanaryVerdict | None:
         """Take a batch that the current version has scored; a verdict once there is one, and nothing after it."""
-        self._paired.add(outcome)
-        while self._next_check <= self._paired.scored:
+        self.paired.add(outcome)
+        while self._next_check <= self.paired.scored:
             verdict = self._check(self._next_check)
             if verdict is not None:
                 return verdict
             self._next_check += self._step
         return None
 
-    def forget(self, partitions: Collection[Partition]) -> None:
-        """Drop what is known of partitions that belong to another member now."""
-        self._paired.forget(partitions)
-
     def _check(self, records: int) -> CanaryVerdict | None:
         """Judge all that was sampled among the first `records` records; None where the canary goes on."""
-        self._sample = joined([self._sample, self._paired.take()])
+        self._sample = joined([self._sample, self.paired.take()])
         sample = self._sample.take(self._sample.position < records)
         figures: dict[str, Any] = {"records": records, "sampled": len(sample)}
-        parts = (self._alerts, self._bulk, self._strongest, self._relations)
-        faults = [fault for part in parts if (fault := part(sample, figures))] if len(sample) else []
+        faults = self._faults(sample, figures) if len(sample) else []
         self._faulty_checks = self._faulty_checks + 1 if faults else 0
         over = records >= self._step * CHECKS
         if self._faulty_checks < CONFIRMING_CHECKS and (faults or not over):
             return None
-        versions = self.current.bundle.version, self.previous.bundle.version
-        return CanaryVerdict(*versions, "; ".join(faults), figures)
+        return CanaryVerdict(self.current.bundle.version, self.previous.bundle.version, "; ".join(faults), figures)
 
-    def _alerts(self, sample: PairedScores, figures: dict[str, Any]) -> str:
-        alerts = int(np.count_nonzero(above(sample.score, sample.threshold)))
-        previous = int(np.count_nonzero(above(sample.paired_score, sample.paired_threshold)))
-        rate, previous_rate = alerts / len(sample), previous / len(sample)
-        figures |= {"alert_rate": significant(rate, 4), "alert_rate_previous": significant(previous_rate, 4)}
-        bound = MAX_ALERT_RATIO * max(self._nominal_rate * len(sample), previous, 1.0)
-        if alerts <= bound + STANDARD_ERRORS * math.sqrt(bound):
-            return ""
-        return f"it alerts on {rate:.2%} of the records, {self._name} on {previous_rate:.2%}"
+    def _faults(self, sample: PairedScores, figures: dict[str, Any]) -> list[str]:
+        """The faults of the class's table that the sample shows, one text each; the figures of all four are added."""
+        faults, name, size = [], f"the previous version {self.previous.bundle.version}", len(sample)
+        above_now, above_before = sample.alerts()
+        alerts, previous = int(np.count_nonzero(above_now)), int(np.count_nonzero(above_before))
+        figures |= {"alert_rate": significant(alerts / size, 4), "alert_rate_previous": significant(previous / size, 4)}
+        bound = MAX_ALERT_RATIO * max(self._nominal_rate * size, previous, 1.0)
+        if alerts > bound + STANDARD_ERRORS * math.sqrt(bound):
+            faults.append(f"it alerts on {alerts / size:.2%} of the records, {name} on {previous / size:.2%}")
 
-    def _bulk(self, sample: PairedScores, figures: dict[str, Any]) -> str:
         ratio = bulk_ratio(sample.score, self.current.bundle.calibration)
-        previous = bulk_ratio(sample.paired_score, self.previous.bundle.calibration)
-        figures |= {"bulk_ratio": significant(ratio, 4), "bulk_ratio_previous": significant(previous, 4)}
-        if abs(math.log(ratio)) <= max(math.log(MAX_BULK_RATIO), MAX_BULK_DISTANCE * abs(math.log(previous))):
-            return ""
-        return f"its scores are {ratio:.3g} times those of its calibration, those of {self._name} {previous:.3g} times"
+        before = bulk_ratio(sample.paired_score, self.previous.bundle.calibration)
+        figures |= {"bulk_ratio": significant(ratio, 4), "bulk_ratio_previous": significant(before, 4)}
+        if abs(math.log(ratio)) > max(math.log(MAX_BULK_RATIO), MAX_BULK_DISTANCE * abs(math.log(before))):
+            own = f"its scores are {ratio:.3g} times those of its calibration"
+            faults.append(f"{own}, those of {name} {before:.3g} times")
 
-    def _strongest(self, sample: PairedScores, figures: dict[str, Any]) -> str:
         strong = above(sample.paired_score, sample.paired_threshold, STRONG_TIMES)
-        count = int(np.count_nonzero(strong))
-        lost = int(np.count_nonzero(strong & ~above(sample.score, sample.threshold)))
+        count, lost = int(np.count_nonzero(strong)), int(np.count_nonzero(strong & ~above_now))
         figures |= {"strongest": count, "strongest_lost": lost}
-        if count < MIN_STRONG or count > MAX_STRONG_SHARE * len(sample) or lost <= MAX_STRONG_LOST * count:
-            return ""
-        return f"{lost} of the {count} strongest anomalies of {self._name} are inliers to it"
+        if MIN_STRONG <= count <= MAX_STRONG_SHARE * size and lost > MAX_STRONG_LOST * count:
+            faults.append(f"{lost} of the {count} strongest anomalies of {name} are inliers to it")
 
-    def _relations(self, sample: PairedScores, figures: dict[str, Any]) -> str:
-        comparable, noticed, previous = sample.noticed()
-        if len(comparable) == 0:
-            return ""
-        rates = [significant(float(side.mean()), 4) for side in (noticed, previous)]
-        figures |= {"win_rate": rates[0], "win_rate_previous": rates[1]}
+        comparable, noticed, noticed_before = sample.noticed()
+        if len(comparable):
+            rates = [significant(float(side.mean()), 4) for side in (noticed, noticed_before)]
+            figures |= {"win_rate": rates[0], "win_rate_previous": rates[1]}
         everywhere = np.ones(len(comparable), np.bool_)
-        one_field = [(name, comparable.field == number) for number, name in enumerate(self._paired.fields)]
-        for name, mask in [("field", everywhere), *one_field]:
-            if _is_lost(noticed[mask], previous[mask]):
-                return (
-                    f"it notices an exchanged {name} in {noticed[mask].mean():.0%} of the records, "
-                    f"{self._name} in {previous[mask].mean():.0%}"
-                )
-        return ""
-
-    @property
-    def _name(self) -> str:
-        return f"the previous version {self.previous.bundle.version}"
-
-
-def _is_lost(noticed: FloatArray, previous: FloatArray) -> bool:
-    """Whether the current version has lost too much of the previous one's excess; of the same exchanges, (n,) each."""
-    if len(noticed) < MIN_EXCHANGED or previous.mean() - 0.5 < MIN_WIN_EXCESS:
-        return False
-    lost = (1 - MAX_EXCESS_LOST) * (previous - 0.5) - (noticed - 0.5)  # above 0 in the mean where too much is lost
-    return bool(lost.mean() > STANDARD_ERRORS * lost.std() / math.sqrt(len(lost)))
+        one_field = [(field, comparable.field == number) for number, field in enumerate(self.paired.fields)]
+        for field, mask in [("field", everywhere), *one_field]:
+            now, then = noticed[mask], noticed_before[mask]
+            if len(now) < MIN_EXCHANGED or then.mean() - 0.5 < MIN_WIN_EXCESS:
+                continue
+            excess_lost = (1 - MAX_EXCESS_LOST) * (then - 0.5) - (now - 0.5)  # above 0 in the mean: too much is lost
+            if excess_lost.mean() > STANDARD_ERRORS * excess_lost.std() / math.sqrt(len(now)):
+                shares = f"in {now.mean():.0%} of the records, {name} in {then.mean():.0%}"
+                faults.append(f"it notices an exchanged {field} {shares}")
+                break  # a version that is blind to one field often is to several: the first one says enough
+        return faults

@@ -13,16 +13,14 @@ A candidate that comes during a canary is compared with the last proven version,
 bad version could pass beside another bad one. The record loop and a replay with refits drive the same object.
 """
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection
+from typing import NamedTuple
 
 from worker.errors import StoreError, WorkerError
 from worker.pipeline import Model, Pipeline
 from worker.records import Outcome, Partition
 from worker.rollout.canary import Canary, CanaryVerdict
-from worker.rollout.paired import Pairing
-from worker.rollout.shadow import Shadow, ShadowCounts, ShadowReport
-from worker.thresholds.partition import PartitionThreshold
+from worker.rollout.paired import Pairing, Shadow, ShadowCounts, ShadowReport, Thresholds
 
 
 class RolloutEvents:
@@ -62,8 +60,7 @@ class RolloutEvents:
         """Enough was sampled for a report."""
 
 
-@dataclass(frozen=True, slots=True)
-class Promotion:
+class Promotion(NamedTuple):
     """A version to make current. needs_canary: whether it has yet to prove itself against the one that it follows."""
 
     model: Model
@@ -118,12 +115,7 @@ class Rollout:
         return self._change(pipeline, model, needs_canary=promotion.needs_canary)
 
     def _change(
-        self,
-        pipeline: Pipeline,
-        model: Model,
-        thresholds: Mapping[Partition, PartitionThreshold] | None = None,
-        *,
-        needs_canary: bool = False,
+        self, pipeline: Pipeline, model: Model, thresholds: Thresholds | None = None, *, needs_canary: bool = False
     ) -> bool:
         previous, canary = pipeline.model, self._canary
         if model.bundle.version == previous.bundle.version:
@@ -139,7 +131,7 @@ class Rollout:
         self._begin_shadow()
         return True
 
-    def _begin_canary(self, previous: Model, thresholds: Mapping[Partition, PartitionThreshold]) -> None:
+    def _begin_canary(self, previous: Model, thresholds: Thresholds) -> None:
         if self._pairing is None or self._pairing.canary_records == 0:
             return
         self._canary = Canary(self.current, previous, self._pairing, thresholds)
@@ -179,4 +171,4 @@ class Rollout:
         """Drop what is known of partitions that are not this process's any more."""
         for comparison in (self._canary, self._shadow):
             if comparison is not None:
-                comparison.forget(partitions)
+                comparison.paired.forget(partitions)

@@ -17,9 +17,9 @@ from worker.rollout.rollout import Promotion, Rollout, RolloutEvents
 
 CHECK_EVERY_S = 1.0
 
+# A worker that starts within this time of a promotion begins the canary anew: what it knew is gone, and starts are
+# frequent just when a model is bad. After it the version counts as proven.
 CANARY_AGAIN = timedelta(days=1)
-"""A worker that starts within this time of a promotion begins the canary anew: what it knew is gone, and starts are
-frequent just when a model is bad. After it the version counts as proven."""
 
 
 def needs_canary(marks: Mapping[str, Mark], version: str, previous: str | None) -> bool:
@@ -114,9 +114,12 @@ class ModelWatcher:
         try:
             self._write_rejection()
             self._check_current()
-            self._check_shadow()
+            if self._shadow is not None and self._shadow != self._known:
+                model, self._shadow = self._load(self._shadow), None
+                with self._lock:
+                    self._shadow_ready = model
         except StoreError as error:
-            if self._trouble != str(error):
+            if self._trouble != str(error):  # once for each outage, not once a second
                 self._trouble = str(error)
                 if isinstance(error, StoreUnavailable):
                     self._events.store_unavailable(error)
@@ -159,15 +162,6 @@ class ModelWatcher:
             if self._rejected is None or self._rejected[0] != version:  # it may have been rejected during the load
                 self._known = version
                 self._ready = self._ready if model is None else Promotion(model, on_canary)
-
-    def _check_shadow(self) -> None:
-        version = self._shadow
-        if version is None or version == self._known:
-            return
-        model = self._load(version)
-        self._shadow = None
-        with self._lock:
-            self._shadow_ready = model
 
     def _load(self, version: str) -> Model | None:
         """A model that is ready, None where the version can't be used; StoreError where it may be later."""

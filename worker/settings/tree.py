@@ -71,7 +71,7 @@ class KafkaSettings(Group):
         "compacted topic of checkpoints, created if missing; empty: restarts begin thresholds anew",
     )
     group_id: Name = setting("anomaly-worker", "consumer group; processes of one group share the partitions")
-    assignor: Annotated[str, registered("worker.broker.assignors", "ASSIGNORS")] = setting(
+    assignor: Annotated[str, registered("worker.broker.client", "ASSIGNORS")] = setting(
         "range", "how a group shares its partitions, the same for all; `cooperative-sticky` moves as few as it can"
     )
     start_from: Literal["earliest", "latest"] = setting("earliest", "where a group without committed offsets begins")

@@ -62,12 +62,10 @@ class Columns:
         if twice:
             raise DataError(f"{path}:1: the header names {', '.join(twice)} twice")
         self.header = self.header or columns
-        missing, new = sorted(set(self.header) - set(columns)), sorted(set(columns) - set(self.header))
-        if missing or new:
-            raise DataError(
-                f"{path}:1: other columns than the file before: missing {', '.join(missing) or 'none'}, "
-                f"new {', '.join(new) or 'none'}"
-            )
+        sides = set(self.header) - set(columns), set(columns) - set(self.header)
+        if any(sides):
+            missing, new = (", ".join(sorted(names)) or "none" for names in sides)
+            raise DataError(f"{path}:1: other columns than the file before: missing {missing}, new {new}")
 
 
 def read_csv(path: str, meter: Meter, columns: Columns) -> Iterator[list[bytes]]:
@@ -134,9 +132,7 @@ def _guessed(cell: str) -> Any:
 
 
 def _json_number(value: float) -> Any:
-    if isfinite(value):
-        return value
-    return None if isnan(value) else INFINITE
+    return value if isfinite(value) else None if isnan(value) else INFINITE
 
 
 def read_parquet(path: str, meter: Meter) -> Iterator[list[bytes]]:
@@ -155,8 +151,7 @@ def read_parquet(path: str, meter: Meter) -> Iterator[list[bytes]]:
             total = max(1, file.metadata.num_rows)
             names = file.schema_arrow.names
             for batch in file.iter_batches(batch_size=BLOCK_ROWS):
-                columns = [_parquet_column(column) for column in batch.columns]
-                rows = zip(*columns, strict=True)
+                rows = zip(*map(_parquet_column, batch.columns), strict=True)
                 values = [orjson.dumps(dict(zip(names, cells, strict=True)), default=_plain) for cells in rows]
                 meter.done += size * len(values) // total
                 row += len(values)
@@ -180,9 +175,7 @@ def _plain(value: Any) -> Any:
     """Values that orjson doesn't know: decimals, durations, binary text."""
     if isinstance(value, bytes):
         return value.decode("utf-8")
-    if hasattr(value, "total_seconds"):
-        return value.total_seconds()
-    return float(value)
+    return value.total_seconds() if hasattr(value, "total_seconds") else float(value)
 
 
 @dataclass(frozen=True, slots=True)

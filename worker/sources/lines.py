@@ -78,7 +78,7 @@ def _read_bytes(path: str, meter: Meter) -> Iterator[bytes]:
                 from zstandard import ZstdDecompressor, ZstdError
             except ImportError as error:
                 raise DataError("reading .zst needs the zstandard package", hint=Hint.INSTALL_REPLAY) from error
-            pieces = _unpacked(pieces, "zstd", ZstdError, lambda: ZstdDecompressor().decompressobj())
+            pieces = _unpacked(pieces, "zstd", ZstdError, lambda: ZstdDecompressor().decompressobj(), b"")
         elif head.startswith(b"\x1f\x8b"):
             padding = b"\0"  # as tapes have it between two files
             pieces = _unpacked(pieces, "gzip", zlib.error, lambda: zlib.decompressobj(31), padding, BLOCK_BYTES)
@@ -99,12 +99,7 @@ def _read(stream: BinaryIO, head: bytes, meter: Meter, size: int) -> Iterator[by
 # unconsumed_tail; zstd has no such limit, and is read in small pieces instead. A file that was cut off is no error to
 # either: only the mark of the end is missing, so it is asked for.
 def _unpacked(
-    pieces: Iterator[bytes],
-    name: str,
-    broken: type[Exception],
-    begin: Callable[[], Any],
-    padding: bytes = b"",
-    *limit: int,
+    pieces: Iterator[bytes], name: str, broken: type[Exception], begin: Callable[[], Any], padding: bytes, *limit: int
 ) -> Iterator[bytes]:
     unpack = begin()
     try:

@@ -1,7 +1,7 @@
 """History from a topic: a range of time, or the newest records."""
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from operator import attrgetter
@@ -31,62 +31,41 @@ def parse_time(text: str) -> int:
 
 @dataclass
 class TopicRange(Source):
-    """The records of a topic with from_ms <= broker timestamp < to_ms, merged over its partitions.
+    """The records of a topic with from_ms <= broker timestamp < to_ms, merged over its partitions; or its newest ones.
 
     open_reader   connects to the broker when the first block is asked for; closed after the last one
     from_ms       milliseconds since the epoch; None: from the oldest record
     to_ms         milliseconds since the epoch; None: up to the records that are there when reading begins
+    newest        instead of a range: about so many of the newest records, as one block
     """
 
     topic: str
     open_reader: Callable[[], RangeReader]
     from_ms: int | None = None
     to_ms: int | None = None
+    newest: int | None = None
 
     def __post_init__(self) -> None:
         self.name = f"topic {self.topic}"
-        self.meter = Meter()
+        self.meter = Meter(total=self.newest or 0)
 
     @override
     def blocks(self) -> Iterator[Block]:
-        reader = self.open_reader()
+        reader, topic, from_ms, to_ms = self.open_reader(), self.topic, self.from_ms, self.to_ms
         try:
-            bounds = self._bounds(reader)
-            self.meter.total = sum(max(0, end - start) for start, end in bounds.values())
-            for messages in read_range(reader, bounds):
+            if self.newest is not None:
+                records: Iterator[Sequence[RawMessage]] = iter([reader.latest(topic, self.newest)])
+            else:
+                starts = reader.start_offsets(topic) if from_ms is None else reader.offsets_for_times(topic, from_ms)
+                ends = reader.end_offsets(topic) if to_ms is None else reader.offsets_for_times(topic, to_ms)
+                bounds = {partition: (starts[partition], ends[partition]) for partition in sorted(ends)}
+                self.meter.total = sum(max(0, end - start) for start, end in bounds.values())
+                records = read_range(reader, bounds)
+            for messages in records:
                 self.meter.done += len(messages)
                 yield Block([message.value for message in messages], messages)
         finally:
             reader.close(CLOSE_S)
-
-    def _bounds(self, reader: RangeReader) -> Mapping[Partition, tuple[int, int]]:
-        topic, from_ms, to_ms = self.topic, self.from_ms, self.to_ms
-        starts = reader.start_offsets(topic) if from_ms is None else reader.offsets_for_times(topic, from_ms)
-        ends = reader.end_offsets(topic) if to_ms is None else reader.offsets_for_times(topic, to_ms)
-        return {partition: (starts[partition], ends[partition]) for partition in sorted(ends)}
-
-
-@dataclass
-class NewestRecords(Source):
-    """About the newest `count` records of a topic, as one block; open_reader as in TopicRange."""
-
-    topic: str
-    open_reader: Callable[[], RangeReader]
-    count: int
-
-    def __post_init__(self) -> None:
-        self.name = f"topic {self.topic}"
-        self.meter = Meter(total=self.count)
-
-    @override
-    def blocks(self) -> Iterator[Block]:
-        reader = self.open_reader()
-        try:
-            messages = reader.latest(self.topic, self.count)
-        finally:
-            reader.close(CLOSE_S)
-        self.meter.done = self.meter.total = len(messages)
-        yield Block([message.value for message in messages], messages)
 
 
 # Partitions are merged by timestamp. What has been fetched of each at any moment depends on the network, so the merge

@@ -1,10 +1,12 @@
 """The tolerance for bad input is bounded: a stream that turns all bad stops the worker, offsets kept."""
 
 from collections import deque
+from dataclasses import dataclass
 
 from worker.errors import BreakerTripped
 
 
+@dataclass(eq=False, kw_only=True)
 class Breaker:
     """Trips on too many invalid records in a row, or too large a share of the last ones.
 
@@ -27,10 +29,11 @@ class Breaker:
     worker.errors.BreakerTripped: 100 of the last 100 records are invalid ...
     """
 
-    def __init__(self, *, invalid_ratio: float, window: int, consecutive: int) -> None:
-        self._ratio = invalid_ratio
-        self._window = window
-        self._consecutive = consecutive
+    invalid_ratio: float
+    window: int
+    consecutive: int
+
+    def __post_init__(self) -> None:
         self._batches: deque[tuple[int, int]] = deque()  # (records, invalid ones) of each
         self._records = self._invalid = self._in_a_row = 0
 
@@ -40,17 +43,17 @@ class Breaker:
         self._batches.append((scored + invalid, invalid))
         self._records += scored + invalid
         self._invalid += invalid
-        while self._records - self._batches[0][0] >= self._window:
+        while self._records - self._batches[0][0] >= self.window:
             records, bad = self._batches.popleft()
             self._records -= records
             self._invalid -= bad
-        if self._consecutive and self._in_a_row >= self._consecutive:
+        if self.consecutive and self._in_a_row >= self.consecutive:
             raise BreakerTripped(
-                f"{self._in_a_row} invalid records in a row ([breaker.consecutive] = {self._consecutive}): "
+                f"{self._in_a_row} invalid records in a row ([breaker.consecutive] = {self.consecutive}): "
                 f"is this the right topic and schema? Nothing of this batch was committed"
             )
-        if self._records >= self._window and self._invalid > self._ratio * self._records:
+        if self._records >= self.window and self._invalid > self.invalid_ratio * self._records:
             raise BreakerTripped(
                 f"{self._invalid} of the last {self._records} records are invalid "
-                f"([breaker.invalid_ratio] = {self._ratio}): nothing of this batch was committed"
+                f"([breaker.invalid_ratio] = {self.invalid_ratio}): nothing of this batch was committed"
             )

@@ -27,6 +27,7 @@ rebuild. A reader of another format number rebuilds all thresholds, once.
 True
 """
 
+import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,12 +37,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from worker.records import Partition
 from worker.thresholds.partition import ThresholdState
 
 FORMAT = 2
-INCARNATION_BYTES = 8
-_OFFSET_BYTES = 8
+_SLOT = struct.Struct(">8sQ")  # incarnation, next offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,13 @@ class CheckpointSlot(NamedTuple):
 
     def encode(self) -> bytes:
         """The record's value."""
-        return bytes.fromhex(self.incarnation) + self.next_offset.to_bytes(_OFFSET_BYTES, "big") + self.data
+        return _SLOT.pack(bytes.fromhex(self.incarnation), self.next_offset) + self.data
+
+    @classmethod
+    def of(cls, value: bytes) -> "CheckpointSlot":
+        """What `encode` was given; struct.error when it is too short for one."""
+        incarnation, next_offset = _SLOT.unpack_from(value)
+        return cls(incarnation.hex(), next_offset, value[_SLOT.size :])
 
 
 def decode_head(value: bytes) -> CheckpointHead:
@@ -94,24 +99,9 @@ def decode_head(value: bytes) -> CheckpointHead:
         fields = orjson.loads(zlib.decompress(value))
         if fields.pop("format") != FORMAT:
             raise ValueError("the checkpoint has another format")
-        threshold = orjson.dumps(fields.pop("threshold"))
-        return CheckpointHead(**fields, threshold=threshold)
+        return CheckpointHead(**fields | {"threshold": orjson.dumps(fields["threshold"])})
     except (zlib.error, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"the head of the checkpoint is damaged: {error!r}") from error
-
-
-def decode_slot(value: bytes) -> CheckpointSlot:
-    """What `CheckpointSlot.encode` was given; ValueError when it is too short for one."""
-    data_start = INCARNATION_BYTES + _OFFSET_BYTES
-    if len(value) < data_start:
-        raise ValueError("a slot of the checkpoint is cut short")
-    offset = int.from_bytes(value[INCARNATION_BYTES:data_start], "big")
-    return CheckpointSlot(value[:INCARNATION_BYTES].hex(), offset, value[data_start:])
-
-
-def key_prefix(group_id: str, partition: Partition) -> str:
-    """What all keys of one input partition begin with."""
-    return f"{group_id}|{partition.topic}|{partition.partition}|"
 
 
 def checksums(slots: Mapping[int, bytes]) -> dict[int, int]:
@@ -125,13 +115,11 @@ def digest_of(sums: Mapping[int, int]) -> int:
 
 
 class CheckpointLog:
-    """The latest checkpoint records of one partition, in the order of the topic.
+    """The last four checkpoint records of each key of one partition, in the order of the topic.
 
-    More than the very last of each key, because the last can be one too new (its head did not make it) or one too old
-    (a process that was frozen wrote it late).
+    More than the very last, because that can be one too new (its head did not make it) or one too old (a process that
+    was frozen wrote it late).
     """
-
-    VERSIONS = 4
 
     def __init__(self) -> None:
         self.heads: list[CheckpointHead] = []
@@ -147,11 +135,12 @@ class CheckpointLog:
         """A record, by its key without the prefix; a tombstone forgets the key, foreign names are left out."""
         try:
             if name == "head":
-                self.heads = [] if value is None else [*self.heads, decode_head(value)][-self.VERSIONS :]
+                self.heads = [] if value is None else [*self.heads[-3:], decode_head(value)]
             elif name.startswith("slot-"):
                 index = int(name.removeprefix("slot-"))
-                known = self.slots.get(index, [])
-                self.slots[index] = [] if value is None else [*known, decode_slot(value)][-self.VERSIONS :]
+                self.slots[index] = [] if value is None else [*self.slots.get(index, [])[-3:], CheckpointSlot.of(value)]
+        except struct.error:
+            self.damaged = "a slot of the checkpoint is cut short"
         except ValueError as error:
             self.damaged = str(error)
 
@@ -160,7 +149,7 @@ class CheckpointLog:
         slots: dict[int, bytes] = {}
         for index, versions in self.slots.items():
             own = [s for s in versions if s.incarnation == head.incarnation and s.next_offset <= head.next_offset]
-            if own:
+            if own:  # the latest of those with the newest offset
                 slots[index] = max(reversed(own), key=attrgetter("next_offset")).data
         if len(slots) != head.slots:
             raise ValueError(f"{head.slots - len(slots)} slots of the checkpoint are missing")

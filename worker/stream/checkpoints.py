@@ -16,7 +16,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field
 from hashlib import sha256
 from operator import attrgetter
 from typing import Any
@@ -24,23 +24,15 @@ from typing import Any
 import orjson
 from typing_extensions import override
 
-from worker.broker.base import Consumer, RangeReader
+from worker.broker.base import Consumer, Offsets, RangeReader
 from worker.errors import BrokerUnavailable
 from worker.pipeline import Pipeline, by_partition
 from worker.records import Outcome, Outgoing, Partition
-from worker.stream.checkpoint_format import (
-    INCARNATION_BYTES,
-    CheckpointHead,
-    CheckpointLog,
-    CheckpointSlot,
-    checksums,
-    digest_of,
-    key_prefix,
-)
+from worker.stream.checkpoint_format import CheckpointHead, CheckpointLog, CheckpointSlot, checksums, digest_of
 from worker.stream.events import Events
 from worker.thresholds.partition import ThresholdState
 
-DOUBT_S = 15.0
+PATIENCE_S = 30.0  # how long to wait for a transaction of the last owner to end
 WAIT_S = 0.2
 CLOSE_S = 1.0
 MAX_OFFSET = 1 << 62
@@ -49,21 +41,19 @@ MAX_OFFSET = 1 << 62
 class Checkpoints:
     """Where thresholds stay between two owners of a partition. This one keeps nothing."""
 
-    def restore(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
+    def restore(self, partitions: Collection[Partition]) -> Offsets:  # noqa: ARG002  # it keeps nothing
         """Gets the thresholds of newly assigned partitions ready; the offset that each goes on from, where it is known.
 
         Call it before the first record of them is scored. Blocks while it reads. May be called again after a
         TransientError; until then no record of them may be scored.
         """
-        del partitions
         return {}
 
-    def records(self, outcome: Outcome) -> Sequence[tuple[Partition, Outgoing]]:
+    def records(self, outcome: Outcome) -> Sequence[tuple[Partition, Outgoing]]:  # noqa: ARG002  # it keeps nothing
         """What to publish between the batch's results and its offsets; call it once for each outcome."""
-        del outcome
         return ()
 
-    def delivered(self, next_offsets: Mapping[Partition, int]) -> None:
+    def delivered(self, next_offsets: Offsets) -> None:
         """These offsets are committed."""
 
     def swapped(self) -> None:
@@ -73,6 +63,7 @@ class Checkpoints:
         """These thresholds are not this process's any more, or not to be trusted."""
 
 
+@dataclass(eq=False)
 class CheckpointChangelog:
     """The state topic: the checkpoints of all partitions of a group, read back.
 
@@ -81,45 +72,35 @@ class CheckpointChangelog:
     make_reader    of the state topic; True: leave out what open and aborted transactions wrote
     transactional  written in transactions
     beat           called while waiting
-    patience_s     how long to wait for a transaction of the last owner to end
     """
 
-    def __init__(
-        self,
-        make_reader: Callable[[bool], RangeReader],
-        *,
-        topic: str,
-        group_id: str,
-        transactional: bool,
-        beat: Callable[[], None] = lambda: None,
-        patience_s: float = 30.0,
-    ) -> None:
-        self._make_reader = make_reader
-        self._topic = topic
-        self._group_id = group_id
-        self.transactional = transactional
-        self._beat = beat
-        self._patience_s = patience_s
-        self._partitions = 0
+    make_reader: Callable[[bool], RangeReader]
+    _: KW_ONLY
+    topic: str
+    group_id: str
+    transactional: bool
+    beat: Callable[[], None] = lambda: None
+    _partitions: int = field(default=0, init=False)
 
     def record(self, partition: Partition, name: str, value: bytes | None) -> Outgoing:
         """A record to publish; `read` has been called before."""
-        key = f"{key_prefix(self._group_id, partition)}{name}".encode()
-        return Outgoing(self._topic, key, value, partition=partition.partition % self._partitions)
+        key = f"{self._prefix(partition)}{name}".encode()
+        return Outgoing(self.topic, key, value, partition=partition.partition % self._partitions)
 
-    def read(
-        self, partitions: Collection[Partition], committed: Mapping[Partition, int | None]
-    ) -> dict[Partition, CheckpointLog]:
+    def _prefix(self, partition: Partition) -> str:
+        return f"{self.group_id}|{partition.topic}|{partition.partition}|"
+
+    def read(self, partitions: Collection[Partition], reached: Offsets) -> dict[Partition, CheckpointLog]:
         """The checkpoints of these partitions, one pass over the partitions of the topic that hold them.
 
-        committed: offsets that were committed before this call; in transactions, the checkpoint is at least as new.
+        reached: offsets that were committed before this call, -1 = none; in transactions, the checkpoint is as new.
         Raises MissingTopic, BrokerUnavailable (after the reader's timeout without an answer), FatalError.
         """
-        reader = self._make_reader(self.transactional)
+        reader = self.make_reader(self.transactional)
         try:
-            self._partitions = len(reader.partitions(self._topic))
+            self._partitions = len(reader.partitions(self.topic))
             logs = self._read_once(reader, partitions)
-            if self.transactional and any(log.newest_offset < _offset(committed[key]) for key, log in logs.items()):
+            if self.transactional and any(log.newest_offset < reached[key] for key, log in logs.items()):
                 # A transaction's offsets can be visible a little before its records are.
                 self._wait_for_open_transactions(reader)
                 logs = self._read_once(reader, partitions)
@@ -129,78 +110,63 @@ class CheckpointChangelog:
 
     def _read_once(self, reader: RangeReader, partitions: Collection[Partition]) -> dict[Partition, CheckpointLog]:
         logs = {partition: CheckpointLog() for partition in partitions}
-        prefixes = {key_prefix(self._group_id, partition): log for partition, log in logs.items()}
-        holders = {Partition(self._topic, partition.partition % self._partitions) for partition in partitions}
+        prefixes = {self._prefix(partition): log for partition, log in logs.items()}
+        holders = {Partition(self.topic, partition.partition % self._partitions) for partition in partitions}
         for batch in reader.read(dict.fromkeys(holders, (0, MAX_OFFSET))):
             for message in batch:
                 prefix, bar, name = (message.key or b"").decode(errors="replace").rpartition("|")
-                log = prefixes.get(prefix + bar)
-                if log is not None:
+                if (log := prefixes.get(prefix + bar)) is not None:
                     log.add(name, message.value)
-            self._beat()
+            self.beat()
         return logs
 
     def _wait_for_open_transactions(self, committed_reader: RangeReader) -> None:
-        reader = self._make_reader(False)
+        reader = self.make_reader(False)
         try:
-            log_ends = reader.end_offsets(self._topic)
+            log_ends = reader.end_offsets(self.topic)
         finally:
             reader.close(CLOSE_S)
-        deadline = time.monotonic() + self._patience_s
+        deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
-            stable_ends = committed_reader.end_offsets(self._topic)
+            stable_ends = committed_reader.end_offsets(self.topic)
             if all(stable_ends[partition] >= end for partition, end in log_ends.items()):
                 return
-            self._beat()
+            self.beat()
             time.sleep(WAIT_S)
 
 
 @dataclass(slots=True)
 class _Base:
-    """What a partition's next checkpoint builds on.
+    """What a partition's next checkpoint builds on."""
 
-    committed    the group's offset
-    incarnation  of the threshold
-    counters     of the partition
-    sums         checksum of each slot that is written
-    leftover     slots in the log that belong to no checkpoint any more
-    """
-
-    committed: int | None
-    incarnation: str = field(default_factory=lambda: os.urandom(INCARNATION_BYTES).hex())
-    counters: Counter[str] = field(default_factory=Counter)
-    sums: dict[int, int] = field(default_factory=dict)
-    leftover: Collection[int] = ()
+    committed: int | None  # the group's offset
+    incarnation: str = field(default_factory=lambda: os.urandom(8).hex())  # of the threshold
+    counters: Counter[str] = field(default_factory=Counter)  # of the partition
+    sums: dict[int, int] = field(default_factory=dict)  # checksum of each slot that is written
+    leftover: Collection[int] = ()  # slots in the log that belong to no checkpoint any more
 
 
+@dataclass(eq=False)
 class TopicCheckpoints(Checkpoints):
     """Checkpoints in a compacted topic.
 
     settings   of the threshold, plain data; part of the fingerprint
     doubt_s    how long to ask again for a committed offset that is older than the checkpoint; a broker that has just
-               come back can answer so for a moment (worker.broker.watermark), after that it is believed: an operator
+               come back can answer so for a moment (worker.broker.consumer), after that it is believed: an operator
                moved the offset
     monotonic  seconds
     """
 
-    def __init__(
-        self,
-        consumer: Consumer,
-        pipeline: Pipeline,
-        changelog: CheckpointChangelog,
-        *,
-        settings: Mapping[str, Any],
-        events: Events,
-        doubt_s: float = DOUBT_S,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._consumer = consumer
-        self._pipeline = pipeline
-        self._changelog = changelog
-        self._settings = orjson.dumps(settings, option=orjson.OPT_SORT_KEYS)
-        self._events = events
-        self._doubt_s = doubt_s
-        self._monotonic = monotonic
+    consumer: Consumer
+    pipeline: Pipeline
+    changelog: CheckpointChangelog
+    _: KW_ONLY
+    settings: Mapping[str, Any]
+    events: Events
+    doubt_s: float = 15.0
+    monotonic: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
         self._doubted_since: float | None = None
         self._bases: dict[Partition, _Base] = {}
 
@@ -216,51 +182,45 @@ class TopicCheckpoints(Checkpoints):
     # With exactly_once the question waits, too, until the last owner's transaction has ended, for a consumer that reads
     # committed gets no offset before. Read earlier, the topic would end with the checkpoint of the batch before.
     @override
-    def restore(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
-        committed = self._consumer.committed(partitions)
-        logs = self._changelog.read(partitions, committed)
-        self._doubt(committed, logs)
+    def restore(self, partitions: Collection[Partition]) -> Offsets:
+        committed = self.consumer.committed(partitions)
+        reached = {key: -1 if offset is None else offset for key, offset in committed.items()}
+        logs = self.changelog.read(partitions, reached)
+        self._doubt(committed, {key: log for key, log in logs.items() if log.newest_offset > reached[key]})
         starts = {key: self._continue(key, log, committed[key]) for key, log in logs.items()}
         return {partition: start for partition, start in starts.items() if start is not None}
 
     def _doubt(self, committed: Mapping[Partition, int | None], logs: Mapping[Partition, CheckpointLog]) -> None:
-        """Raises BrokerUnavailable for a while where checkpoints know of later commits than the broker."""
-        older = [key for key, log in logs.items() if self._is_older(committed[key], log)]
+        """Raises BrokerUnavailable for a while where these checkpoints know of later commits than the broker."""
+        # Without transactions a checkpoint may be one batch ahead.
+        fits = {key: any(self._fits(head, committed[key]) for head in log.heads) for key, log in logs.items()}
+        older = [key for key in logs if self.changelog.transactional or not fits[key]]
         if not older:
             self._doubted_since = None
             return
-        now = self._monotonic()
+        now = self.monotonic()
         self._doubted_since = now if self._doubted_since is None else self._doubted_since
-        if now - self._doubted_since < self._doubt_s:
+        if now - self._doubted_since < self.doubt_s:
             places = ", ".join(f"{key.topic}[{key.partition}] at {committed[key]}" for key in sorted(older))
             raise BrokerUnavailable(f"the committed offset is older than the checkpoint, asking again: {places}")
 
-    def _is_older(self, committed: int | None, log: CheckpointLog) -> bool:
-        """Without transactions a checkpoint may be one batch ahead."""
-        fits = not self._changelog.transactional and any(self._fits(head, committed) for head in log.heads)
-        return log.newest_offset > _offset(committed) and not fits
-
     def _continue(self, partition: Partition, log: CheckpointLog, committed: int | None) -> int | None:
         """The offset that the partition goes on from, None where the group has none."""
-        self._pipeline.forget([partition])
-        rebuilt: str | None = None
+        self.pipeline.forget([partition])
         try:
-            chosen = self._choose(log, committed)
-            if chosen is not None:
-                self._pipeline.restore(partition, chosen[1])
+            if (chosen := self._choose(log, committed)) is not None:
+                head, state = chosen
+                self.pipeline.restore(partition, state)
+                counters = Counter(head.counters)
+                self._bases[partition] = _Base(committed, head.incarnation, counters, checksums(state.slots))
+                self.events.checkpoint_restored(partition, head.next_offset)
+                return head.next_offset
         except ValueError as error:
-            chosen, rebuilt = None, str(error)
-        if chosen is None:
-            counters = Counter(log.heads[-1].counters if log.heads else {})
-            leftover = [index for index, versions in log.slots.items() if versions]
-            self._bases[partition] = _Base(committed, counters=counters, leftover=leftover)
-            if rebuilt is not None:
-                self._events.checkpoint_rebuilt(partition, rebuilt)
-            return committed
-        head, state = chosen
-        self._bases[partition] = _Base(committed, head.incarnation, Counter(head.counters), checksums(state.slots))
-        self._events.checkpoint_restored(partition, head.next_offset)
-        return head.next_offset
+            self.events.checkpoint_rebuilt(partition, str(error))
+        counters = Counter(log.heads[-1].counters if log.heads else {})
+        leftover = [index for index, versions in log.slots.items() if versions]
+        self._bases[partition] = _Base(committed, counters=counters, leftover=leftover)
+        return committed
 
     def _choose(self, log: CheckpointLog, committed: int | None) -> tuple[CheckpointHead, ThresholdState] | None:
         """The newest sound checkpoint that fits the committed offset, None the first time; ValueError says why not."""
@@ -282,19 +242,18 @@ class TopicCheckpoints(Checkpoints):
         raise troubles[0]
 
     def _fits(self, head: CheckpointHead, committed: int | None) -> bool:
-        ahead = not self._changelog.transactional and head.previous_offset == committed
+        ahead = not self.changelog.transactional and head.previous_offset == committed
         return head.next_offset == committed or ahead
 
     def _require_same_kind(self, head: CheckpointHead) -> None:
-        model = self._pipeline.model.bundle.version
-        if head.model != model:
-            raise ValueError(f"it is of model {head.model}, model {model} is current")
+        if head.model != (current := self.pipeline.model.bundle.version):
+            raise ValueError(f"it is of model {head.model}, model {current} is current")
         if head.fingerprint != self._fingerprint():
             raise ValueError("it was made with other threshold settings")
 
     def _fingerprint(self) -> str:
-        bundle = self._pipeline.model.bundle
-        return sha256(f"{bundle.schema.fingerprint} {bundle.version} ".encode() + self._settings).hexdigest()[:16]
+        bundle, settings = self.pipeline.model.bundle, orjson.dumps(self.settings, option=orjson.OPT_SORT_KEYS)
+        return sha256(f"{bundle.schema.fingerprint} {bundle.version} ".encode() + settings).hexdigest()[:16]
 
     @override
     def records(self, outcome: Outcome) -> Sequence[tuple[Partition, Outgoing]]:
@@ -307,16 +266,16 @@ class TopicCheckpoints(Checkpoints):
             for partition, index in by_partition(messages):
                 counts.setdefault(partition, Counter())[name] += len(index)
         return [
-            (partition, self._changelog.record(partition, name, value))
+            (partition, self.changelog.record(partition, name, value))
             for partition, next_offset in outcome.next_offsets.items()
             for name, value in self._values(partition, next_offset, counts[partition]).items()
         ]
 
     def _values(self, partition: Partition, next_offset: int, counts: Counter[str]) -> dict[str, bytes | None]:
         """What a partition's keys get, the head last."""
-        base, threshold = self._bases[partition], self._pipeline.threshold(partition)
+        base, threshold = self._bases[partition], self.pipeline.threshold(partition)
         base.counters.update(counts)
-        changed = threshold.policy.slots(only_changed=True)
+        changed = threshold.policy.slots(only_changed=True)  # asked for each time: it forgets what it has named
         if not base.sums:  # an incarnation begins with all slots, also where a threshold was paired and came back
             changed = threshold.policy.slots()
         base.sums.update(checksums(changed))
@@ -324,25 +283,22 @@ class TopicCheckpoints(Checkpoints):
             incarnation=base.incarnation,
             previous_offset=base.committed,
             next_offset=next_offset,
-            model=self._pipeline.model.bundle.version,
+            model=self.pipeline.model.bundle.version,
             fingerprint=self._fingerprint(),
             counters=dict(base.counters),
             slots=len(base.sums),
             digest=digest_of(base.sums),
-            threshold=self._pipeline.head(partition),
+            threshold=self.pipeline.head(partition),
         )
-        leftover = sorted(set(base.leftover) - base.sums.keys())
-        values: dict[str, bytes | None] = {f"slot-{index}": None for index in leftover}
-        for index, data in changed.items():
-            values[f"slot-{index}"] = CheckpointSlot(base.incarnation, next_offset, data).encode()
-        values["head"] = head.encode()
-        return values
+        slots: dict[int, bytes | None] = dict.fromkeys(sorted(set(base.leftover) - base.sums.keys()))
+        slots |= {slot: CheckpointSlot(base.incarnation, next_offset, data).encode() for slot, data in changed.items()}
+        return {f"slot-{index}": value for index, value in slots.items()} | {"head": head.encode()}
 
     @override
-    def delivered(self, next_offsets: Mapping[Partition, int]) -> None:
-        for partition, offset in next_offsets.items():
-            if partition in self._bases:
-                self._bases[partition] = replace(self._bases[partition], committed=offset, leftover=())
+    def delivered(self, next_offsets: Offsets) -> None:
+        for partition in next_offsets.keys() & self._bases.keys():
+            base = self._bases[partition]
+            base.committed, base.leftover = next_offsets[partition], ()
 
     @override
     def swapped(self) -> None:
@@ -355,8 +311,3 @@ class TopicCheckpoints(Checkpoints):
     def forget(self, partitions: Collection[Partition]) -> None:
         for partition in partitions:
             self._bases.pop(partition, None)
-
-
-def _offset(committed: int | None) -> int:
-    """A committed offset as a number: -1 where there is none."""
-    return -1 if committed is None else committed

@@ -13,15 +13,14 @@ batch is processed: giving it up takes them back to their checkpoints.
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 
-from worker.broker.base import Consumer, Delivery, Polled
+from worker.broker.base import Consumer, Delivery, Offsets, Polled
 from worker.errors import CommitRefused, RecordTooLarge, SettingsError, TransientError
 from worker.pipeline import Pipeline
 from worker.records import Outcome, Outgoing, Partition, RawMessage
 from worker.rollout.rollout import Rollout
-from worker.stream.batch_sizer import BatchSizer
 from worker.stream.breaker import Breaker
 from worker.stream.checkpoints import Checkpoints
 from worker.stream.events import Events
@@ -35,6 +34,7 @@ MAX_BACKOFF_MS = 5_000
 MAX_ATTEMPTS = 5  # to deliver a batch; then it is read again in smaller ones
 
 
+@dataclass(eq=False)
 class Loop:
     """One worker process: a consumer, a pipeline and a delivery.
 
@@ -45,49 +45,36 @@ class Loop:
     rollout         changes the model between two batches; by default never
     batch_size      records, at most
     max_wait_ms     time in which a batch fills
-    max_batch_s     batches shrink when one takes longer from its scoring to its commit (worker.stream.batch_sizer)
+    max_batch_s     batches shrink when one takes longer from its scoring to its commit (BatchSizer)
     wall_clock      gives `detected_at`
     monotonic       seconds, for waiting only
     """
 
-    def __init__(
-        self,
-        consumer: Consumer,
-        delivery: Delivery,
-        pipeline: Pipeline,
-        *,
-        kafka_sink: KafkaSink,
-        breaker: Breaker,
-        events: Events,
-        wall_clock: Callable[[], str],
-        sinks: Sequence[Sink] = (),
-        sink_timeout_s: float = 30.0,
-        checkpoints: Checkpoints | None = None,
-        rollout: Rollout | None = None,
-        batch_size: int = 8192,
-        max_wait_ms: int = 50,
-        max_batch_s: float = 15.0,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._consumer = consumer
-        self._delivery = delivery
-        self._pipeline = pipeline
-        self._kafka_sink = kafka_sink
-        self._sinks = tuple(sinks)
-        self._flush_s = sink_timeout_s / max(1, len(self._sinks))
-        self._breaker = breaker
-        self._events = events
-        self._wall_clock = wall_clock
-        self._checkpoints = checkpoints or Checkpoints()
-        self._rollout = rollout or Rollout(pipeline.model)
-        self._batch_sizer = BatchSizer(max_records=batch_size, max_batch_s=max_batch_s)
-        self._max_wait_s = max_wait_ms / 1000
-        self._monotonic = monotonic
+    consumer: Consumer
+    delivery: Delivery
+    pipeline: Pipeline
+    _: KW_ONLY
+    kafka_sink: KafkaSink
+    breaker: Breaker
+    events: Events
+    wall_clock: Callable[[], str]
+    sinks: Sequence[Sink] = ()
+    sink_timeout_s: float = 30.0
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    rollout: Rollout | None = None
+    batch_size: int = 8192
+    max_wait_ms: int = 50
+    max_batch_s: float = 15.0
+    monotonic: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        self._rollout = self.rollout or Rollout(self.pipeline.model)
+        self._batch_sizer = BatchSizer(max_records=self.batch_size, max_batch_s=self.max_batch_s)
         self._collected: dict[Partition, list[RawMessage]] = {}  # not processed yet
         self._batch: Batch | None = None  # processed, not delivered yet
         self._unrestored: set[Partition] = set()  # assigned, their checkpoint not read yet
         self._attempt = 0
-        self._collection_ended = monotonic()
+        self._collection_ended = self.monotonic()
 
     def run(self, should_stop: Callable[[], bool], *, drain_s: float = 20.0) -> None:
         """Step until told to stop, then deliver the batch in flight for at most `drain_s` seconds.
@@ -96,27 +83,25 @@ class Loop:
         """
         while not should_stop():
             self.step()
-        deadline = self._monotonic() + drain_s
-        while self._batch is not None and self._monotonic() < deadline:
+        deadline = self.monotonic() + drain_s
+        while self._batch is not None and self.monotonic() < deadline:
             self.step()
         if self._batch is not None:
-            self._events.dropped(self._batch.records, f"not delivered within {drain_s:g} s of the stop")
+            self.events.dropped(self._batch.records, f"not delivered within {drain_s:g} s of the stop")
 
     def step(self) -> None:
         """Collect, process and deliver one batch; or try again to deliver the one in flight."""
         if self._batch is None:
-            self._swap()
+            old = self.pipeline.model.bundle.version
+            if self._rollout.swap(self.pipeline):
+                self.checkpoints.swapped()
+                self.events.swapped(old, self.pipeline.model.bundle.version)
             self._collect()  # 1.
             if not self._collected:
                 return
             self._process()  # 2. 3.
-        self._deliver()  # 4. 5.
-
-    def _swap(self) -> None:
-        old = self._pipeline.model.bundle.version
-        if self._rollout.swap(self._pipeline):
-            self._checkpoints.swapped()
-            self._events.swapped(old, self._pipeline.model.bundle.version)
+        if self._batch is not None:
+            self._deliver(self._batch)  # 4. 5.
 
     # Why the deadline of a batch is not simply "first record + max_wait_s".
     #
@@ -128,27 +113,27 @@ class Loop:
     # from now. Without any there is no deadline, and one idle poll ends the step, so that the caller sees a stop.
     # Records that are here already were polled while a delivery was repeated: they have waited, and leave at once.
     def _collect(self) -> None:
-        started = self._monotonic()
+        started = self.monotonic()
         deadline = started if self._collected else None
         while (room := self._batch_sizer.size - sum(map(len, self._collected.values()))) > 0:
-            wait_s = IDLE_POLL_MS / 1000 if deadline is None else deadline - self._monotonic()
+            wait_s = IDLE_POLL_MS / 1000 if deadline is None else deadline - self.monotonic()
             if wait_s <= 0 and deadline is not None:
                 break
             if not self._poll(int(wait_s * 1000), room) and deadline is None:
                 break
             if deadline is None and self._collected:
-                now = self._monotonic()
-                deadline = self._max_wait_s + (self._collection_ended if now - started < AT_ONCE_S else now)
-        self._collection_ended = self._monotonic()
+                now = self.monotonic()
+                deadline = self.max_wait_ms / 1000 + (self._collection_ended if now - started < AT_ONCE_S else now)
+        self._collection_ended = self.monotonic()
 
     def _poll(self, timeout_ms: int, room: int) -> bool:
         """Whether records came. Applies what the poll changed before it takes them."""
         try:
-            polled = self._consumer.poll(timeout_ms, room)
+            polled = self.consumer.poll(timeout_ms, room)
         except TransientError as error:
-            self._wait(error)
+            time.sleep(self._back_off(error) / 1000)
             return False
-        self._events.beat()
+        self.events.beat()
         self._apply_assignment_changes()
         polled = self._restore(polled)
         for partition, messages in polled.items():
@@ -156,23 +141,25 @@ class Loop:
         return bool(polled)
 
     def _apply_assignment_changes(self) -> None:
-        assigned, revoked = self._consumer.assignment_changes()
+        assigned, revoked = self.consumer.assignment_changes()
         if not assigned and not revoked:
             return
         dropped = sum(len(self._collected.pop(partition, ())) for partition in revoked)
-        if self._batch is not None:
-            dropped += self._batch.drop(revoked)
-            self._batch = self._batch if self._batch.starts else None
+        if (batch := self._batch) is not None:
+            dropped += batch.records
+            batch.starts = {partition: start for partition, start in batch.starts.items() if partition not in revoked}
+            dropped -= batch.records
+            self._batch = batch if batch.starts else None
         if dropped:
-            self._events.dropped(dropped, "their partitions were revoked")
+            self.events.dropped(dropped, "their partitions were revoked")
         self._forget(revoked)
         self._unrestored = (self._unrestored - revoked) | assigned
-        self._events.rebalanced(assigned, revoked)
+        self.events.rebalanced(assigned, revoked)
 
     def _forget(self, partitions: Collection[Partition]) -> None:
-        for sink in (self._kafka_sink, *self._sinks):
+        for sink in (self.kafka_sink, *self.sinks):
             sink.discard(partitions)
-        for keeper in (self._pipeline, self._checkpoints, self._rollout):
+        for keeper in (self.pipeline, self.checkpoints, self._rollout):
             keeper.forget(partitions)
 
     def _restore(self, polled: Polled) -> Polled:
@@ -181,52 +168,47 @@ class Loop:
             return polled
         partitions = frozenset(self._unrestored)
         try:
-            starts = self._checkpoints.restore(partitions)
+            starts = self.checkpoints.restore(partitions)
         except TransientError as error:
             moved = {partition: messages[0].offset for partition, messages in polled.items() if partition in partitions}
-            self._consumer.seek(moved)
-            self._wait(error)
+            self.consumer.seek(moved)
+            time.sleep(self._back_off(error) / 1000)
         else:
             # Not only a start that lies ahead: a position beyond it would leave records out.
             moved = {p: start for p, start in starts.items() if p not in polled or polled[p][0].offset != start}
-            self._consumer.seek(moved)
+            self.consumer.seek(moved)
             self._unrestored.clear()
         return {partition: messages for partition, messages in polled.items() if partition not in moved}
 
-    def _wait(self, error: TransientError) -> None:
+    def _back_off(self, error: TransientError) -> int:
+        """Counts an attempt that failed; milliseconds until the next one."""
         self._attempt += 1
-        self._events.retrying(error, self._attempt)
-        time.sleep(self._backoff_ms() / 1000)
+        self.events.retrying(error, self._attempt)
+        return min(FIRST_BACKOFF_MS << min(self._attempt, 10), MAX_BACKOFF_MS)
 
     def _process(self) -> None:
         collected, self._collected = self._collected, {}
-        started = self._monotonic()
+        started = self.monotonic()
         messages = [message for part in collected.values() for message in part]
-        outcome = self._pipeline.process(messages, self._wall_clock())
-        self._breaker.check(len(outcome.scores.messages), len(outcome.dead_letters))
-        for sink in (self._kafka_sink, *self._sinks):
+        outcome = self.pipeline.process(messages, self.wall_clock())
+        self.breaker.check(len(outcome.scores.messages), len(outcome.dead_letters))
+        for sink in (self.kafka_sink, *self.sinks):
             sink.add(outcome)
-        self._batch = Batch(
-            outcome=outcome,
-            checkpoints=self._checkpoints.records(outcome),
-            starts={partition: part[0].offset for partition, part in collected.items()},
-            process_s=self._monotonic() - started,
-        )
+        starts = {partition: part[0].offset for partition, part in collected.items()}
+        checkpoints = self.checkpoints.records(outcome)
+        self._batch = Batch(outcome, checkpoints, starts, process_s=self.monotonic() - started)
 
-    def _deliver(self) -> None:
-        batch = self._batch
-        if batch is None:
-            return
-        started = self._monotonic()
+    def _deliver(self, batch: "Batch") -> None:
+        started = self.monotonic()
         try:
             if batch.attempts >= MAX_ATTEMPTS and batch.records > 1:
                 self._divide(batch)
                 return
-            while batch.flushed < len(self._sinks):
-                self._sinks[batch.flushed].flush(self._flush_s)
+            while batch.flushed < len(self.sinks):
+                self.sinks[batch.flushed].flush(self.sink_timeout_s / len(self.sinks))
                 batch.flushed += 1
             checkpoints = [record for partition, record in batch.checkpoints if partition in batch.starts]
-            self._delivery.publish(self._kafka_sink.records, batch.next_offsets, checkpoints)
+            self.delivery.publish(self.kafka_sink.records, batch.next_offsets, checkpoints)
         except CommitRefused as error:
             self._adapt_size(batch, started)
             self._give_up(batch, str(error))
@@ -235,86 +217,70 @@ class Loop:
         except TransientError as error:
             # A sink that is away is asked for as long as it takes: its batch read again in smaller ones would reach
             # the other sinks twice.
-            batch.attempts += batch.flushed == len(self._sinks)
-            self._attempt += 1
-            self._events.retrying(error, self._attempt)
-            self._keep_membership()
+            batch.attempts += batch.flushed == len(self.sinks)
+            backoff_ms = self._back_off(error)
+            # Waits by polling with everything paused, so that the group doesn't give this member up.
+            self.consumer.pause(self.consumer.assignment())
+            self._poll(backoff_ms, self._batch_sizer.size)
+            self.consumer.resume(self.consumer.assignment())
         else:
             self._batch, self._attempt = None, 0
-            self._kafka_sink.discard(batch.starts)
-            self._checkpoints.delivered(batch.next_offsets)
-            delivered = self._monotonic()
+            self.kafka_sink.discard(batch.starts)
+            self.checkpoints.delivered(batch.next_offsets)
+            delivered = self.monotonic()
             self._rollout.observe(batch.outcome)
             self._adapt_size(batch, started)
-            process_s = batch.process_s + self._monotonic() - delivered
-            self._events.batch(batch.outcome, process_s=process_s, deliver_s=delivered - started)
+            process_s = batch.process_s + self.monotonic() - delivered
+            self.events.batch(batch.outcome, process_s=process_s, deliver_s=delivered - started)
 
     def _shorten(self, batch: "Batch", error: RecordTooLarge) -> None:
         """Cut the results that are too large; SettingsError where a checkpoint is, for that is never cut."""
-        refused = {id(record) for record in error.records}
         for _, record in batch.checkpoints:
-            if id(record) in refused:
+            if any(record is refused for refused in error.records):
                 raise SettingsError(
                     f"the broker takes no record of {len(record.value or b'')} bytes for {record.topic}: raise its "
                     f"max.message.bytes or lower [threshold.stride]"
                 )
-        self._kafka_sink.shorten(error.records)
-        self._events.shortened(len(error.records))
+        self.kafka_sink.shorten(error.records)
+        self.events.shortened(len(error.records))
 
     def _divide(self, batch: "Batch") -> None:
         """Read a batch that could not be delivered again, in smaller ones. Raises TransientError."""
-        self._delivery.open()  # the broker is there, and what the last attempt left open has ended
-        committed = self._consumer.committed(batch.starts)  # perhaps all of it, and only the answer was lost
+        self.delivery.open()  # the broker is there, and what the last attempt left open has ended
+        committed = self.consumer.committed(batch.starts)  # perhaps all of it, and only the answer was lost
         batch.starts = {partition: max(start, committed[partition] or 0) for partition, start in batch.starts.items()}
         self._batch_sizer.halve()
         self._give_up(batch, f"not acknowledged in {batch.attempts} attempts, what is left goes on in smaller ones")
 
     def _adapt_size(self, batch: "Batch", started: float) -> None:
-        seconds = batch.process_s + self._monotonic() - started
+        seconds = batch.process_s + self.monotonic() - started
         if self._batch_sizer.adapt(batch.records, seconds):
-            self._events.slowed(self._batch_sizer.size, seconds)
+            self.events.slowed(self._batch_sizer.size, seconds)
 
     def _give_up(self, batch: "Batch", why: str) -> None:
         """The group has moved on. What is still assigned after it is read again from where the batch began."""
-        self._events.dropped(batch.records, why)
+        self.events.dropped(batch.records, why)
         self._forget(batch.starts)
-        self._unrestored |= batch.starts.keys() & self._consumer.assignment()
-        self._consumer.seek(batch.starts)
+        self._unrestored |= batch.starts.keys() & self.consumer.assignment()
+        self.consumer.seek(batch.starts)
         self._batch, self._attempt = None, 0
         for partition in batch.starts:
             self._collected.pop(partition, None)
 
-    def _keep_membership(self) -> None:
-        """Wait by polling with everything paused, so that the group doesn't give this member up."""
-        self._consumer.pause(self._consumer.assignment())
-        self._poll(self._backoff_ms(), self._batch_sizer.size)
-        self._consumer.resume(self._consumer.assignment())
-
-    def _backoff_ms(self) -> int:
-        return min(FIRST_BACKOFF_MS << min(self._attempt, 10), MAX_BACKOFF_MS)
-
 
 @dataclass(slots=True)
 class Batch:
-    """A processed batch on its way out.
-
-    outcome      what the pipeline made of it
-    checkpoints  what to write to the state topic, by input partition
-    starts       its first offset of each partition that still belongs to this member
-    process_s    seconds that its scoring took
-    flushed      how many sinks have it, in their order
-    attempts     deliveries of it that failed
-    """
+    """A processed batch on its way out."""
 
     outcome: Outcome
-    checkpoints: Sequence[tuple[Partition, Outgoing]]
-    starts: Mapping[Partition, int]
-    process_s: float
-    flushed: int = 0
-    attempts: int = 0
+    checkpoints: Sequence[tuple[Partition, Outgoing]]  # what to write to the state topic, by input partition
+    starts: Offsets  # its first offset of each partition that still belongs to this member
+    process_s: float  # seconds that its scoring took
+    flushed: int = 0  # how many sinks have it, in their order
+    attempts: int = 0  # deliveries of it that failed
 
     @property
-    def next_offsets(self) -> Mapping[Partition, int]:
+    def next_offsets(self) -> Offsets:
         """What to commit."""
         return {partition: self.outcome.next_offsets[partition] for partition in self.starts}
 
@@ -323,8 +289,43 @@ class Batch:
         """Input records, as far as offsets tell."""
         return sum(end - self.starts[partition] for partition, end in self.next_offsets.items())
 
-    def drop(self, partitions: Collection[Partition]) -> int:
-        """Takes out what belongs to these partitions, and says how many records it was."""
-        before = self.records
-        self.starts = {key: offset for key, offset in self.starts.items() if key not in partitions}
-        return before - self.records
+
+@dataclass(eq=False, kw_only=True)
+class BatchSizer:
+    """The size of the next batch: the maximum while all goes well, less after a batch that took too long.
+
+    A member that does not poll for max_poll_interval_ms is thrown out of its group, and its batch is read again: at
+    the same size that would never end. A batch that took longer than `max_batch_s` sets the size to what would have
+    fitted into it, in proportion; one that took up to half of it doubles the size; in between nothing changes.
+
+    It assumes that time grows with the number of records. After a batch that was slow for another reason, such as a
+    broker that hung for a minute, the next ones are small for nothing: from 1 back to 8,192 takes 13 batches.
+
+    max_records  size at the start, and at most
+    max_batch_s  seconds that a batch may take from its scoring to its commit
+
+    >>> sizer = BatchSizer(max_records=1000, max_batch_s=10.0)
+    >>> sizer.adapt(1000, 40.0), sizer.size
+    (True, 250)
+    >>> sizer.adapt(250, 2.0), sizer.size
+    (False, 500)
+    """
+
+    max_records: int
+    max_batch_s: float
+
+    def __post_init__(self) -> None:
+        self.size = self.max_records
+
+    def adapt(self, records: int, seconds: float) -> bool:
+        """A batch of so many records took so long. Whether the next one has to be smaller because of it."""
+        before = self.size
+        if seconds > self.max_batch_s:
+            self.size = max(1, min(before, int(records * self.max_batch_s / seconds)))
+        elif seconds <= self.max_batch_s / 2:
+            self.size = min(self.max_records, before * 2)
+        return self.size < before
+
+    def halve(self) -> None:
+        """A batch could not be delivered at all."""
+        self.size = max(1, self.size // 2)

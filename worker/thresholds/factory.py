@@ -136,7 +136,7 @@ class ThresholdFactory:
         policies: list[ThresholdPolicy] = [AlertBudget(calibration, *budget) for budget in self.budgets]
         if self.with_rule or not policies:
             theta = self.rule_for(own).theta(training)
-            if theta is None:
+            if theta is None:  # first of all: of several policies, the first one knows how rare a score is
                 policies.insert(0, POLICIES[self.policy](calibration, self.quantile, self.window))
             else:
                 policies.insert(0, FixedThreshold(theta, training))

@@ -261,6 +261,7 @@ class InlierQuantile(WindowPolicy):
         return moves
 
     def _latest_slots(self, count: int) -> NDArray[np.int64]:
+        # Before the first score the seed's end counts as the newest: all of the seed resembles the calibration.
         newest = (self.window.position - 1) % self.window.size // self.window.slot_scores
         return (newest - np.arange(min(count, self.window.slot_count))) % self.window.slot_count
 

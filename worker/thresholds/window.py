@@ -124,7 +124,7 @@ class ScoreWindow:
         self.ring[places] = scores
         self.position += len(scores)
         self._touch(set((places // self.slot_scores).tolist()))
-        return left[left > EMPTY]
+        return left[left > EMPTY]  # none while a window without seed fills
 
     def _touch(self, slots: set[int]) -> None:
         # Only what was written is sorted again: an update costs a slot of 1,000, not a window of 20,000.
@@ -138,12 +138,10 @@ class ScoreWindow:
         return self.ring[index * self.slot_scores : (index + 1) * self.slot_scores]
 
     def quantile(self, quantile: float) -> float:
-        """numpy.quantile(scores of the window, quantile, method="higher"), exactly; ValueError when it is empty.
+        """numpy.quantile(scores of the window, quantile, method="higher"), exactly; the window must not be empty.
 
         It is a score that really occurred, and at most (1 - quantile) of the scores lie above it.
         """
-        if self.count == 0:
-            raise ValueError("an empty window has no quantile")
         above = self.count - 1 - math.ceil(quantile * (self.count - 1))
         candidates = self.by_slot[:, -(above + 1) :].ravel()  # (slots x above + 1,): no slot can hold more of the top
         place = len(candidates) - 1 - above
@@ -207,7 +205,7 @@ class Tail:
 def tail_of(
     window: ScoreWindow, calibration_rows: int, cutoff: float = np.inf, moves: FloatArray | None = None
 ) -> Tail:
-    """The tail of the window's inliers; ValueError when there are none.
+    """The tail of the window's inliers, of which there must be one.
 
     calibration_rows   rows that the window's seed was made of: many seed scores stand for few rows, so that ranks are
                        trusted the less the more seed is left
@@ -218,15 +216,12 @@ def tail_of(
     inlier = (scores > EMPTY) & (scores < cutoff)
     if moves is not None:
         scores = np.where(inlier, scores, 0.0) * moves[:, np.newaxis]
-    total = int(np.count_nonzero(inlier))
-    if total == 0:
-        raise ValueError("a window without inliers has no tail")
     # The start is a median over slots of one column: to find the exact rank would sort all of the window.
     column = max(0, round((1 - TAIL_SHARE) * window.slot_scores) - 1)
     start = min(float(np.median(scores[:, column])), float(scores[inlier].max()))
     top = np.sort(scores[inlier & (scores >= start)])
     independent = min(window.size, calibration_rows + window.position)
-    return fit_tail(top, total, max(1, round(RANKED * window.count / independent)))
+    return fit_tail(top, int(np.count_nonzero(inlier)), max(1, round(RANKED * window.count / independent)))
 
 
 def fit_tail(top: FloatArray, total: int, ranked: int) -> Tail:

@@ -7,28 +7,47 @@ One step, which a test can call:
     2. read what is new in the topic and score it with the current model
     3. check, where that is due: by the clock, at the first sign that traffic was replaced, or when asked
     4. write what was decided: the candidate with its verdict, then the pointer by compare-and-swap
-    5. save all of it for the next start
+    5. save all of it for the next start, in one file of plain arrays; a damaged one is refused, not believed
 """
 
+import hashlib
+import io
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import orjson
 
-from worker.broker.base import Bounds, RangeReader
+from worker.broker.base import RangeReader
 from worker.errors import StoreConflict
 from worker.formats.base import Decoder
 from worker.model.network.fit import Progress
 from worker.model.store.bundle import Bundle
 from worker.model.store.model_store import NEVER_AGAIN, Mark, ModelStore, Status
+from worker.model.store.volume import write_atomically
 from worker.pipeline import Model
-from worker.records import Partition, RawMessage, Scores
-from worker.trainer.saved_state import SavedState, restore, save
-from worker.trainer.trainer import Check, Decision, Trainer, TrainerVerdict
+from worker.records import FloatArray, Partition, RawMessage, Scores
+from worker.trainer.drift import DriftState, ScoreBuffer
+from worker.trainer.reservoir import ReservoirRecords
+from worker.trainer.trainer import Check, Decision, Streak, Trainer, TrainerVerdict
 
-STATUS = {decision: Status(decision.value) for decision in (Decision.PROMOTED, Decision.REJECTED, Decision.HELD)}
+FORMAT = 2  # of the saved state; 1 had other keys
+COLUMNS = ("time_ms", "number", "split_draw", "key")
+
+
+@dataclass(slots=True)
+class SavedState:
+    """What is kept beside the trainer's own state.
+
+    next_offsets   where reading goes on
+    held           the candidate that waits for a person
+    """
+
+    next_offsets: dict[Partition, int] = field(default_factory=dict)
+    held: str | None = None
 
 
 class TrainerEvents:
@@ -59,159 +78,134 @@ class TrainerEvents:
         """The state could not be saved; a restart would begin with an older one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How one sidecar works.
+@dataclass(eq=False)
+class Sidecar:
+    """One trainer process.
 
     topic         what it reads
     interval_s    seconds between two checks
     max_records   of a step; the oldest beyond them are passed over
     keep          versions in the store
     state_file    what it keeps over a restart
+    decoder       of the topic's records
+    now           the wall clock, RFC 3339, UTC
+    progress      called during a fit; may raise
+    clock         seconds, monotonic
     """
 
+    trainer: Trainer
+    store: ModelStore
+    build: Callable[[Bundle], Model]
+    _: KW_ONLY
     topic: str
     interval_s: float
     max_records: int
     keep: int
     state_file: Path
+    decoder: Decoder
+    events: TrainerEvents
+    now: Callable[[], str]
+    progress: Progress | None = None
+    clock: Callable[[], float] = time.monotonic
 
-
-class Sidecar:
-    """One trainer process.
-
-    decoder    of the topic's records
-    now        the wall clock, RFC 3339, UTC
-    progress   called during a fit; may raise
-    clock      seconds, monotonic
-    """
-
-    def __init__(
-        self,
-        trainer: Trainer,
-        store: ModelStore,
-        build: Callable[[Bundle], Model],
-        *,
-        plan: Plan,
-        decoder: Decoder,
-        events: TrainerEvents,
-        now: Callable[[], str],
-        progress: Progress | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._trainer = trainer
-        self._store = store
-        self._build = build
-        self._plan = plan
-        self._decoder = decoder
-        self._events = events
-        self._now = now
-        self._progress = progress
-        self._clock = clock
-        self._due = clock() + plan.interval_s
+    def __post_init__(self) -> None:
+        self._due = self.clock() + self.interval_s
         self._decided: Check | None = None  # not in the store yet
-        self.state = self._restored()
+        self.state = SavedState()
+        try:
+            self.state = restore(self.state_file, self.trainer)
+        except FileNotFoundError:
+            pass  # the first start
+        except (OSError, ValueError) as error:
+            self.events.state_lost(str(error))
+            self.trainer.reservoir.clear()  # a part of it may have been restored
+            self.trainer.use(self.trainer.current)
 
     def step(self, reader: RangeReader, *, asked: bool = False) -> None:
         """One round. Raises TransientError (no broker), StoreError (nothing was lost: the next step tries again)."""
         self._follow()  # 1.
         self._read(reader)  # 2.
-        if self._decided is None and (asked or self._clock() >= self._due or self._trainer.is_alarmed()):
-            started = self._clock()
-            self._due = started + self._plan.interval_s
-            self._decided = self._trainer.check(self._now(), self._progress, asked=asked)  # 3.
-            self._events.checked(self._decided.verdict, self._clock() - started)
+        if self._decided is None and (asked or self.clock() >= self._due or self.trainer.is_alarmed()):
+            started = self.clock()
+            self._due = started + self.interval_s
+            self._decided = self.trainer.check(self.now(), self.progress, asked=asked)  # 3.
+            self.events.checked(self._decided.verdict, self.clock() - started)
         if self._decided is not None:
             self._hand_over(self._decided)  # 4.
             self._decided = None
             self.save()  # 5.
 
-    def _restored(self) -> SavedState:
-        try:
-            return restore(self._plan.state_file, self._trainer)
-        except FileNotFoundError:
-            return SavedState()
-        except (OSError, ValueError) as error:
-            self._events.state_lost(str(error))
-            self._trainer.reservoir.clear()
-            self._trainer.use(self._trainer.current)
-            return SavedState()
-
     def save(self) -> None:
         """Save what a restart needs. A disk that is full is reported, and the trainer goes on."""
         try:
-            save(self._plan.state_file, self._trainer, self.state)
+            save(self.state_file, self.trainer, self.state)
         except OSError as error:
-            self._events.state_not_saved(f"{self._plan.state_file}: {error.strerror or error}")
+            self.events.state_not_saved(f"{self.state_file}: {error.strerror or error}")
 
     def _follow(self) -> None:
-        version = self._trainer.current.bundle.version
-        current, marks = self._store.current(), self._store.marks()
+        version = self.trainer.current.bundle.version
+        current, marks = self.store.current(), self.store.marks()
         if current is not None and current != version:
-            self._trainer.use(self._build(self._store.load(current)))
+            self.trainer.use(self.build(self.store.load(current)))
             left = marks.get(version)
             if left is not None and left.status in NEVER_AGAIN:
-                self._trainer.veto()  # what taught it that is still in the traffic
-            self._events.current_changed(
-                current, f"{version} was {left.status.value}" if left else "promoted elsewhere"
-            )
-            self.state = replace(self.state, held=None)
+                self.trainer.veto()  # what taught it that is still in the traffic
+            self.events.current_changed(current, f"{version} was {left.status.value}" if left else "promoted elsewhere")
+            self.state.held = None
         held = self.state.held
         mark = marks.get(held) if held is not None else None
         if held is not None and mark is not None and mark.status is Status.VETOED:
-            self._trainer.veto()
-            self._events.vetoed(held, mark.why)
-            self.state = replace(self.state, held=None)
+            self.trainer.veto()
+            self.events.vetoed(held, mark.why)
+            self.state.held = None
 
     def _read(self, reader: RangeReader) -> None:
-        for batch in reader.read(self._bounds(reader)):
-            self._trainer.observe(scored(self._trainer.current, batch, self._decoder))
-            last = batch[-1]
-            self.state.next_offsets[Partition(last.topic, last.partition)] = last.offset + 1
-            self._events.read(len(batch))
-
-    def _bounds(self, reader: RangeReader) -> Bounds:
-        starts, ends = reader.start_offsets(self._plan.topic), reader.end_offsets(self._plan.topic)
-        share = max(1, self._plan.max_records // max(1, len(ends)))
-        bounds = {}
+        starts, ends = reader.start_offsets(self.topic), reader.end_offsets(self.topic)
+        share = max(1, self.max_records // max(1, len(ends)))
+        bounds = dict[Partition, tuple[int, int]]()
         for partition, end in ends.items():
             known = self.state.next_offsets.get(partition)
+            # An offset beyond the end is of a topic that was made anew.
             start = max(starts[partition], end - share if known is None or known > end else known)
             passed = max(0, end - share - start)
             if passed:
-                self._events.passed_over(partition, passed)
-            bounds[partition] = (start + passed, end)
+                self.events.passed_over(partition, passed)
             self.state.next_offsets[partition] = start + passed
-        return bounds
+            bounds[partition] = (start + passed, end)
+        for batch in reader.read(bounds):
+            self.trainer.observe(scored(self.trainer.current, batch, self.decoder))
+            last = batch[-1]
+            self.state.next_offsets[Partition(last.topic, last.partition)] = last.offset + 1
+            self.events.read(len(batch))
 
     def _hand_over(self, check: Check) -> None:
         verdict, model = check.verdict, check.candidate
         if model is None:
             return
         version = model.bundle.version
-        self._store.save(model.bundle)
-        mark = Mark(STATUS[verdict.decision], self._now(), "trainer", "; ".join(verdict.reasons), verdict.figures)
+        self.store.save(model.bundle)
+        mark = Mark(Status(verdict.decision.value), self.now(), "trainer", "; ".join(verdict.reasons), verdict.figures)
         if verdict.decision is Decision.PROMOTED:
             try:
-                self._store.promote(version, expected=verdict.current, mark=mark)
+                self.store.promote(version, expected=verdict.current, mark=mark)
             except StoreConflict as error:
-                self._events.outrun(version, str(error))
+                self.events.outrun(version, str(error))
             else:
-                self._trainer.use(model)
-                self._events.current_changed(version, "promoted")
+                self.trainer.use(model)
+                self.events.current_changed(version, "promoted")
                 self._hold(None, version)
         else:
-            self._store.mark(version, mark)
+            self.store.mark(version, mark)
             if verdict.decision is Decision.HELD:
                 self._hold(version, version)
-        self._store.prune(self._plan.keep)
+        self.store.prune(self.keep)
 
     def _hold(self, version: str | None, instead: str) -> None:
         """Remember which candidate waits; the one before it does not any more."""
         held = self.state.held
         if held is not None and held != instead:
-            self._store.mark(held, Mark(Status.CANDIDATE, self._now(), "trainer", f"superseded by {instead}"))
-        self.state = replace(self.state, held=version)
+            self.store.mark(held, Mark(Status.CANDIDATE, self.now(), "trainer", f"superseded by {instead}"))
+        self.state.held = version
 
 
 def scored(model: Model, messages: Sequence[RawMessage], decoder: Decoder) -> Scores:
@@ -220,3 +214,74 @@ def scored(model: Model, messages: Sequence[RawMessage], decoder: Decoder) -> Sc
     score = model.scorer.score(vectors.numeric, vectors.category_ids)
     nothing, none = np.full(len(score), np.nan), np.zeros(len(score), np.bool_)
     return Scores(vectors.messages, score, nothing, none, vectors.event_time_ms, model.bundle.version)
+
+
+def save(path: Path, trainer: Trainer, state: SavedState) -> None:
+    """Write it so that a crash leaves the old file or the new. OSError where the disk is full.
+
+    The file is the sha256 of what follows, and a NumPy archive without pickled objects: loading it executes nothing.
+    """
+    records = trainer.reservoir.records()
+    head = {
+        "format": FORMAT,
+        "current": trainer.current.bundle.version,
+        "next_offsets": [[*partition, offset] for partition, offset in state.next_offsets.items()],
+        "held": state.held,
+        "seen": trainer.reservoir.seen,
+        "streak": list(trainer.streak),
+        "checks": trainer.checks,
+        "vetoed": trainer.vetoed,
+        "holding": trainer.holding,
+        "buffer": {"step": trainer.buffer.step, "seen": trainer.buffer.seen},
+    }
+    archive = io.BytesIO()
+    np.savez_compressed(
+        archive,
+        head=np.frombuffer(orjson.dumps(head), np.uint8),
+        values=np.frombuffer(b"".join(records.values), np.uint8),
+        lengths=np.fromiter(map(len, records.values), np.int64, len(records)),
+        scores=trainer.buffer.scores,
+        **{name: getattr(records, name) for name in COLUMNS},
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = archive.getvalue()
+    write_atomically(path, hashlib.sha256(content).digest() + content)
+
+
+def restore(path: Path, trainer: Trainer) -> SavedState:
+    """Go on from a file. ValueError where it is damaged or of another format, FileNotFoundError where there is none.
+
+    Records stay what they are under another current version; scores and checks of another are forgotten.
+    """
+    content = path.read_bytes()
+    try:
+        head, scores, records = _unpacked(content)
+        trainer.reservoir.restore(records, head["seen"])
+        trainer.checks = head["checks"]
+        if head["current"] == trainer.current.bundle.version:
+            state, checks, since = head["streak"]
+            trainer.streak = Streak(DriftState(state), checks, since)
+            trainer.holding = head["holding"]
+            trainer.buffer = ScoreBuffer(scores, **head["buffer"])
+        trainer.vetoed = head["vetoed"]  # of whatever version: what was vetoed is the traffic
+        offsets = {Partition(topic, number): offset for topic, number, offset in head["next_offsets"]}
+        return SavedState(offsets, head["held"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def _unpacked(content: bytes) -> tuple[dict[str, Any], FloatArray, ReservoirRecords]:
+    digest, archive = content[:32], content[32:]
+    if hashlib.sha256(archive).digest() != digest:
+        raise ValueError("its checksum does not match")
+    with np.load(io.BytesIO(archive), allow_pickle=False) as arrays:
+        parts = {name: arrays[name] for name in arrays.files}
+    head = orjson.loads(parts["head"].tobytes())
+    if head["format"] != FORMAT:
+        raise ValueError(f"format {head['format']}, this trainer reads format {FORMAT}")
+    ends, joined = np.cumsum(parts["lengths"]).tolist(), parts["values"].tobytes()
+    values = [joined[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=False)]
+    columns = [parts[name] for name in COLUMNS]
+    if {len(values)} != set(map(len, columns)) or (ends and ends[-1] != len(joined)):
+        raise ValueError("its parts do not belong together")
+    return head, parts["scores"], ReservoirRecords(values, *columns)

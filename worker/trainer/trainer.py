@@ -4,7 +4,7 @@
 
     1. assess the scores since the last check: has normal traffic drifted? (worker.trainer.drift)
     2. only where it has, and for long enough: fit a candidate on recent inliers (worker.trainer.candidate)
-    3. only if that is no worse than the current version anywhere and better somewhere, promote it (worker.trainer.gate)
+    3. only if that is no worse than the current version anywhere and better somewhere, promote it (the gate)
 
 Traffic that is replaced as a whole is announced with a candidate that is held: a person may adopt or veto it, and if
 nobody does while it stays, it becomes the new normal at the third check. Where a part of the traffic is a new
@@ -13,7 +13,7 @@ person adopts it.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ from worker.model.network.fit import FitOptions, Progress
 from worker.model.store.bundle import KEEP_ROWS, Bundle, with_report
 from worker.pipeline import Model
 from worker.records import Message, Scores
-from worker.trainer.candidate import RecentRows, fit_candidate, recent_rows, spread
+from worker.trainer.candidate import RecentRows, fit_candidate, judge, recent_rows, spread
 from worker.trainer.drift import (
     MIN_REPLACED,
     DriftAssessment,
@@ -35,7 +35,6 @@ from worker.trainer.drift import (
     drifted_fields,
     share_drifted,
 )
-from worker.trainer.gate import GateVerdict, judge
 from worker.trainer.reservoir import Reservoir
 
 FIELD_DRIFT_ROWS = 5_000  # of either side, in which drifted fields are looked for
@@ -94,6 +93,7 @@ class Check(NamedTuple):
     candidate: Model | None = None
 
 
+@dataclass(eq=False)
 class Trainer:
     """Watches scored traffic and decides at each check.
 
@@ -110,35 +110,22 @@ class Trainer:
     replaced_checks   checks in a row at which all traffic was replaced before the new one is normal
     """
 
-    def __init__(
-        self,
-        current: Model,
-        build: Callable[[Bundle], Model],
-        *,
-        options: FitOptions,
-        reservoir: Reservoir,
-        decoder: Decoder,
-        quantile: float = 0.99,
-        min_records: int = 1_000,
-        keep_rows: int = KEEP_ROWS,
-        drifted_checks: int = 6,
-        replaced_checks: int = 3,
-    ) -> None:
-        self.current = current
-        self.reservoir = reservoir
-        self.buffer = ScoreBuffer()
-        self.streak = Streak()
-        self.checks = 0
-        self.vetoed = False
-        self.holding = False  # whether a candidate of this streak waits for a decision
-        self._build = build
-        self._options = options
-        self._decoder = decoder
-        self._quantile = quantile
-        self._min_records = min_records
-        self._keep_rows = keep_rows
-        self._drifted_checks = drifted_checks
-        self._replaced_checks = replaced_checks
+    current: Model
+    build: Callable[[Bundle], Model]
+    _: KW_ONLY
+    options: FitOptions
+    reservoir: Reservoir
+    decoder: Decoder
+    quantile: float = 0.99
+    min_records: int = 1_000
+    keep_rows: int = KEEP_ROWS
+    drifted_checks: int = 6
+    replaced_checks: int = 3
+    buffer: ScoreBuffer = field(default_factory=ScoreBuffer, init=False)
+    streak: Streak = field(default=Streak(), init=False)
+    checks: int = field(default=0, init=False)
+    vetoed: bool = field(default=False, init=False)
+    holding: bool = field(default=False, init=False)  # whether a candidate of this streak waits for a decision
 
     def observe(self, scores: Scores) -> None:
         """Scored records of the current model, in the order of the stream."""
@@ -162,7 +149,7 @@ class Trainer:
 
     def _replaced_records(self) -> int:
         """How many of the latest scores are of traffic that was replaced, in whole blocks of `min_records`."""
-        scores, block, count = self.buffer.scores, self._min_records, 0
+        scores, block, count = self.buffer.scores, self.min_records, 0
         while count + block <= len(scores):
             part = scores[len(scores) - count - block : len(scores) - count]
             if share_drifted(part, self.current.bundle.calibration) < MIN_REPLACED:
@@ -176,37 +163,39 @@ class Trainer:
 
     def check(self, created_at: str, progress: Progress | None = None, *, asked: bool = False) -> Check:
         """Decide. created_at: RFC 3339, UTC. asked: fit and judge whatever the drift, since a person asked for it."""
-        if len(self.buffer) < self._min_records:
+        if len(self.buffer) < self.min_records:
             return Check(self._verdict(Decision.WAITING, [f"{len(self.buffer)} records since the last check"], {}))
         self.checks += 1
         replaced = 0 if self.streak.state is DriftState.REPLACED else self._replaced_records()
         buffer, self.buffer = self.buffer.last(replaced) if replaced else self.buffer, ScoreBuffer()
-        drift = assess_drift(buffer.scores, self.current.bundle.calibration, self._quantile)
-        self._follow(drift.state, began=self.reservoir.seen - buffer.seen)
-        reason = None if asked else self._reason_not_to_fit(drift.state)
+        drift = assess_drift(buffer.scores, self.current.bundle.calibration, self.quantile)
+        state, same = drift.state, drift.state is self.streak.state
+        began = self.reservoir.seen - buffer.seen
+        self.streak = self.streak._replace(checks=self.streak.checks + 1) if same else Streak(state, 1, began)
+        self.holding = self.holding and same
+        self.vetoed = self.vetoed and state is not DriftState.STABLE
+        reason = None if asked else self._reason_not_to_fit(state)
         recent = self._recent_rows(drift, FIELD_DRIFT_ROWS if reason else self.reservoir.size)
-        figures = {"drift": drift.figures(), "drifted_fields": self._drifted_fields(recent)}
+        learned = spread(self.current.bundle.rehearsal, FIELD_DRIFT_ROWS)
+        inliers = spread(recent.pick(recent.inlier), FIELD_DRIFT_ROWS)
+        drifts = drifted_fields(learned, inliers, self.current.bundle.schema)[:MAX_DRIFTED_FIELDS]
+        furthest = {entry.field: round(entry.distance, 3) for entry in drifts}
+        figures = {"drift": drift.figures(), "drifted_fields": furthest}
         if reason is not None:
             return Check(self._verdict(Decision.NOT_NEEDED, [reason], figures))
         try:
             bundle = fit_candidate(
                 self.current.bundle,
-                recent.all_inliers() if drift.state is DriftState.NEW_POPULATION else recent,
-                self._options,
-                quantile=self._quantile,
-                keep_rows=self._keep_rows,
+                recent.all_inliers() if state is DriftState.NEW_POPULATION else recent,
+                self.options,
+                quantile=self.quantile,
+                keep_rows=self.keep_rows,
                 created_at=created_at,
                 progress=progress,
             )
         except DataError as error:
             return Check(self._verdict(Decision.REJECTED, [f"no fit: {error}"], figures))
         return self._judge(bundle, recent, drift, figures)
-
-    def _follow(self, state: DriftState, *, began: int) -> None:
-        same = state is self.streak.state
-        self.streak = self.streak._replace(checks=self.streak.checks + 1) if same else Streak(state, 1, began)
-        self.holding = self.holding and same
-        self.vetoed = self.vetoed and state is not DriftState.STABLE
 
     def _reason_not_to_fit(self, state: DriftState) -> str | None:
         """Why nothing is fitted at this check; None where something is."""
@@ -215,15 +204,15 @@ class Trainer:
             return "traffic is stable"
         if self.vetoed:
             return "vetoed: nothing is learned until traffic is stable again"
-        if state is DriftState.DRIFTED and checks < self._drifted_checks:
-            return f"traffic has drifted, for {checks} checks of {self._drifted_checks} that it takes"
-        if state is DriftState.NEW_POPULATION and (checks < self._drifted_checks or self.holding):
+        if state is DriftState.DRIFTED and checks < self.drifted_checks:
+            return f"traffic has drifted, for {checks} checks of {self.drifted_checks} that it takes"
+        if state is DriftState.NEW_POPULATION and (checks < self.drifted_checks or self.holding):
             return (
                 f"a part of the traffic is a new population, for {checks} checks; a candidate is held from "
-                f"{self._drifted_checks} on"
+                f"{self.drifted_checks} on"
             )
-        if state is DriftState.REPLACED and checks < self._replaced_checks and self.holding:
-            return f"all traffic was replaced, for {checks} checks of {self._replaced_checks} that it takes"
+        if state is DriftState.REPLACED and checks < self.replaced_checks and self.holding:
+            return f"all traffic was replaced, for {checks} checks of {self.replaced_checks} that it takes"
         return None
 
     def _recent_rows(self, drift: DriftAssessment, max_rows: int) -> RecentRows:
@@ -232,41 +221,34 @@ class Trainer:
         since = self.streak.since if drift.state is DriftState.REPLACED else 0
         records = records.take(np.array(spread(np.flatnonzero(records.number >= since).tolist(), max_rows), np.int64))
         messages = [Message("", 0, position, -1, None, value) for position, value in enumerate(records.values)]
-        decoded = self._decoder.decode(messages)
+        decoded = self.decoder.decode(messages)
         kept = np.fromiter((message.offset for message in decoded.messages), np.int64, len(decoded.messages))
         return recent_rows(self.current, decoded.rows, records.split_draw[kept], drift)
-
-    def _drifted_fields(self, recent: RecentRows) -> dict[str, float]:
-        """The fields that drifted furthest, and how far, in [0, 1]."""
-        learned = spread(self.current.bundle.rehearsal, FIELD_DRIFT_ROWS)
-        inliers = spread(recent.pick(recent.inlier), FIELD_DRIFT_ROWS)
-        drifts = drifted_fields(learned, inliers, self.current.bundle.schema)
-        return {drift.field: round(drift.distance, 3) for drift in drifts[:MAX_DRIFTED_FIELDS]}
 
     def _judge(self, bundle: Bundle, recent: RecentRows, drift: DriftAssessment, figures: dict[str, Any]) -> Check:
         gate = judge(
             self.current,
-            self._build(bundle),
+            self.build(bundle),
             recent,
             threshold=drift.threshold,
-            quantile=self._quantile,
-            seed=self._options.seed,
+            quantile=self.quantile,
+            seed=self.options.seed,
         )
-        decision, reasons = self._decide(drift.state, gate)
+        left = self.replaced_checks - self.streak.checks
+        if drift.state is DriftState.NEW_POPULATION:
+            decision = Decision.HELD
+            reasons = ["a part of the traffic is a new population: adopt or veto what has learned it"]
+        elif not gate.passed:
+            decision, reasons = Decision.REJECTED, gate.failures
+        elif drift.state is DriftState.REPLACED and left > 0:
+            decision = Decision.HELD
+            reasons = [f"all traffic was replaced: it is the new normal in {left} checks unless vetoed"]
+        else:
+            decision, reasons = Decision.PROMOTED, gate.gains
         self.holding = decision is Decision.HELD
         verdict = self._verdict(decision, reasons, {**figures, "gate": gate.figures})
         bundle = with_report(bundle, verdict=verdict.to_json())
-        return Check(replace(verdict, candidate=bundle.version), self._build(bundle))
-
-    def _decide(self, state: DriftState, gate: GateVerdict) -> tuple[Decision, list[str]]:
-        if state is DriftState.NEW_POPULATION:
-            return Decision.HELD, ["a part of the traffic is a new population: adopt or veto what has learned it"]
-        if not gate.passed:
-            return Decision.REJECTED, gate.failures
-        left = self._replaced_checks - self.streak.checks
-        if state is DriftState.REPLACED and left > 0:
-            return Decision.HELD, [f"all traffic was replaced: it is the new normal in {left} checks unless vetoed"]
-        return Decision.PROMOTED, gate.gains
+        return Check(replace(verdict, candidate=bundle.version), self.build(bundle))
 
     def _verdict(self, decision: Decision, reasons: Sequence[str], figures: dict[str, Any]) -> TrainerVerdict:
         version, seen = self.current.bundle.version, self.reservoir.seen

@@ -1,10 +1,9 @@
 """The kinds of fields. What a kind has to answer stands in worker.features.kinds.base."""
 
 from worker.features.kinds.base import Field
-from worker.features.kinds.categorical import Boolean, Categorical, Text
+from worker.features.kinds.nominal import Boolean, Categorical, Id, Ignore, Text
 from worker.features.kinds.numeric import Numeric
 from worker.features.kinds.timestamp import Timestamp
-from worker.features.kinds.unencoded import Id, Ignore
 from worker.registry import Registry
 
 __all__ = ["KINDS", "Boolean", "Categorical", "Field", "Id", "Ignore", "Numeric", "Text", "Timestamp"]

@@ -20,18 +20,17 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.errors import ErrorCode, RecordError, SchemaError
-from worker.features.learned import CategoryColumn, FieldStats, NumericColumn, Scaling, fit_preprocessing
+from worker.errors import ErrorCode, RecordError
+from worker.features.learned import CategoryColumn, FieldStats, NumericColumn, Scaling, fit_scaling
 from worker.formats.base import type_name
 from worker.records import BoolArray, FloatArray
-from worker.texts import did_you_mean, significant
+from worker.texts import significant
 
 COMPARED_VALUES = 50  # categories that are compared one by one between two samples; the rarer ones count together
 SHOWN_VALUES = 6
 MIN_ROWS = 20  # fewer prove neither a constant nor an id
 
-Failures = dict[int, RecordError]
-"""Rows that can't be used, by their index, each with the first reason why."""
+Failures = dict[int, RecordError]  # rows that can't be used, by their index, each with the first reason why
 
 
 class NotAnObject:
@@ -54,10 +53,10 @@ def one_of(names: Sequence[str]) -> Check:
     return Check("one of " + ", ".join(names), lambda value: value in names)
 
 
-def whole_number(minimum: int, maximum: int = 1_000_000) -> Check:
-    """A whole number of this range."""
-    expected = f"a whole number from {minimum} to {maximum}"
-    return Check(expected, lambda value: type(value) is int and minimum <= value <= maximum)
+def size(minimum: int) -> Check:
+    """A whole number of at least this size."""
+    expected = f"a whole number from {minimum} to 1000000"
+    return Check(expected, lambda value: type(value) is int and minimum <= value <= 1_000_000)
 
 
 def option(default: Any, check: Check) -> Any:
@@ -73,8 +72,7 @@ class Strength(IntEnum):
     FORM = 3  # what each single value looks like
 
 
-Evidence = tuple[Strength, str]
-"""With the reason in words."""
+Evidence = tuple[Strength, str]  # with the reason in words
 
 
 class Sample(NamedTuple):
@@ -124,19 +122,6 @@ class Field:
         """The options by name, with what their values must be."""
         return {entry.name: entry.metadata["check"] for entry in fields(cls) if "check" in entry.metadata}
 
-    @classmethod
-    def parsed(cls, name: str, table: Mapping[str, Any]) -> "Field":
-        """The field of a schema file's table without its kind; SchemaError says which option is wrong."""
-        values, checks = {}, cls.checks()
-        for key, value in table.items():
-            if key not in checks:
-                hint = did_you_mean(key, checks)
-                raise SchemaError(f"a {cls.kind} field has no option {key!r}{hint}; options are {', '.join(checks)}")
-            if not checks[key].accepts(value):
-                raise SchemaError(f"{key} = {value!r} must be {checks[key].expected}")
-            values[key] = checks[key].convert(value)
-        return cls(name, **values)
-
     def options(self) -> dict[str, Any]:
         """Every option that has a value, as plain data. They are part of the schema's fingerprint."""
         values = {name: getattr(self, name) for name in self.checks()}
@@ -161,13 +146,12 @@ class Field:
         """What a dead letter calls a value of a refused type."""
         return "a path through a value that is no object" if type(value) is NotAnObject else type_name(value)
 
-    def parse(self, column: "Column") -> tuple[NDArray[Any] | None, Failures]:
-        """The values as one array (B,), anything where they are missing, and the rows whose value is none after all.
-
-        None: the values are good as they are. A time becomes int64 milliseconds since the epoch, UTC.
+    def parse(self, column: "Column") -> tuple[NDArray[Any], Failures]:
+        """The values as one array (B,), anything where they are missing, and the rows whose value is none after all. A
+        time becomes int64 milliseconds since the epoch, UTC. Empty for a kind of which nothing is a number.
         """
         del column
-        return None, {}
+        return np.empty(0), {}
 
     def read(self, values: Sequence[Any]) -> tuple["Column", Failures]:
         """What stands in the field of each row, (B,), None where missing, as a column."""
@@ -186,7 +170,7 @@ class Field:
             types = set(map(type, values))
         missing = np.array([value is None for value in values]) if type(None) in types else None
         types.discard(type(None))
-        numbers, broken = self.parse(Column(self, values, types, None, missing))
+        numbers, broken = self.parse(Column(self, values, types, np.empty(0), missing))
         return Column(self, values, types, numbers, missing), {**failures, **broken}
 
     def failure(self, error_code: ErrorCode, detail: str) -> RecordError:
@@ -199,7 +183,7 @@ class Field:
 
     def numbers(self, column: "Column") -> list[FloatArray]:
         """The numbers that the model sees before scaling, one float64 (B,) a part; anything where missing."""
-        return [column.numbers] if self.parts and column.numbers is not None else []
+        return [column.numbers] if self.parts else []
 
     def categories(self, column: "Column") -> Sequence[Any]:
         """What is looked up in the vocabulary, (B,): strings, whole numbers, booleans, None where missing."""
@@ -207,7 +191,7 @@ class Field:
 
     def scaling(self, x: FloatArray, preprocessing: str) -> Scaling:
         """The scaling of a part, from the values that are there, float64 (n,)."""
-        return fit_preprocessing(x, preprocessing)
+        return fit_scaling(x, preprocessing=preprocessing)
 
     def fit_numbers(self, column: "Column", preprocessing: str) -> list[NumericColumn]:
         """How each part is scaled; a part that is left out here is never encoded."""
@@ -227,8 +211,7 @@ class Field:
         """The vocabulary: the most frequent first, equally frequent ones by type and value; None without categories."""
         if not self.has_categories:
             return None
-        values = (value for value in self.categories(column) if value is not None)
-        counts = Counter((type(value).__name__, value) for value in values)
+        counts = Counter((type(value).__name__, value) for value in self.categories(column) if value is not None)
         ranked = sorted(counts, key=lambda key: (-counts[key], key))
         limit, buckets = self.vocabulary_limit()
         spare = max(buckets, 1) if limit is not None and len(ranked) > limit else 0
@@ -240,9 +223,8 @@ class Field:
         numbers = [] if self.is_time else column.present(self.numbers(column))
         if not numbers or len(numbers[0]) == 0:
             return FieldStats(self.name, top=top)
-        low, median, high = np.quantile(numbers[0], [0.01, 0.5, 0.99], method="inverted_cdf").tolist()
-        if _is_whole(numbers[0]):
-            low, median, high = int(low), int(median), int(high)
+        seen = np.quantile(numbers[0], [0.01, 0.5, 0.99], method="inverted_cdf").tolist()
+        low, median, high = map(int, seen) if _is_whole(numbers[0]) else seen
         return FieldStats(self.name, low=low, high=high, median=median, top=top)
 
     def read_back(self, columns: Sequence[NumericColumn], z: Sequence[float]) -> Any:
@@ -258,14 +240,13 @@ class Field:
             words.append(f"{part}{stats.low:g} to {stats.high:g}, median {stats.median:g}")
         if vocabulary is not None:
             rest = len(vocabulary.values) - SHOWN_VALUES
-            shown = ", ".join(map(str, vocabulary.values[:SHOWN_VALUES]))
-            words.append(f"{shown} and {rest:,} more" if rest > 0 else shown)
+            more = f" and {rest:,} more" if rest > 0 else ""
+            words.append(", ".join(map(str, vocabulary.values[:SHOWN_VALUES])) + more)
         return "; ".join(words)
 
     def drift(self, learned: Sequence[Any], recent: Sequence[Any]) -> tuple[float, float]:
         """How far two samples of values lie apart, None among them: a distance in [0, 1], and the probability of one at
-        least as large in samples of the same traffic. Here as categories: total variation, and the chi-square test of
-        homogeneity (of SciPy).
+        least as large in samples of the same traffic. Here total variation, and the chi-square test of homogeneity.
         """
         from scipy.stats import chi2_contingency
 
@@ -294,14 +275,14 @@ class Column:
 
     values    what the rows hold, None where missing
     types     types of the values that are there
-    numbers   what `parse` made of them, (B,)
+    numbers   what `parse` made of them, (B,) or empty
     missing   bool (B,), or None where nothing is missing
     """
 
     field: Field
     values: Sequence[Any]
     types: Set[type]
-    numbers: NDArray[Any] | None
+    numbers: NDArray[Any]
     missing: BoolArray | None
 
     def present(self, arrays: Iterable[FloatArray]) -> list[FloatArray]:

@@ -1,5 +1,6 @@
 """Fields that hold numbers."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -11,11 +12,12 @@ from typing_extensions import override
 
 from worker.errors import ErrorCode
 from worker.features.kinds.base import Check, Column, Evidence, Failures, Field, Sample, Strength, one_of, option
-from worker.features.learned import Scaling, fit_preprocessing
+from worker.features.learned import Scaling, fit_scaling
 from worker.records import FloatArray
 
 TRANSFORMS = ("auto", "linear", "log1p")
 FACTORS = (100, 1000)  # cents for euros, grams for kilograms
+_BEYOND = 2**1024 - 2**970  # the first whole number that rounds to no double
 
 
 def _is_range(value: Any) -> bool:
@@ -46,9 +48,8 @@ class Numeric(Field):
     @classmethod
     @override
     def infer(cls, sample: Sample) -> Evidence | None:
-        if not sample.types <= {int, float}:
-            return None
-        return Strength.TYPES, "whole numbers" if sample.types == {int} else "numbers"
+        what = "whole numbers" if sample.types == {int} else "numbers"
+        return (Strength.TYPES, what) if sample.types <= {int, float} else None
 
     @override
     def parse(self, column: Column) -> tuple[NDArray[np.float64], Failures]:
@@ -56,7 +57,7 @@ class Numeric(Field):
         try:
             x = np.fromiter(values, np.float64, len(values)) if missing is None else np.array(values, np.float64)
         except OverflowError:  # an integer beyond the range of a double, from a source that isn't JSON
-            x = np.array([_float(value) for value in values], np.float64)
+            x = np.array([math.inf if abs(value or 0) >= _BEYOND else value for value in values], np.float64)
         if missing is not None:
             x[missing] = 0.0
         broken = np.flatnonzero(~np.isfinite(x)).tolist()
@@ -65,11 +66,11 @@ class Numeric(Field):
 
     @override
     def scaling(self, x: FloatArray, preprocessing: str) -> Scaling:
-        return fit_preprocessing(x, preprocessing, self.transform, self.range)
+        return fit_scaling(x, self.transform, preprocessing, self.range)
 
     @override
     def drift(self, learned: Sequence[Any], recent: Sequence[Any]) -> tuple[float, float]:
-        """The two-sample Kolmogorov-Smirnov test (of SciPy); without numbers on a side, the shares of missing ones."""
+        """The two-sample Kolmogorov-Smirnov test; without numbers on a side, the shares of missing ones."""
         from scipy.stats import ks_2samp
 
         sides = []
@@ -95,10 +96,3 @@ def scaled(value: float, factor: float) -> float:
     """A number times a factor; a whole number stays one where the result is whole."""
     product = value * factor
     return int(product) if isinstance(value, int) and product == int(product) else product
-
-
-def _float(value: Any) -> float:
-    try:
-        return float("nan") if value is None else float(value)
-    except OverflowError:
-        return float("inf")

@@ -19,14 +19,14 @@ DAY_MS = 86_400_000
 CYCLES = {"hour": DAY_MS, "weekday": 7 * DAY_MS}
 """Their periods. An hour of the day lies on the daily circle, a weekday with its time on the weekly one."""
 
+MIN_CYCLES = 1.9  # that the fit rows have to span: about two, so that two calendar weeks of records are enough
 TIME_FORMATS = ("auto", "iso8601", "epoch_s", "epoch_ms", "epoch_us", "epoch_ns")
-MIN_CYCLES = 1.9
-"""Cycles that the fit rows have to span: about two, so that two calendar weeks of records are enough."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EARLIEST_MS, _LATEST_MS = -62_135_596_800_000, 253_402_300_799_999  # the years 1 to 9999
 _PER_SECOND = {"epoch_s": 1, "epoch_ms": 1_000, "epoch_us": 1_000_000, "epoch_ns": 1_000_000_000}
-_SHAPE = "0000-00-00T00:00:00.000000Z"
+_SHAPE = b"0000-00-00T00:00:00.000000"
+_DIGITS_AS_ZEROS = bytes.maketrans(b"0123456789", b"0000000000")
 _MONDAY_MS = 4 * DAY_MS  # 1970-01-05; the epoch was a Thursday
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _YEAR_2000, _YEAR_2100, _THIRTY_YEARS = 946_684_800, 4_102_444_800, 30 * 365 * 86_400  # seconds
@@ -128,8 +128,6 @@ class Timestamp(Field):
 
     @override
     def numbers(self, column: Column) -> list[FloatArray]:
-        if column.numbers is None:
-            return []
         waves = []
         for cycle in self.cyclical:
             start, period = _MONDAY_MS if cycle == "weekday" else 0, CYCLES[cycle]
@@ -140,7 +138,7 @@ class Timestamp(Field):
     @override
     def fit_numbers(self, column: Column, preprocessing: str) -> list[NumericColumn]:
         """Nothing but the cycles that the rows span; an outlier must not stretch the span, so the middle 98% count."""
-        (times,) = column.present([] if column.numbers is None else [column.numbers])
+        (times,) = column.present([column.numbers])
         span = float(np.subtract(*np.quantile(times, [0.99, 0.01]))) if len(times) else 0.0
         spanned = [part for part in self.part_names() if span >= MIN_CYCLES * CYCLES[part.partition("_")[0]]]
         # A sine and its cosine together vary by at most 1, as one numeric field does; so do all cycles of one field.
@@ -204,11 +202,11 @@ def parse_column(values: Sequence[Any], types: Set[type], time_format: str) -> T
         ticks = np.fromiter(values, np.int64, len(values))
     except OverflowError:
         return None
-    low, high = int(ticks.min()), int(ticks.max())
-    unit = _guess_unit(low) if time_format == "auto" else _PER_SECOND[time_format]
-    if time_format == "auto" and (low < 0 or _guess_unit(high) != unit):
+    low, high, guess = int(ticks.min()), int(ticks.max()), time_format == "auto"
+    unit = _guess_unit(high) if guess else _PER_SECOND[time_format]
+    if guess and (low < 0 or _guess_unit(low) != unit):
         return None
-    if not (low * 1000 // unit >= _EARLIEST_MS and high * 1000 // unit <= _LATEST_MS):
+    if low * 1000 // unit < _EARLIEST_MS or high * 1000 // unit > _LATEST_MS:
         return None
     return ticks * (1000 // unit) if unit <= 1000 else ticks // (unit // 1000)
 
@@ -217,33 +215,19 @@ def parse_same_shape(texts: Sequence[str]) -> TimeArray | None:
     """int64 (B,) milliseconds of ISO texts that all look like 2018-04-01T00:00:31, .123 or .123456, all or none with Z.
 
     None = at least one does not, or names a day or hour that doesn't exist; the general parser decides then.
-    Ten times as fast as datetime.fromisoformat.
+    At least ten times as fast as `parse_time` for each.
     """
     length, zulu = len(texts[0]), texts[0].endswith("Z")
     body = length - zulu
+    if body not in (19, 23, 26) or set(map(len, texts)) != {length}:
+        return None
+    # NumPy's parser knows more forms than one, with other meanings: it only sees what has the shape, digit for digit.
     joined = "".join(texts).encode("utf-8", "surrogatepass")
-    if body not in (19, 23, 26) or set(map(len, texts)) != {length} or len(joined) != length * len(texts):
+    if joined.translate(_DIGITS_AS_ZEROS) != (_SHAPE[:body] + b"Z" * zulu) * len(texts):
         return None
-    letters = np.ascontiguousarray(np.frombuffer(joined, np.uint8).reshape(-1, length).T)  # (length, B)
-    shape = np.frombuffer((_SHAPE[:body] + "Z" * zulu).encode(), np.uint8)  # (length,)
-    digit = shape == ord("0")
-    digits = letters - np.uint8(ord("0"))  # what lies below "0" wraps around to more than 9
-    if (letters[~digit] != shape[~digit, None]).any() or (digits[digit] > 9).any():
+    try:
+        moments = np.frombuffer(joined, f"S{length}").astype(f"S{min(body, 23)}").astype("datetime64[ms]")
+    except ValueError:
         return None
-
-    def number(start: int, stop: int) -> TimeArray:
-        result: TimeArray = digits[start].astype(np.int64)
-        for place in range(start + 1, stop):
-            result = result * 10 + digits[place]
-        return result
-
-    year, month, day = number(0, 4), number(5, 7), number(8, 10)
-    hour, minute, second = number(11, 13), number(14, 16), number(17, 19)
-    months = ((year - 1970) * 12 + month - 1).astype("datetime64[M]")
-    first = months.astype("datetime64[D]").astype(np.int64)
-    days_in_month = (months + 1).astype("datetime64[D]").astype(np.int64) - first
-    exists = (year >= 1) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= days_in_month)
-    if not (exists & (hour < 24) & (minute < 60) & (second < 60)).all():
-        return None
-    millis = number(20, 23) if body > 19 else 0
-    return (first + day - 1) * DAY_MS + hour * 3_600_000 + minute * 60_000 + second * 1000 + millis
+    milliseconds: TimeArray = moments.astype(np.int64)
+    return milliseconds if milliseconds.min() >= _EARLIEST_MS else None

@@ -1,7 +1,7 @@
 """The Kafka topics of alerts, dead letters and scores."""
 
 from collections.abc import Collection, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -16,6 +16,7 @@ MAX_SHORT_TEXT = 200  # characters that a shortened alert keeps of each text
 TRUNCATED = "truncated"
 
 
+@dataclass(eq=False, kw_only=True)
 class KafkaSink(Sink):
     """Outcomes as records of Kafka topics, alerts first. scores_topic: None = scores are not published.
 
@@ -24,11 +25,10 @@ class KafkaSink(Sink):
     hands `records` to the delivery (worker.broker.base.Delivery), and discards them once they are committed.
     """
 
-    def __init__(self, *, alerts_topic: str, dead_letter_topic: str, scores_topic: str | None = None) -> None:
-        self._alerts_topic = alerts_topic
-        self._dead_letter_topic = dead_letter_topic
-        self._scores_topic = scores_topic
-        self._records: list[tuple[Partition, Outgoing]] = []
+    alerts_topic: str
+    dead_letter_topic: str
+    scores_topic: str | None = None
+    _records: list[tuple[Partition, Outgoing]] = field(default_factory=list, init=False)
 
     @property
     def records(self) -> list[Outgoing]:
@@ -38,12 +38,12 @@ class KafkaSink(Sink):
     @override
     def add(self, outcome: Outcome) -> None:
         for alert in outcome.alerts:
-            self._add(alert.message, self._alerts_topic, encode_alert(alert), alert_headers(alert))
+            self._add(alert.message, self.alerts_topic, encode_alert(alert), alert_headers(alert))
         for dead in outcome.dead_letters:
-            self._add(dead.message, self._dead_letter_topic, dead.message.value, dead_letter_headers(dead))
-        if self._scores_topic is not None:
+            self._add(dead.message, self.dead_letter_topic, dead.message.value, dead_letter_headers(dead))
+        if self.scores_topic is not None:
             for message, value in encode_scores(outcome.scores):
-                self._add(message, self._scores_topic, value, (("content-type", CONTENT_TYPE),))
+                self._add(message, self.scores_topic, value, (("content-type", CONTENT_TYPE),))
 
     def _add(self, message: RawMessage, topic: str, value: bytes | None, headers: Any) -> None:
         outgoing = Outgoing(topic, message.key, value, headers)
@@ -60,10 +60,7 @@ class KafkaSink(Sink):
     def shorten(self, refused: Iterable[Outgoing]) -> None:
         """Cuts those of `records` down that are too large; DeliveryError where one can't be cut any further."""
         too_large = {id(outgoing) for outgoing in refused}
-        self._records = [
-            (partition, self._shortened(outgoing) if id(outgoing) in too_large else outgoing)
-            for partition, outgoing in self._records
-        ]
+        self._records = [(key, self._shortened(out) if id(out) in too_large else out) for key, out in self._records]
 
     def _shortened(self, outgoing: Outgoing) -> Outgoing:
         """The record cut down, and marked with a `truncated` header.
@@ -71,9 +68,9 @@ class KafkaSink(Sink):
         An alert loses the record and long texts of its explanation; a dead letter keeps the first half of its bytes
         (cut again if that is still too much); whatever has nothing left but a long key loses the key.
         """
-        if outgoing.topic == self._alerts_topic and outgoing.value and dict(outgoing.headers).get(TRUNCATED) is None:
+        if outgoing.topic == self.alerts_topic and outgoing.value and dict(outgoing.headers).get(TRUNCATED) is None:
             short = replace(outgoing, value=_short_alert(outgoing.value))
-        elif outgoing.topic == self._dead_letter_topic and outgoing.value:
+        elif outgoing.topic == self.dead_letter_topic and outgoing.value:
             short = replace(outgoing, value=outgoing.value[: len(outgoing.value) // 2])
         elif outgoing.key:
             short = replace(outgoing, key=None)

@@ -1,19 +1,23 @@
-"""Fields of which the model sees a category: values of a set, true or false, sentences."""
+"""Fields whose values are names: of categories, of sorts of messages, of the record itself, or of nothing at all."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from itertools import pairwise
 from random import Random
 from typing import Any
 
 import numpy as np
 from typing_extensions import override
 
-from worker.features.kinds.base import MIN_ROWS, Column, Evidence, Field, Sample, Strength, option, whole_number
+from worker.features.kinds.base import MIN_ROWS, Column, Evidence, Field, NotAnObject, Sample, Strength, option, size
 from worker.records import FloatArray
 
 MAX_TEMPLATE = 512  # characters; a vocabulary of templates must stay small
+NEARLY_ALL = 0.95  # share of distinct values; a retry repeats an id
+UPWARDS = 0.9  # share of steps that go up in a counter; parallel writers swap neighbours
 
+_UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _VARIABLE = re.compile(
     r"""(?P<uuid>\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b)
       | (?P<ip>\b[0-9]{1,3}(?:\.[0-9]{1,3}){3}\b | \b(?:[0-9a-fA-F]{1,4}:){7}[0-9a-fA-F]{1,4}\b)
@@ -48,8 +52,8 @@ class Categorical(Field):
     expected = "a string, a whole number or a boolean"
     anomaly = "unseen_category"
 
-    max_values: int = option(1024, whole_number(1))
-    hash_buckets: int = option(0, whole_number(0))
+    max_values: int = option(1024, size(1))
+    hash_buckets: int = option(0, size(0))
 
     @classmethod
     @override
@@ -113,3 +117,40 @@ class Text(Categorical):
     @override
     def categories(self, column: Column) -> Sequence[Any]:
         return [None if value is None else template(value) for value in column.values]
+
+
+@dataclass(frozen=True)
+class Id(Field):
+    """A name of the record itself: carried into the alert, never encoded. Any value will do."""
+
+    kind, expected = "id", "an id"
+    has_categories = False
+    is_id = True
+
+    @classmethod
+    @override
+    def infer(cls, sample: Sample) -> Evidence | None:
+        values, why = sample.values, None
+        if len(values) < MIN_ROWS or sample.distinct <= NEARLY_ALL * len(values):
+            return None
+        if sample.types == {str}:
+            why = "UUIDs that hardly repeat" if all(map(_UUID.fullmatch, values)) else "strings that hardly repeat"
+        elif sample.types == {int}:
+            if sum(after > before for before, after in pairwise(values)) >= UPWARDS * (len(values) - 1):
+                why = "whole numbers that count up and hardly repeat"
+            elif min(values) >= 10**12:
+                why = "very large whole numbers that hardly repeat"
+        return (Strength.REPETITION, why) if why is not None else None
+
+    @override
+    def refused(self, types: Set[type]) -> Set[type]:
+        return types & {NotAnObject}
+
+
+@dataclass(frozen=True)
+class Ignore(Field):
+    """A label, a constant, an array: part of the record in the alert, and of nothing else."""
+
+    kind = "ignore"
+    has_categories = False
+    required: bool = False  # no option: it is never read
