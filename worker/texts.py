@@ -1,10 +1,16 @@
-"""Texts that more than one room writes: times, numbers with few digits, the nearest of several names."""
+"""Texts that more than one room writes: times, numbers with few digits, the nearest of several names, quotations."""
 
 import difflib
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
+MAX_QUOTED = 200  # characters of something from outside that a message quotes
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# What a terminal obeys instead of showing it: control characters, line ends, directions of writing; and surrogates,
+# which no encoding writes.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def rfc3339(milliseconds: float) -> str:
@@ -42,6 +48,25 @@ def significant(value: float, digits: int) -> float:
     0.123
     """
     return float(f"{value:.{digits}g}")
+
+
+def printable(text: str) -> str:
+    """A text from outside on one line, with its control characters as Python escapes them.
+
+    >>> printable("\\x1b[31mred\\n")
+    '\\\\x1b[31mred\\\\n'
+    """
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def quoted(value: object, max_characters: int = MAX_QUOTED) -> str:
+    """What a message says of a value from outside, whatever its size: printable, and cut after so many characters.
+
+    >>> quoted("a" * 300, 5)
+    'aaaaa…'
+    """
+    text = str(value)
+    return printable(text) if len(text) <= max_characters else f"{printable(text[:max_characters])}…"
 
 
 def did_you_mean(name: object, names: Iterable[str]) -> str:

@@ -135,3 +135,39 @@ def test_the_rate_limit_says_how_many_it_left_out() -> None:
 def test_an_unknown_level_is_refused() -> None:
     with pytest.raises(subprocess.CalledProcessError):
         logged("", level="loud")
+
+
+HOSTILE = [
+    r"'\x1b[2J'",
+    r"'two\nlines'",
+    r"'\x9b2J'",
+    r"'\u202e'",
+    r"'\ud800'",
+    "2**70",
+    "{1: 2}",
+    "b'\\xff'",
+    "object()",
+]
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_whatever_a_value_holds_an_entry_is_one_line(log_format: str) -> None:
+    code = f"for value in [{', '.join(HOSTILE)}]: log.info('odd', value=value, nested={{'deep': [value]}})"
+
+    lines = logged(code, log_format=log_format)
+
+    assert len(lines) == len(HOSTILE)
+    assert all("odd" in line and "deep" in line for line in lines)
+    assert log_format == "json" or not set("".join(lines)) & set("\x1b\x9b\u202e")
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_secret_inside_of_a_nested_value_is_masked(log_format: str) -> None:
+    code = (
+        f"configure_logs({log_format!r}, 'info', secrets=['hunter2'])\nlog.info('x', fields={{'hunter2': ['hunter2']}})"
+    )
+
+    (line,) = logged(code, log_format=log_format)
+
+    assert line.count("[secret]") == 2
+    assert "hunter2" not in line

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.alerts.encode import REDACTED, redact
-from worker.features.learned import MISSING_PATTERN, UNKNOWN_ID, Special
+from worker.features.learned import UNKNOWN_ID, Special
 from worker.features.schema import value_of
 from worker.features.vectorize import Vectors
 from worker.formats.base import Row
@@ -148,7 +148,7 @@ class Explainer:
             if isinstance(expected, Special):
                 expected = expected.value
             observed, note = value_of(row, name), None
-            if name == MISSING_PATTERN and category is not None:
+            if name == self._fitted.missing_pattern and category is not None:
                 observed = self._pattern(row, category_ids[category])
             if observed is None:
                 note, is_same = Special.MISSING.value, expected == Special.MISSING.value
@@ -170,8 +170,8 @@ class Explainer:
     def _pattern(self, row: Row, category_id: int) -> str:
         """The missing pattern of a row in words; one that the model has never seen is made up from the row."""
         if category_id != UNKNOWN_ID:
-            return str(self._fitted.categorical[self._category_at[MISSING_PATTERN]].value(category_id))
-        absent = [name for name in self._fields if name != MISSING_PATTERN and value_of(row, name) is None]
+            return str(self._fitted.categorical[-1].value(category_id))
+        absent = [name for name in self._fields if name != self._fitted.missing_pattern and value_of(row, name) is None]
         return f"without {', '.join(absent)}" if absent else "all fields present"
 
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from worker.errors import WorkerError
+from worker.texts import printable
 
 INTERRUPTED = 130
 
@@ -117,5 +118,5 @@ def _failed(error: Exception, message: str, code: int) -> int:
     if debug:
         sys.stderr.write(mask("".join(traceback.format_exception(error))))
     for line in message.splitlines() or [type(error).__name__]:
-        sys.stderr.write(mask(f"error: {line}\n"))
+        sys.stderr.write(f"error: {printable(mask(line))}\n")
     return code

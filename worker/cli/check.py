@@ -15,9 +15,10 @@ def run(_: argparse.Namespace) -> int:
     from worker.cli.hints import message_of
     from worker.processes.checks import run_checks
     from worker.settings import load_settings
+    from worker.texts import printable
 
     code = 0
     for verdict, name, text in run_checks(load_settings):
-        print(f"{verdict:<8}{name:<12} {' '.join(message_of(text).split())}", flush=True)
+        print(f"{verdict:<8}{name:<12} {printable(' '.join(message_of(text).split()))}", flush=True)
         code = 1 if verdict == "FAILED" else code
     return code

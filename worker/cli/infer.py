@@ -33,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
     from worker.settings import load_settings
     from worker.sources.base import messages_of
     from worker.sources.files import Files
+    from worker.texts import printable
 
     if (args.file is None) == (args.topic is None):
         raise UsageError("name either a FILE or a --topic (worker infer-schema --help)")
@@ -48,5 +49,5 @@ def run(args: argparse.Namespace) -> int:
     print(proposal.to_toml().rstrip())
     if decoded.rejects:
         left_out = f"{len(decoded.rejects)} of {len(messages)} records have no fields and were left out"
-        print(f"note: {left_out}: {decoded.rejects[0].detail}", file=sys.stderr)
+        print(f"note: {left_out}: {printable(decoded.rejects[0].detail)}", file=sys.stderr)
     return 0

@@ -13,6 +13,7 @@ from worker.model.network.fit import Progress
 from worker.processes.replay_job import Batches, Display
 from worker.replay.lines import Line
 from worker.sources.base import Meter
+from worker.texts import printable
 
 
 def _bar(work: str, *columns: progress.ProgressColumn) -> progress.Progress:
@@ -37,7 +38,7 @@ class TerminalDisplay(Display):
 
     @override
     def note(self, text: str) -> None:
-        sys.stderr.write(f"note: {text}\n")
+        sys.stderr.write(f"note: {printable(text)}\n")
 
     @override
     @contextmanager

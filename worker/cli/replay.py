@@ -124,6 +124,7 @@ def run(args: argparse.Namespace) -> int:
 
     from worker.replay.metrics import failed_gates, parse_gate
     from worker.settings import load_settings
+    from worker.texts import printable
 
     check_usage(args)
     under, over = [list(map(parse_gate, gates)) for gates in (args.fail_under, args.fail_over)]
@@ -137,7 +138,7 @@ def run(args: argparse.Namespace) -> int:
     console = Console()
     console.print(table)
     for line in job.findings:
-        console.print(line, highlight=False)
+        console.print(printable(line), highlight=False, markup=False)  # it may name fields
     console.print(f"report: {Path(args.out) / 'report.html'}", highlight=False, soft_wrap=True)
     if result.fault is not None:
         raise result.fault

@@ -35,6 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from worker.processes.wiring import fit_version, model_store
     from worker.settings import load_settings
     from worker.sources.files import Files
+    from worker.texts import printable
 
     if args.file and not args.once:
         raise UsageError("--from needs --once: a file doesn't change")
@@ -58,5 +59,5 @@ def run(args: argparse.Namespace) -> int:
         f"(always answering the average: {report['mean_predictor_loss']:.3g})"
     )
     for note in report["notes"]:
-        print(f"note: {message_of(note)}", file=sys.stderr)
+        print(f"note: {printable(message_of(note))}", file=sys.stderr)
     return 0

@@ -1,6 +1,6 @@
 """What a fit learns about single fields: how numbers come to a common scale and back, vocabularies, what is usual."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -29,6 +29,7 @@ _MAX, _MIN = float(np.finfo(np.float64).max), float(np.finfo(np.float64).tiny)
 _MAX_LOG = 709.0  # expm1 of more is beyond a double
 
 MISSING_PATTERN = "(missing fields)"  # the name of the missing patterns' categorical column, as if it were a field
+PATTERN_KIND = "presence"
 UNKNOWN_ID, MISSING_ID = 0, 1
 
 
@@ -180,7 +181,7 @@ class CategoryColumn:
     """One column of the model's categorical input. Its ids: 0 for a value never seen before, 1 for a missing one, then
     the spare ones, then the vocabulary. A value beyond the vocabulary gets the spare id, its hash's one of several.
 
-    field    name of the field, or MISSING_PATTERN
+    field    name of the field, or of the missing patterns, see `pattern_name`
     kind     the field's kind; "presence" for missing patterns, which have no id for missing
     values   the vocabulary, most frequent first; a missing pattern is the tuple of the missing fields' names
     spare    ids for values beyond the vocabulary's limit: one for all of them, or as many as there are hash buckets
@@ -194,7 +195,7 @@ class CategoryColumn:
     @property
     def first(self) -> int:
         """The id of values[0]."""
-        return 1 if self.kind == "presence" else 2 + self.spare
+        return 1 if self.kind == PATTERN_KIND else 2 + self.spare
 
     @property
     def width(self) -> int:
@@ -228,12 +229,24 @@ class CategoryColumn:
         """The value that an id stands for, or a `Special`; for a missing pattern a phrase."""
         if category_id == UNKNOWN_ID:
             return Special.UNKNOWN
-        if self.field == MISSING_PATTERN:
+        if self.kind == PATTERN_KIND:
             absent = self.values[category_id - self.first]
             return f"without {', '.join(absent)}" if absent else "all fields present"
         if category_id == MISSING_ID:
             return Special.MISSING
         return Special.OTHER if category_id < self.first else self.values[category_id - self.first]
+
+
+def pattern_name(fields: Collection[str]) -> str:
+    """The name of the missing patterns' column beside fields of these names: MISSING_PATTERN, unless one has it.
+
+    >>> pattern_name(["amount"]), pattern_name(["(missing fields)"])
+    ('(missing fields)', '((missing fields))')
+    """
+    name = MISSING_PATTERN
+    while name in fields:
+        name = f"({name})"
+    return name
 
 
 @dataclass(frozen=True)

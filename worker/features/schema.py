@@ -26,7 +26,7 @@ from worker.errors import SchemaError
 from worker.features.kinds import KINDS, Numeric
 from worker.features.kinds.base import Column, Failures, Field, NotAnObject
 from worker.formats.base import Row
-from worker.texts import did_you_mean
+from worker.texts import did_you_mean, printable
 
 MAX_PIXELS = 4096
 
@@ -101,7 +101,7 @@ class Schema:
         blocks = []
         for field in self.fields:
             default = type(field)(field.name).options()
-            lines = [f"# {line}" for line in (comments or {}).get(field.name, "").splitlines()]
+            lines = [f"# {printable(line)}" for line in (comments or {}).get(field.name, "").splitlines()]
             lines += [f"[fields.{_quoted(field.name)}]", f'kind = "{field.kind}"']
             lines += [f"{key} = {_toml(value)}" for key, value in field.options().items() if value != default.get(key)]
             blocks.append("\n".join(lines) + "\n")

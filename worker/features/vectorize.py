@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from worker.errors import BundleError, DataError
 from worker.features.kinds.base import Column, Field
-from worker.features.learned import MISSING_PATTERN, UNKNOWN_ID, CategoryColumn, FieldStats, NumericColumn
+from worker.features.learned import PATTERN_KIND, UNKNOWN_ID, CategoryColumn, FieldStats, NumericColumn, pattern_name
 from worker.features.schema import Schema, read_columns
 from worker.formats.base import Decoded, Row
 from worker.records import DeadLetter, RawMessage, TimeArray
@@ -51,8 +51,13 @@ class Fitted:
 
     @cached_property
     def category_fields(self) -> tuple[str, ...]:
-        """The field that each categorical column belongs to, length C; the last is MISSING_PATTERN."""
+        """The field that each categorical column belongs to, length C; the last is `missing_pattern`."""
         return tuple(column.field for column in self.categorical)
+
+    @property
+    def missing_pattern(self) -> str:
+        """The name of the missing patterns' column, which no field has."""
+        return self.categorical[-1].field
 
     @cached_property
     def stats_of(self) -> Mapping[str, FieldStats]:
@@ -132,7 +137,8 @@ def fit_vectorizer(schema: Schema, rows: Sequence[Row], preprocessing: str = "ro
         stats.append(column.field.statistics(column, vocabulary))
     counts = Counter(_missing_patterns(columns, count))
     patterns = sorted((-rows_with_it, tuple(sorted(names))) for names, rows_with_it in counts.items())[:MAX_PATTERNS]
-    categorical.append(CategoryColumn(MISSING_PATTERN, "presence", tuple(names for _, names in patterns)))
+    name = pattern_name([field.name for field in schema.fields])
+    categorical.append(CategoryColumn(name, PATTERN_KIND, tuple(names for _, names in patterns)))
     return Fitted(schema, count, tuple(numeric), tuple(categorical), tuple(stats))
 
 

@@ -2,21 +2,27 @@
 
 Log with `structlog.get_logger()`. Records of the standard library's loggers (the Kafka client's are the noisy ones),
 warnings and errors of background threads come out the same way.
+
+A keyword argument of a logger is a key of its line, so a name from data is none: it stands inside of a value.
 """
 
+import json
 import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, MutableMapping
+from collections.abc import Callable, Collection, Mapping, MutableMapping
 from typing import Any, Literal
 
 import orjson
 import structlog
 from typing_extensions import override
 
+from worker.texts import printable
+
 MASKED = "[secret]"
 Entry = MutableMapping[str, Any]
+_TRACES = ("exc_info", "stacks")
 
 
 def configure_logs(
@@ -37,14 +43,16 @@ def configure_logs(
     min_level = logging.getLevelNamesMapping()[level.upper()]
 
     def in_words(_: Any, __: str, entry: Entry) -> Entry:
-        untouched = ("exc_info", "stacks")
         return {
-            name: message_of(value) if isinstance(value, Exception | str) and name not in untouched else value
+            name: message_of(value) if isinstance(value, Exception | str) and name not in _TRACES else value
             for name, value in entry.items()
         }
 
     def masked(_: Any, __: str, entry: Entry) -> Entry:
-        return {name: mask(value) if isinstance(value, str) else value for name, value in entry.items()}
+        return {name: _with_texts(value, mask) for name, value in entry.items()}
+
+    def for_terminals(_: Any, __: str, entry: Entry) -> Entry:
+        return {name: value if name in _TRACES else _with_texts(value, printable) for name, value in entry.items()}
 
     processors: list[Any] = [
         structlog.processors.add_log_level,
@@ -53,14 +61,14 @@ def configure_logs(
     ]
     factory: Any
     if log_format == "json":
-        render = structlog.processors.JSONRenderer(serializer=orjson.dumps)
+        render = structlog.processors.JSONRenderer(serializer=_to_json)
         processors += [structlog.processors.format_exc_info, masked, render]
         factory = structlog.BytesLoggerFactory(sys.stderr.buffer)
     else:
         # structlog's own formatter of tracebacks prints every local variable, passwords included.
         plain = structlog.dev.plain_traceback
         console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
-        processors += [console, lambda _, __, line: mask(line)]
+        processors += [for_terminals, console, lambda _, __, line: mask(line)]
         factory = structlog.WriteLoggerFactory(sys.stderr)
     structlog.configure(
         processors=processors,
@@ -74,6 +82,22 @@ def configure_logs(
     root.setLevel(min_level if min_level == logging.DEBUG else max(min_level, logging.WARNING))
     logging.captureWarnings(capture=True)
     threading.excepthook = _log_thread_error
+
+
+def _with_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """Plain data with each text in it changed, names included."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {_with_texts(name, change): _with_texts(item, change) for name, item in value.items()}
+    return [_with_texts(item, change) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _to_json(entry: Entry, default: Callable[[Any], Any]) -> bytes:
+    try:
+        return orjson.dumps(entry, default=default)
+    except TypeError:  # a lone surrogate, a whole number of more than 64 bits, a name that is no text
+        return json.dumps(entry, default=default).encode()
 
 
 def _log_thread_error(args: threading.ExceptHookArgs) -> None:

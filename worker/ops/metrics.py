@@ -14,6 +14,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from worker.errors import ErrorCode
 from worker.records import Partition
+from worker.texts import quoted
 
 _STAGE_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _DELAY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0, 3600.0)
@@ -133,4 +134,4 @@ class TrainerMetrics:
         """The fields that have drifted now; the others lose their series."""
         self.field_drift.clear()
         for name, distance in distances.items():
-            self.field_drift.labels(name).set(distance)
+            self.field_drift.labels(quoted(name)).set(distance)

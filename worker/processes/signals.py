@@ -296,5 +296,6 @@ class TrainerSignals(Signals[TrainerMetrics], TrainerEvents):
             event, hint = DRIFT_NEWS[state]
             self.log.warning(event, state=state.value, **hint)
         if new := sorted(drifted_fields.keys() - self._drifted_fields):
-            self.log.warning("fields have drifted", **{name: drifted_fields[name] for name in new})
+            # One value: a field's name is data, and a keyword argument of the logger would be a key of the line.
+            self.log.warning("fields have drifted", fields={name: drifted_fields[name] for name in new})
         self._state, self._drifted_fields = state, set(drifted_fields)

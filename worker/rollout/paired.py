@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.features.learned import MISSING_PATTERN
 from worker.features.vectorize import Fitted
 from worker.formats.base import Decoded, Decoder, Row
 from worker.pipeline import Model, by_partition
@@ -197,7 +196,7 @@ class PairedScorer:
 
     def __init__(self, current: Model, paired: Model, pairing: Pairing, thresholds: Thresholds | None = None) -> None:
         self.thresholds = dict(thresholds or {})
-        self.fields = tuple(name for name in paired.bundle.fields if name != MISSING_PATTERN)
+        self.fields = tuple(name for name in paired.bundle.fields if name != paired.bundle.fitted.missing_pattern)
         self.scored = 0  # records that the current model has scored since the comparison began
         self._current, self._paired = current, paired
         self._pairing = pairing

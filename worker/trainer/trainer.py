@@ -25,6 +25,7 @@ from worker.model.network.fit import FitOptions, Progress
 from worker.model.store.bundle import KEEP_ROWS, Bundle, with_report
 from worker.pipeline import Model
 from worker.records import Message, Scores
+from worker.texts import quoted
 from worker.trainer.candidate import RecentRows, fit_candidate, judge, recent_rows, spread
 from worker.trainer.drift import (
     MIN_REPLACED,
@@ -179,7 +180,7 @@ class Trainer:
         learned = spread(self.current.bundle.rehearsal, FIELD_DRIFT_ROWS)
         inliers = spread(recent.pick(recent.inlier), FIELD_DRIFT_ROWS)
         drifts = drifted_fields(learned, inliers, self.current.bundle.schema)[:MAX_DRIFTED_FIELDS]
-        furthest = {entry.field: round(entry.distance, 3) for entry in drifts}
+        furthest = {quoted(entry.field): round(entry.distance, 3) for entry in drifts}
         figures = {"drift": drift.figures(), "drifted_fields": furthest}
         if reason is not None:
             return Check(self._verdict(Decision.NOT_NEEDED, [reason], figures))
