@@ -15,6 +15,7 @@ from worker.alerts.encode import CONTENT_TYPE, SCHEMA_VERSION
 from worker.errors import ErrorCode
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Truncated = Annotated[bool, Field(description="cut down, since the topic takes no larger record")]
 
 
 class Source(TypedDict):
@@ -92,7 +93,7 @@ class AlertDocument(TypedDict):
     record: Annotated[dict[str, Any] | None, Field(description="the original JSON, fields can be redacted")]
     group: NotRequired[GroupDocument]
     summary: NotRequired[SummaryDocument]
-    truncated: NotRequired[Annotated[bool, Field(description="cut down, since the broker takes no larger record")]]
+    truncated: NotRequired[Truncated]
 
 
 class ScoreDocument(TypedDict):
@@ -105,6 +106,7 @@ class ScoreDocument(TypedDict):
     threshold: Annotated[float | None, Field(description="null before there is one")]
     alert: Annotated[bool, Field(description="by the threshold alone")]
     model_version: str
+    truncated: NotRequired[Truncated]
 
 
 def json_schema(document: type) -> dict[str, Any]:
@@ -145,6 +147,8 @@ def asyncapi() -> dict[str, Any]:
                         "source.topic": {"type": "string"},
                         "source.partition": {"type": "string"},
                         "source.offset": {"type": "string"},
+                        "truncated": {"type": "string"},
+                        "truncated.parts": {"type": "string"},
                     },
                 },
             },

@@ -1,7 +1,7 @@
 """A record loop on a real broker, stepped by a test."""
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -13,8 +13,10 @@ from worker.broker.base import Consumer, RangeReader
 from worker.broker.client import Connection
 from worker.broker.consumer import GroupConsumer
 from worker.broker.delivery import AtLeastOnce, ExactlyOnce
+from worker.broker.limits import RecordLimits
 from worker.broker.producer import AcknowledgedProducer, TransactionalKafkaProducer
 from worker.broker.ranges import TopicReader
+from worker.broker.topics import require_topics
 from worker.records import Message, Outgoing, Partition, RawMessage
 from worker.stream.checkpoints import CheckpointChangelog, TopicCheckpoints
 from worker.stream.sinks.kafka import KafkaSink
@@ -24,11 +26,25 @@ DEADLINE_S = 90.0
 
 
 class KafkaStage(Stage):
-    """The topics of one deployment, on a real broker. transaction_s: deadline of a transaction."""
+    """The topics of one deployment, on a real broker.
+
+    transaction_s      deadline of a transaction
+    results_settings   what the broker has to set for the topics of results
+    tells_limits       whether the broker tells how large their records may be
+    """
 
     transaction_s = 30.0
 
-    def __init__(self, connection: Connection, name: str, guarantee: Guarantee, assignor: str) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        name: str,
+        guarantee: Guarantee,
+        assignor: str = "range",
+        *,
+        results_settings: Mapping[str, str] | None = None,
+        tells_limits: bool = True,
+    ) -> None:
         self.connection = connection
         self.guarantee = guarantee
         self.assignor = assignor
@@ -39,7 +55,8 @@ class KafkaStage(Stage):
         self.fed: list[Message] = []
         self.open = ExitStack()
         ensure_topics(connection, {self.input: PARTITIONS})
-        ensure_topics(connection, dict.fromkeys(self.topics.values(), 1))
+        ensure_topics(connection, dict.fromkeys(self.topics.values(), 1), results_settings)
+        self.tells_limits = tells_limits
         assert ensure_compacted(connection, self.state_topic, like=self.input) is None
         self.watcher = GroupConsumer(connection, [self.input], self.group)
         self.open.callback(self.watcher.close, 1.0)
@@ -67,17 +84,25 @@ class KafkaStage(Stage):
 
     def delivery(self, consumer: Consumer, name: str) -> AtLeastOnce | ExactlyOnce:
         delivery: AtLeastOnce | ExactlyOnce
+        limits = RecordLimits()
         if self.guarantee == "at_least_once":
-            delivery = AtLeastOnce(consumer, lambda: AcknowledgedProducer(self.connection))
+            delivery = AtLeastOnce(consumer, lambda: AcknowledgedProducer(self.connection, self.known(limits)))
         else:
             delivery = ExactlyOnce(
                 consumer,
                 lambda: TransactionalKafkaProducer(
-                    self.connection, f"{self.group}-{name}", timeout_s=self.transaction_s
+                    self.connection, f"{self.group}-{name}", self.known(limits), timeout_s=self.transaction_s
                 ),
             )
         self.open.callback(delivery.close, 1.0)
         return delivery
+
+    def known(self, limits: RecordLimits) -> RecordLimits:
+        """What a process asks of the broker before it builds a producer."""
+        if self.tells_limits:
+            results = list(self.topics.values())
+            require_topics(self.connection, reads=[self.input], results=results, state=None, limits=limits)
+        return limits
 
     def checkpoints(self, worker: Worker) -> TopicCheckpoints:
         changelog = CheckpointChangelog(

@@ -185,8 +185,11 @@ class MemoryBroker:
         if self._epochs[transactional_id] != epoch:
             raise Fenced(f"another producer uses the transactional id {transactional_id}")
 
+    def is_too_large(self, record: Outgoing) -> bool:
+        """Whether it is above max_record_bytes."""
+        return len(record.value or b"") > self.max_record_bytes
+
     def refuse_too_large(self, records: Sequence[Outgoing]) -> None:
         """Raises RecordTooLarge naming those above max_record_bytes."""
-        refused = [record for record in records if len(record.value or b"") > self.max_record_bytes]
-        if refused:
+        if refused := [record for record in records if self.is_too_large(record)]:
             raise RecordTooLarge(f"{len(refused)} records are larger than {self.max_record_bytes} bytes", refused)

@@ -20,7 +20,7 @@ from worker.broker.base import (
 )
 from worker.broker.consumer import CommittedWatermark
 from worker.broker.ranges import share_out
-from worker.errors import DeliveryError, OffsetOutOfRange
+from worker.errors import DeliveryError, OffsetOutOfRange, RecordTooLarge
 from worker.records import Message, Outgoing, Partition, RawMessage
 
 _BATCH = 500
@@ -173,6 +173,7 @@ class MemoryProducer(Producer):
         broker.injected("build")
         self._broker = broker
         self._pending: list[Outgoing] = []
+        self._acknowledged: Sequence[Outgoing] = ()
         self._dead = False
 
     @override
@@ -191,9 +192,25 @@ class MemoryProducer(Producer):
         self._require_alive()
         pending, self._pending = self._pending, []
         self._dead = True
-        self._broker.refuse_too_large(pending)
-        self._broker.injected("flush", lambda: self._broker.append(pending))
+
+        def write() -> None:
+            self._acknowledged = [record for record in pending if not self._broker.is_too_large(record)]
+            self._broker.append(self._acknowledged)
+            self._broker.refuse_too_large(pending)
+
+        self._acknowledged = ()
+        try:
+            self._broker.injected("flush", write)
+        except BaseException as error:
+            if not isinstance(error, RecordTooLarge):
+                self._acknowledged = ()  # written, perhaps; the producer doesn't know
+            raise
+        self._acknowledged = ()
         self._dead = False
+
+    @override
+    def acknowledged(self) -> Sequence[Outgoing]:
+        return self._acknowledged
 
     def _require_alive(self) -> None:
         if self._dead:

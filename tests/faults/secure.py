@@ -1,17 +1,31 @@
-"""Apache Kafka with TLS: a listener for SCRAM-SHA-256 and one for mutual TLS, certificates made on the spot."""
+"""Apache Kafka with TLS, logins and rights: listeners for SCRAM-SHA-256, mutual TLS and OAUTHBEARER, and an authorizer.
+
+Certificates are made on the spot. What has no access control list is open to everyone.
+"""
 
 import json
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
+from kafka.admin import (
+    ACL,
+    ACLOperation,
+    ACLPermissionType,
+    ResourcePattern,
+    ResourceType,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
 
 from devtools.brokers import ApacheBroker, free_ports
 from worker.broker.client import Connection, admin_client
 
 USER, PASSWORD = "app", "correct-horse-battery"
 KEY_PASSWORD = "staple-of-the-key"
+UNSIGNED = (
+    "org.apache.kafka.common.security.oauthbearer.internals.unsecured.OAuthBearerUnsecuredValidatorCallbackHandler"
+)
 
 
 class Certificates:
@@ -42,24 +56,44 @@ class Certificates:
 
 
 class SecureBroker(ApacheBroker):
-    """`scram` and `mutual` are the addresses of the two listeners; tests set up on the plaintext one."""
+    """`scram`, `mutual` and `token` are the addresses of its listeners; tests set up on the plaintext one.
+
+    The listener for tokens takes any unsigned JSON Web Token that has not expired, and logs in again every 5 seconds.
+    """
 
     def __init__(self, home: Path, folder: Path) -> None:
-        self._secure_ports = free_ports(2)
-        self.scram, self.mutual = (f"127.0.0.1:{port}" for port in self._secure_ports)
+        self.scram, self.mutual, self.token = (f"127.0.0.1:{port}" for port in free_ports(3))
         self.certificates = Certificates(folder / "tls")
         super().__init__(home, folder / "broker")
         credential = UserScramCredentialUpsertion(USER, ScramMechanism.SCRAM_SHA_256, PASSWORD)
         with admin_client(Connection(self.bootstrap_servers)) as admin:
             admin.alter_user_scram_credentials([credential])
 
+    def deny(self, topic: str, *operations: str, user: str = USER) -> None:
+        """Takes these rights on a topic away from the user, and nothing else."""
+        pattern = ResourcePattern(ResourceType.TOPIC, topic)
+        denied = [(operation, ACLPermissionType.DENY) for operation in operations]
+        rights = [*denied, ("ALL", ACLPermissionType.ALLOW)]
+        rules = [ACL(f"User:{user}", "*", ACLOperation[name], kind, pattern) for name, kind in rights]
+        with admin_client(Connection(self.bootstrap_servers)) as admin:
+            admin.create_acls(rules)
+
     def _properties(self) -> dict[str, object]:
         plain = super()._properties()
         scram_login = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+        token_login = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;"
+        protocols = "SCRAM:SASL_SSL,MUTUAL:SSL,TOKEN:SASL_PLAINTEXT"
         return {
             **plain,
-            "listeners": f"{plain['listeners']},SCRAM://{self.scram},MUTUAL://{self.mutual}",
-            "listener.security.protocol.map": f"{plain['listener.security.protocol.map']},SCRAM:SASL_SSL,MUTUAL:SSL",
+            "listeners": f"{plain['listeners']},SCRAM://{self.scram},MUTUAL://{self.mutual},TOKEN://{self.token}",
+            "listener.security.protocol.map": f"{plain['listener.security.protocol.map']},{protocols}",
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users": "User:ANONYMOUS",
+            "allow.everyone.if.no.acl.found": "true",
+            "listener.name.token.sasl.enabled.mechanisms": "OAUTHBEARER",
+            "listener.name.token.oauthbearer.sasl.jaas.config": token_login,
+            "listener.name.token.oauthbearer.sasl.server.callback.handler.class": UNSIGNED,
+            "listener.name.token.oauthbearer.connections.max.reauth.ms": 5000,
             "ssl.keystore.type": "PEM",
             "ssl.keystore.location": self.certificates.keystore,
             "ssl.truststore.type": "PEM",

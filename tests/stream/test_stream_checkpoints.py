@@ -104,12 +104,17 @@ def test_a_batch_whose_commit_is_refused_is_scored_again_with_the_same_threshold
     assert_as_undisturbed(stage)
 
 
-def test_a_retried_publish_writes_the_same_bytes() -> None:
+@pytest.mark.parametrize(
+    ("unacknowledged", "repeated"), [(0, {"alerts", "scores"}), (1, {"state"})], ids=["results", "checkpoints"]
+)
+def test_a_retried_publish_writes_the_same_bytes_and_nothing_that_was_acknowledged(
+    unacknowledged: int, repeated: set[str]
+) -> None:
     stage = Stage().feed(traffic.messages(300))
     worker = stage.worker()
     worker.loop.step()
     before = {topic: len(stage.broker.records(topic)) for topic in ("alerts", "scores", "state")}
-    stage.broker.fail("flush", DeliveryError("acknowledgement lost"), after=True, skip=1)
+    stage.broker.fail("flush", DeliveryError("acknowledgement lost"), after=True, skip=unacknowledged)
     worker.loop.step()
     once = {topic: written(stage, topic)[start:] for topic, start in before.items()}
 
@@ -117,8 +122,10 @@ def test_a_retried_publish_writes_the_same_bytes() -> None:
 
     assert worker.seen.batches == 2
     assert once["alerts"]
-    for topic, start in before.items():
-        assert written(stage, topic)[start:] == once[topic] * 2
+    for topic in repeated:
+        assert written(stage, topic)[before[topic] :] == once[topic] * 2
+    for topic in before.keys() - repeated:
+        assert len(set(records := written(stage, topic)[before[topic] :])) == len(records)
 
 
 def written(stage: Stage, topic: str) -> list[tuple[bytes | None, bytes | None]]:

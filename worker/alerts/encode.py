@@ -12,6 +12,7 @@ from worker.records import Alert, DeadLetter, Headers, RawMessage, Scores
 SCHEMA_VERSION = 1
 CONTENT_TYPE = b"application/json"
 REDACTED = "[redacted]"
+DEAD_LETTER_HEADERS = ("error.code", "error.detail", "source.topic", "source.partition", "source.offset")
 
 
 def alert_id(*origin: object) -> str:
@@ -90,14 +91,10 @@ def encode_scores(scores: Scores) -> Iterator[tuple[RawMessage, bytes]]:
 
 def dead_letter_headers(dead: DeadLetter) -> Headers:
     """The record's own headers, then why and where from."""
-    return (
-        *dead.message.headers,
-        ("error.code", dead.error_code.encode()),
-        ("error.detail", dead.detail.encode(errors="backslashreplace")),
-        ("source.topic", dead.message.topic.encode()),
-        ("source.partition", str(dead.message.partition).encode()),
-        ("source.offset", str(dead.message.offset).encode()),
-    )
+    message = dead.message
+    values = (dead.error_code, dead.detail, message.topic, str(message.partition), str(message.offset))
+    reasons = [value.encode(errors="backslashreplace") for value in values]
+    return (*message.headers, *zip(DEAD_LETTER_HEADERS, reasons, strict=True))
 
 
 def redact(record: Row, fields: frozenset[str]) -> Row:

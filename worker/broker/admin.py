@@ -69,12 +69,13 @@ def ensure_compacted(connection: Connection, topic: str, like: str) -> str | Non
     return None
 
 
-def creates_topics(connection: Connection) -> bool:
-    """Whether the broker creates a topic when a client writes to it; False where it doesn't say.
+def creates_topics(connection: Connection) -> bool | None:
+    """Whether the broker creates a topic when a client writes to it; None where it doesn't say.
 
     Raises BrokerUnavailable, FatalError when no client can be built.
     """
-    return _config(connection, ConfigResourceType.BROKER, None, "auto.create.topics.enable") == "true"
+    enabled = _config(connection, ConfigResourceType.BROKER, None, "auto.create.topics.enable")
+    return None if enabled is None else enabled == "true"
 
 
 def _config(connection: Connection, kind: ConfigResourceType, name: str | None, key: str) -> str | None:

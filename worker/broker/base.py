@@ -105,7 +105,7 @@ class AnyProducer(Protocol):
     """What both kinds of producers have."""
 
     def fits(self, outgoing: Outgoing) -> bool:
-        """Whether the client's own size limit allows this record; the broker's may be lower."""
+        """Whether the client and the topic take a record of this size, as far as is known. Does not block."""
 
     def close(self, timeout_s: float) -> None:
         """Returns within about `timeout_s`; drops what was not flushed. Never raises; may be called twice."""
@@ -129,6 +129,9 @@ class Producer(AnyProducer, Protocol):
         Raises DeliveryError when one was not, or not in time, and RecordTooLarge, naming the record, when the broker
         refused one for its size. This producer is dead then, and the records may have been written or not.
         """
+
+    def acknowledged(self) -> Sequence[Outgoing]:
+        """Of the records since the last flush that returned, those that were acknowledged. Does not block."""
 
 
 class TransactionalProducer(AnyProducer, Protocol):
@@ -167,12 +170,18 @@ class Delivery(Protocol):
         - other TransientError: wait, then publish the same batch again until it works; producers are rebuilt
           inside, and what turns out to be committed already is not published twice by exactly_once. Meanwhile keep
           the membership by polling with everything paused; drop the batch if its partitions were revoked.
-        - RecordTooLarge: `error.records` are the ones to shorten; publish the whole batch again with the short ones.
+        - RecordTooLarge: `error.records` are the ones to shorten, until `fits` takes them; then publish the whole batch
+          again with the short ones.
         - FatalError (Fenced, ...): stop.
+
+        Records that were acknowledged are not published again by at_least_once, if the same objects are handed over.
 
         Blocks at most the delivery timeout plus the commit timeout, after an outage also the time to build a
         producer. Call it from the thread that polls.
         """
+
+    def fits(self, outgoing: Outgoing) -> bool:
+        """Whether a record of this size will be taken, as far as is known. Does not block."""
 
     def close(self, timeout_s: float) -> None:
         """Closes the producer, not the consumer. Returns within about `timeout_s`, never raises."""

@@ -6,6 +6,7 @@ from typing import Generic, TypeVar
 from typing_extensions import override
 
 from worker.broker.base import AnyProducer, Consumer, Delivery, Offsets, Producer, TransactionalProducer
+from worker.broker.limits import portions
 from worker.errors import BrokerUnavailable, CommitRefused, RecordTooLarge, WorkerError
 from worker.records import Outgoing, Partition
 
@@ -20,6 +21,7 @@ class _ProducerDelivery(Delivery, Generic[P]):
         self._consumer = consumer
         self._make_producer = make_producer
         self._producer: P | None = None
+        self._fits: Callable[[Outgoing], bool] = lambda _: True  # of the last producer: it may be dead already
 
     @override
     def open(self) -> None:
@@ -29,10 +31,14 @@ class _ProducerDelivery(Delivery, Generic[P]):
         """Raises RecordTooLarge before anything is sent, so that shortening a record publishes nothing twice."""
         if self._producer is None:
             self._producer = self._make_producer()
-        fits = self._producer.fits
-        if refused := [record for record in outgoing if not fits(record)]:
-            raise RecordTooLarge(f"{len(refused)} records are larger than the producer's max_request_size", refused)
+        self._fits = self._producer.fits
+        if refused := [record for record in outgoing if not self._fits(record)]:
+            raise RecordTooLarge(f"{len(refused)} records are larger than the broker or the client takes", refused)
         return self._producer
+
+    @override
+    def fits(self, outgoing: Outgoing) -> bool:
+        return self._fits(outgoing)
 
     @override
     def close(self, timeout_s: float) -> None:
@@ -53,26 +59,35 @@ class AtLeastOnce(_ProducerDelivery[Producer]):
     ) -> None:
         super().__init__(consumer, make_producer)
         self._flush_timeout_s = flush_timeout_s
+        self._acknowledged: dict[int, Outgoing] = {}  # of the batch on its way; by id, which lasts as long as they do
 
     @override
     def publish(self, outgoing: Sequence[Outgoing], next_offsets: Offsets, state: Sequence[Outgoing] = ()) -> None:
         """Publishes, then commits.
 
-        1. Hand over every result, wait until each is acknowledged; one that isn't ends here, with nothing committed.
+        1. Hand over every result that no earlier attempt got through, wait until each is acknowledged; one that isn't
+           ends here, with nothing committed.
         2. The same for the state, which says that the results before its offsets are out.
         3. Commit the offsets.
         """
+        outgoing = [record for record in outgoing if id(record) not in self._acknowledged]
         if outgoing or state:
             producer = self._producer_for([*outgoing, *state])
             try:
-                for records in filter(None, (outgoing, state)):  # 1. 2.
+                for records in (*portions(outgoing), *portions(state)):  # 1. 2.
                     for record in records:
                         producer.send(record)
                     producer.flush(self._flush_timeout_s)
+                    self._note(records)
             except WorkerError:
+                self._note(producer.acknowledged())
                 self.close(_CLOSE_DEAD_S)
                 raise
         self._consumer.commit(next_offsets)  # 3.
+        self._acknowledged.clear()
+
+    def _note(self, acknowledged: Sequence[Outgoing]) -> None:
+        self._acknowledged |= {id(record): record for record in acknowledged}
 
 
 class ExactlyOnce(_ProducerDelivery[TransactionalProducer]):

@@ -13,8 +13,17 @@ from kafka import errors as kafka_errors
 from typing_extensions import override
 
 from worker.broker.base import Offsets, Producer, TransactionalProducer
-from worker.broker.client import Connection, asked, build_producer, quietly, translate, translated
+from worker.broker.client import (
+    PRODUCER_DEFAULTS,
+    Connection,
+    asked,
+    build_producer,
+    quietly,
+    translate,
+    translated,
+)
 from worker.broker.consumer import as_kafka_offsets
+from worker.broker.limits import RecordLimits, portions, record_bytes
 from worker.errors import (
     BrokerUnavailable,
     CommitRefused,
@@ -28,27 +37,33 @@ from worker.errors import (
 from worker.records import Outgoing
 
 _TOO_LARGE: Final = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
-_RECORD_OVERHEAD: Final = 128  # bytes of a batch's and a record's own fields, more than the format needs
-_HEADER_OVERHEAD: Final = 10
 # The broker aborts then what a killed process left open, and the next owner of its partitions waits for that (plus the
 # broker's scan, up to 10 s).
 _TRANSACTION_S: Final = 10.0
 
 
 class AcknowledgedProducer(Producer):
-    """A Producer on Kafka. Raises (on creation) BrokerUnavailable, SettingsError, FatalError."""
+    """A Producer on Kafka.
 
-    def __init__(self, connection: Connection, **config: Any) -> None:
-        self._client = build_producer(connection, **config)
-        self._limit = int(self._client.config["max_request_size"])
+    limits   what is known of the topics; it learns from what the broker refuses
+
+    Raises (on creation) BrokerUnavailable, SettingsError, FatalError.
+    """
+
+    def __init__(self, connection: Connection, limits: RecordLimits | None = None, **config: Any) -> None:
+        self._limits = RecordLimits() if limits is None else limits
+        batch_size = connection.options.get("batch_size", PRODUCER_DEFAULTS["batch_size"])
+        self._client = build_producer(connection, **{"batch_size": self._limits.batch_bytes(batch_size), **config})
+        self._max_bytes = int(self._client.config["max_request_size"])
+        self._compressed = self._client.config["compression_type"] is not None
         self._pending: list[tuple[Any, Outgoing]] = []
         self._failed: list[tuple[Exception, Outgoing]] = []  # in the order in which they failed
         self._closed = False
 
     @override
     def fits(self, outgoing: Outgoing) -> bool:
-        headers = sum(len(name) * 4 + len(value or b"") + _HEADER_OVERHEAD for name, value in outgoing.headers)
-        return _RECORD_OVERHEAD + len(outgoing.key or b"") + len(outgoing.value or b"") + headers <= self._limit
+        limit = self._limits.max_record_bytes(outgoing.topic, compressed=self._compressed)
+        return record_bytes(outgoing) <= (self._max_bytes if limit is None else min(limit, self._max_bytes))
 
     @override
     def send(self, outgoing: Outgoing) -> None:
@@ -66,8 +81,12 @@ class AcknowledgedProducer(Producer):
         future.add_errback(lambda error: self._failed.append((error, outgoing)))
 
     @override
+    def acknowledged(self) -> Sequence[Outgoing]:
+        return [sent for future, sent in self._pending if future.succeeded()]
+
+    @override
     def flush(self, timeout_s: float) -> None:
-        pending, self._pending = self._pending, []
+        pending = self._pending
         if not pending:
             return
         deadline = time.monotonic() + timeout_s
@@ -75,17 +94,19 @@ class AcknowledgedProducer(Producer):
         with contextlib.suppress(kafka_errors.KafkaError):
             self._client.flush(timeout_s)
         errors = [(error, sent) for future, sent in pending if (error := _outcome(future, deadline)) is not None]
-        if any(isinstance(error, _TOO_LARGE) for error, _ in errors):
-            # The client gives all that it still holds the error of the first one, whatever their sizes.
-            refused = next(sent for error, sent in self._failed if isinstance(error, _TOO_LARGE))
-            size = len(refused.value or b"")
-            raise RecordTooLarge(f"a record of {size} bytes is too large for {refused.topic}", [refused])
         if errors:
-            error, sent = errors[0]
+            error, sent = next((entry for entry in errors if isinstance(entry[0], _TOO_LARGE)), errors[0])
             raise self._failure(error, sent.topic, len(errors)) from error
+        self._pending = []
 
     def _failure(self, error: Exception, topic: str, count: int = 1) -> WorkerError:
         ours = translate(error, f"sending to {topic}")
+        if isinstance(ours, RecordTooLarge):
+            # The client gives all that it still holds, and in a transaction all that follows, the first one's error.
+            refused = next(sent for error, sent in self._failed if isinstance(error, _TOO_LARGE))
+            self._limits.refuse(refused)
+            size = record_bytes(refused)
+            return RecordTooLarge(f"a record of {size} bytes is too large for {refused.topic}", [refused])
         if isinstance(ours, Fenced) and self._client.config["transactional_id"] is None:
             return DeliveryError(str(ours))  # its own retries outdated its epoch; there is no other process
         if isinstance(ours, FatalError) and not isinstance(error, kafka_errors.IllegalStateError):
@@ -116,11 +137,17 @@ class TransactionalKafkaProducer(AcknowledgedProducer, TransactionalProducer):
     """
 
     def __init__(
-        self, connection: Connection, transactional_id: str, *, timeout_s: float = 30.0, **config: Any
+        self,
+        connection: Connection,
+        transactional_id: str,
+        limits: RecordLimits | None = None,
+        *,
+        timeout_s: float = 30.0,
+        **config: Any,
     ) -> None:
         self._timeout_s = timeout_s
         config |= {"transactional_id": transactional_id, "transaction_timeout_ms": int(_TRANSACTION_S * 1000)}
-        super().__init__(connection, **config)
+        super().__init__(connection, limits, **config)
         try:
             asked(self._client.init_transactions, timeout_s, "starting the transactional producer")
         except BaseException:
@@ -146,9 +173,10 @@ class TransactionalKafkaProducer(AcknowledgedProducer, TransactionalProducer):
             self._client.begin_transaction()
         try:
             # 1. Every record is acknowledged ...
-            for record in outgoing:
-                self.send(record)
-            self.flush(self._timeout_s)
+            for records in portions(outgoing):
+                for record in records:
+                    self.send(record)
+                self.flush(self._timeout_s)
             # 2. ... and the offsets are part of the transaction ...
             with translated("adding offsets to the transaction"):
                 self._client.send_offsets_to_transaction(as_kafka_offsets(offsets), membership)

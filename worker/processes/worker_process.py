@@ -13,8 +13,10 @@ from worker.broker.base import Delivery
 from worker.broker.client import Connection
 from worker.broker.consumer import GroupConsumer
 from worker.broker.delivery import AtLeastOnce, ExactlyOnce
+from worker.broker.limits import RecordLimits
 from worker.broker.producer import AcknowledgedProducer, TransactionalKafkaProducer
 from worker.broker.ranges import TopicReader
+from worker.broker.topics import require_topics
 from worker.errors import BundleError, Hint, StoreError, StoreUnavailable, TransientError
 from worker.features.schema import load_schema
 from worker.model.store.bundle import Bundle
@@ -232,14 +234,25 @@ class WorkerProcess:
         return TopicCheckpoints(consumer, pipeline, changelog, settings={**thresholds, **budgets}, events=signals)
 
     def _delivery(self, consumer: GroupConsumer, link: Connection) -> Delivery:
-        settings = self._settings
-        timeout_ms = settings.kafka.delivery_timeout_ms
+        settings, kafka, limits = self._settings, self._settings.kafka, RecordLimits()
+        timeout_ms = kafka.delivery_timeout_ms
+        results = list(filter(None, (kafka.alerts_topic, kafka.dead_letter_topic, kafka.scores_topic)))
+
+        def known_limits() -> RecordLimits:
+            """For each producer anew, so that a topic that is denied or gone is named before anything is published."""
+            require_topics(link, reads=[kafka.input_topic], results=results, state=kafka.state_topic, limits=limits)
+            return limits
+
         if settings.delivery == "at_least_once":
             return AtLeastOnce(
                 consumer,
-                lambda: AcknowledgedProducer(link, delivery_timeout_ms=timeout_ms, request_timeout_ms=timeout_ms // 2),
+                lambda: AcknowledgedProducer(
+                    link, known_limits(), delivery_timeout_ms=timeout_ms, request_timeout_ms=timeout_ms // 2
+                ),
                 flush_timeout_s=timeout_ms / 1000 + 5,
             )
         name = settings.instance_id or f"{socket.gethostname()}-{os.getpid()}-{int(time.time())}"
-        name = f"{settings.kafka.group_id}-{name}"  # two processes of one name would fence each other
-        return ExactlyOnce(consumer, lambda: TransactionalKafkaProducer(link, name, timeout_s=timeout_ms / 1000))
+        name = f"{kafka.group_id}-{name}"  # two processes of one name would fence each other
+        return ExactlyOnce(
+            consumer, lambda: TransactionalKafkaProducer(link, name, known_limits(), timeout_s=timeout_ms / 1000)
+        )

@@ -241,7 +241,7 @@ class Loop:
                     f"the broker takes no record of {len(record.value or b'')} bytes for {record.topic}: raise its "
                     f"max.message.bytes or lower [threshold.stride]"
                 )
-        self.kafka_sink.shorten(error.records)
+        self.kafka_sink.shorten(error.records, self.delivery.fits)
         self.events.shortened(len(error.records))
 
     def _divide(self, batch: "Batch") -> None:

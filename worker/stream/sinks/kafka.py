@@ -1,19 +1,15 @@
 """The Kafka topics of alerts, dead letters and scores."""
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
 from typing_extensions import override
 
 from worker.alerts.encode import CONTENT_TYPE, alert_headers, dead_letter_headers, encode_alert, encode_scores
-from worker.errors import DeliveryError
 from worker.records import Outcome, Outgoing, Partition, RawMessage
 from worker.stream.sinks.base import Sink
-
-MAX_SHORT_TEXT = 200  # characters that a shortened alert keeps of each text
-TRUNCATED = "truncated"
+from worker.stream.sinks.shorten import shortened
 
 
 @dataclass(eq=False, kw_only=True)
@@ -57,39 +53,10 @@ class KafkaSink(Sink):
     def discard(self, partitions: Collection[Partition]) -> None:
         self._records = [entry for entry in self._records if entry[0] not in partitions]
 
-    def shorten(self, refused: Iterable[Outgoing]) -> None:
-        """Cuts those of `records` down that are too large; DeliveryError where one can't be cut any further."""
+    def shorten(self, refused: Iterable[Outgoing], fits: Callable[[Outgoing], bool]) -> None:
+        """Cuts those of `records` down that are too large, until they fit; SettingsError where one can't be."""
         too_large = {id(outgoing) for outgoing in refused}
-        self._records = [(key, self._shortened(out) if id(out) in too_large else out) for key, out in self._records]
-
-    def _shortened(self, outgoing: Outgoing) -> Outgoing:
-        """The record cut down, and marked with a `truncated` header.
-
-        An alert loses the record and long texts of its explanation; a dead letter keeps the first half of its bytes
-        (cut again if that is still too much); whatever has nothing left but a long key loses the key.
-        """
-        if outgoing.topic == self.alerts_topic and outgoing.value and dict(outgoing.headers).get(TRUNCATED) is None:
-            short = replace(outgoing, value=_short_alert(outgoing.value))
-        elif outgoing.topic == self.dead_letter_topic and outgoing.value:
-            short = replace(outgoing, value=outgoing.value[: len(outgoing.value) // 2])
-        elif outgoing.key:
-            short = replace(outgoing, key=None)
-        else:
-            size = len(outgoing.value or b"")
-            raise DeliveryError(f"the broker takes no record for {outgoing.topic}, not even one of {size} bytes")
-        headers = tuple(header for header in short.headers if header[0] != TRUNCATED)
-        return replace(short, headers=(*headers, (TRUNCATED, b"true")))
-
-
-def _short_alert(value: bytes) -> bytes:
-    alert: dict[str, Any] = orjson.loads(value)
-    alert |= {"record": None, "ids": {key: _short(text) for key, text in alert["ids"].items()}, TRUNCATED: True}
-    alert["explanation"] = [{key: _short(part) for key, part in reason.items()} for reason in alert["explanation"]]
-    alert["source"]["key"] = _short(alert["source"]["key"])
-    return orjson.dumps(alert)
-
-
-def _short(value: Any) -> Any:
-    if isinstance(value, str) and len(value) > MAX_SHORT_TEXT:
-        return value[:MAX_SHORT_TEXT] + "…"
-    return _short(repr(value)) if isinstance(value, dict | list) else value
+        self._records = [
+            (partition, shortened(outgoing, fits) if id(outgoing) in too_large else outgoing)
+            for partition, outgoing in self._records
+        ]
