@@ -45,6 +45,7 @@ class Site:
         }
         (folder / "schema.toml").write_text(traffic.SCHEMA_TEXT)
         self._workers: list[WorkerProcess] = []
+        self._partitions: list[Partition] = []
 
     def put_model(self, seed: int = 0) -> None:
         """A model that was fitted in a second becomes the current one."""
@@ -88,18 +89,18 @@ class Site:
         """End offsets of the input topic's partitions."""
         reader = TopicReader(self.connection)
         try:
-            return dict(reader.end_offsets(self.input_topic))
+            ends = dict(reader.end_offsets(self.input_topic))
         finally:
             reader.close(1.0)
+        self._partitions = list(ends)
+        return ends
 
     def committed(self) -> dict[Partition, int]:
-        """The group's committed offsets."""
+        """The group's committed offsets, of the partitions that there were when ends were last asked for."""
+        if not self._partitions:
+            self.ends()
         offsets = self._watcher.committed(self._partitions)
         return {key: offset for key, offset in offsets.items() if offset is not None}
-
-    @cached_property
-    def _partitions(self) -> list[Partition]:
-        return list(self.ends())
 
     def wait_until_beyond(self, records: int, timeout_s: float = 90.0) -> None:
         """Until more than so many records are committed."""

@@ -13,11 +13,11 @@ import numpy as np
 import orjson
 
 from devtools import traffic
-from devtools.brokers import ApacheBroker
+from devtools.brokers import ApacheBroker, eventually
 from devtools.sites import Site, WorkerProcess
 from tests.chaos.shadow import THRESHOLD
-from worker.broker.admin import ensure_topics
-from worker.broker.client import Connection
+from worker.broker.admin import ensure_topics, topic_partitions
+from worker.broker.client import Connection, admin_client
 from worker.broker.producer import AcknowledgedProducer
 from worker.errors import WorkerError
 from worker.records import Outgoing
@@ -75,6 +75,16 @@ class Crowd:
         """A new worker process."""
         return self.site.start(settings={"WORKER_INSTANCE_ID": instance_id or ""})
 
+    def add_partitions(self, count: int) -> None:
+        """The input topic has so many from now on, and the traffic reaches them at once."""
+        topic = self.site.input_topic
+        with admin_client(self.connection) as admin:
+            admin.create_partitions({topic: count})
+        eventually(lambda: topic_partitions(self.connection)[topic] == count, 30.0, f"{count} partitions")
+        self.topics[topic] = count
+        self.site.ends()
+        self.traffic.reconnect()
+
     def dead(self) -> list[Member]:
         """Members whose process has ended without being told to."""
         return [member for member in self.members if member.process.process.poll() is not None]
@@ -93,13 +103,17 @@ class Traffic:
         options = {"request_timeout_ms": 3000, "delivery_timeout_ms": 6000, "max_block_ms": 3000}
         self._connection = Connection(connection.bootstrap_servers, options=options, connect_timeout_s=5.0)
         self._records = _endless()
-        self._stop = threading.Event()
+        self._stop, self._anew = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._flow, name="traffic", daemon=True)
         self._thread.start()
 
     def _flow(self) -> None:
         producer: AcknowledgedProducer | None = None
         while not self._stop.wait(BURST_S):
+            if producer is not None and self._anew.is_set():
+                producer.close(1.0)
+                producer = None
+            self._anew.clear()
             try:
                 producer = producer or AcknowledgedProducer(self._connection)
                 for _ in range(RECORDS_PER_BURST):
@@ -111,6 +125,10 @@ class Traffic:
                 producer = None
         if producer is not None:
             producer.close(1.0)
+
+    def reconnect(self) -> None:
+        """A new producer for the next burst: it asks which partitions there are."""
+        self._anew.set()
 
     def close(self) -> None:
         """The end of it."""

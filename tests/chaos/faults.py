@@ -14,6 +14,7 @@ from worker.errors import WorkerError
 Fault = Callable[[Crowd, Witness, Random], str]
 SESSION_S = SESSION["session_timeout_ms"] / 1000
 END_S = 40.0
+MAX_PARTITIONS = 12
 
 
 class Misbehaved(AssertionError):
@@ -135,6 +136,17 @@ def slow_reader(crowd: Crowd, witness: Witness, rng: Random) -> str:
     return f"kill -9 {member.name}, the reader paused for {seconds:.1f} s"
 
 
+def add_partitions(crowd: Crowd, witness: Witness, rng: Random) -> str:
+    """The input topic grows under the group: what reaches the new partitions before it knows of them is scored, too."""
+    before = crowd.topics[crowd.site.input_topic]
+    if before >= MAX_PARTITIONS:
+        return f"no partition added, there are {before}"
+    crowd.add_partitions(before + rng.randint(1, 2))
+    now = crowd.topics[crowd.site.input_topic]
+    witness.watch_also(crowd.site.input_topic, now)
+    return f"{before} partitions become {now}"
+
+
 FAULTS: Mapping[Fault, int] = {
     kill: 4,
     kill_all: 1,
@@ -148,6 +160,7 @@ FAULTS: Mapping[Fault, int] = {
     freeze_the_broker: 2,
     storm: 3,
     slow_reader: 1,
+    add_partitions: 2,
 }
 """How often each is drawn, relative to the others."""
 

@@ -21,8 +21,8 @@ POLL_MS = 200
 class Witness:
     """Reads on a thread of its own. `lock` guards what it has seen.
 
-    partitions: of each topic. unjudged: input records that nobody has taken yet, in offset order per partition;
-    compared: what each score was compared with.
+    partitions: of each topic, at the start. unjudged: input records that nobody has taken yet, in offset order per
+    partition; compared: what each score was compared with.
     """
 
     def __init__(
@@ -34,11 +34,9 @@ class Witness:
         self.lock = threading.Lock()
         self.trouble = ""
         self._take = {inputs: self._input, scores: self._score, alerts: self._alert, dead: self._dead_letter}
-        self._places = [TopicPartition(topic, number) for topic, count in partitions.items() for number in range(count)]
+        self._places: list[TopicPartition] = []
+        self._partitions = dict(partitions)
         self._client = build_consumer(connection, group_id=None, isolation_level="read_committed", fetch_max_wait_ms=50)
-        self._client.assign(self._places)
-        for place in self._places:
-            self._client.seek(place, 0)
         self._positions: dict[Partition, int] = {}
         self._expected: dict[Any, int] = {}
         self._paused = threading.Event()
@@ -51,6 +49,11 @@ class Witness:
         self._paused.set()
         time.sleep(seconds)
         self._paused.clear()
+
+    def watch_also(self, topic: str, partitions: int) -> None:
+        """The topic has so many partitions from now on."""
+        with self.lock:
+            self._partitions[topic] = partitions
 
     def has_reached(self, ends: Mapping[Partition, int]) -> bool:
         """Whether everything before these offsets was read, or will never be readable."""
@@ -69,6 +72,7 @@ class Witness:
                 time.sleep(0.05)
                 continue
             try:
+                self._take_new_partitions()
                 polled = self._client.poll(timeout_ms=POLL_MS)
                 positions = {Partition(*place): self._client.position(place, timeout_ms=0) for place in self._places}
             except (kafka_errors.KafkaError, WorkerError, OSError):
@@ -78,6 +82,15 @@ class Witness:
                 for place, messages in polled.items():
                     self._note(place, messages)
                 self._positions = {place: offset or 0 for place, offset in positions.items()}
+
+    def _take_new_partitions(self) -> None:
+        with self.lock:
+            places = [TopicPartition(topic, n) for topic, count in self._partitions.items() for n in range(count)]
+        if added := [place for place in places if place not in self._places]:
+            self._client.assign(places)
+            self._places = places
+            for place in added:
+                self._client.seek(place, 0)
 
     def _note(self, place: Any, messages: list[RawMessage]) -> None:
         for message in messages:
