@@ -126,6 +126,13 @@ class ApacheBroker:
             self._process.wait()
             self._process = None
 
+    def move(self, port: int) -> None:
+        """Go on at another port with the same data; nothing is left at the old one."""
+        self.kill()
+        old, self._port = self.bootstrap_servers, port
+        self._config.write_text(self._config.read_text().replace(f"//{old}", f"//{self.bootstrap_servers}"))
+        self.restart()
+
     def close(self) -> None:
         self.kill()
         shutil.rmtree(self._folder, ignore_errors=True)

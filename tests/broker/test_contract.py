@@ -102,8 +102,7 @@ def test_a_second_member_takes_over_half_of_the_partitions(world: World) -> None
         second.poll(20, 1)
         return len(first.assignment()) == 1 and len(second.assignment()) == 1
 
-    # A leader without the topic's metadata gives nobody a partition; it asks again after metadata_max_age_ms (30 s).
-    eventually(shared, 100, "both have one partition")
+    eventually(shared, 30, "both have one partition")
     assigned, revoked = first.assignment_changes()
     assert first.assignment() | second.assignment() == {Partition(topic, 0), Partition(topic, 1)}
     assert second.assignment() <= revoked

@@ -1,17 +1,18 @@
 """Health: beats, reasons, the watchdog and the HTTP server."""
 
 import json
+import tempfile
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
-import structlog
 from structlog.testing import capture_logs
 
+from devtools.brokers import eventually
 from worker.errors import SettingsError
-from worker.ops.health import Health, Watchdog, all_stacks
+from worker.ops.health import GuardedThread, Health, Watchdog, all_stacks
 from worker.ops.metrics import Metrics
 from worker.ops.server import HealthServer
 from worker.records import Partition
@@ -128,7 +129,6 @@ def test_the_watchdog_logs_all_stacks_once_per_stall() -> None:
     clock = Clock()
     health = Health(stall_s=60, clock=clock)
     watchdog = Watchdog(health)
-    structlog.reset_defaults()
 
     with capture_logs() as logs:
         watchdog.check()
@@ -148,6 +148,62 @@ def test_the_watchdog_stops_when_it_is_closed() -> None:
 
     assert "watchdog" in names
     assert "watchdog" not in [thread.name for thread in threading.enumerate()]
+
+
+def out_of_memory() -> None:
+    raise MemoryError
+
+
+def a_surprise() -> None:
+    raise KeyError("format")
+
+
+def an_exit() -> None:
+    raise SystemExit("a library gave up")
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        (a_surprise, "KeyError: 'format'"),
+        (out_of_memory, "MemoryError: "),
+        (an_exit, "SystemExit: a library gave up"),
+        (lambda: None, None),
+    ],
+)
+def test_a_thread_that_dies_fails_liveness_and_is_named_once(
+    probe: Probe, target: Callable[[], None], said: str | None
+) -> None:
+    with capture_logs() as logs:
+        thread = GuardedThread(probe.health, target, "model-watcher")
+        thread.start()
+        thread.join()
+    probe.health.beat()
+    status, answer = probe.get("/livez")
+
+    assert (status, json.loads(answer).get("died")) == ((503, {"model-watcher": said}) if said else (200, None))
+    assert [entry["thread"] for entry in logs if entry["log_level"] == "error"] == ["model-watcher"] * bool(said)
+
+
+def test_a_check_of_the_watchdog_that_fails_is_told_as_its_death() -> None:
+    health = Health()
+    with capture_logs() as logs, Watchdog(health, [a_surprise]):
+        eventually(lambda: not health.is_alive(), 10, "not alive")
+
+    assert list(health.deaths()) == ["watchdog"]
+    assert [entry["thread"] for entry in logs] == ["watchdog"]
+
+
+def test_the_watchdog_needs_no_folder_for_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    clock = Clock()
+    health = Health(stall_s=1, clock=clock)
+    with capture_logs() as logs, Watchdog(health):
+        clock.now += 2
+        eventually(lambda: len(logs) == 1, 10, "stalled")
+
+    assert health.deaths() == {}
+    assert "Thread watchdog:" in logs[0]["stacks"]
 
 
 def test_stacks_show_every_thread() -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-import structlog
 from structlog.testing import capture_logs
 
 from devtools import traffic
@@ -96,7 +95,6 @@ def test_garbage_is_collected_between_two_batches_where_there_is_a_lot_of_it(con
 def test_a_row_of_the_table_logs_its_events_parameters_and_counts(consumer: MemoryConsumer) -> None:
     metrics = Metrics()
     pipeline = Pipeline(Model(traffic.bundle()), threshold_factory=traffic.plain_threshold())
-    structlog.reset_defaults()
 
     with capture_logs() as logs:
         signals = LoopSignals(consumer, pipeline, metrics, Health())

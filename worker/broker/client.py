@@ -23,9 +23,9 @@ from kafka import errors as kafka_errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
-from kafka.net.compat import KafkaNetClient
 
 from worker import errors
+from worker.broker.contact import Contact, watched_client
 from worker.errors import BrokerUnavailable, FatalError, SettingsError, WorkerError
 from worker.registry import Registry
 from worker.texts import did_you_mean
@@ -113,6 +113,8 @@ class Connection:
 
     options            kafka-python keywords for every client that knows them (TLS, SASL, timeouts)
     connect_timeout_s  a client that can't be built within it raises BrokerUnavailable
+    rebootstrap_s      time without an answer, after which a client asks the bootstrap servers again
+    contact            hears of every answer to a client of this connection
 
     Raises SettingsError for an option that no client knows, that the worker sets itself, of the wrong type, or that
     names a file which isn't there.
@@ -122,6 +124,8 @@ class Connection:
     client_id: str = "anomaly-worker"
     options: Mapping[str, Any] = field(default_factory=dict)
     connect_timeout_s: float = 30.0
+    rebootstrap_s: float = 20.0
+    contact: Contact = field(default_factory=Contact, compare=False)
 
     def __post_init__(self) -> None:
         clients = (kafka.KafkaConsumer, kafka.KafkaProducer, kafka.KafkaAdminClient)
@@ -170,7 +174,7 @@ def _build(client: Any, connection: Connection, defaults: Mapping[str, Any], con
     parts: list[Any] = []
 
     def remember(**kwargs: Any) -> Any:
-        parts.append(KafkaNetClient(**kwargs))
+        parts.append(watched_client(connection.contact, connection.rebootstrap_s, **kwargs))
         return parts[-1]
 
     options = {name: value for name, value in connection.options.items() if name in client.DEFAULT_CONFIG}

@@ -1,13 +1,16 @@
 """Health: is the process making progress (liveness), and is it doing its job (readiness)?"""
 
-import faulthandler
-import tempfile
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 from typing import Self
 
 import structlog
+from typing_extensions import override
+
+CHECK_EVERY_S = 0.5
 
 
 class Health:
@@ -29,6 +32,7 @@ class Health:
         self._clock = clock
         self._last_beat = clock()
         self._waiting: dict[str, str] = {"start": "starting"}
+        self._died: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def beat(self) -> None:
@@ -50,27 +54,63 @@ class Health:
         with self._lock:
             return dict(self._waiting)
 
+    def died(self, thread: str, error: BaseException) -> None:
+        """This thread has ended and nobody starts it again: not alive from here on."""
+        with self._lock:
+            self._died[thread] = self._message_of(f"{type(error).__name__}: {error}")
+
+    def deaths(self) -> dict[str, str]:
+        """Why threads have ended, by name."""
+        with self._lock:
+            return dict(self._died)
+
     def silence_s(self) -> float:
         """Seconds since the last beat."""
         return self._clock() - self._last_beat
 
+    def is_stalled(self) -> bool:
+        """Whether the last beat is too long ago."""
+        return self.silence_s() > self.stall_s
+
     def is_alive(self) -> bool:
-        """Whether the last beat is recent."""
-        return self.silence_s() <= self.stall_s
+        """Whether the last beat is recent and no thread has died."""
+        return not self.is_stalled() and not self.deaths()
+
+
+class GuardedThread(threading.Thread):
+    """A thread in the background whose death is told: liveness fails from then on, and a line says what died of what.
+
+    Whoever needs it stops it before the process ends; it doesn't keep the process alive.
+    """
+
+    def __init__(self, health: Health, target: Callable[[], None], name: str) -> None:
+        super().__init__(target=target, name=name, daemon=True)
+        self._health = health
+
+    @override
+    def run(self) -> None:
+        try:
+            super().run()
+        except BaseException as error:  # noqa: BLE001 - the outermost edge of this thread
+            self._health.died(self.name, error)
+            structlog.get_logger().error("thread died, restart the process", thread=self.name, exc_info=error)
 
 
 class Watchdog:
-    """Logs the stacks of all threads when the loop has stalled, once a stall, from a thread of its own.
+    """Looks at the process twice a second from a thread of its own: logs all stacks, once a stall of the loop.
 
-    It never ends the process: a slow disk or a paused container is no reason to read a batch again, and the platform's
-    liveness probe sees the same silence.
+    It never ends the process for a stall: a slow disk or a paused container is no reason to read a batch again, and the
+    platform's liveness probe sees the same silence.
+
+    checks: what else has to be looked at although the loop may hang; must not block
     """
 
-    def __init__(self, health: Health) -> None:
+    def __init__(self, health: Health, checks: Sequence[Callable[[], None]] = ()) -> None:
         self._health = health
+        self._checks = checks
         self._stop = threading.Event()
         self._stalled = False
-        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._thread = GuardedThread(health, self._watch, "watchdog")
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -82,7 +122,7 @@ class Watchdog:
 
     def check(self) -> None:
         """Compare the silence with the limit once."""
-        was_stalled, self._stalled = self._stalled, not self._health.is_alive()
+        was_stalled, self._stalled = self._stalled, self._health.is_stalled()
         silence_s = round(self._health.silence_s(), 1)
         if self._stalled and not was_stalled:
             structlog.get_logger().error("stalled", silence_s=silence_s, stacks=all_stacks())
@@ -90,13 +130,22 @@ class Watchdog:
             structlog.get_logger().warning("moving again")
 
     def _watch(self) -> None:
-        while not self._stop.wait(self._health.stall_s / 4):
-            self.check()
+        while not self._stop.wait(min(CHECK_EVERY_S, self._health.stall_s / 4)):
+            for check in (self.check, *self._checks):
+                check()
 
 
 def all_stacks() -> str:
-    """The stack of every thread of this process."""
-    with tempfile.TemporaryFile() as file:
-        faulthandler.dump_traceback(file, all_threads=True)
-        file.seek(0)
-        return file.read().decode(errors="replace")
+    """The stack of every thread of this process. Reads no file and writes none: the disk may be what hangs."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    stacks = sys._current_frames()  # noqa: SLF001 - documented, for exactly this
+    return "\n".join(
+        f"Thread {names.get(ident, ident)}:\n" + "\n".join(_lines(frame)) for ident, frame in stacks.items()
+    )
+
+
+def _lines(frame: FrameType | None) -> Iterator[str]:
+    """A stack, the newest call first."""
+    while frame is not None:
+        yield f'  File "{frame.f_code.co_filename}", line {frame.f_lineno} in {frame.f_code.co_name}'
+        frame = frame.f_back

@@ -3,6 +3,7 @@
 All are cheap to update: once a batch or a check, never once a record. `devtools.tables` makes the table of the page.
 """
 
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -34,7 +35,9 @@ class Metrics:
         self.records_scored = counter("worker_records_scored", "records that got a score")
         self.tombstones = counter("worker_tombstones", "records without a value, which are skipped")
         self.dead_letters = counter("worker_dead_letters", "records that could not be scored, by error code", ["code"])
-        self.lag_records = gauge("worker_lag_records", "records between position and end of the log", _PARTITION)
+        self.lag_records = gauge(
+            "worker_lag_records", "records between position and end of the log; NaN while no broker answers", _PARTITION
+        )
         self.partitions_assigned = gauge("worker_partitions_assigned", "partitions of this process")
         self.rebalances = counter("worker_rebalances", "times that partitions came or went")
         self.batch_records = histogram("worker_batch_records", "records in a batch", buckets=_BATCH_RECORDS)
@@ -76,6 +79,9 @@ class Metrics:
             "worker_checkpoint_restores", "thresholds of new partitions: restored or rebuilt", ["result"]
         )
         self.broker_retries = counter("worker_broker_retries", "waits for a broker that did not answer")
+        self.last_contact_seconds = gauge(
+            "worker_last_contact_seconds", "seconds since a broker last answered, for the client that waits longest"
+        )
 
         # Present from the start, so that a rate exists at the first one.
         for metric, values in (
@@ -93,6 +99,11 @@ class Metrics:
         """Make `version` the one that `worker_model_info` shows."""
         self.model_info.clear()
         self.model_info.labels(version).set(1)
+
+    def forget_lag(self) -> None:
+        """Nobody knows it: the ends of the log are as old as the last answer."""
+        for sample in next(iter(self.lag_records.collect())).samples:
+            self.lag_records.labels(**sample.labels).set(math.nan)
 
     def forget(self, partition: Partition) -> None:
         """Drop the series of a partition that this process no longer has."""
@@ -123,6 +134,10 @@ class TrainerMetrics:
             "worker_trainer_field_drift", "distance of a field that has drifted, 0 to 1", ["field"]
         )
         self.current = gauge("worker_trainer_current_info", "1 for the current model version", ["version"])
+        self.last_contact_seconds = gauge(
+            "worker_trainer_last_contact_seconds",
+            "seconds since a broker last answered, for the client that waits longest",
+        )
         ProcessCollector(registry=r)
 
     def show_current(self, version: str) -> None:

@@ -4,9 +4,8 @@ import gc
 import os
 import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import count
 from types import FrameType
@@ -24,6 +23,7 @@ from worker.settings import Settings
 T = TypeVar("T")
 Words = Callable[[Exception | str], str]
 
+SLICE_S = 0.1  # in which a wait sees a stop
 SAME_REQUEST_S = 1.0  # signals within it are one request: a terminal, `timeout` and a supervisor send it twice
 CLOSE_S = 5.0  # that a client may take to close
 GC_THRESHOLD = 100_000  # new objects between two collections that Python starts by itself
@@ -36,27 +36,36 @@ class Stopped(Exception):
 class Stop:
     """Set by SIGTERM and SIGINT, asked between two steps. A second signal ends the process at once."""
 
+    # A signal's handler runs between any two instructions of the main thread, also inside a wait for a lock: it only
+    # writes plain attributes. threading.Event.set would wait for a lock that the interrupted wait itself holds.
+
     def __init__(self) -> None:
-        self._event = threading.Event()
-        self._first = 0.0
+        self._since: float | None = None
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._signalled)
 
     def _signalled(self, number: int, _: FrameType | None) -> None:
-        if self._event.is_set() and time.monotonic() - self._first > SAME_REQUEST_S:
+        now = time.monotonic()
+        if self._since is not None and now - self._since > SAME_REQUEST_S:
             sys.stderr.write("second signal: ending at once, the open batch will be read again\n")
             sys.stderr.flush()
             os._exit(128 + number)  # no cleaning up: that may be just what hangs
-        self._first = self._first or time.monotonic()
-        self._event.set()
+        self._since = now if self._since is None else self._since
 
     def __call__(self) -> bool:
         """Whether a stop was asked for."""
-        return self._event.is_set()
+        return self._since is not None
+
+    def waited_s(self) -> float:
+        """Seconds since then; 0 before."""
+        return 0.0 if self._since is None else time.monotonic() - self._since
 
     def wait(self, seconds: float) -> bool:
         """Sleeps, but not through a stop; returns whether one came."""
-        return self._event.wait(seconds)
+        deadline = time.monotonic() + seconds
+        while not self() and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, SLICE_S))
+        return self()
 
 
 class Request:
@@ -102,12 +111,15 @@ def start_logs(settings: Settings, message_of: Words) -> None:
 
 
 @contextmanager
-def watched(settings: Settings, health: Health, registry: CollectorRegistry) -> Iterator[ExitStack]:
+def watched(
+    settings: Settings, health: Health, registry: CollectorRegistry, checks: Sequence[Callable[[], None]]
+) -> Iterator[ExitStack]:
     """Health and metrics over HTTP, where the settings name a port, and the watchdog, until the block ends.
 
+    checks: what the watchdog looks at besides, twice a second
     What is opened meanwhile and has to be closed before them goes on the stack.
     """
-    with Watchdog(health), ExitStack() as stack:
+    with Watchdog(health, checks), ExitStack() as stack:
         if settings.http.port:
             stack.enter_context(HealthServer(health, registry, host=settings.http.host, port=settings.http.port))
         yield stack
@@ -126,10 +138,11 @@ def patiently(
     """What `build` makes, tried again as long as it raises one of these errors; Stopped when told to stop first.
 
     part      what is waited for, among the reasons of health: "model", "broker", …
-    event     the log line of each attempt that failed
+    event     the log line of an attempt that failed, once for each reason
     errors    those that pass by themselves; all others are raised
     retry_s   seconds between two attempts
     """
+    logged = ""
     for attempt in count(1):
         if stop():
             break
@@ -138,6 +151,8 @@ def patiently(
             return build()
         except errors as error:
             health.waiting(part, error)
-            structlog.get_logger().warning(event, attempt=attempt, error=error)
+            if str(error) != logged:
+                logged = str(error)
+                structlog.get_logger().warning(event, attempt=attempt, error=error)
             stop.wait(retry_s)
     raise Stopped

@@ -21,7 +21,7 @@ import structlog
 from typing_extensions import override
 
 from worker.broker.base import Consumer
-from worker.errors import DeliveryError, Hint
+from worker.errors import DeliveryError, Hint, TransientError
 from worker.ops.health import Health
 from worker.ops.metrics import Metrics, TrainerMetrics
 from worker.pipeline import Pipeline
@@ -131,13 +131,6 @@ class LoopSignals(Signals[Metrics], Events):
         "open batch dropped before its commit, its owner reads it again",
         lambda on, _: on.metrics.commit_failures.inc(),
     )
-    retrying = signal(
-        "warning",
-        "retrying, nothing is lost",
-        lambda on, event: (
-            on.metrics.delivery_failures if isinstance(event["error"], DeliveryError) else on.metrics.broker_retries
-        ).inc(),
-    )
     shortened = signal("warning", "results larger than the broker takes were shortened and marked")
     slowed = signal("warning", "a batch took too long, the next ones are smaller")
 
@@ -146,6 +139,13 @@ class LoopSignals(Signals[Metrics], Events):
         self.metrics.model_swaps.inc()
         self.metrics.use_model(new)
         self.log.info("model swapped", old=old, new=new)
+
+    @override
+    def retrying(self, error: TransientError, attempt: int) -> None:
+        metrics = self.metrics
+        (metrics.delivery_failures if isinstance(error, DeliveryError) else metrics.broker_retries).inc()
+        if "contact" not in self.health.reasons():  # else a line a minute says so already
+            self.log.warning("retrying, nothing is lost", error=error, attempt=attempt, kind=type(error).__name__)
 
     @override
     def beat(self) -> None:
@@ -159,8 +159,10 @@ class LoopSignals(Signals[Metrics], Events):
 
     def report(self) -> None:
         """The canonical log line: what was done since the last one. Silent when nothing was."""
-        lag, records = self._consumer.lag(), self._done["records"]
-        for partition, behind in lag.items():
+        # Without contact the client remembers ends of the log that are long past.
+        lag = self._consumer.lag() if "contact" not in self.health.reasons() else None
+        records = self._done["records"]
+        for partition, behind in (lag or {}).items():
             self.metrics.lag_records.labels(partition.topic, str(partition.partition)).set(behind)
         if records:
             self.log.info(
@@ -169,7 +171,7 @@ class LoopSignals(Signals[Metrics], Events):
                 records_per_s=round(records / (time.monotonic() - self._reported)),
                 alerts=self._done["alerts"],
                 dead_letters=self._done["dead_letters"],
-                lag=sum(lag.values()),
+                lag=None if lag is None else sum(lag.values()),
                 model=self._pipeline.model.bundle.version,
             )
         self._reported = time.monotonic()
@@ -274,6 +276,11 @@ class TrainerSignals(Signals[TrainerMetrics], TrainerEvents):
     outrun = signal("warning", "another process changed the current version first")
     state_lost = signal("warning", "the trainer's saved state can't be used, it begins anew")
     state_not_saved = signal("error", "the trainer's state can't be saved")
+
+    @override
+    def answered(self, verdict: TrainerVerdict) -> None:
+        decision, reasons = verdict.decision.value, list(verdict.reasons)
+        self.log.info("check on request", decision=decision, reasons=reasons, candidate=verdict.candidate)
 
     @override
     def checked(self, verdict: TrainerVerdict, seconds: float) -> None:

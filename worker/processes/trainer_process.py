@@ -1,6 +1,6 @@
 """Wires one `worker train` process together: a first model where there is none, then check after check."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from worker.ops.health import Health
 from worker.ops.metrics import TrainerMetrics
 from worker.pipeline import Model
 from worker.processes import wiring
+from worker.processes.outage import LastResort, OutageWatch
 from worker.processes.process import CLOSE_S, Stop, Stopped, Words, patiently, watched
 from worker.processes.signals import TrainerSignals
 from worker.settings import Settings
@@ -43,22 +44,33 @@ class TrainerProcess:
         self._metrics = TrainerMetrics()
         self._health = Health(stall_s=settings.http.stall_s, message_of=message_of)
         self._log = structlog.get_logger()
+        self._link = wiring.connection(settings, "anomaly-trainer")
+        self._is_saving = False
 
     def run(self) -> int:
         """0 after a stop; FatalError otherwise."""
-        with watched(self._settings, self._health, self._metrics.registry), suppress(Stopped):
+        with watched(self._settings, self._health, self._metrics.registry, self._checks()), suppress(Stopped):
             store = wiring.model_store(self._settings)
             self._run(self._sidecar(self._first(store), store))
         self._log.info("stopped")
         return 0
 
+    def _checks(self) -> Sequence[Callable[[], None]]:
+        contact = self._link.contact
+        self._metrics.last_contact_seconds.set_function(contact.silence_s)
+        outage = OutageWatch(contact, self._link.bootstrap_servers, self._health)
+        return outage.check, LastResort(self._stop, contact, lambda: self._is_saving).check
+
     def _first(self, store: ModelStore) -> Model:
         """The current model; where there is none yet, one that is fitted once there are records for it."""
+
+        topic, count = self._settings.kafka.input_topic, self._settings.train.window_records
+        newest = wiring.newest_records(self._settings, topic, count, self._link)
 
         def fitted_or_current() -> Model:
             if store.current() is None:
                 self._log.info("no model yet, fitting one on recent records")
-                bundle = wiring.fit_version(self._settings, self._schema, self._progress)
+                bundle = wiring.fit_version(self._settings, self._schema, self._progress, newest)
                 store.save(bundle)
                 try:
                     store.promote(bundle.version, expected=None)
@@ -110,24 +122,26 @@ class TrainerProcess:
         self._health.ready("model")
         self._log.info("started", topic=self._settings.kafka.input_topic, interval_s=self._settings.train.interval_s)
         reader: TopicReader | None = None
+        trouble = ""
         asked = False  # kept until a step has answered it: a request in an outage is not lost
         while not self._stop():
             self._health.beat()
             asked = asked or self._asked()
             try:
-                reader = reader or TopicReader(
-                    wiring.connection(self._settings, "anomaly-trainer"), read_committed=True
-                )
+                reader = reader or TopicReader(self._link, read_committed=True)
                 sidecar.step(reader, asked=asked)
-                asked = False
+                asked, trouble = False, ""
                 self._health.ready("broker")
             except (TransientError, StoreError, BundleError) as error:
                 self._health.waiting("broker", error)
-                self._log.warning("trying again", error=error, kind=type(error).__name__)
+                if str(error) != trouble:  # once for each reason, not every two seconds
+                    trouble = str(error)
+                    self._log.warning("trying again", error=error, kind=type(error).__name__)
                 if reader is not None and isinstance(error, TransientError):
                     reader.close(CLOSE_S)
                     reader = None
             self._stop.wait(min(POLL_S, self._settings.train.interval_s))
+        self._is_saving = True
         sidecar.save()
         if reader is not None:
             reader.close(CLOSE_S)

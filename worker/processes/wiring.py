@@ -41,7 +41,8 @@ def utc_now() -> str:
 def connection(settings: Settings, client_id: str = "anomaly-worker") -> Connection:
     """How to reach the broker."""
     options = {"max_poll_interval_ms": poll_interval_ms(settings), **settings.kafka.client_options()}
-    return Connection(settings.kafka.bootstrap_servers, client_id, options)
+    kafka = settings.kafka
+    return Connection(kafka.bootstrap_servers, client_id, options, rebootstrap_s=kafka.rebootstrap_s)
 
 
 def poll_interval_ms(settings: Settings) -> int:
@@ -150,9 +151,10 @@ def topic_range(settings: Settings, topic: str, start: str | None, end: str | No
     )
 
 
-def newest_records(settings: Settings, topic: str, count: int) -> Source:
+def newest_records(settings: Settings, topic: str, count: int, link: Connection | None = None) -> Source:
     """About the newest `count` committed records of a topic."""
-    return TopicRange(topic, lambda: TopicReader(connection(settings), read_committed=True), newest=count)
+    link = link or connection(settings)
+    return TopicRange(topic, lambda: TopicReader(link, read_committed=True), newest=count)
 
 
 def for_source(settings: Settings, source: Source) -> Settings:

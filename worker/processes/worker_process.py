@@ -3,8 +3,9 @@
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 
 import structlog
 
@@ -20,10 +21,11 @@ from worker.broker.topics import require_topics
 from worker.errors import BundleError, Hint, StoreError, StoreUnavailable, TransientError
 from worker.features.schema import load_schema
 from worker.model.store.bundle import Bundle
-from worker.ops.health import Health
+from worker.ops.health import GuardedThread, Health
 from worker.ops.metrics import Metrics
 from worker.pipeline import Model, Pipeline
 from worker.processes import wiring
+from worker.processes.outage import LastResort, OutageWatch
 from worker.processes.process import (
     CLOSE_S,
     Stop,
@@ -61,21 +63,37 @@ class WorkerProcess:
         self._schema = load_schema(settings.schema_file)
         self._store = wiring.model_store(settings)
         self._signals = ModelSignals(self._metrics, self._health)
+        self._link = wiring.connection(settings)
+        self._loop: Loop | None = None
 
     def run(self) -> int:
         """0 after a drain; FatalError otherwise."""
         tune_process(self._settings)
-        with watched(self._settings, self._health, self._metrics.registry) as stack, suppress(Stopped):
+        with watched(self._settings, self._health, self._metrics.registry, self._checks()) as stack, suppress(Stopped):
             model = self._first_model()
             version = model.bundle.version
             self._metrics.use_model(version)
             watcher = ModelWatcher(
-                self._store, self._build, current=version, events=self._signals, shadow=self._settings.model_shadow
+                self._store,
+                self._build,
+                current=version,
+                events=self._signals,
+                shadow=self._settings.model_shadow,
+                make_thread=partial(GuardedThread, self._health),
             )
             watcher.start()
             stack.callback(watcher.close)
             self._consume(model, watcher, stack)
         return 0
+
+    def _checks(self) -> Sequence[Callable[[], None]]:
+        contact, servers = self._link.contact, self._link.bootstrap_servers
+        self._metrics.last_contact_seconds.set_function(contact.silence_s)
+        outage = OutageWatch(contact, servers, self._health, on_outage=self._metrics.forget_lag)
+        return outage.check, LastResort(self._stop, contact, self._is_delivering).check
+
+    def _is_delivering(self) -> bool:
+        return self._loop is not None and self._loop.is_delivering
 
     def _build(self, bundle: Bundle) -> Model:
         bundle.require_schema(self._schema)
@@ -120,7 +138,7 @@ class WorkerProcess:
             return None
 
     def _consume(self, model: Model, watcher: ModelWatcher, stack: ExitStack) -> None:
-        settings, kafka, link = self._settings, self._settings.kafka, wiring.connection(self._settings)
+        settings, kafka, link = self._settings, self._settings.kafka, self._link
         if kafka.state_topic is None:
             self._log.warning("no state topic: thresholds start again after each restart and rebalance")
         else:
@@ -173,6 +191,7 @@ class WorkerProcess:
             max_wait_ms=settings.batch.max_wait_ms,
             max_batch_s=wiring.max_batch_s(settings),
         )
+        self._loop = loop
         calm_garbage_collector()  # the model and the clients are here to stay, too
         self._health.ready()
         self._log.info("started", topic=kafka.input_topic, model=model.bundle.version, delivery=settings.delivery)

@@ -16,6 +16,7 @@ from worker.rollout.paired import Pairing
 from worker.rollout.rollout import Promotion, Rollout, RolloutEvents
 
 CHECK_EVERY_S = 1.0
+CLOSE_S = 2.0
 
 # A worker that starts within this time of a promotion begins the canary anew: what it knew is gone, and starts are
 # frequent just when a model is bad. After it the version counts as proven.
@@ -41,6 +42,11 @@ def is_recent(mark: Mark, now: str) -> bool:
     return mark.status == Status.PROMOTED and age <= CANARY_AGAIN
 
 
+def daemon_thread(target: Callable[[], None], name: str) -> threading.Thread:
+    """A thread that doesn't keep the process alive."""
+    return threading.Thread(target=target, name=name, daemon=True)
+
+
 class ModelWatcher:
     """Loads the store's current version whenever it changes.
 
@@ -51,6 +57,7 @@ class ModelWatcher:
     current         the version that scores now
     shadow          a version to make ready beside it, None = none
     check_every_s   seconds between two checks of the store
+    make_thread     a daemon thread of this target and name; whoever makes it hears of its death
     """
 
     def __init__(
@@ -62,6 +69,7 @@ class ModelWatcher:
         events: RolloutEvents,
         shadow: str | None = None,
         check_every_s: float = CHECK_EVERY_S,
+        make_thread: Callable[[Callable[[], None], str], threading.Thread] = daemon_thread,
     ) -> None:
         self._store = store
         self._build = build
@@ -76,17 +84,17 @@ class ModelWatcher:
         self._stop = threading.Event()
         self._trouble: str | None = None
         self._rejection_trouble: str | None = None
-        self._thread = threading.Thread(target=self._watch, name="model-watcher", daemon=True)
+        self._thread = make_thread(self._watch, "model-watcher")
 
     def start(self) -> None:
         """Begin to watch, on a thread of its own."""
         self._thread.start()
 
     def close(self) -> None:
-        """Stop watching; may be called without `start`."""
+        """Stop watching, and leave a store that doesn't answer; may be called without `start`."""
         self._stop.set()
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(CLOSE_S)
 
     def take(self) -> Promotion | None:
         """The newest version that is ready and was not taken yet. Does not block."""

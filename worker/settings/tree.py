@@ -81,6 +81,11 @@ class KafkaSettings(Group):
     delivery_timeout_ms: int = setting(
         30_000, "time for an acknowledgement; then the batch is read and sent again", within=(1_000, 600_000)
     )
+    rebootstrap_s: float = setting(
+        20.0,
+        "time without an answer, after which clients ask the bootstrap servers again, their names resolved anew",
+        within=(5, 3600),
+    )
     options: Annotated[dict[str, Any], BeforeValidator(parse_kafka_options)] = setting(
         {},
         "handed to every kafka-python client: TLS, SASL, timeouts; a value can be read from a file: "

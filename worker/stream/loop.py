@@ -30,7 +30,7 @@ from worker.stream.sinks.kafka import KafkaSink
 IDLE_POLL_MS = 200
 AT_ONCE_S = 0.01
 FIRST_BACKOFF_MS = 100
-MAX_BACKOFF_MS = 5_000
+MAX_BACKOFF_MS = 2_000
 MAX_ATTEMPTS = 5  # to deliver a batch; then it is read again in smaller ones
 
 
@@ -88,6 +88,11 @@ class Loop:
             self.step()
         if self._batch is not None:
             self.events.dropped(self._batch.records, f"not delivered within {drain_s:g} s of the stop")
+
+    @property
+    def is_delivering(self) -> bool:
+        """Whether a batch is on its way and no attempt to deliver it has failed. From any thread."""
+        return self._batch is not None and self._attempt == 0
 
     def step(self) -> None:
         """Collect, process and deliver one batch; or try again to deliver the one in flight."""

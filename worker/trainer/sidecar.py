@@ -62,6 +62,9 @@ class TrainerEvents:
     def checked(self, verdict: TrainerVerdict, seconds: float) -> None:
         """A check was made."""
 
+    def answered(self, verdict: TrainerVerdict) -> None:
+        """A person asked for a check: this is what came of it."""
+
     def current_changed(self, version: str, why: str) -> None:
         """Another version is current."""
 
@@ -130,10 +133,12 @@ class Sidecar:
             self._due = started + self.interval_s
             self._decided = self.trainer.check(self.now(), self.progress, asked=asked)  # 3.
             self.events.checked(self._decided.verdict, self.clock() - started)
-        if self._decided is not None:
-            self._hand_over(self._decided)  # 4.
+        if (decided := self._decided) is not None:
+            self._hand_over(decided)  # 4.
             self._decided = None
             self.save()  # 5.
+            if asked:
+                self.events.answered(decided.verdict)
 
     def save(self) -> None:
         """Save what a restart needs. A disk that is full is reported, and the trainer goes on."""

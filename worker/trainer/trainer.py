@@ -165,7 +165,8 @@ class Trainer:
     def check(self, created_at: str, progress: Progress | None = None, *, asked: bool = False) -> Check:
         """Decide. created_at: RFC 3339, UTC. asked: fit and judge whatever the drift, since a person asked for it."""
         if len(self.buffer) < self.min_records:
-            return Check(self._verdict(Decision.WAITING, [f"{len(self.buffer)} records since the last check"], {}))
+            so_far = f"{len(self.buffer)} records since the last check, of {self.min_records} that one takes"
+            return Check(self._verdict(Decision.WAITING, [so_far], {}))
         self.checks += 1
         replaced = 0 if self.streak.state is DriftState.REPLACED else self._replaced_records()
         buffer, self.buffer = self.buffer.last(replaced) if replaced else self.buffer, ScoreBuffer()
