@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 
 from devtools import traffic
-from devtools.brokers import ApacheBroker, eventually
+from devtools.brokers import ApacheBroker, eventually, free_ports
 from devtools.sites import Site, WorkerProcess
 from tests.chaos.shadow import THRESHOLD
 from worker.broker.admin import ensure_topics, topic_partitions
@@ -49,7 +49,9 @@ class Crowd:
     def __init__(self, home: Path, folder: Path, delivery: str, workers: int) -> None:
         folder.mkdir(parents=True)
         self.broker = ApacheBroker(home, folder / "broker", CAREFUL)
-        self.connection = Connection(self.broker.bootstrap_servers, options=SESSION)
+        here = self.broker.bootstrap_servers
+        self.addresses = (here, f"127.0.0.1:{free_ports(1)[0]}")  # it is at one of them at a time
+        self.connection = Connection(",".join(self.addresses), options=SESSION)
         threshold = {f"WORKER_THRESHOLD__{key.upper()}": str(value) for key, value in THRESHOLD if value is not None}
         self.site = Site(
             folder,

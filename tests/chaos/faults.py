@@ -136,6 +136,14 @@ def slow_reader(crowd: Crowd, witness: Witness, rng: Random) -> str:
     return f"kill -9 {member.name}, the reader paused for {seconds:.1f} s"
 
 
+def move_the_broker(crowd: Crowd, witness: Witness, rng: Random) -> str:
+    """All brokers that a client knows are gone; one is at another address of its list."""
+    here = crowd.broker.bootstrap_servers
+    there = next(address for address in crowd.addresses if address != here)
+    crowd.broker.move(int(there.rpartition(":")[2]))
+    return f"broker moved from {here} to {there}"
+
+
 def add_partitions(crowd: Crowd, witness: Witness, rng: Random) -> str:
     """The input topic grows under the group: what reaches the new partitions before it knows of them is scored, too."""
     before = crowd.topics[crowd.site.input_topic]
@@ -160,6 +168,7 @@ FAULTS: Mapping[Fault, int] = {
     freeze_the_broker: 2,
     storm: 3,
     slow_reader: 1,
+    move_the_broker: 2,
     add_partitions: 2,
 }
 """How often each is drawn, relative to the others."""

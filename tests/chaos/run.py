@@ -15,7 +15,7 @@ from worker.broker.ranges import TopicReader
 from worker.errors import WorkerError
 from worker.records import Partition
 
-STARTED_S, DRAINED_S, READ_S = 60.0, 90.0, 40.0
+STARTED_S, DRAINED_S, READ_S = 120.0, 120.0, 60.0
 IDLE_CPU = 0.10
 
 
