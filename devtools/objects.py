@@ -9,7 +9,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from worker.model.store.model_store import ModelStore
-from worker.model.store.volume import ObjectVolume
+from worker.model.store.objects import ObjectVolume
 
 BUCKET = "models"
 KEY, SECRET = "worker", "not-so-secret"

@@ -1,7 +1,10 @@
 """Files of a store behind its back, whatever kind of store it is."""
 
 from worker.model.store.model_store import ModelStore
-from worker.model.store.volume import LocalVolume, ObjectVolume
+from worker.model.store.objects import ObjectVolume
+from worker.model.store.volume import LocalVolume
+
+MAX_BYTES = 1 << 30
 
 
 def put(store: ModelStore, path: str, content: bytes) -> None:
@@ -22,4 +25,4 @@ def files(store: ModelStore) -> dict[str, bytes]:
     else:
         assert isinstance(volume, ObjectVolume)
         paths = [f"{folder}/{name}".strip("/") for folder, names in volume._listed().items() for name in names]
-    return {path: volume.read(path) or b"" for path in paths}
+    return {path: volume.read(path, MAX_BYTES) or b"" for path in paths}

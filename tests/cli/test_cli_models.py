@@ -1,5 +1,7 @@
 """`worker models`: what was decided is shown, and decided by a person."""
 
+import os
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,11 +11,39 @@ import pytest
 from devtools import traffic
 from devtools.objects import ObjectServer
 from worker.cli import main
-from worker.model.store.bundle import with_report
-from worker.model.store.model_store import Mark, ModelStore, Status
+from worker.model.store.bundle import MANIFEST, with_report
+from worker.model.store.model_store import ModelStore
+from worker.model.store.pointer import Mark, Status
 
 FIRST = traffic.bundle()
 SECOND, THIRD = (with_report(FIRST, source=f"topic records-{number}", gate={"auc": 0.9875}) for number in (2, 3))
+
+ODD = "0123456789ab"
+
+
+def odd(root: Path, make: Callable[[Path], object]) -> None:
+    """A version's folder whose manifest is made so."""
+    (root / ODD).mkdir()
+    make(root / ODD / MANIFEST)
+
+
+BREAK: dict[str, Callable[[Path], object]] = {
+    "an empty folder": lambda root: (root / ODD).mkdir(),
+    "a file where a folder belongs": lambda root: (root / ODD).write_text("x"),
+    "a folder where the manifest belongs": lambda root: odd(root, Path.mkdir),
+    "a manifest that is a named pipe": lambda root: odd(root, os.mkfifo),
+    "a manifest that links to itself": lambda root: odd(root, lambda path: path.symlink_to(MANIFEST)),
+    "a manifest that links to a device": lambda root: odd(root, lambda path: path.symlink_to("/dev/zero")),
+    "a manifest of control characters": lambda root: odd(root, lambda path: path.write_bytes(b"\x1b[2J\x00" * 100)),
+    "a manifest of 100 MB": lambda root: odd(root, lambda path: path.write_bytes(bytes(100_000_000))),
+    "a link to nowhere": lambda root: (root / ODD).symlink_to("nowhere"),
+    "a link to another version": lambda root: (root / ODD).symlink_to(FIRST.version),
+    "a link to the root": lambda root: (root / ODD).symlink_to("/"),
+    "a name of control characters": lambda root: (root / "\x1b[2J").mkdir(),
+    "a name that is no UTF-8": lambda root: (root / "\udcff\udcfe").mkdir(),
+    "a folder that nobody may read": lambda root: (root / ODD).mkdir(mode=0),
+    "a time far in the future": lambda root: odd(root, lambda path: os.utime(path.parent, (9e11, 9e11))),
+}
 
 
 @pytest.fixture
@@ -159,3 +189,38 @@ def test_a_store_on_s3_is_reached_by_the_settings(
 
     assert models("list") == 0
     assert "no model in s3://models/place-" in capsys.readouterr().out
+
+
+def test_veto_of_the_only_version_changes_nothing_and_says_what_to_do(
+    store: ModelStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models("veto", SECOND.version)
+    capsys.readouterr()
+
+    assert models("veto", FIRST.version) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == (
+        f"error: nothing to go back to in models: no sound version was current before {FIRST.version}, which stays "
+        "current; fit one with: worker train --once --from FILE\n"
+    )
+    assert store.current() == FIRST.version
+    assert FIRST.version not in store.marks() or store.marks()[FIRST.version].status is Status.PROMOTED
+
+    store.promote(THIRD.version)  # what a fit does at its end
+    assert models("veto", FIRST.version) == 0
+    assert store.current() == THIRD.version
+
+
+@pytest.mark.parametrize("break_it", BREAK)
+def test_one_broken_folder_does_not_hide_the_others(
+    break_it: str, store: ModelStore, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    BREAK[break_it](Path(store.name))
+
+    assert models("list") == 0
+    listed = capsys.readouterr().out
+    assert FIRST.version in listed
+    assert SECOND.version in listed
+    assert not set(listed) & set("\x1b\x00")
+    assert models("promote", FIRST.version) == 0

@@ -13,7 +13,8 @@ from devtools.sites import Site
 from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
 from worker.formats.base import Row
-from worker.model.store.model_store import ModelStore, Status
+from worker.model.store.model_store import ModelStore
+from worker.model.store.pointer import Status
 
 pytestmark = pytest.mark.broker
 

@@ -19,7 +19,8 @@ from aiobotocore.session import AioSession
 
 from devtools import traffic
 from worker.errors import StoreConflict
-from worker.model.store.model_store import Mark, ModelStore, Status
+from worker.model.store.model_store import ModelStore
+from worker.model.store.pointer import Mark, Status
 
 HOUR_S = 3600.0
 MARKS = 6

@@ -12,7 +12,8 @@ import pytest
 
 from devtools import traffic
 from worker.errors import StoreError, StoreUnavailable
-from worker.model.store.model_store import Mark, ModelStore, Status
+from worker.model.store.model_store import ModelStore
+from worker.model.store.pointer import Mark, Status
 
 DISK_BYTES, FILE_BYTES = 64 << 10, 4096
 FULL = r"can't be written .*(No space left on device|File too large)"

@@ -22,12 +22,12 @@ from worker.model.store.bundle import (
     WEIGHTS,
     Bundle,
     Golden,
-    _digest,
+    digest_of,
     named,
-    read_bundle,
     to_files,
     with_report,
 )
+from worker.model.store.bundle_reader import read_bundle
 from worker.model.store.model_store import ModelStore
 from worker.pipeline import Model, Pipeline
 from worker.records import Message
@@ -45,7 +45,7 @@ def folder(store: ModelStore) -> Path:
 
 
 def read_folder(folder: Path) -> Bundle:
-    return read_bundle(lambda name: (folder / name).read_bytes() if (folder / name).exists() else None, str(folder))
+    return read_bundle(lambda name, _: (folder / name).read_bytes() if (folder / name).exists() else None, str(folder))
 
 
 def test_a_bundle_comes_back_with_the_same_scores(store: ModelStore) -> None:
@@ -233,7 +233,7 @@ def test_a_bundle_without_golden_and_rehearsal_rows_is_a_bundle(store: ModelStor
 def test_a_bundle_of_another_format_is_refused_with_the_one_that_is_read(store: ModelStore) -> None:
     path = folder(store) / MANIFEST
     manifest = orjson.loads(path.read_bytes()) | {"format": 3}
-    manifest["manifest_sha256"] = _digest(manifest)
+    manifest["manifest_sha256"] = digest_of(manifest)
     path.write_bytes(orjson.dumps(manifest))
 
     with pytest.raises(BundleError, match="format 3, this worker reads format 2"):

@@ -9,7 +9,7 @@ from devtools.objects import ObjectServer
 from devtools.store_files import files, put
 from worker.errors import Hint, StoreError, StoreUnavailable
 from worker.model.store.model_store import ModelStore
-from worker.model.store.volume import ObjectVolume
+from worker.model.store.objects import ObjectVolume
 
 
 def test_without_the_extra_the_hint_is_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

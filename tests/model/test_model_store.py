@@ -11,7 +11,8 @@ from devtools.objects import ObjectServer
 from devtools.store_files import put
 from worker.errors import Hint, StoreConflict, StoreError
 from worker.model.store.bundle import Bundle, with_report
-from worker.model.store.model_store import Mark, ModelStore, Status
+from worker.model.store.model_store import ModelStore
+from worker.model.store.pointer import Mark, Status
 
 HOUR_S = 3600.0
 

@@ -14,7 +14,8 @@ from tests.rollout.candidates import broken_scale, fit, messages, noise
 from worker.errors import StoreUnavailable
 from worker.formats.json_objects import JsonDecoder
 from worker.model.store.bundle import Bundle
-from worker.model.store.model_store import Mark, ModelStore, Status
+from worker.model.store.model_store import ModelStore
+from worker.model.store.pointer import Mark, Status
 from worker.pipeline import Model
 from worker.records import Message, Partition
 from worker.rollout.canary import CanaryVerdict

@@ -13,7 +13,8 @@ from devtools import traffic
 from devtools.brokers import eventually
 from worker.errors import BundleError, StoreError, StoreUnavailable, WorkerError
 from worker.model.store.bundle import WEIGHTS, Bundle, named
-from worker.model.store.model_store import Mark, ModelStore, Status
+from worker.model.store.model_store import ModelStore
+from worker.model.store.pointer import Mark, Status
 from worker.pipeline import Model
 from worker.rollout.rollout import RolloutEvents
 from worker.rollout.watcher import ModelWatcher, is_recent

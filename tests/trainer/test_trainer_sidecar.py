@@ -12,7 +12,8 @@ from devtools.refit_streams import Traffic
 from tests.trainer.common import CREATED, bundle, trainer
 from worker.errors import StoreUnavailable
 from worker.formats.json_objects import JsonDecoder
-from worker.model.store.model_store import Mark, ModelStore, Status
+from worker.model.store.model_store import ModelStore
+from worker.model.store.pointer import Mark, Status
 from worker.pipeline import Model
 from worker.records import Outgoing, Partition
 from worker.trainer.sidecar import Sidecar, TrainerEvents

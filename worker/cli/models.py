@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from worker.cli import models_compare
@@ -12,7 +13,8 @@ if TYPE_CHECKING:
     from worker.cli import Actions
     from worker.model.network.options import FitOptions
     from worker.model.store.bundle import Bundle
-    from worker.model.store.model_store import Mark, ModelStore, Version
+    from worker.model.store.model_store import ModelStore, Version
+    from worker.model.store.pointer import Mark
     from worker.settings import Settings
 
 HELP = """List the model versions with what was decided about each, and decide: make one the current one, go back to the
@@ -27,6 +29,7 @@ worker models adopt
 worker models veto --why 'the flood of Tuesday'"""
 
 WIDTH = 41
+MAX_WHY = 2_000
 HEAD = ["", "version", "created", "records", "held-out error", "source", "status", "why"]
 
 
@@ -102,6 +105,8 @@ def _as_json(entry: "Version") -> dict[str, Any]:
 
 
 def _row(entry: "Version") -> list[str]:
+    from worker.texts import quoted
+
     report, mark = entry.report, entry.mark
     status = "broken" if entry.broken else mark.status.replace("_", " ") if mark is not None else ""
     return [
@@ -109,10 +114,10 @@ def _row(entry: "Version") -> list[str]:
         entry.version,
         entry.created_at[:16].replace("T", " "),
         str(report.get("rows", "")),
-        "" if entry.broken else f"{report.get('held_out_loss', 0):.4g}",
-        str(report.get("source", "")),
+        "" if (error := report.get("held_out_loss")) is None else f"{error:.4g}",
+        quoted(report.get("source", "")),
         status,
-        entry.broken or (mark.why if mark is not None else ""),
+        quoted(entry.broken) if entry.broken else (mark.why if mark is not None else ""),
     ]
 
 
@@ -166,13 +171,15 @@ def _veto(args: argparse.Namespace, settings: "Settings") -> None:
     store, mark = _store(settings), _mark("vetoed", args.why)
     version = args.version or _newest_held(store)
     store.require_version(version)
-    store.mark(version, mark)
-    print(f"{version} is vetoed")
+    came_back = None
     if store.current() == version:
-        try:
-            print(f"{store.rollback(leaving=version, mark=mark)} is current again")
-        except StoreConflict:
-            print(f"{store.current()} is current")  # a worker has left it in the meantime
+        with suppress(StoreConflict):  # else a worker has left it in the meantime
+            came_back = store.rollback(leaving=version, mark=mark)  # marks it in one step, or does nothing of both
+    if came_back is None:
+        store.mark(version, mark)
+    print(f"{version} is vetoed")
+    if came_back is not None:
+        print(f"{came_back} is current again")
 
 
 def _newest_held(store: "ModelStore") -> str:
@@ -191,10 +198,11 @@ def _store(settings: "Settings") -> "ModelStore":
 
 
 def _mark(status: str, why: str) -> "Mark":
-    from worker.model.store.model_store import Mark, Status
+    from worker.model.store.pointer import Mark, Status
     from worker.processes.wiring import utc_now
+    from worker.texts import quoted
 
-    return Mark(Status(status), utc_now(), "operator", why)
+    return Mark(Status(status), utc_now(), "operator", quoted(why, MAX_WHY))
 
 
 def _presets(args: argparse.Namespace, settings: "Settings") -> None:

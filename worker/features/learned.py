@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from worker.records import FloatArray
 
 PREPROCESSING = ("robust", "standard", "minmax")
-LINEAR, LOG1P, CYCLE = "linear", "log1p", "cycle"
+TRANSFORMS = LINEAR, LOG1P, CYCLE = "linear", "log1p", "cycle"
 FLOOR = 0.3
 
 # A score sums squared errors over all fields. Without a knee, one number at a thousand times its scale has an error of

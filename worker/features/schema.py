@@ -166,6 +166,8 @@ def parse_schema(text: str, *, source: str = "schema") -> Schema:
     """The schema in this TOML text; `source` names it in errors."""
     try:
         return _parse_document(tomllib.loads(text))
+    except RecursionError as error:
+        raise SchemaError(f"{source}: nested too deeply") from error
     except tomllib.TOMLDecodeError as error:
         raise SchemaError(f"{source}: not valid TOML: {error}") from error
     except SchemaError as error:
@@ -221,7 +223,7 @@ def _parse_report(table: Any, schema_fields: Sequence[Field]) -> Image | None:
         raise SchemaError(f"[report.image] fields must be a list of 1 to {MAX_PIXELS} names of numeric fields")
     numeric = {field.name for field in schema_fields if isinstance(field, Numeric)}
     for name in fields:
-        if name not in numeric:
+        if not isinstance(name, str) or name not in numeric:
             raise SchemaError(f"[report.image] fields names {name!r}, which is no numeric field of this schema")
     if type(width) is not int or width < 1 or len(fields) % width:
         raise SchemaError(f"[report.image] width = {width!r}: must be a whole number that divides {len(fields)} fields")

@@ -1,8 +1,8 @@
 """Rows to the model's input, float32 numbers and int32 category ids, column by column: learned, then applied."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import repeat
 from typing import Any
@@ -12,15 +12,27 @@ from numpy.typing import NDArray
 
 from worker.errors import BundleError, DataError
 from worker.features.kinds.base import Column, Field
-from worker.features.learned import PATTERN_KIND, UNKNOWN_ID, CategoryColumn, FieldStats, NumericColumn, pattern_name
+from worker.features.learned import (
+    FARTHEST,
+    PATTERN_KIND,
+    TRANSFORMS,
+    UNKNOWN_ID,
+    CategoryColumn,
+    FieldStats,
+    NumericColumn,
+    pattern_name,
+)
 from worker.features.schema import Schema, read_columns
 from worker.formats.base import Decoded, Row
+from worker.plain import read_plain
 from worker.records import DeadLetter, RawMessage, TimeArray
+from worker.texts import quoted
 
 # F optional fields have 2^F missing patterns. Each that is kept is a row of the model's embedding and of its output and
 # learns from the records that have it: without a bound, a topic of sparse records would give most of the network to
 # patterns that were seen once. The rarer ones share id 0 with those that were never seen, and are as strange.
 MAX_PATTERNS = 64
+MAX_SPARE = 1_000_000  # ids of a column for values beyond its vocabulary, as the schema allows
 
 
 @dataclass(frozen=True)
@@ -100,16 +112,83 @@ class Fitted:
         belong to another schema.
         """
         try:
-            if schema.fingerprint != (learned := data["schema_fingerprint"]):
+            parts = read_plain(_Parts, data)
+            if schema.fingerprint != parts.schema_fingerprint:
+                learned = quoted(parts.schema_fingerprint)
                 raise BundleError(f"the schema's fingerprint is {schema.fingerprint}, the model's is {learned}")
-            categorical = []
-            for column in data["categorical"]:
-                values = (tuple(value) if isinstance(value, list) else value for value in column["values"])  # patterns
-                categorical.append(CategoryColumn(**{**column, "values": tuple(values)}))
-            numeric, stats = [NumericColumn(**column) for column in data["numeric"]], data["stats"]
-            return cls(schema, data["rows"], tuple(numeric), tuple(categorical), tuple(FieldStats(**s) for s in stats))
-        except (KeyError, TypeError) as error:
-            raise BundleError(f"the fitted fields are incomplete or of another version: {error!r}") from error
+            *columns, patterns = [*parts.categorical] or [CategoryColumn("", "", ())]
+            names = tuple(tuple(value) if isinstance(value, list) else value for value in patterns.values)
+            categorical = (*columns, replace(patterns, values=names))
+            fitted = cls(schema, parts.rows, parts.numeric, categorical, parts.stats)
+            require_columns(fitted)
+        except ValueError as error:
+            raise BundleError(f"the fitted fields are incomplete or of another version: {error}") from error
+        return fitted
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """`Fitted.to_json` as it is read."""
+
+    schema_fingerprint: str
+    rows: int
+    numeric: tuple[NumericColumn, ...]
+    categorical: tuple[CategoryColumn, ...]
+    stats: tuple[FieldStats, ...]
+
+
+def require_columns(fitted: Fitted) -> None:
+    """ValueError, naming the column, where one doesn't belong to the schema, or numbers or ids could not be made of
+    records by it, or words of them."""
+    encoded = {field.name: field for field in fitted.schema.encoded}
+    for place, column in enumerate(fitted.numeric):
+        known = column.field in encoded and column.part in encoded[column.field].part_names()
+        scales = column.transform in TRANSFORMS and column.scale > 0 and abs(column.imputed) <= FARTHEST
+        if not (known and scales):
+            raise ValueError(f"numeric[{place}], of field {quoted(column.field)}, is none of this schema's or unusable")
+    for place, vocabulary in enumerate(fitted.categorical[:-1]):
+        field = encoded.get(vocabulary.field)
+        known = field is not None and field.has_categories and field.kind == vocabulary.kind
+        if not known or not 0 <= vocabulary.spare <= MAX_SPARE or set(map(type, vocabulary.values)) - {str, int, bool}:
+            raise ValueError(f"categorical[{place}], of field {quoted(vocabulary.field)}, is none of this schema's")
+    patterns = fitted.categorical[-1]
+    name = pattern_name([field.name for field in fitted.schema.fields])
+    if (patterns.field, patterns.kind, patterns.spare) != (name, PATTERN_KIND, 0):
+        raise ValueError("the last of categorical is not that of the missing patterns")
+    for names in patterns.values:
+        if not isinstance(names, tuple) or not all(isinstance(name, str) and name in encoded for name in names):
+            raise ValueError("a missing pattern is no list of the schema's fields")
+    _require_statistics(fitted, encoded.keys())
+    _require_distinct(fitted)
+    for field, columns in fitted._numbers_of.values():  # noqa: SLF001  # its own
+        try:
+            _ = columns and field.read_back(columns, [0.0] * len(columns))
+        except LookupError as error:
+            raise ValueError(f"numeric: a part of field {quoted(field.name)} is missing") from error
+
+
+def _require_statistics(fitted: Fitted, names: Collection[str]) -> None:
+    for stats in fitted.stats:
+        sizes = (stats.low, stats.median, stats.high)
+        if isinstance(stats.top, dict | list) or (None in sizes and sizes != (None, None, None)):
+            raise ValueError(f"stats of {quoted(stats.field)} are no statistics")
+    if fitted.rows < 1 or set(names) != fitted.stats_of.keys():
+        raise ValueError("stats: not those of the schema's fields")
+
+
+def _require_distinct(fitted: Fitted) -> None:
+    for what, entries in (
+        ("numeric", [(column.field, column.part) for column in fitted.numeric]),
+        ("categorical", fitted.category_fields),
+        ("stats", [stats.field for stats in fitted.stats]),
+        *((f"values of {quoted(column.field)}", _typed(column.values)) for column in fitted.categorical),
+    ):
+        if len(set(entries)) < len(entries):
+            raise ValueError(f"{what}: something stands there twice")
+
+
+def _typed(values: Sequence[Any]) -> list[tuple[type, Any]]:
+    return [(type(value), value) for value in values]  # in Python, 1, 1.0 and True are the same
 
 
 def fit_vectorizer(schema: Schema, rows: Sequence[Row], preprocessing: str = "robust") -> Fitted:

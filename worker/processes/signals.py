@@ -274,6 +274,7 @@ class TrainerSignals(Signals[TrainerMetrics], TrainerEvents):
     current_changed = signal("info", "current version", lambda on, event: on.metrics.show_current(event["version"]))
     vetoed = signal("info", "vetoed, nothing is learned until traffic is stable")
     outrun = signal("warning", "another process changed the current version first")
+    not_cleaned_up = signal("warning", "old model versions can't be removed from the store now")
     state_lost = signal("warning", "the trainer's saved state can't be used, it begins anew")
     state_not_saved = signal("error", "the trainer's state can't be saved")
 

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from worker.alerts.grouping import GroupingOptions
@@ -20,6 +20,7 @@ from worker.model.presets import preset_options
 from worker.model.store.bundle import Bundle
 from worker.model.store.model_store import ModelStore
 from worker.pipeline import Model, Pipeline
+from worker.records import RawMessage
 from worker.rollout.paired import SAMPLE_EVERY, Pairing
 from worker.settings import AlertSettings, ModelSettings, Settings, ThresholdSettings
 from worker.sources.base import Source, messages_of
@@ -120,7 +121,9 @@ def make_trainer(settings: Settings, current: Model, build: Build) -> Trainer:
         current,
         build,
         options=fit_options(settings.model, settings.seed),
-        reservoir=Reservoir(train.window_records, half_life_s=train.half_life_s, seed=settings.seed),
+        reservoir=Reservoir(
+            train.window_records, half_life_s=train.half_life_s, seed=settings.seed, max_bytes=train.max_bytes
+        ),
         decoder=make_decoder(settings, any_size=True),
         min_records=train.min_records,
         keep_rows=train.rehearsal_records,
@@ -165,6 +168,21 @@ def for_source(settings: Settings, source: Source) -> Settings:
     return settings.model_copy(update={"kafka": kafka})
 
 
+def newest_rows(
+    batches: Iterable[Sequence[RawMessage]], decoder: Decoder, max_records: int, max_bytes: int
+) -> list[Row]:
+    """The last records that have fields, at most so many and of so many bytes: a file may hold years."""
+    rows, size = deque[tuple[Row, int]](), 0
+    for messages in batches:
+        decoded = decoder.decode(messages)
+        for message, row in zip(decoded.messages, decoded.rows, strict=True):
+            rows.append((row, len(message.value or b"")))
+            size += rows[-1][1]
+            while len(rows) > max_records or size > max_bytes:
+                size -= rows.popleft()[1]
+    return [row for row, _ in rows]
+
+
 def fit_version(settings: Settings, schema: Schema, progress: Progress, source: Source | None = None) -> Bundle:
     """One fit with the settings: a version that is in no store yet.
 
@@ -176,17 +194,16 @@ def fit_version(settings: Settings, schema: Schema, progress: Progress, source: 
     train = settings.train
     source = source or newest_records(settings, settings.kafka.input_topic, train.window_records)
     decoder = make_decoder(for_source(settings, source))
-    rows: deque[Row] = deque(maxlen=train.window_records)  # a file may hold years: only its end is learned
-    for messages in messages_of(source):
-        rows.extend(decoder.decode(messages).rows)
+    rows = newest_rows(messages_of(source), decoder, train.window_records, train.max_bytes)
     if len(rows) < train.min_records:
         raise DataError(
-            f"{source.name} holds {len(rows)} usable records, fewer than [train.min_records] = {train.min_records}"
+            f"{source.name} holds {len(rows)} usable records within [train.max_bytes] = {train.max_bytes}, fewer than "
+            f"[train.min_records] = {train.min_records}"
         )
     options, facts = fit_options(settings.model, settings.seed), {"source": source.name}
     return fit_bundle(
         schema,
-        list(rows),
+        rows,
         options,
         created_at=utc_now(),
         progress=progress,

@@ -8,12 +8,14 @@ from typing_extensions import override
 
 from worker.errors import BundleError, StoreConflict, StoreError, StoreUnavailable
 from worker.model.store.bundle import Bundle
-from worker.model.store.model_store import NEVER_AGAIN, Mark, ModelStore, Status
+from worker.model.store.model_store import ModelStore
+from worker.model.store.pointer import NEVER_AGAIN, Mark, Status
 from worker.pipeline import Model, Pipeline
 from worker.records import Outcome
 from worker.rollout.canary import CanaryVerdict
 from worker.rollout.paired import Pairing
 from worker.rollout.rollout import Promotion, Rollout, RolloutEvents
+from worker.texts import quoted
 
 CHECK_EVERY_S = 1.0
 CLOSE_S = 2.0
@@ -181,7 +183,12 @@ class ModelWatcher:
 
     def _watch(self) -> None:
         while not self._stop.wait(self._check_every_s):
-            self.check()
+            try:
+                self.check()
+            except Exception as error:  # noqa: BLE001 - the edge of this thread: the next version must still be seen
+                if self._trouble != repr(error):
+                    self._trouble = repr(error)
+                    self._events.refused("?", StoreError(f"unexpected {type(error).__name__}: {quoted(error)}"))
 
 
 class StoreRollout(Rollout):

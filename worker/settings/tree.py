@@ -224,6 +224,12 @@ class TrainSettings(Group):
 
     interval_s: float = setting(3_600, "seconds between two checks of the trainer", within=(1, 2_592_000))
     window_records: int = setting(100_000, "recent records that the trainer keeps", within=(100, 10_000_000))
+    max_bytes: int = setting(
+        100_000_000,
+        "bytes of records that the trainer keeps and a fit learns from; of wide records it keeps fewer than "
+        "`WORKER_TRAIN__WINDOW_RECORDS`",
+        within=(1_000_000, 100_000_000_000),
+    )
     min_records: int = setting(1_000, "fewer records than this are not learned from", within=(10, 10_000_000))
     half_life_s: float = setting(
         86_400, "age at which half of the records have left the full reservoir", within=(1, 31_536_000)

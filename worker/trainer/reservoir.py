@@ -26,6 +26,8 @@ from worker.rollout.paired import hashes, mix
 
 _PER_PARTITION = np.uint64(0x632BE59BD9B4E019)  # odd, so that no two partitions share their numbers
 _SLACK = 2  # it grows to this many times its size before it is trimmed
+_SLACK_BYTES = 1.25
+_MAX_SHARE = 1 / 16  # of the bytes that one record may take: a larger one would push out too many others
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ class Reservoir:
     size          records that are kept
     half_life_s   of event time; records without a time age by count, with `size` records as the half-life
     seed          of all draws
-    max_bytes     of the records' values; where they are larger, fewer are kept
+    max_bytes     of the records' values; where they are wide, fewer are kept, and none above a sixteenth of it
 
     >>> from worker.records import Message
     >>> reservoir = Reservoir(3, half_life_s=60)
@@ -86,7 +88,7 @@ class Reservoir:
         self.size = size
         self.seed = seed
         self._half_life_ms = half_life_s * 1000
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self.clear()
 
     def clear(self) -> None:
@@ -97,6 +99,7 @@ class Reservoir:
     def restore(self, records: ReservoirRecords, seen: int) -> None:
         """Go on from what `records()` gave; seen: records that had come until then."""
         self._records, self.seen = records, seen
+        self._bytes = sum(map(len, records.values))
 
     def __len__(self) -> int:
         return min(len(self._records), self.size)
@@ -109,11 +112,17 @@ class Reservoir:
         draw, split_draw = uniform_of(messages, self.seed), uniform_of(messages, self.seed + 1)
         age = np.where(time_ms >= 0, time_ms / self._half_life_ms, number / self.size)
         key = np.log(-np.log(draw)) - math.log(2) * age
-        values = [message.value or b"" for message in messages]
-        new = (time_ms.astype(np.int64), number, split_draw, key)
-        columns = [np.concatenate(pair) for pair in zip(self._records.columns(), new, strict=True)]
-        self.restore(ReservoirRecords(self._records.values + values, *columns), self.seen + len(messages))
-        if len(self._records) > _SLACK * self.size:
+        new = ReservoirRecords(
+            [message.value or b"" for message in messages], time_ms.astype(np.int64), number, split_draw, key
+        )
+        sizes = np.fromiter(map(len, new.values), np.int64, len(new))
+        if (sizes > _MAX_SHARE * self.max_bytes).any():
+            new = new.take(np.flatnonzero(sizes <= _MAX_SHARE * self.max_bytes))
+        columns = [np.concatenate(pair) for pair in zip(self._records.columns(), new.columns(), strict=True)]
+        self._records = ReservoirRecords(self._records.values + new.values, *columns)
+        self._bytes += sum(map(len, new.values))
+        self.seen += len(messages)
+        if len(self._records) > _SLACK * self.size or self._bytes > _SLACK_BYTES * self.max_bytes:
             self._trim()
 
     def records(self) -> ReservoirRecords:
@@ -124,7 +133,7 @@ class Reservoir:
     def _trim(self) -> None:
         order = np.argsort(self._records.key, kind="stable")[: self.size]
         sizes = np.fromiter((len(self._records.values[position]) for position in order.tolist()), np.int64, len(order))
-        self._records = self._records.take(np.sort(order[np.cumsum(sizes) <= self._max_bytes]))
+        self.restore(self._records.take(np.sort(order[np.cumsum(sizes) <= self.max_bytes])), self.seen)
 
 
 def uniform_of(messages: Sequence[RawMessage], seed: int) -> FloatArray:

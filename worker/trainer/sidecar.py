@@ -10,32 +10,27 @@ One step, which a test can call:
     5. save all of it for the next start, in one file of plain arrays; a damaged one is refused, not believed
 """
 
-import hashlib
-import io
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import orjson
 
 from worker.broker.base import RangeReader
-from worker.errors import StoreConflict
+from worker.errors import StoreConflict, StoreError
 from worker.formats.base import Decoder
 from worker.model.network.fit import Progress
 from worker.model.store.bundle import Bundle
-from worker.model.store.model_store import NEVER_AGAIN, Mark, ModelStore, Status
-from worker.model.store.volume import write_atomically
+from worker.model.store.model_store import ModelStore
+from worker.model.store.pointer import NEVER_AGAIN, Mark, Status
+from worker.model.store.volume import read_file, write_atomically
 from worker.pipeline import Model
-from worker.records import FloatArray, Partition, RawMessage, Scores
-from worker.trainer.drift import DriftState, ScoreBuffer
-from worker.trainer.reservoir import ReservoirRecords
+from worker.records import Partition, RawMessage, Scores
+from worker.texts import quoted
+from worker.trainer.drift import ScoreBuffer
+from worker.trainer.state_file import FORMAT, BufferHead, Head, max_state_bytes, packed, unpacked
 from worker.trainer.trainer import Check, Decision, Streak, Trainer, TrainerVerdict
-
-FORMAT = 2  # of the saved state; 1 had other keys
-COLUMNS = ("time_ms", "number", "split_draw", "key")
 
 
 @dataclass(slots=True)
@@ -73,6 +68,9 @@ class TrainerEvents:
 
     def outrun(self, candidate: str, why: str) -> None:
         """Somebody else changed the current version first; this candidate stays in the store."""
+
+    def not_cleaned_up(self, error: StoreError) -> None:
+        """Old versions could not be removed from the store."""
 
     def state_lost(self, why: str) -> None:
         """The saved state can't be used; the reservoir begins anew."""
@@ -203,7 +201,10 @@ class Sidecar:
             self.store.mark(version, mark)
             if verdict.decision is Decision.HELD:
                 self._hold(version, version)
-        self.store.prune(self.keep)
+        try:
+            self.store.prune(self.keep)
+        except StoreError as error:  # what was decided stands in the store, and the next decision cleans up again
+            self.events.not_cleaned_up(error)
 
     def _hold(self, version: str | None, instead: str) -> None:
         """Remember which candidate waits; the one before it does not any more."""
@@ -222,35 +223,21 @@ def scored(model: Model, messages: Sequence[RawMessage], decoder: Decoder) -> Sc
 
 
 def save(path: Path, trainer: Trainer, state: SavedState) -> None:
-    """Write it so that a crash leaves the old file or the new. OSError where the disk is full.
-
-    The file is the sha256 of what follows, and a NumPy archive without pickled objects: loading it executes nothing.
-    """
-    records = trainer.reservoir.records()
-    head = {
-        "format": FORMAT,
-        "current": trainer.current.bundle.version,
-        "next_offsets": [[*partition, offset] for partition, offset in state.next_offsets.items()],
-        "held": state.held,
-        "seen": trainer.reservoir.seen,
-        "streak": list(trainer.streak),
-        "checks": trainer.checks,
-        "vetoed": trainer.vetoed,
-        "holding": trainer.holding,
-        "buffer": {"step": trainer.buffer.step, "seen": trainer.buffer.seen},
-    }
-    archive = io.BytesIO()
-    np.savez_compressed(
-        archive,
-        head=np.frombuffer(orjson.dumps(head), np.uint8),
-        values=np.frombuffer(b"".join(records.values), np.uint8),
-        lengths=np.fromiter(map(len, records.values), np.int64, len(records)),
-        scores=trainer.buffer.scores,
-        **{name: getattr(records, name) for name in COLUMNS},
+    """Write it so that a crash leaves the old file or the new. OSError where the disk is full."""
+    head = Head(
+        format=FORMAT,
+        current=trainer.current.bundle.version,
+        next_offsets=tuple((*partition, offset) for partition, offset in state.next_offsets.items()),
+        held=state.held,
+        seen=trainer.reservoir.seen,
+        streak=(trainer.streak.state, trainer.streak.checks, trainer.streak.since),
+        checks=trainer.checks,
+        vetoed=trainer.vetoed,
+        holding=trainer.holding,
+        buffer=BufferHead(trainer.buffer.step, trainer.buffer.seen),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = archive.getvalue()
-    write_atomically(path, hashlib.sha256(content).digest() + content)
+    write_atomically(path, packed(head, trainer.buffer.scores, trainer.reservoir.records()))
 
 
 def restore(path: Path, trainer: Trainer) -> SavedState:
@@ -258,35 +245,17 @@ def restore(path: Path, trainer: Trainer) -> SavedState:
 
     Records stay what they are under another current version; scores and checks of another are forgotten.
     """
-    content = path.read_bytes()
+    max_bytes = max_state_bytes(trainer.reservoir)
+    content = read_file(path, max_bytes, follow_link=True)
     try:
-        head, scores, records = _unpacked(content)
-        trainer.reservoir.restore(records, head["seen"])
-        trainer.checks = head["checks"]
-        if head["current"] == trainer.current.bundle.version:
-            state, checks, since = head["streak"]
-            trainer.streak = Streak(DriftState(state), checks, since)
-            trainer.holding = head["holding"]
-            trainer.buffer = ScoreBuffer(scores, **head["buffer"])
-        trainer.vetoed = head["vetoed"]  # of whatever version: what was vetoed is the traffic
-        offsets = {Partition(topic, number): offset for topic, number, offset in head["next_offsets"]}
-        return SavedState(offsets, head["held"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-
-
-def _unpacked(content: bytes) -> tuple[dict[str, Any], FloatArray, ReservoirRecords]:
-    digest, archive = content[:32], content[32:]
-    if hashlib.sha256(archive).digest() != digest:
-        raise ValueError("its checksum does not match")
-    with np.load(io.BytesIO(archive), allow_pickle=False) as arrays:
-        parts = {name: arrays[name] for name in arrays.files}
-    head = orjson.loads(parts["head"].tobytes())
-    if head["format"] != FORMAT:
-        raise ValueError(f"format {head['format']}, this trainer reads format {FORMAT}")
-    ends, joined = np.cumsum(parts["lengths"]).tolist(), parts["values"].tobytes()
-    values = [joined[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=False)]
-    columns = [parts[name] for name in COLUMNS]
-    if {len(values)} != set(map(len, columns)) or (ends and ends[-1] != len(joined)):
-        raise ValueError("its parts do not belong together")
-    return head, parts["scores"], ReservoirRecords(values, *columns)
+        head, scores, records = unpacked(content, max_bytes)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {quoted(error)}") from error
+    trainer.reservoir.restore(records, head.seen)
+    trainer.checks = head.checks
+    if head.current == trainer.current.bundle.version:
+        trainer.streak = Streak(*head.streak)
+        trainer.holding = head.holding
+        trainer.buffer = ScoreBuffer(scores, step=head.buffer.step, seen=head.buffer.seen)
+    trainer.vetoed = head.vetoed  # of whatever version: what was vetoed is the traffic
+    return SavedState({Partition(topic, number): offset for topic, number, offset in head.next_offsets}, head.held)

@@ -1,6 +1,7 @@
 """Fields that hold times: read to milliseconds since the epoch, UTC, a column at a time."""
 
 import math
+import re
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -35,7 +36,7 @@ _YEAR_2000, _YEAR_2100, _THIRTY_YEARS = 946_684_800, 4_102_444_800, 30 * 365 * 8
 def _is_pattern(text: str) -> bool:
     try:
         datetime.strptime(datetime(2000, 1, 1, tzinfo=UTC).strftime(text), text)
-    except ValueError:
+    except (ValueError, re.error):  # a directive that stands in it twice
         return False
     return "%" in text
 
@@ -46,7 +47,11 @@ FORMAT = Check(
 )
 CYCLICAL = Check(
     "a list with any of " + ", ".join(CYCLES),
-    lambda value: isinstance(value, list) and all(c in CYCLES for c in value) and len(set(value)) == len(value),
+    lambda value: (
+        isinstance(value, list)
+        and all(isinstance(c, str) and c in CYCLES for c in value)
+        and len(set(value)) == len(value)
+    ),
     lambda value: tuple(cycle for cycle in CYCLES if cycle in value),
 )
 

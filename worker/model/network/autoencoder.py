@@ -11,7 +11,7 @@ than the squared one, needs `residual`, which computes all columns.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import accumulate, zip_longest
+from itertools import accumulate, pairwise, zip_longest
 from typing import NamedTuple
 
 import torch
@@ -99,6 +99,10 @@ class Architecture:
     def latent(self) -> int:
         """Width of the latent, L."""
         return self.hidden[self.latent_index]
+
+    def weights(self, columns: int) -> int:
+        """About how many weights a network over so many input columns has."""
+        return sum(wide * narrow for wide, narrow in pairwise((columns, *self.hidden, columns)))
 
     def describe(self, columns: int) -> str:
         """All layers in short, such as 41-64-32-64-41."""

@@ -178,15 +178,7 @@ class FitOptions:
     def architecture(self, columns: int) -> Architecture:
         """The network for so many input columns; SettingsError where the sizes do not fit them, or not into memory."""
         hidden, latent_at = LAYER_RULES[self.layers](self, columns)
-        sizes = (columns, *hidden, columns)  # some layers grow with the input, so its width counts as well
-        weights = sum(wide * narrow for wide, narrow in pairwise(sizes))
-        if weights > MAX_WEIGHTS:
-            raise SettingsError(
-                f"[model.hidden] with [model.options] layers: {'-'.join(map(str, sizes))} has {weights / 1e6:,.0f} "
-                f"million weights, allowed are {MAX_WEIGHTS / 1e6:,.0f} million: fewer units, or a smaller vocabulary "
-                "(max_values in the schema)"
-            )
-        return Architecture(
+        architecture = Architecture(
             hidden=hidden,
             activation=self.activation,
             latent_at=latent_at,
@@ -196,6 +188,14 @@ class FitOptions:
             dropout=self.dropout,
             variational=self.variational,
         )
+        weights = architecture.weights(columns)  # some layers grow with the input, so its width counts as well
+        if weights > MAX_WEIGHTS:
+            raise SettingsError(
+                f"[model.hidden] with [model.options] layers: {architecture.describe(columns)} has "
+                f"{weights / 1e6:,.0f} million weights, allowed are {MAX_WEIGHTS / 1e6:,.0f} million: fewer units, or "
+                "a smaller vocabulary (max_values in the schema)"
+            )
+        return architecture
 
     @property
     def is_denoising(self) -> bool:

@@ -5,7 +5,7 @@
     weights.safetensors   the network, calibration and training scores, the mean error of each field, the golden rows
     rows.jsonl.gz         rehearsal rows, if kept: some of the records that it was fitted on
 
-Nothing is unpickled. A bundle that was cut short, flipped, mixed or made for another schema is refused on load.
+Nothing is unpickled. What is read of it is checked in worker.model.store.bundle_reader.
 
 Checksums say that a bundle holds what was written. Golden rows say that this machine, with its libraries and its code,
 makes of it what the fitting machine made of it: they find a worker whose encoding or network has changed meaning
@@ -14,7 +14,8 @@ between two releases, a miscompiled kernel, a GPU that computes in another preci
 
 import gzip
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -22,20 +23,21 @@ import numpy as np
 import orjson
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from worker.errors import BundleError, Hint, SchemaError, SettingsError
-from worker.features.schema import Schema, parse_schema, value_of
+from worker.errors import BundleError, Hint
+from worker.features.schema import Schema, value_of
 from worker.features.vectorize import Fitted
 from worker.formats.base import Row
-from worker.model.network.autoencoder import Architecture, Autoencoder, Layout
+from worker.model.network.autoencoder import Autoencoder
 from worker.model.scoring.score import Score
 from worker.model.scoring.scorer import Scorer
+from worker.plain import read_json
 from worker.records import FloatArray
 from worker.thresholds.factory import ThresholdRule
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+"""What a version can be called, wherever its name comes from: no path, no hidden file, no option."""
 FORMAT = 2  # part of what a version's name is the hash of
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
@@ -45,8 +47,10 @@ LEFT_OUT = "-"
 MAX_GOLDEN_ROWS = 64
 RELATIVE = 1e-3
 ABSOLUTE = 1e-5  # a score of nearly zero is a difference of large float32 numbers, see Autoencoder.squared_errors
-_SELF = "manifest_sha256"
-_SCORES = ("calibration", "training", "field_errors")
+SELF = "manifest_sha256"
+SCORES_KEPT = ("calibration", "training", "field_errors")
+MAX_MANIFEST_BYTES = 64 << 20
+MAX_REHEARSAL_BYTES = 64 << 20  # unpacked
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +199,9 @@ def named(bundle: Bundle) -> Bundle:
 
 def _weights(bundle: Bundle) -> bytes:
     tensors = {f"network.{name}": value.contiguous().cpu() for name, value in bundle.network.state_dict().items()}
-    tensors |= {name: torch.tensor(getattr(bundle, name)) for name in _SCORES}  # copies: one array is not saved twice
+    tensors |= {
+        name: torch.tensor(getattr(bundle, name)) for name in SCORES_KEPT
+    }  # copies: one array is not saved twice
     if bundle.golden is not None:
         tensors |= {f"golden.{name}": torch.from_numpy(getattr(bundle.golden, name)) for name in Golden.__slots__}
     return save_tensors(tensors)
@@ -215,7 +221,10 @@ def _content(bundle: Bundle) -> dict[str, Any]:
 
 
 def to_files(bundle: Bundle) -> dict[str, bytes]:
-    """The bundle as file name -> content; the manifest last, so that a copy that was cut short has none."""
+    """The bundle as file name -> content; the manifest last, so that a copy that was cut short has none.
+
+    BundleError where its vocabularies are too large for a manifest.
+    """
     files = {WEIGHTS: _weights(bundle)}
     if bundle.rows_file:
         files[ROWS] = bundle.rows_file
@@ -225,86 +234,19 @@ def to_files(bundle: Bundle) -> dict[str, bytes]:
         "created_at": bundle.created_at,
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
-    manifest[_SELF] = _digest(manifest)
-    return {**files, MANIFEST: orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)}
+    manifest[SELF] = digest_of(manifest)
+    content = orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
+    try:
+        read_json(content, MAX_MANIFEST_BYTES)  # or nobody could load it
+    except ValueError as error:
+        raise BundleError(f"the manifest of {bundle.version} is {error}: fewer values in vocabularies") from error
+    return {**files, MANIFEST: content}
 
 
-def _digest(manifest: dict[str, Any]) -> str:
-    rest = {key: value for key, value in manifest.items() if key != _SELF}
+def digest_of(manifest: dict[str, Any]) -> str:
+    """The checksum of a manifest, which is one of its own keys."""
+    rest = {key: value for key, value in manifest.items() if key != SELF}
     return hashlib.sha256(orjson.dumps(rest, option=orjson.OPT_SORT_KEYS)).hexdigest()
-
-
-Reader = Callable[[str], bytes | None]
-"""A bundle's file by name, None where there is none."""
-
-
-def _read(read: Reader, name: str, where: str) -> bytes:
-    content = read(name)
-    if content is None:
-        raise BundleError(f"{where}/{name}: no such file, this is not a whole model version")
-    return content
-
-
-def read_manifest(read: Reader, where: str) -> dict[str, Any]:
-    """The checked manifest of a bundle; BundleError where it is missing, broken or of another format."""
-    path = f"{where}/{MANIFEST}"
-    try:
-        manifest = orjson.loads(_read(read, MANIFEST, where))
-    except orjson.JSONDecodeError as error:
-        raise BundleError(f"{path}: unreadable ({error})") from error
-    if not isinstance(manifest, dict) or manifest.get(_SELF) != _digest(manifest):
-        raise BundleError(f"{path}: its checksum does not match, the file was changed after it was written")
-    if manifest["format"] != FORMAT:
-        raise BundleError(f"{path}: format {manifest['format']}, this worker reads format {FORMAT}")
-    return manifest
-
-
-def read_bundle(read: Reader, where: str) -> Bundle:
-    """Read and check a bundle; BundleError says which file is broken and how."""
-    manifest = read_manifest(read, where)
-    files = {name: _read(read, name, where) for name in manifest["files"]}
-    for name, digest in manifest["files"].items():
-        if hashlib.sha256(files[name]).hexdigest() != digest:
-            raise BundleError(f"{where}/{name}: sha256 does not match the manifest, the file is cut short or corrupt")
-    try:
-        schema = parse_schema(manifest["schema"])
-        fitted = Fitted.from_json(manifest["fitted"], schema)
-        tensors = load_tensors(files[WEIGHTS])
-        layout = Layout(len(fitted.numeric), fitted.widths)
-        network = Autoencoder(layout, Architecture(**_with_tuples(manifest["architecture"]))).eval()
-        network.load_state_dict(_without_prefix(tensors, "network."))
-        golden = {name: tensor.numpy() for name, tensor in _without_prefix(tensors, "golden.").items()}
-        bundle = Bundle(
-            version=manifest["version"],
-            created_at=manifest["created_at"],
-            schema=schema,
-            fitted=fitted,
-            network=network,
-            report=manifest["report"],
-            score=Score(**_with_tuples(manifest["score"])),
-            rule=ThresholdRule(**manifest["threshold"]),
-            golden=Golden(**golden) if golden else None,
-            rows_file=files.get(ROWS, b""),
-            **{name: tensors[name].numpy() for name in _SCORES},
-        )
-    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, SchemaError, SettingsError) as error:
-        raise BundleError(f"{where}: {error}") from error
-    if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
-        raise BundleError(f"{where}/{WEIGHTS}: holds weights that are not finite")
-    if bundle.golden is not None:
-        bundle.golden.check(bundle.scorer(), where)
-    return bundle
-
-
-def _with_tuples(value: Any) -> Any:
-    """Plain data as it was before JSON made lists of its tuples."""
-    if isinstance(value, dict):
-        return {name: _with_tuples(item) for name, item in value.items()}
-    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
-
-
-def _without_prefix(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def rehearsal_draw(count: int, keep: int, seed: int) -> NDArray[np.int64]:
@@ -334,7 +276,8 @@ def pack_rehearsal(schema: Schema, rows: Sequence[Row], keep: int, seed: int) ->
     """A draw of the rows as the vectorizer reads them: encoded fields by flat names, as gzip'ed JSON lines.
 
     Redacted fields are among them, for a fit needs their values. A field that is required stays though it is not
-    encoded, or the row would be refused: an id as a dash. No rows, no bytes; the same rows give the same bytes.
+    encoded, or the row would be refused: an id as a dash. No rows, no bytes; the same rows give the same bytes. Fewer
+    than `keep` where they are wide, see MAX_REHEARSAL_BYTES.
     """
     fields = sorted(schema.fields, key=lambda field: not field.encoded)
     is_shown = {field.name: field.encoded or not field.is_id for field in fields if field.encoded or field.required}
@@ -343,4 +286,7 @@ def pack_rehearsal(schema: Schema, rows: Sequence[Row], keep: int, seed: int) ->
         values = {name: value_of(rows[index], name) if shown else LEFT_OUT for name, shown in is_shown.items()}
         present = {name: value for name, value in values.items() if value is not None}
         lines.append(orjson.dumps(present, option=orjson.OPT_APPEND_NEWLINE))
+    while (size := sum(map(len, lines))) > MAX_REHEARSAL_BYTES:
+        fewer = rehearsal_draw(len(lines), int(0.9 * len(lines) * MAX_REHEARSAL_BYTES / size), seed)
+        lines = [lines[index] for index in fewer]
     return gzip.compress(b"".join(lines), 6, mtime=0) if lines else b""

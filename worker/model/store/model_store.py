@@ -12,170 +12,26 @@ a whole by compare-and-swap: a reader sees the old state or the new, and of two 
 it.
 """
 
-import hashlib
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
-from enum import StrEnum
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-import orjson
+from worker.errors import BundleError, Hint, StoreError, StoreUnavailable
+from worker.model.store.bundle import NAME, Bundle, to_files
+from worker.model.store.bundle_reader import Reader, read_bundle, read_manifest
+from worker.model.store.objects import ObjectVolume
+from worker.model.store.pointer import ANY, MAX_POINTER_BYTES, POINTER, Mark, Pointer, Status
+from worker.model.store.volume import VERSION, LocalVolume, Volume
+from worker.texts import event_time_text, parse_iso_time, quoted, rfc3339
 
-from worker.errors import BundleError, Hint, StoreConflict, StoreError, StoreUnavailable
-from worker.model.store.bundle import Bundle, Reader, read_bundle, read_manifest, to_files
-from worker.model.store.volume import VERSION, LocalVolume, ObjectVolume, Volume
-from worker.texts import parse_iso_time, rfc3339
-
-POINTER = "current.json"
-MAX_HISTORY = 20
-MAX_MARKS_OF_REMOVED = 200
 READING_S = 3600.0
 """A version that was written, marked or left within this time is not removed: a process may be loading it."""
-ANY: Final = "any"
-"""For `promote`: whatever is current now. No version has this name."""
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
-
-
-class Status(StrEnum):
-    """What was decided about a version."""
-
-    CANDIDATE = "candidate"
-    PROMOTED = "promoted"
-    REJECTED = "rejected"
-    HELD = "held"  # a possible change of regime, which waits for a person or for time
-    VETOED = "vetoed"
-    ROLLED_BACK = "rolled_back"
-
-
-NEVER_AGAIN = frozenset({Status.VETOED, Status.ROLLED_BACK})
-FORCED_OVER = "forced_over"
-"""Figure of a promotion that was forced: what had been decided about the version."""
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """One decision.
-
-    at       RFC 3339, UTC
-    by       trainer, worker or operator
-    why      for people
-    figures  plain data, for JSON
-    """
-
-    status: Status
-    at: str
-    by: str
-    why: str = ""
-    figures: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def forced(self) -> bool:
-        """Whether it promotes a version although that was vetoed or rolled back."""
-        return FORCED_OVER in self.figures
-
-
-@dataclass(frozen=True, slots=True)
-class Pointer:
-    """The document.
-
-    version   the current one, None before there is one
-    history   those that were current before, newest last
-    marks     what was decided about each
-    removing  versions whose files are being removed, never to be promoted
-    serial    counts the changes
-    """
-
-    version: str | None = None
-    history: tuple[str, ...] = ()
-    marks: Mapping[str, Mark] = field(default_factory=dict)
-    removing: tuple[str, ...] = ()
-    serial: int = 0
-
-    def to_bytes(self) -> bytes:
-        """The file's content."""
-        document = asdict(self)
-        return orjson.dumps({**document, "sha256": _digest(document)}, option=orjson.OPT_SORT_KEYS)
-
-    @classmethod
-    def from_bytes(cls, content: bytes, where: str) -> "Pointer":
-        """The inverse; StoreError, naming the file, where it is broken."""
-        try:
-            document = orjson.loads(content)
-            is_whole = document.pop("sha256") == _digest(document)
-            marks = {
-                version: Mark(Status(mark["status"]), mark["at"], mark["by"], mark["why"], mark["figures"])
-                for version, mark in document["marks"].items()
-            }
-            history, removing = tuple(document["history"]), tuple(document["removing"])
-            pointer = cls(document["version"], history, marks, removing, document["serial"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise StoreError(f"{where}: broken ({error})", hint=Hint.PROMOTE_A_VERSION) from error
-        if not is_whole:
-            raise StoreError(f"{where}: broken (its checksum does not match)", hint=Hint.PROMOTE_A_VERSION)
-        return pointer
-
-    def marked(self, version: str, mark: Mark) -> "Pointer":
-        """With this mark in the place of the version's earlier one."""
-        return replace(self, marks={**self.marks, version: mark})
-
-    def promoted(self, version: str, mark: Mark, *, expected: str | None, force: bool) -> "Pointer":
-        """With this version as the current one.
-
-        StoreConflict where another than `expected` is current, or the version is being removed; StoreError where it
-        was vetoed or rolled back, unless forced. A promotion that is there already, by this very mark, is no conflict:
-        the answer to a write can get lost and the write be tried again.
-        """
-        known = self.marks.get(version)
-        if self.version == version and known is not None and (known.at, known.by) == (mark.at, mark.by):
-            return self
-        self.require_current(expected)
-        if version in self.removing:
-            raise StoreConflict(f"model version {version} is being removed from the store")
-        if known is not None and known.status in NEVER_AGAIN:
-            if not force:
-                raise StoreError(
-                    f"model version {version} was {known.status.replace('_', ' ')} by the {known.by} at {known.at}"
-                    f"{f' ({known.why})' if known.why else ''}",
-                    hint=Hint.FORCE_THE_PROMOTION,
-                )
-            mark = replace(mark, figures={**mark.figures, FORCED_OVER: str(known.status)})
-        history = self.history
-        if self.version is not None and self.version != version:
-            history = (*history, self.version)[-MAX_HISTORY:]
-        return replace(self.marked(version, mark), version=version, history=history)
-
-    def require_current(self, expected: str | None) -> None:
-        """StoreConflict where another version is current."""
-        if expected not in {ANY, self.version}:
-            raise StoreConflict(f"the current model version is {self.version}, no longer {expected}: decide again")
-
-    def way_back(self) -> list[tuple[str, tuple[str, ...]]]:
-        """Versions that a rollback may go to, nearest first, each with the history that it leaves."""
-        barred = {self.version, *self.removing, *self._ruled_out()}
-        line = reversed(list(enumerate(self.history)))
-        return [(version, self.history[:index]) for index, version in line if version not in barred]
-
-    def _ruled_out(self) -> list[str]:
-        return [version for version, mark in self.marks.items() if mark.status in NEVER_AGAIN]
-
-    def without(self, removed: Iterable[str]) -> "Pointer":
-        """After versions were removed: a mark stays where it keeps the version from coming back."""
-        files = set(removed)
-        kept = [version for version in self._ruled_out() if version in files][-MAX_MARKS_OF_REMOVED:]
-        return replace(
-            self,
-            marks={version: mark for version, mark in self.marks.items() if version not in files or version in kept},
-            removing=tuple(version for version in self.removing if version not in files),
-        )
-
-
-def _digest(document: dict[str, Any]) -> str:
-    return hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,21 +83,23 @@ class ModelStore:
         return next((version for version, _ in self._pointer().way_back()), None)
 
     def _pointer(self) -> Pointer:
-        content = self._volume.read(POINTER)
+        content = self._volume.read(POINTER, MAX_POINTER_BYTES)
         return Pointer() if content is None else Pointer.from_bytes(content, f"{self.name}/{POINTER}")
 
     def versions(self) -> list[Version]:
         """All versions, oldest first."""
         pointer = self._pointer()
         versions = []
-        for name in self._volume.folders():
-            created_at, report, broken = "", {}, None
+        for name, written in self._volume.folders().items():
+            report: dict[str, Any] = {}
+            broken = None
             try:
                 manifest = read_manifest(self._reader(name), f"{self.name}/{name}")
-            except BundleError as error:
-                broken = str(error)
-            else:
-                created_at, report = manifest["created_at"], manifest["report"]
+                created_at, report = manifest.created_at, manifest.report
+            except StoreUnavailable:
+                raise
+            except (BundleError, StoreError) as error:  # one that can't be read does not hide the others
+                created_at, broken = event_time_text(int(written * 1000)) or "", str(error)
             versions.append(Version(name, created_at, name == pointer.version, report, broken, pointer.marks.get(name)))
         return sorted(versions, key=lambda entry: (entry.created_at, entry.version))
 
@@ -262,9 +120,10 @@ class ModelStore:
 
     def require_version(self, name: str) -> None:
         """StoreError, naming those that there are, where there is no such version; it need not be sound."""
-        if not _NAME.fullmatch(name) or name not in self._volume.folders():
-            known = ", ".join(entry.version for entry in self.versions()) or "none"
-            raise StoreError(f"no model version {name!r} in {self.name}; there are: {known}")
+        if not NAME.fullmatch(name) or name not in self._volume.folders():
+            written = self._volume.folders()
+            known = ", ".join(sorted(written, key=written.__getitem__)) or "none"
+            raise StoreError(f"no model version {quoted(name)!r} in {self.name}; there are: {known}")
 
     def _load(self, name: str) -> Bundle:
         self.require_version(name)
@@ -275,7 +134,7 @@ class ModelStore:
         return bundle
 
     def _reader(self, version: str) -> Reader:
-        return lambda file: self._volume.read(f"{version}/{file}")
+        return lambda file, max_bytes: self._volume.read(f"{version}/{file}", max_bytes)
 
     def save(self, bundle: Bundle) -> None:
         """Write a version; a sound one that is there already stays as it is. It is not current until promoted."""
@@ -323,7 +182,11 @@ class ModelStore:
             for name, history in pointer.way_back():
                 if is_sound(name):
                     return replace(pointer.marked(str(pointer.version), decision), version=name, history=history)
-            raise StoreError(f"nothing to go back to in {self.name}: no sound version was current before this one")
+            raise StoreError(
+                f"nothing to go back to in {self.name}: no sound version was current before {pointer.version}, which "
+                "stays current",
+                hint=Hint.FIT_A_MODEL,
+            )
 
         return str(self._change(back).version)
 
@@ -361,12 +224,22 @@ class ModelStore:
 
         # The pointer first: then they can't be promoted any more, and a crash leaves the list of what to remove.
         removing = self._change(mark_for_removal).removing
-        for version in removing:
-            self._volume.remove_folder(version)
-        if removing:
-            self._change(lambda pointer: pointer.without(removing))
+        removed = [version for version in removing if self._is_removed(version)]
+        if removed:
+            self._change(lambda pointer: pointer.without(removed))
         self._volume.sweep(READING_S)
-        return list(removing)
+        return removed
+
+    def _is_removed(self, version: str) -> bool:
+        """Whether there is no such version any more; one that can't be removed now is tried again another time."""
+        try:
+            if re.fullmatch(VERSION, version):  # anything else is not the store's to remove, whoever has listed it
+                self._volume.remove_folder(version)
+        except StoreUnavailable:
+            raise
+        except StoreError:
+            return False
+        return True
 
     def _change(self, update: Callable[[Pointer], Pointer], *, repair: bool = False) -> Pointer:
         """Change the pointer by compare-and-swap; `update` may be called again. Returns the new one."""
@@ -382,7 +255,7 @@ class ModelStore:
             changed = replace(updated, serial=pointer.serial + 1)
             return None if updated == pointer else changed.to_bytes()
 
-        self._volume.change(POINTER, write)
+        self._volume.change(POINTER, MAX_POINTER_BYTES, write)
         return changed
 
     def _mark(self, status: Status) -> Mark:

@@ -1,27 +1,28 @@
 """Where a model store keeps its files: a few operations, each whole or not at all, on a local folder or on objects.
 
 In a folder every step is atomic (write, fsync, rename, fsync of the folder), and the pointer is replaced under a lock.
-Objects, through fsspec, are replaced as a whole: a version is whole once it has its manifest, which is written last and
-removed first, and the pointer is replaced by conditional writes (If-Match, If-None-Match).
+Nothing outside of that folder is read or removed, whatever the names and links in it say: names are checked before they
+become paths, links are not followed, and no file is read further than its reader allows. Objects are in
+worker.model.store.objects.
 """
 
 import errno
 import fcntl
 import os
-import random
 import re
 import shutil
+import stat
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from typing_extensions import override
 
-from worker.errors import Hint, StoreConflict, StoreError, StoreUnavailable
-from worker.model.store.bundle import MANIFEST, ROWS, WEIGHTS
+from worker.errors import StoreError, StoreUnavailable
+from worker.model.store.bundle import NAME
 
 LOCK = "current.lock"
 LOCK_WAIT_S = 10.0
@@ -36,15 +37,6 @@ _PASSING = {
     for name in ("EIO", "ENOSPC", "EDQUOT", "ESTALE", "ETIMEDOUT", "ENOTCONN", "EHOSTDOWN", "EHOSTUNREACH", "ENODEV")
 }
 
-MAX_ATTEMPTS = 12
-BACKOFF_S = 0.05
-REQUEST_TRIES = 3
-_PROBE = ".probe."
-# A store that does not answer is noticed in seconds; who needs it longer says so in the options.
-_S3_DEFAULTS = {"config_kwargs": {"connect_timeout": 5, "read_timeout": 20, "retries": {"max_attempts": 0}}}
-_S3_PASSING = {errno.EBUSY, errno.EIO, getattr(errno, "EREMOTEIO", errno.EIO)}
-_S3_REFUSED = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409", "NoSuchKey"}
-
 Update = Callable[[bytes | None], bytes | None]
 """A file's content, None where there is no file, to its new content, None to leave it. May be called again."""
 
@@ -57,20 +49,24 @@ class Volume(Protocol):
 
     name: str
 
-    def read(self, path: str) -> bytes | None:
-        """A file's content, None where there is none."""
+    def read(self, path: str, max_bytes: int) -> bytes | None:
+        """A file's content, None where there is none. Of a larger one no more than `max_bytes` and one byte."""
 
     def folders(self) -> dict[str, float]:
-        """The folders that are whole, and when each was written, in seconds since 1970."""
+        """The folders that are whole and can be versions, and when each was written, in seconds since 1970."""
 
     def write_folder(self, name: str, files: Mapping[str, bytes]) -> None:
         """A new folder: readers see all of its files or none; the last file is the one that makes it whole."""
 
     def remove_folder(self, name: str) -> None:
-        """Remove a folder; a crash leaves it whole, or no folder at all. Removing nothing is fine."""
+        """Remove a folder; a crash leaves it whole, or no folder at all. Removing nothing is fine, and what is no
+        folder of this store stays."""
 
-    def change(self, path: str, update: Update) -> None:
-        """Replace a file by compare-and-swap. StoreConflict where others were faster again and again."""
+    def change(self, path: str, max_bytes: int, update: Update) -> None:
+        """Replace a file by compare-and-swap; of a larger one `update` gets no more than `read` gives.
+
+        StoreConflict where others were faster again and again.
+        """
 
     def sweep(self, older_than_s: float) -> None:
         """Remove what crashes left behind, where it is older than this."""
@@ -87,6 +83,24 @@ def named_errors(action: str, path: object) -> Iterator[None]:
     except OSError as error:
         kind = StoreUnavailable if error.errno in _PASSING else StoreError
         raise kind(f"the model store can't be {action} ({path}): {error.strerror or error}") from error
+
+
+def read_file(path: Path, max_bytes: int, *, follow_link: bool = False) -> bytes:
+    """A file's first `max_bytes`, and one more where it is larger. OSError also for what is no file.
+
+    A named pipe would never answer, a device never end, and a link leads anywhere.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow_link else os.O_NOFOLLOW))
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, "it is a symbolic link") from error
+        raise
+    with os.fdopen(handle, "rb") as file:
+        about = os.fstat(handle)
+        if not stat.S_ISREG(about.st_mode):
+            raise OSError(errno.EINVAL, "it is no file")
+        return file.read(min(max_bytes, about.st_size) + 1)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -121,16 +135,24 @@ class LocalVolume(Volume):
         self.name = str(root)
 
     @override
-    def read(self, path: str) -> bytes | None:
+    def read(self, path: str, max_bytes: int) -> bytes | None:
         with named_errors("read", self.root / path), suppress(FileNotFoundError):
-            return (self.root / path).read_bytes()
+            return read_file(self.root / path, max_bytes)
         return None
 
     @override
     def folders(self) -> dict[str, float]:
-        with named_errors("read", self.root):
-            paths = [path for path in self.root.glob("*") if path.is_dir() and not path.name.startswith(".")]
-            return {path.name: path.stat().st_mtime for path in paths}
+        folders = {}
+        with (
+            named_errors("read", self.root),
+            suppress(FileNotFoundError, NotADirectoryError),
+            os.scandir(self.root) as entries,
+        ):
+            for entry in entries:
+                with suppress(OSError):  # it has just been removed
+                    if NAME.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+                        folders[entry.name] = entry.stat(follow_symlinks=False).st_mtime
+        return folders
 
     @override
     def write_folder(self, name: str, files: Mapping[str, bytes]) -> None:
@@ -152,22 +174,24 @@ class LocalVolume(Volume):
 
     @override
     def remove_folder(self, name: str) -> None:
+        if name not in self.folders():
+            return
         hidden = self.root / f".{name}.{uuid.uuid4().hex}"
-        with named_errors("written", self.root):
+        with named_errors("written", self.root / name):
             try:
                 (self.root / name).rename(hidden)
             except FileNotFoundError:
                 return
             _sync_folder(self.root)
-            shutil.rmtree(hidden)
+            shutil.rmtree(hidden, ignore_errors=True)  # what is left of it is swept later
 
     @override
-    def change(self, path: str, update: Update) -> None:
+    def change(self, path: str, max_bytes: int, update: Update) -> None:
         """StoreConflict never: the file is locked meanwhile."""
         lock = self.root / LOCK
         with named_errors("written", self.root):
             self.root.mkdir(parents=True, exist_ok=True)
-            handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
         deadline = time.monotonic() + LOCK_WAIT_S
         try:
             with named_errors("locked", lock):
@@ -178,7 +202,7 @@ class LocalVolume(Volume):
                     if time.monotonic() >= deadline:
                         raise StoreUnavailable(f"another process has held {lock} for {LOCK_WAIT_S:.0f} s")
                     time.sleep(LOCK_POLL_S)
-            content = self.read(path)
+            content = self.read(path, max_bytes)
             changed = update(content)
             if changed is not None and changed != content:
                 with named_errors("written", self.root):
@@ -191,9 +215,11 @@ class LocalVolume(Volume):
         before = time.time() - older_than_s
         with named_errors("written", self.root):
             for path in self.root.glob(".*"):
-                with suppress(FileNotFoundError):  # another process sweeps as well
-                    if _LEFTOVER.fullmatch(path.name) and path.stat().st_mtime <= before:
-                        shutil.rmtree(path) if path.is_dir() else path.unlink()
+                # Another process sweeps as well; and one that can't be removed does not keep the others.
+                with suppress(OSError):
+                    if _LEFTOVER.fullmatch(path.name) and path.lstat().st_mtime <= before:
+                        is_folder = path.is_dir() and not path.is_symlink()
+                        shutil.rmtree(path) if is_folder else path.unlink()
 
     @override
     def require_writable(self) -> None:
@@ -203,198 +229,3 @@ class LocalVolume(Volume):
         with named_errors("written", self.root):
             probe.touch()
             probe.unlink()
-
-
-class ConditionFailed(Exception):
-    """A conditional write met another content than it expected."""
-
-
-class ObjectVolume(Volume):
-    """Objects under s3://BUCKET/PREFIX; StoreError for any other URL, for its store may have no conditional writes.
-
-    url      whatever speaks the protocol of S3 and honours conditional writes
-    options  for s3fs, secrets in clear
-    """
-
-    def __init__(self, url: str, options: Mapping[str, Any]) -> None:
-        protocol, _, path = url.partition("://")
-        if protocol != "s3" or not path.strip("/"):
-            raise StoreError(f"[model_store] = {url!r}: must be a directory or s3://BUCKET/PREFIX")
-        self.name = url.rstrip("/")
-        self._prefix = path.strip("/")
-        try:
-            import s3fs
-        except ImportError as error:
-            raise StoreError("[model_store] = 's3://…' needs s3fs", hint=Hint.INSTALL_STORE) from error
-        self._fs = s3fs.S3FileSystem(**{**_S3_DEFAULTS, **options}, use_listings_cache=False, skip_instance_cache=True)
-        self._fs.retries = REQUEST_TRIES
-
-    def _at(self, path: str) -> str:
-        return f"{self._prefix}/{path}"
-
-    @contextmanager
-    def _named_errors(self, action: str, path: str = "") -> Iterator[None]:
-        """Any failure of the network or the store to StoreUnavailable or StoreError.
-
-        No such file stays as it is, where it was to be read.
-        """
-        where = f"{self.name}/{path}".rstrip("/")
-        try:
-            yield
-        except (ConditionFailed, StoreError):
-            raise
-        except Exception as error:
-            code = code_of(error)
-            # The store itself said that there is no such object; a bare 404 can be any web server's.
-            is_missing = isinstance(error, FileNotFoundError) and code in {"", "NoSuchKey"}
-            if is_missing and action == "read":
-                raise FileNotFoundError(where) from error
-            kind = StoreError if is_missing else store_error(error)
-            if kind is None:
-                raise
-            reason = " ".join(str(error).split()) or type(error).__name__
-            reason = "no such place" if is_missing else "no such bucket" if code == "NoSuchBucket" else reason
-            raise kind(f"the model store can't be {action} ({where}): {reason}") from error
-
-    @override
-    def read(self, path: str) -> bytes | None:
-        with suppress(FileNotFoundError), self._named_errors("read", path):
-            try:
-                content: bytes = self._fs.cat_file(self._at(path), start=0)  # without a range s3fs asks for the size
-            except OSError as error:
-                if code_of(error) not in {"InvalidRange", "416"}:  # an empty object has no range
-                    raise
-                content = b""
-            return content
-        return None
-
-    def _put(self, path: str, content: bytes, tag: str | None) -> None:
-        """Write where the tag is still this one (None: where there is nothing), else ConditionFailed."""
-        condition = {"IfNoneMatch": "*"} if tag is None else {"IfMatch": tag}
-        with self._named_errors("written", path):
-            try:
-                self._fs.pipe_file(self._at(path), content, **condition)
-            except OSError as error:
-                if code_of(error) in _S3_REFUSED:
-                    raise ConditionFailed from error
-                raise
-
-    def _listed(self) -> dict[str, dict[str, float]]:
-        """Folder -> file -> when it was written; files that lie in no folder under the folder ''."""
-        folders: dict[str, dict[str, float]] = {}
-        with suppress(FileNotFoundError), self._named_errors("read"):
-            for path, facts in self._fs.find(self._prefix, detail=True).items():
-                folder, _, file = str(path).strip("/").removeprefix(f"{self._prefix}/").rpartition("/")
-                folders.setdefault(folder, {})[file] = facts["LastModified"].timestamp()
-        return folders
-
-    @override
-    def folders(self) -> dict[str, float]:
-        listed = self._listed().items()
-        return {name: files[MANIFEST] for name, files in listed if "/" not in name and MANIFEST in files}
-
-    @override
-    def write_folder(self, name: str, files: Mapping[str, bytes]) -> None:
-        *first, last = files
-        with self._named_errors("written", name):
-            for file in first:
-                self._fs.pipe_file(self._at(f"{name}/{file}"), files[file])
-        with suppress(ConditionFailed):  # another process was faster with the same content
-            self._put(f"{name}/{last}", files[last], None)
-
-    @override
-    def remove_folder(self, name: str) -> None:
-        files = sorted(self._listed().get(name, {}), key=lambda file: file != MANIFEST)
-        self._remove(f"{name}/{file}" for file in files)
-
-    def _remove(self, paths: Iterable[str]) -> None:
-        with self._named_errors("written"):
-            for path in paths:
-                with suppress(FileNotFoundError):
-                    self._fs.rm_file(self._at(path))
-
-    # Compare-and-swap of the pointer.
-    #
-    # Invariant: no decision is ever lost. A promotion, a veto and a rollback by three processes end as one document
-    # that has all three, or the later ones get a StoreConflict and decide anew.
-    #
-    # A round takes the tag of the object, then its content, computes the new content and writes it on the condition
-    # that the tag is still the same. The tag comes first: if another process writes between the two reads, the content
-    # is newer than its tag, the write is refused, and the next round starts from what is there. The other way round an
-    # old content would come with a new tag, the write would pass, and the other's decision would be lost.
-    #
-    # A refused write may still have been ours: the client repeats a request whose answer got lost, and meets its own
-    # first write. Then the content is the one that we wrote, for it holds a serial number and the time of the decision,
-    # and the round has succeeded.
-    #
-    # Cost: three requests a change, a handful of changes an hour. Revisit when s3fs hands out the tag with the content
-    # of the same answer: then one read does for two, and the order takes care of itself.
-    @override
-    def change(self, path: str, update: Update) -> None:
-        for attempt in range(MAX_ATTEMPTS):
-            tag = None
-            with suppress(FileNotFoundError), self._named_errors("read", path):
-                tag = str(self._fs.info(self._at(path), refresh=True)["ETag"])  # it changes with the content
-            content = self.read(path)
-            changed = update(content)
-            if changed is None or changed == content:
-                return
-            try:
-                self._put(path, changed, tag)
-            except ConditionFailed:
-                if self.read(path) == changed:
-                    return
-                time.sleep(random.uniform(0, BACKOFF_S * (attempt + 1)))  # noqa: S311 - no secret
-            else:
-                return
-        raise StoreConflict(f"{self.name}/{path}: other processes changed it {MAX_ATTEMPTS} times in a row")
-
-    @override
-    def sweep(self, older_than_s: float) -> None:
-        before = time.time() - older_than_s
-        for name, files in self._listed().items():
-            if name == "":
-                self._remove(file for file, at in files.items() if file.startswith(_PROBE) and at < before)
-            elif re.fullmatch(VERSION, name) and files.keys() <= {WEIGHTS, ROWS} and max(files.values()) < before:
-                self._remove(f"{name}/{file}" for file in files)
-
-    @override
-    def require_writable(self) -> None:
-        path = f"{_PROBE}{uuid.uuid4().hex}"
-        self._put(path, b"1", None)
-        try:
-            for tag in (None, '"00000000000000000000000000000000"'):
-                with suppress(ConditionFailed):
-                    self._put(path, b"2", tag)
-                    raise StoreError(
-                        f"{self.name}: this object store takes no notice of conditional writes (If-Match, "
-                        "If-None-Match): two processes could undo each other's changes"
-                    )
-        finally:
-            self._remove([path])
-
-
-def code_of(error: BaseException) -> str:
-    """The error code of an S3 server, empty where the error is none of its."""
-    response = getattr(error.__cause__ or error, "response", None)
-    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
-
-
-def store_error(error: Exception) -> type[StoreError] | None:
-    """What a failure means: None where it is a fault of the program."""
-    if isinstance(error, TimeoutError | ConnectionError):
-        return StoreUnavailable
-    if isinstance(error, FileNotFoundError):
-        return StoreError if code_of(error) == "NoSuchBucket" else StoreUnavailable
-    if isinstance(error, OSError):
-        return StoreUnavailable if error.errno in _S3_PASSING else StoreError
-    with suppress(ImportError):
-        import aiohttp
-        from botocore import exceptions as boto
-
-        passing = (boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError, boto.MetadataRetrievalError)
-        if isinstance(error, (*passing, boto.CredentialRetrievalError, aiohttp.ClientError)):
-            return StoreUnavailable
-        if isinstance(error, boto.BotoCoreError):
-            return StoreError
-    return None
