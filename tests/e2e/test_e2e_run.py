@@ -10,7 +10,7 @@ import pytest
 
 from devtools import traffic
 from devtools.brokers import produce, read_all
-from devtools.sites import Site, WorkerProcess
+from devtools.sites import Site
 from tests.contracts import VALID_ALERT, VALID_SCORE
 from tests.rollout.candidates import broken_scale
 from worker.broker.admin import ensure_topics
@@ -218,15 +218,6 @@ def test_a_stream_that_is_all_bad_stops_the_worker_with_its_own_code_and_keeps_t
     assert "WORKER_BREAKER__CONSECUTIVE" in done.stderr
     assert read_all(site.connection, site.dead_letters) == []
     assert site.committed() == {}
-
-
-def test_a_broker_that_is_not_there_is_waited_for_and_a_stop_still_ends_it(tmp_path: Path) -> None:
-    site = Site(tmp_path, Connection("127.0.0.1:1"), "nowhere")
-    site.put_model()
-    worker: WorkerProcess = site.start()
-    worker.wait_for("waiting for the broker", 90)
-
-    assert worker.stop(90) == 0
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_the_clients_lines_are_left_out_while_nobody_answers(broker: Broker) -> 
     ("waited_s", "finishing", "silence_s", "ends"),
     [
         (0.0, False, 100.0, False),
-        (3.9, False, 100.0, False),
+        (3.4, False, 100.0, False),
         (4.1, False, 0.1, True),
         (4.1, False, 100.0, True),
         (4.1, True, 0.1, False),

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from worker.errors import BundleError, StoreError, StoreUnavailable, WorkerError
 from worker.model.store.bundle import WEIGHTS, Bundle, named
 from worker.model.store.model_store import ModelStore
 from worker.model.store.pointer import Mark, Status
+from worker.ops.health import GuardedThread, Health
 from worker.pipeline import Model
 from worker.rollout.rollout import RolloutEvents
 from worker.rollout.watcher import ModelWatcher, is_recent
@@ -250,6 +252,28 @@ def test_a_rejected_version_without_a_predecessor_is_said_once_and_stays_rejecte
 
     assert [version for version, _ in seen.refusals] == [NEW.version]
     assert watcher.take() is None
+
+
+def test_a_surprise_ends_the_thread_and_liveness(tmp_path: Path) -> None:
+    def surprise(_: Bundle) -> Model:
+        raise KeyError("format")
+
+    health = Health()
+    store = Watched(tmp_path).store
+    store.promote(NEW.version)
+    watcher = ModelWatcher(
+        store,
+        surprise,
+        current=OLD.version,
+        events=Seen(),
+        check_every_s=0.01,
+        make_thread=partial(GuardedThread, health),
+    )
+    watcher.start()
+    eventually(lambda: not health.is_alive(), 10, "not alive")
+    watcher.close()
+
+    assert health.deaths() == {"model-watcher": "KeyError: 'format'"}
 
 
 def test_a_store_that_is_away_only_means_waiting(on_new: Watched) -> None:

@@ -2,6 +2,7 @@
 
     base      what the rooms above know: interfaces, with their consequences; another Kafka client is put behind them
     client    kafka-python's three clients from plain values; a deadline and our errors around every call of theirs
+    contact   when a broker last answered; finding brokers that have moved
     consumer  a group member: where its partitions go on after a rebalance, and what it knows to be committed
     producer  sends whose outcome is never lost
     delivery  at_least_once and exactly_once, of any consumer and producer

@@ -15,7 +15,7 @@ from worker.processes.process import Stop
 
 OUTAGE_S: Final = 10.0  # without an answer; an idle client hears from its broker every 2 to 3 s
 LOG_EVERY_S: Final = 60.0
-STOP_S: Final = 4.0  # for whatever a stop finds going on
+STOP_S: Final = 3.5  # for whatever a stop finds going on
 FINISH_S: Final = 20.0  # for what is worth the wait
 SILENT_S: Final = 3.5  # from here on there is nothing to wait for
 
@@ -102,7 +102,7 @@ class LastResort:
         if waited_s < (FINISH_S if self._is_finishing() and silence_s < SILENT_S else STOP_S):
             return
         structlog.get_logger().warning(
-            "stopped in the middle of a wait, what was not committed is read again",
+            "a wait was left for the stop, what was not committed is read again",
             waited_s=round(waited_s, 1),
             broker_silence_s=round(silence_s, 1),
         )
