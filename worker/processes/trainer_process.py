@@ -134,7 +134,7 @@ class TrainerProcess:
                 self._health.ready("broker")
             except (TransientError, StoreError, BundleError) as error:
                 self._health.waiting("broker", error)
-                if str(error) != trouble:  # once for each reason, not every two seconds
+                if str(error) != trouble and "contact" not in self._health.reasons():  # once for each reason
                     trouble = str(error)
                     self._log.warning("trying again", error=error, kind=type(error).__name__)
                 if reader is not None and isinstance(error, TransientError):
