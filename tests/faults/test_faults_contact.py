@@ -35,6 +35,7 @@ def get(port: int, path: str) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
+@pytest.mark.timeout(400)  # four processes at once on a machine that may be busy
 def test_a_stop_ends_every_wait_in_seconds(tmp_path: Path, black_hole: BlackHole) -> None:
     no_model = {"WORKER_MODEL_STORE": str(tmp_path / "empty")}
     with closing(Site(tmp_path, Connection(DEAD), "nowhere")) as site:
@@ -61,7 +62,7 @@ def test_a_stop_ends_every_wait_in_seconds(tmp_path: Path, black_hole: BlackHole
             assert worker.stop() == 0, name
             took[name] = time.monotonic() - started
 
-    assert max(took.values()) < 15, took  # 5 on a quiet machine
+    assert max(took.values()) < 20, took  # 5 on a quiet machine
 
 
 @pytest.mark.broker
@@ -89,6 +90,10 @@ def test_a_worker_and_a_trainer_with_nothing_to_read_say_that_their_broker_is_aw
             metrics = {name: get(port, "/metrics")[1] for name, port in ports.items()}
         eventually(lambda: all(get(port, "/readyz")[0] == 200 for port in ports.values()), 30, "ready again")
 
+        lines = [
+            (process.count("no contact with the broker"), process.count("the broker answers again"))
+            for process in (worker, trainer)
+        ]
         with frozen(own_broker.pid):
             started = time.monotonic()
             assert worker.stop() == trainer.stop() == 0
@@ -102,8 +107,7 @@ def test_a_worker_and_a_trainer_with_nothing_to_read_say_that_their_broker_is_aw
     ):
         (line,) = (line for line in metrics[name].splitlines() if line.startswith(gauge))
         assert float(line.removeprefix(gauge)) >= 10
-    for process in (worker, trainer):
-        assert process.count("no contact with the broker") == process.count("the broker answers again") == 1
+    assert lines == [(1, 1), (1, 1)]
     assert '"decision":"waiting","reasons":["100 records since the last check, of 1000 that one takes"]' in (
         trainer.log.read_text()
     )
