@@ -46,7 +46,7 @@ def test_a_loop_that_waits_for_a_broker_that_hangs_fails_liveness_and_shows_wher
     produce(site.connection, [Outgoing("in", m.key, m.value) for m in traffic.messages(RECORDS)], timeout_s=90.0)
     worker = site.start()
     site.wait_until_beyond(0)
-    before = livez(site)
+    eventually(lambda: livez(site) == 200, 60, "alive")
 
     with frozen(own_broker.pid):
         eventually(lambda: livez(site) == 503, 10, "liveness fails")
@@ -55,6 +55,5 @@ def test_a_loop_that_waits_for_a_broker_that_hangs_fails_liveness_and_shows_wher
     worker.wait_for("moving again")
 
     entries = [json.loads(line) for line in worker.log.read_text().splitlines() if '"stalled"' in line]
-    assert before == 200
-    assert "in publish" in entries[0]["stacks"]
+    assert any("in publish" in entry["stacks"] for entry in entries)
     assert worker.stop() == 0
