@@ -254,9 +254,13 @@ def test_a_rejected_version_without_a_predecessor_is_said_once_and_stays_rejecte
     assert watcher.take() is None
 
 
-def test_a_surprise_ends_the_thread_and_liveness(tmp_path: Path) -> None:
+def test_a_watcher_that_dies_after_all_fails_liveness(tmp_path: Path) -> None:
+    class Broken(Seen):
+        def refused(self, version: str, error: WorkerError) -> None:  # noqa: ARG002
+            raise KeyError("format")
+
     def surprise(_: Bundle) -> Model:
-        raise KeyError("format")
+        raise BundleError("of another schema")
 
     health = Health()
     store = Watched(tmp_path).store
@@ -265,7 +269,7 @@ def test_a_surprise_ends_the_thread_and_liveness(tmp_path: Path) -> None:
         store,
         surprise,
         current=OLD.version,
-        events=Seen(),
+        events=Broken(),
         check_every_s=0.01,
         make_thread=partial(GuardedThread, health),
     )
