@@ -9,8 +9,10 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import kafka
+
 from worker.broker.admin import ensure_topics
-from worker.broker.client import Connection, build_consumer
+from worker.broker.client import CONSUMER_DEFAULTS, Connection
 from worker.broker.producer import AcknowledgedProducer
 from worker.records import Outgoing
 
@@ -41,10 +43,17 @@ def fill_topic(
     producer.close(5)
 
 
+def plain_consumer(connection: Connection, **config: Any) -> Any:
+    """The client as it comes, with large fetches: none of the worker's own reading."""
+    fetches = {"fetch_max_bytes": 32 << 20, "max_partition_fetch_bytes": 8 << 20}
+    options = {**CONSUMER_DEFAULTS, **fetches, **config}
+    return kafka.KafkaConsumer(bootstrap_servers=connection.bootstrap_servers, **options)
+
+
 def poll_rate(connection: Connection, topic: str, records: int, max_records: int = 8192, **config: Any) -> PollRate:
     """Polls the topic from its start until so many records were seen; the clock starts at the first one."""
     group = f"poll-{time.time_ns()}"
-    consumer = build_consumer(connection, group_id=group, **{"auto_offset_reset": "earliest", **config})
+    consumer = plain_consumer(connection, group_id=group, **{"auto_offset_reset": "earliest", **config})
     consumer.subscribe([topic])
     seen, first = 0, 0
     started, cpu_started = 0.0, 0.0

@@ -17,6 +17,7 @@ import numpy as np
 import orjson
 
 from benchmarks.features import SCHEMA, make_messages
+from benchmarks.poll import plain_consumer
 from devtools.brokers import Broker, eventually, start_broker
 from devtools.sites import Site
 from worker.broker.admin import ensure_topics
@@ -35,8 +36,8 @@ OUTLIER = 1e9
 
 
 def bare_poll(servers: str, topic: str, records: int) -> None:
-    """Prints the records/s of a loop that only polls, with the worker's own fetch sizes."""
-    consumer = build_consumer(Connection(servers), group_id=None, auto_offset_reset="earliest")
+    """Prints the records/s of a loop that only polls, with large fetches."""
+    consumer = plain_consumer(Connection(servers), group_id=None, auto_offset_reset="earliest")
     from kafka import TopicPartition
 
     consumer.assign([TopicPartition(topic, number) for number in range(PARTITIONS)])

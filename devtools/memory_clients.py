@@ -1,6 +1,7 @@
 """A group member, producers and a range reader on the in-memory broker."""
 
 import heapq
+import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from operator import attrgetter
@@ -17,6 +18,7 @@ from worker.broker.base import (
     Producer,
     RangeReader,
     TransactionalProducer,
+    Unreadable,
 )
 from worker.broker.consumer import CommittedWatermark
 from worker.broker.ranges import share_out
@@ -51,9 +53,11 @@ class MemoryConsumer(Consumer):
         self._revoked: set[Partition] = set()
         self._closed = False
         self._committed = CommittedWatermark()
+        self._max_bytes, self._polled_bytes = sys.maxsize, 0
 
     @override
-    def poll(self, timeout_ms: int, max_records: int) -> Polled:
+    def poll(self, timeout_ms: int, max_records: int, max_bytes: int | None = None) -> Polled:
+        self._max_bytes, self._polled_bytes = sys.maxsize if max_bytes is None else max_bytes, 0
         deadline = time.monotonic() + timeout_ms / 1000
         with self._broker.changed:
             self._broker.injected("poll")
@@ -89,12 +93,28 @@ class MemoryConsumer(Consumer):
             if partition in self._paused or max_records <= 0:
                 continue
             self._require_in_range(partition)
-            records = self._broker.slice(partition, self._positions[partition], max_records)
+            records = self._within_bytes(self._broker.slice(partition, self._positions[partition], max_records))
             if records:
                 polled[partition] = records
                 self._positions[partition] = records[-1].offset + 1
                 max_records -= len(records)
         return polled
+
+    def _within_bytes(self, records: list[Message]) -> list[Message]:
+        taken = 0
+        for taken, record in enumerate(records, 1):  # how many fit
+            if self._polled_bytes >= self._max_bytes:
+                return records[: taken - 1]
+            self._polled_bytes += len(record.value or b"") + len(record.key or b"")
+        return records[:taken]
+
+    @override
+    def polled_bytes(self) -> int:
+        return self._polled_bytes
+
+    @override
+    def unreadable(self) -> Sequence[Unreadable]:
+        return ()
 
     def _require_in_range(self, partition: Partition) -> None:
         start, end = self._broker.bounds(partition)
@@ -288,6 +308,10 @@ class MemoryReader(RangeReader):
                 batch = self._broker.slice(partition, position, min(_BATCH, end - position))
                 position += len(batch)
                 yield batch
+
+    @override
+    def unreadable(self) -> Sequence[Unreadable]:
+        return ()
 
     @override
     def latest(self, topic: str, count: int) -> Sequence[RawMessage]:

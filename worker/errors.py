@@ -23,6 +23,7 @@ class ErrorCode(StrEnum):
     NOT_FINITE = "not_finite"
     BAD_TIMESTAMP = "bad_timestamp"
     TOO_LARGE = "too_large"
+    UNREADABLE = "unreadable"
 
 
 class Hint(StrEnum):

@@ -56,6 +56,17 @@ class RawMessage(Protocol):
         """Names and values; a name can occur twice."""
 
 
+class UnreadableValue(bytes):
+    """The value of a record that the Kafka client could not read: its bytes as they stood in the log. detail: why."""
+
+    detail: str
+
+    def __new__(cls, raw: bytes, detail: str) -> "UnreadableValue":  # noqa: D102  # the class says it
+        value = super().__new__(cls, raw)
+        value.detail = detail
+        return value
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """A RawMessage that did not come from a broker: from a file, remembered by an alert group, made by a test."""

@@ -262,10 +262,10 @@ def test_the_time_that_a_batch_takes_counts_as_waiting_time_of_the_next(busy_s: 
     asked: list[int] = []
     poll = worker.consumer.poll
 
-    def note(timeout_ms: int, max_records: int) -> Polled:
+    def note(timeout_ms: int, max_records: int, max_bytes: int | None = None) -> Polled:
         asked.append(timeout_ms)
         clock.now += timeout_ms / 1000 if len(asked) > 1 else 0.0
-        return poll(0, max_records)
+        return poll(0, max_records, max_bytes)
 
     worker.consumer.poll = note  # type: ignore[method-assign]
 

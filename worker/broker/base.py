@@ -24,21 +24,49 @@ class AssignmentChanges(NamedTuple):
     revoked: frozenset[Partition]
 
 
+class Unreadable(NamedTuple):
+    """Records that could not be read and were passed over: first_offset to last_offset, both of them too."""
+
+    partition: Partition
+    first_offset: int
+    last_offset: int
+    why: str
+
+    @property
+    def records(self) -> int:
+        """How many, as far as offsets tell."""
+        return self.last_offset - self.first_offset + 1
+
+    def __str__(self) -> str:
+        (topic, number), first, last, why = self
+        return f"offsets {first} to {last} of {topic}[{number}] can't be read: {why}"
+
+
 class Consumer(Protocol):
     """A member of a consumer group, reading one or more topics."""
 
-    def poll(self, timeout_ms: int, max_records: int) -> Polled:
+    def poll(self, timeout_ms: int, max_records: int, max_bytes: int | None = None) -> Polled:
         """Up to `max_records` new records, offset order within a partition; empty when none came in time.
+
+        max_bytes: of memory that they take, about a megabyte more or one record; None = no such bound.
 
         Blocks up to `timeout_ms`, longer only while a rebalance is in progress (never beyond the client's request
         timeout). Partitions change owner only inside this call, so: nothing in flight when it is called, and read
         `assignment_changes()` right after it. Must be called at least every max_poll_interval_ms, paused or not.
         While the broker is away it returns empty; it heals by itself when the broker is back.
-        The records are the client's own objects, unconverted.
+        The records are the client's own objects, unconverted. The value of one that can't be read is an
+        UnreadableValue; what can't even be told apart is passed over: see `unreadable`.
 
         Raises OffsetOutOfRange (the committed offset is gone and no policy was set), FatalError (not authorised, a
-        record that cannot be decompressed or read), BrokerUnavailable (calling again may help).
+        codec that is not installed, records that can't be read where that has to stop the process),
+        BrokerUnavailable (calling again may help).
         """
+
+    def polled_bytes(self) -> int:
+        """Memory that the records of the last poll take, about."""
+
+    def unreadable(self) -> Sequence[Unreadable]:
+        """What the last polls have passed over, since it can't be read; each is reported once. Does not block."""
 
     def assignment_changes(self) -> AssignmentChanges:
         """What the last polls changed; each change is reported once. Does not block.
@@ -86,7 +114,11 @@ class Consumer(Protocol):
         """Undoes `pause`. Unassigned partitions are left out."""
 
     def positions(self) -> Offsets:
-        """The next offset that poll would return, for each assigned partition that has one. Does not block."""
+        """The next offset that poll would return, for each assigned partition that has one. Does not block.
+
+        It lies behind markers of transactions and behind records that were aborted, deleted or passed over: committing
+        it says that nothing before it is left to read. A position that a rebalance has left in doubt is none.
+        """
 
     def lag(self) -> Offsets:
         """Records between the position and the end that the last fetch saw, per partition with both.
@@ -210,9 +242,12 @@ class RangeReader(Protocol):
 
         A start before the oldest record begins there; offsets that hold no record (compacted, transaction markers)
         are passed over. Ends when every partition has reached its end, or the end that the log had at the start.
-        While it is being consumed, ask this reader nothing else.
+        A batch is bounded in records and in bytes. While it is being consumed, ask this reader nothing else.
         Raises BrokerUnavailable when nothing arrives for the client's request timeout.
         """
+
+    def unreadable(self) -> Sequence[Unreadable]:
+        """What reading has passed over since it was last asked, since it can't be read."""
 
     def latest(self, topic: str, count: int) -> Sequence[RawMessage]:
         """About the newest `count` records: an equal share of every partition, more where others hold too few.

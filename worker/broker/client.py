@@ -6,7 +6,8 @@ Defaults of kafka-python that are changed, and why:
   The consumer decides about each (worker.broker.consumer).
 - max_poll_interval_ms 2 minutes: a rebalance waits that long for a member that the broker believes in and that has
   gone. Apache Kafka 4.3.1 has such members after a crash (worker.broker.consumer): for 5 minutes by its default.
-- fetches of megabytes: with 1 MiB fetches and 500 records a poll, a record costs several times more CPU.
+- fetches of megabytes: with 1 MiB fetches and 500 records a poll, a record costs several times more CPU. They follow
+  the bytes of a batch (Connection), and so does what a poll hands over (worker.broker.fetching).
 """
 
 import contextlib
@@ -26,6 +27,8 @@ from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
 from worker import errors
 from worker.broker.contact import Contact, watched_client
+from worker.broker.fetching import BoundedFetcher, OnUnreadable
+from worker.broker.record_batch import UnpackLimits
 from worker.errors import BrokerUnavailable, FatalError, SettingsError, WorkerError
 from worker.registry import Registry
 from worker.texts import did_you_mean
@@ -38,8 +41,6 @@ CONSUMER_DEFAULTS: Final[Mapping[str, Any]] = {
     "allow_auto_create_topics": False,
     "max_poll_records": 8192,
     "max_poll_interval_ms": 120_000,
-    "fetch_max_bytes": 32 << 20,
-    "max_partition_fetch_bytes": 8 << 20,
     "metadata_max_age_ms": 30_000,  # a topic that is created after the worker started is read 30 s later, not 5 min
     "reconnect_backoff_max_ms": 2_000,
 }
@@ -109,12 +110,15 @@ ASSIGNORS.register("cooperative-sticky", CooperativeStickyAssignor)
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """How to reach the broker, the same for every client.
+    """How to reach the broker and to read from it, the same for every client.
 
     options            kafka-python keywords for every client that knows them (TLS, SASL, timeouts)
     connect_timeout_s  a client that can't be built within it raises BrokerUnavailable
     rebootstrap_s      time without an answer, after which a client asks the bootstrap servers again
     contact            hears of every answer to a client of this connection
+    max_batch_bytes    of the records of one batch; fetches follow it, unless `options` say otherwise
+    max_unpacked_bytes what a compressed record batch may unpack to; what lies beyond can't be read
+    unreadable         what can't be read is passed over and named, or stops the process
 
     Raises SettingsError for an option that no client knows, that the worker sets itself, of the wrong type, or that
     names a file which isn't there.
@@ -126,6 +130,9 @@ class Connection:
     connect_timeout_s: float = 30.0
     rebootstrap_s: float = 20.0
     contact: Contact = field(default_factory=Contact, compare=False)
+    max_batch_bytes: int = 16 << 20
+    max_unpacked_bytes: int = 256 << 20
+    unreadable: OnUnreadable = "skip"
 
     def __post_init__(self) -> None:
         clients = (kafka.KafkaConsumer, kafka.KafkaProducer, kafka.KafkaAdminClient)
@@ -150,8 +157,24 @@ def _is_of_type(value: Any, default: Any) -> bool:
 
 
 def build_consumer(connection: Connection, **config: Any) -> Any:
-    """A kafka.KafkaConsumer. Raises BrokerUnavailable within the connect timeout, SettingsError, FatalError."""
-    return _build(kafka.KafkaConsumer, connection, CONSUMER_DEFAULTS, config)
+    """A kafka.KafkaConsumer whose `_fetcher` is a BoundedFetcher.
+
+    Raises BrokerUnavailable within the connect timeout, SettingsError, FatalError.
+    """
+    fetches = {
+        "fetch_max_bytes": connection.max_batch_bytes,
+        "max_partition_fetch_bytes": max(1, connection.max_batch_bytes // 2),
+    }
+    consumer = _build(kafka.KafkaConsumer, connection, {**CONSUMER_DEFAULTS, **fetches}, config)
+    # There is no public way to choose the fetcher; nothing but the consumer itself knows the one it was built with.
+    consumer._fetcher = BoundedFetcher(  # noqa: SLF001
+        consumer._client,  # noqa: SLF001
+        consumer._subscription,  # noqa: SLF001
+        limits=UnpackLimits(connection.max_unpacked_bytes),
+        on_unreadable=connection.unreadable,
+        **consumer.config,
+    )
+    return consumer
 
 
 def build_producer(connection: Connection, **config: Any) -> Any:

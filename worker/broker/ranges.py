@@ -12,8 +12,9 @@ from kafka import TopicPartition
 from kafka import errors as kafka_errors
 from typing_extensions import override
 
-from worker.broker.base import Bounds, Offsets, RangeReader
+from worker.broker.base import Bounds, Offsets, RangeReader, Unreadable
 from worker.broker.client import Connection, asked, build_consumer, quietly, translated
+from worker.broker.fetching import BoundedFetcher
 from worker.errors import BrokerUnavailable, MissingTopic
 from worker.records import Partition, RawMessage
 
@@ -38,6 +39,8 @@ class TopicReader(RangeReader):
         isolation = "read_committed" if read_committed else "read_uncommitted"
         own = {"group_id": None, "auto_offset_reset": "earliest", "fetch_max_wait_ms": _FETCH_WAIT_MS}
         self._client = build_consumer(connection, isolation_level=isolation, **own)
+        self._fetcher: BoundedFetcher = self._client._fetcher  # noqa: SLF001  # build_consumer put it there
+        self._fetcher.max_bytes = connection.max_batch_bytes
         self._closed = False
 
     @override
@@ -102,6 +105,10 @@ class TopicReader(RangeReader):
             offset = self._client.position(TopicPartition(*partition), timeout_ms=0)
             return -1 if offset is None else int(offset)
         return -1
+
+    @override
+    def unreadable(self) -> Sequence[Unreadable]:
+        return self._fetcher.take_unreadable()
 
     @override
     def latest(self, topic: str, count: int) -> Sequence[RawMessage]:

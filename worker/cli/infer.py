@@ -47,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
         raise DataError(f"{source.name}: none of {len(messages)} records has fields{why}")
     proposal = infer_schema(decoded.rows, args.ignore, limit=records)
     print(proposal.to_toml().rstrip())
+    for passed_over in source.unreadable:
+        print(f"note: {passed_over}", file=sys.stderr)
     if decoded.rejects:
         left_out = f"{len(decoded.rejects)} of {len(messages)} records have no fields and were left out"
         print(f"note: {left_out}: {printable(decoded.rejects[0].detail)}", file=sys.stderr)

@@ -11,10 +11,11 @@ Whatever needs the fields of a record is given a decoder; nothing else knows how
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any
 
 from worker.errors import ErrorCode, RecordError, UsageError
-from worker.records import DeadLetter, RawMessage
+from worker.records import DeadLetter, RawMessage, UnreadableValue
 from worker.registry import Registry
 
 Row = dict[str, Any]
@@ -88,15 +89,16 @@ class Decoder(ABC):
     # One bad record must not cost its neighbours anything, and nearly every batch has none. So all values are parsed in
     # C first; where that fails for whatever reason, the whole batch is read again, one by one, to learn which is bad.
     def _all_at_once(self, values: Sequence[bytes | None]) -> list[Row] | None:
-        try:
-            size = max(map(len, values), default=0)  # type: ignore[arg-type]
-        except TypeError:  # a tombstone
+        if UnreadableValue in (types := set(map(type, values))) or NoneType in types:
             return None
+        size = max(map(len, values), default=0)  # type: ignore[arg-type]
         return self.parse_batch(values, size) if size <= self._max_bytes else None  # type: ignore[arg-type]
 
     def _one(self, value: bytes | None) -> Row | RecordError | None:
         if value is None:
             return None
+        if isinstance(value, UnreadableValue):
+            return RecordError(ErrorCode.UNREADABLE, value.detail)
         if len(value) > self._max_bytes:
             return RecordError(ErrorCode.TOO_LARGE, f"{len(value)} bytes, the limit is {self._max_bytes}")
         try:

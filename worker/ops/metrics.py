@@ -35,6 +35,9 @@ class Metrics:
         self.records_scored = counter("worker_records_scored", "records that got a score")
         self.tombstones = counter("worker_tombstones", "records without a value, which are skipped")
         self.dead_letters = counter("worker_dead_letters", "records that could not be scored, by error code", ["code"])
+        self.records_unreadable = counter(
+            "worker_records_unreadable", "records passed over because they can't be read; the log names each"
+        )
         self.lag_records = gauge(
             "worker_lag_records", "records between position and end of the log; NaN while no broker answers", _PARTITION
         )
@@ -121,6 +124,9 @@ class TrainerMetrics:
         self.records_read = counter("worker_trainer_records_read", "records read from the input topic")
         self.records_passed_over = counter(
             "worker_trainer_records_passed_over", "records left out, since more came than are read"
+        )
+        self.records_unreadable = counter(
+            "worker_trainer_records_unreadable", "records passed over because they can't be read; the log names each"
         )
         self.checks = counter("worker_trainer_checks", "checks of the traffic, by decision", ["decision"])
         self.check_seconds = gauge("worker_trainer_check_seconds", "seconds of the last check, with its fit")

@@ -175,6 +175,8 @@ class Job:
         (folder / REPORT_FILE).write_text(render(result, facts, folder), encoding="utf-8")
         for path in source.empty:
             note(f"{path} holds no records")
+        for passed_over in source.unreadable:
+            note(passed_over)
         if metrics["backward_times"]:
             note(f"time runs backwards: {metrics['backward_times']} records are older than one before them")
         unlabelled = metrics["scored"] - metrics["labelled"]

@@ -131,6 +131,11 @@ class LoopSignals(Signals[Metrics], Events):
         "open batch dropped before its commit, its owner reads it again",
         lambda on, _: on.metrics.commit_failures.inc(),
     )
+    unreadable = signal(
+        "error",
+        "records that can't be read are passed over",
+        lambda on, event: on.metrics.records_unreadable.inc(event["last_offset"] - event["first_offset"] + 1),
+    )
     shortened = signal("warning", "results larger than the broker takes were shortened and marked")
     slowed = signal("warning", "a batch took too long, the next ones are smaller")
 
@@ -188,7 +193,8 @@ class LoopSignals(Signals[Metrics], Events):
         metrics.records_consumed.inc(records)
         metrics.records_scored.inc(scored)
         metrics.tombstones.inc(outcome.skipped)
-        metrics.batch_records.observe(records)
+        if records:  # else it only commits what lies behind the last one
+            metrics.batch_records.observe(records)
         metrics.batch_seconds.labels("process").observe(process_s)
         metrics.batch_seconds.labels("deliver").observe(deliver_s)
         metrics.last_commit_seconds.set_to_current_time()
@@ -270,6 +276,11 @@ class TrainerSignals(Signals[TrainerMetrics], TrainerEvents):
         self._drifted_fields: set[str] = set()
 
     read = signal("info", "", lambda on, event: (on.health.beat(), on.metrics.records_read.inc(event["records"])))
+    unreadable = signal(
+        "error",
+        "records that can't be read are passed over",
+        lambda on, event: on.metrics.records_unreadable.inc(event["last_offset"] - event["first_offset"] + 1),
+    )
     passed_over = signal("info", "", lambda on, event: on.metrics.records_passed_over.inc(event["records"]))
     current_changed = signal("info", "current version", lambda on, event: on.metrics.show_current(event["version"]))
     vetoed = signal("info", "vetoed, nothing is learned until traffic is stable")

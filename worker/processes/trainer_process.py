@@ -74,7 +74,9 @@ class TrainerProcess:
                 store.save(bundle)
                 try:
                     store.promote(bundle.version, expected=None)
-                    self._log.info("first model", version=bundle.version, rows=bundle.report["rows"])
+                    report = bundle.report
+                    passed_over = {"unreadable": report["unreadable"]} if "unreadable" in report else {}
+                    self._log.info("first model", version=bundle.version, rows=report["rows"], **passed_over)
                 except StoreConflict:
                     pass  # another trainer was faster: its version is the current one
             return self._build(store.load())

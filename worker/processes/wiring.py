@@ -43,7 +43,15 @@ def connection(settings: Settings, client_id: str = "anomaly-worker") -> Connect
     """How to reach the broker."""
     options = {"max_poll_interval_ms": poll_interval_ms(settings), **settings.kafka.client_options()}
     kafka = settings.kafka
-    return Connection(kafka.bootstrap_servers, client_id, options, rebootstrap_s=kafka.rebootstrap_s)
+    return Connection(
+        kafka.bootstrap_servers,
+        client_id,
+        options,
+        rebootstrap_s=kafka.rebootstrap_s,
+        max_batch_bytes=settings.batch.max_bytes,
+        max_unpacked_bytes=kafka.max_unpacked_bytes,
+        unreadable=kafka.unreadable,
+    )
 
 
 def poll_interval_ms(settings: Settings) -> int:
@@ -201,6 +209,8 @@ def fit_version(settings: Settings, schema: Schema, progress: Progress, source: 
             f"[train.min_records] = {train.min_records}"
         )
     options, facts = fit_options(settings.model, settings.seed), {"source": source.name}
+    if source.unreadable:
+        facts["unreadable"] = "; ".join(source.unreadable)
     return fit_bundle(
         schema,
         rows,

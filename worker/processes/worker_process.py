@@ -188,6 +188,7 @@ class WorkerProcess:
                 previous=self._previous_of(model.bundle.version),
             ),
             batch_size=settings.batch.size,
+            max_batch_bytes=settings.batch.max_bytes,
             max_wait_ms=settings.batch.max_wait_ms,
             max_batch_s=wiring.max_batch_s(settings),
         )

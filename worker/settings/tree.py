@@ -86,6 +86,17 @@ class KafkaSettings(Group):
         "time without an answer, after which clients ask the bootstrap servers again, their names resolved anew",
         within=(5, 3600),
     )
+    unreadable: Literal["skip", "stop"] = setting(
+        "skip",
+        "records that can't be read, not even as a dead letter, are passed over, named in the log and counted; or the "
+        "worker stops in front of them",
+    )
+    max_unpacked_bytes: int = setting(
+        268_435_456,
+        "what a compressed record batch may unpack to, and four times what one record of it may; what lies beyond "
+        "can't be read",
+        within=(1_048_576, 1 << 40),
+    )
     options: Annotated[dict[str, Any], BeforeValidator(parse_kafka_options)] = setting(
         {},
         "handed to every kafka-python client: TLS, SASL, timeouts; a value can be read from a file: "
@@ -113,9 +124,14 @@ class KafkaSettings(Group):
 
 
 class BatchSettings(Group):
-    """How many records are scored together, and how long the first of them may wait."""
+    """How many records are scored together, in how much memory, and how long the first of them may wait."""
 
     size: int = setting(8192, "records in a batch at most", within=(1, 1_000_000))
+    max_bytes: int = setting(
+        16_777_216,
+        "memory of a batch's records, 512 bytes each beside their own; fetches follow it",
+        within=(65_536, 1_073_741_824),
+    )
     max_wait_ms: int = setting(50, "time that a record may wait for its batch to fill", within=(0, 60_000))
     max_record_bytes: int = setting(
         1_048_576, "a larger record goes to the dead letters as `too_large`", within=(1, 268_435_456)

@@ -36,12 +36,14 @@ class Source(Protocol):
     name            what it is, for people: the paths, or the topic
     meter           how far reading has come
     empty           names of its parts that held no record; complete when all blocks are read
+    unreadable      what could not be read and was passed over, for people; complete when all blocks are read
     record_format   the registered record format of its values; None: the one of the settings
     """
 
     name: str
     meter: Meter
     empty: Sequence[str] = ()
+    unreadable: Sequence[str] = ()
     record_format: str | None = None
 
     def blocks(self) -> Iterator[Block]:

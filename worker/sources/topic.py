@@ -3,7 +3,7 @@
 import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from operator import attrgetter
 
 from typing_extensions import override
@@ -15,6 +15,7 @@ from worker.sources.base import Block, Meter, Source
 from worker.texts import parse_iso_time
 
 BLOCK_RECORDS = 8192
+MAX_BLOCK_BYTES = 16 << 20
 WINDOW_RECORDS = 32_768
 CLOSE_S = 5.0
 
@@ -37,6 +38,7 @@ class TopicRange(Source):
     from_ms       milliseconds since the epoch; None: from the oldest record
     to_ms         milliseconds since the epoch; None: up to the records that are there when reading begins
     newest        instead of a range: about so many of the newest records, as one block
+    window_bytes  of the records that are held of all partitions, about; each has at least one batch of its own
     """
 
     topic: str
@@ -44,10 +46,12 @@ class TopicRange(Source):
     from_ms: int | None = None
     to_ms: int | None = None
     newest: int | None = None
+    window_bytes: int = 64 << 20
 
     def __post_init__(self) -> None:
         self.name = f"topic {self.topic}"
         self.meter = Meter(total=self.newest or 0)
+        self.unreadable: list[str] = []
 
     @override
     def blocks(self) -> Iterator[Block]:
@@ -60,30 +64,51 @@ class TopicRange(Source):
                 ends = reader.end_offsets(topic) if to_ms is None else reader.offsets_for_times(topic, to_ms)
                 bounds = {partition: (starts[partition], ends[partition]) for partition in sorted(ends)}
                 self.meter.total = sum(max(0, end - start) for start, end in bounds.values())
-                records = read_range(reader, bounds)
+                records = read_range(reader, bounds, self.window_bytes)
             for messages in records:
                 self.meter.done += len(messages)
+                self.unreadable += map(str, reader.unreadable())
                 yield Block([message.value for message in messages], messages)
+            self.unreadable += map(str, reader.unreadable())
         finally:
             reader.close(CLOSE_S)
 
 
 # Partitions are merged by timestamp. What has been fetched of each at any moment depends on the network, so the merge
-# must never decide by it: it only compares records of windows that were read to their end, one partition after the
-# other. Otherwise two replays of one topic could see two orders, and their thresholds and alerts would differ. It costs
-# memory for a window of every partition; one reader serves all of them in turn.
-def read_range(reader: RangeReader, bounds: Mapping[Partition, tuple[int, int]]) -> Iterator[list[RawMessage]]:
+# must never decide by it: it only compares the next record of each partition, and where none is at hand, it reads on
+# until one is. Otherwise two replays of one topic could see two orders, and their thresholds and alerts would differ.
+# It costs memory for a window of every partition; one reader serves all of them in turn.
+def read_range(
+    reader: RangeReader, bounds: Mapping[Partition, tuple[int, int]], window_bytes: int = 64 << 20
+) -> Iterator[list[RawMessage]]:
     """The records of all partitions by timestamp, then partition; in offset order within a partition.
 
-    Memory holds up to 32,768 records of each partition.
+    Memory holds up to 32,768 records of each partition, and of all together about `window_bytes`.
     """
+    share = window_bytes // max(1, len(bounds))
 
     def records(partition: Partition, start: int, end: int) -> Iterator[RawMessage]:
-        for first in range(start, end, WINDOW_RECORDS):
-            window = list(reader.read({partition: (first, min(first + WINDOW_RECORDS, end))}))
+        while start < end:
+            window, size = [], 0
+            for batch in reader.read({partition: (start, min(start + WINDOW_RECORDS, end))}):
+                window.append(batch)
+                size += sum(len(message.value or b"") for message in batch)
+                if size >= share:
+                    start = batch[-1].offset + 1
+                    break
+            else:
+                start += WINDOW_RECORDS
             yield from chain.from_iterable(window)
 
     streams = [records(partition, start, end) for partition, (start, end) in bounds.items()]
     merged = streams[0] if len(streams) == 1 else heapq.merge(*streams, key=attrgetter("timestamp"))
-    while block := list(islice(merged, BLOCK_RECORDS)):
+    block: list[RawMessage] = []
+    size = 0
+    for message in merged:
+        block.append(message)
+        size += len(message.value or b"")
+        if len(block) == BLOCK_RECORDS or size >= MAX_BLOCK_BYTES:
+            yield block
+            block, size = [], 0
+    if block:
         yield block

@@ -33,6 +33,9 @@ class Events:
     def dropped(self, records: int, why: str) -> None:
         """A batch was put down before it was committed: whoever owns its partitions reads it again."""
 
+    def unreadable(self, partition: Partition, first_offset: int, last_offset: int, why: str) -> None:
+        """Records that can't be read were passed over, from the first of these offsets to the last."""
+
     def shortened(self, records: int) -> None:
         """Results were larger than the broker takes and went out cut down and marked."""
 

@@ -14,7 +14,7 @@ batch is processed: giving it up takes them back to their checkpoints.
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 
 from worker.broker.base import Consumer, Delivery, Offsets, Polled
 from worker.errors import CommitRefused, RecordTooLarge, SettingsError, TransientError
@@ -31,6 +31,7 @@ IDLE_POLL_MS = 200
 AT_ONCE_S = 0.01
 FIRST_BACKOFF_MS = 100
 MAX_BACKOFF_MS = 2_000
+CATCH_UP_S = 1.0
 MAX_ATTEMPTS = 5  # to deliver a batch; then it is read again in smaller ones
 
 
@@ -44,6 +45,7 @@ class Loop:
     checkpoints     where thresholds stay; by default nowhere, then they start anew with each owner of a partition
     rollout         changes the model between two batches; by default never
     batch_size      records, at most
+    max_batch_bytes memory that the records of a batch take, about a megabyte more or one record
     max_wait_ms     time in which a batch fills
     max_batch_s     batches shrink when one takes longer from its scoring to its commit (BatchSizer)
     wall_clock      gives `detected_at`
@@ -63,6 +65,7 @@ class Loop:
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
     rollout: Rollout | None = None
     batch_size: int = 8192
+    max_batch_bytes: int = 16 << 20
     max_wait_ms: int = 50
     max_batch_s: float = 15.0
     monotonic: Callable[[], float] = time.monotonic
@@ -72,8 +75,11 @@ class Loop:
         self._batch_sizer = BatchSizer(max_records=self.batch_size, max_batch_s=self.max_batch_s)
         self._collected: dict[Partition, list[RawMessage]] = {}  # not processed yet
         self._batch: Batch | None = None  # processed, not delivered yet
+        self._collected_bytes = 0
+        self._committed: dict[Partition, int | None] = {}  # what this member has committed, or found committed
         self._unrestored: set[Partition] = set()  # assigned, their checkpoint not read yet
         self._attempt = 0
+        self._at_rest_since = self.monotonic()
         self._collection_ended = self.monotonic()
 
     def run(self, should_stop: Callable[[], bool], *, drain_s: float = 20.0) -> None:
@@ -102,9 +108,10 @@ class Loop:
                 self.checkpoints.swapped()
                 self.events.swapped(old, self.pipeline.model.bundle.version)
             self._collect()  # 1.
-            if not self._collected:
-                return
-            self._process()  # 2. 3.
+            if self._collected:
+                self._process()  # 2. 3.
+            else:
+                self._catch_up()
         if self._batch is not None:
             self._deliver(self._batch)  # 4. 5.
 
@@ -120,7 +127,7 @@ class Loop:
     def _collect(self) -> None:
         started = self.monotonic()
         deadline = started if self._collected else None
-        while (room := self._batch_sizer.size - sum(map(len, self._collected.values()))) > 0:
+        while (room := self._room()) > 0:
             wait_s = IDLE_POLL_MS / 1000 if deadline is None else deadline - self.monotonic()
             if wait_s <= 0 and deadline is not None:
                 break
@@ -130,11 +137,20 @@ class Loop:
                 now = self.monotonic()
                 deadline = self.max_wait_ms / 1000 + (self._collection_ended if now - started < AT_ONCE_S else now)
         self._collection_ended = self.monotonic()
+        if self._collected:
+            self._at_rest_since = self._collection_ended
+
+    def _room(self) -> int:
+        """Records that the open batch still takes; none once its bytes are used up."""
+        self._collected_bytes = self._collected_bytes if self._collected else 0
+        if self._collected_bytes >= self.max_batch_bytes:
+            return 0
+        return self._batch_sizer.size - sum(map(len, self._collected.values()))
 
     def _poll(self, timeout_ms: int, room: int) -> bool:
         """Whether records came. Applies what the poll changed before it takes them."""
         try:
-            polled = self.consumer.poll(timeout_ms, room)
+            polled = self.consumer.poll(timeout_ms, room, self.max_batch_bytes - self._collected_bytes)
         except TransientError as error:
             time.sleep(self._back_off(error) / 1000)
             return False
@@ -143,6 +159,9 @@ class Loop:
         polled = self._restore(polled)
         for partition, messages in polled.items():
             self._collected.setdefault(partition, []).extend(messages)
+        self._collected_bytes += self.consumer.polled_bytes() if polled else 0
+        for place in self.consumer.unreadable():
+            self.events.unreadable(*place)
         return bool(polled)
 
     def _apply_assignment_changes(self) -> None:
@@ -158,6 +177,7 @@ class Loop:
         if dropped:
             self.events.dropped(dropped, "their partitions were revoked")
         self._forget(revoked)
+        self._at_rest_since = self.monotonic()
         self._unrestored = (self._unrestored - revoked) | assigned
         self.events.rebalanced(assigned, revoked)
 
@@ -166,6 +186,8 @@ class Loop:
             sink.discard(partitions)
         for keeper in (self.pipeline, self.checkpoints, self._rollout):
             keeper.forget(partitions)
+        for partition in partitions:
+            self._committed.pop(partition, None)
 
     def _restore(self, polled: Polled) -> Polled:
         """What may be scored of this poll. Records of a partition that can't be restored yet are polled again."""
@@ -192,7 +214,7 @@ class Loop:
         return min(FIRST_BACKOFF_MS << min(self._attempt, 10), MAX_BACKOFF_MS)
 
     def _process(self) -> None:
-        collected, self._collected = self._collected, {}
+        collected, self._collected, self._collected_bytes = self._collected, {}, 0
         started = self.monotonic()
         messages = [message for part in collected.values() for message in part]
         outcome = self.pipeline.process(messages, self.wall_clock())
@@ -200,6 +222,35 @@ class Loop:
         for sink in (self.kafka_sink, *self.sinks):
             sink.add(outcome)
         starts = {partition: part[0].offset for partition, part in collected.items()}
+        # All that was polled is in this batch: behind its last record there is nothing but what is no record.
+        positions = self.consumer.positions()
+        next_offsets = {key: max(end, positions.get(key, end)) for key, end in outcome.next_offsets.items()}
+        self._open(replace(outcome, next_offsets=next_offsets), starts, started)
+
+    # Why there are batches without a record.
+    #
+    # Behind the last record stand markers of transactions, records that were aborted, and some that can't be read. The
+    # position passes over them, and whoever looks at the group's lag expects it to reach 0: what is committed has to
+    # follow the position, also where no record comes any more. It goes the way of a batch, since the checkpoint and the
+    # committed offset have to agree. Only after a second without a record: under load the next batch brings it along.
+    def _catch_up(self) -> None:
+        """Commit positions that have moved on without a record."""
+        started = self.monotonic()
+        if started - self._at_rest_since < CATCH_UP_S:
+            return
+        self._at_rest_since = started
+        positions = {key: end for key, end in self.consumer.positions().items() if key not in self._unrestored}
+        try:
+            self._committed |= self.consumer.committed(positions.keys() - self._committed.keys())
+        except TransientError:
+            return  # the next poll finds out why
+        behind = {key: end for key, end in positions.items() if end > (self._committed[key] or 0)}
+        if behind:
+            outcome = replace(self.pipeline.process([], self.wall_clock()), next_offsets=behind)
+            starts = {key: end if (known := self._committed[key]) is None else known for key, end in behind.items()}
+            self._open(outcome, starts, started)
+
+    def _open(self, outcome: Outcome, starts: Offsets, started: float) -> None:
         checkpoints = self.checkpoints.records(outcome)
         self._batch = Batch(outcome, checkpoints, starts, process_s=self.monotonic() - started)
 
@@ -226,12 +277,13 @@ class Loop:
             backoff_ms = self._back_off(error)
             # Waits by polling with everything paused, so that the group doesn't give this member up.
             self.consumer.pause(self.consumer.assignment())
-            self._poll(backoff_ms, self._batch_sizer.size)
+            self._poll(backoff_ms, max(1, self._room()))
             self.consumer.resume(self.consumer.assignment())
         else:
             self._batch, self._attempt = None, 0
             self.kafka_sink.discard(batch.starts)
             self.checkpoints.delivered(batch.next_offsets)
+            self._committed |= batch.next_offsets
             delivered = self.monotonic()
             self._rollout.observe(batch.outcome)
             self._adapt_size(batch, started)
@@ -254,11 +306,13 @@ class Loop:
         self.delivery.open()  # the broker is there, and what the last attempt left open has ended
         committed = self.consumer.committed(batch.starts)  # perhaps all of it, and only the answer was lost
         batch.starts = {partition: max(start, committed[partition] or 0) for partition, start in batch.starts.items()}
-        self._batch_sizer.halve()
+        self._batch_sizer.halve(batch.records)
         self._give_up(batch, f"not acknowledged in {batch.attempts} attempts, what is left goes on in smaller ones")
 
     def _adapt_size(self, batch: "Batch", started: float) -> None:
         seconds = batch.process_s + self.monotonic() - started
+        if batch.is_empty:
+            return
         if self._batch_sizer.adapt(batch.records, seconds):
             self.events.slowed(self._batch_sizer.size, seconds)
 
@@ -288,6 +342,12 @@ class Batch:
     def next_offsets(self) -> Offsets:
         """What to commit."""
         return {partition: self.outcome.next_offsets[partition] for partition in self.starts}
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it only commits what lies behind the last record."""
+        outcome = self.outcome
+        return not (outcome.scores.messages or outcome.dead_letters or outcome.skipped)
 
     @property
     def records(self) -> int:
@@ -331,6 +391,6 @@ class BatchSizer:
             self.size = min(self.max_records, before * 2)
         return self.size < before
 
-    def halve(self) -> None:
-        """A batch could not be delivered at all."""
-        self.size = max(1, self.size // 2)
+    def halve(self, records: int) -> None:
+        """A batch of so many records could not be delivered at all; its bytes may have kept it small."""
+        self.size = max(1, min(self.size, records) // 2)

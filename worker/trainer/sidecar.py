@@ -54,6 +54,9 @@ class TrainerEvents:
     def passed_over(self, partition: Partition, records: int) -> None:
         """Records were left out, since more came than the trainer reads in a step."""
 
+    def unreadable(self, partition: Partition, first_offset: int, last_offset: int, why: str) -> None:
+        """Records that can't be read were passed over, from the first of these offsets to the last."""
+
     def checked(self, verdict: TrainerVerdict, seconds: float) -> None:
         """A check was made."""
 
@@ -180,6 +183,8 @@ class Sidecar:
             last = batch[-1]
             self.state.next_offsets[Partition(last.topic, last.partition)] = last.offset + 1
             self.events.read(len(batch))
+        for place in reader.unreadable():
+            self.events.unreadable(*place)
 
     def _hand_over(self, check: Check) -> None:
         verdict, model = check.verdict, check.candidate
