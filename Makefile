@@ -1,7 +1,7 @@
 # Every target does its own set-up: `make demo` or `make test` can be the first command on a fresh machine.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-kafka chaos check fmt replay bench bench-presets up down
+.PHONY: help setup demo test test-kafka chaos fuzz memory check fmt replay bench bench-presets up down
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -52,6 +52,12 @@ test-kafka: $(READY)  ## the broker tests on Apache Kafka (KAFKA_HOME=… and Ja
 chaos: $(READY)  ## kill, freeze and rebalance real workers on Apache Kafka (ROUNDS=20 SEED=1 DELIVERY=exactly_once)
 	@$(BIN)/python -m tests.chaos $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED)) \
 		$(if $(DELIVERY),--delivery $(DELIVERY)) $(if $(FAULT),--fault $(FAULT))
+
+fuzz: $(READY)  ## mutated Kafka records through a worker, each accounted for (RECORDS=300000 SEED=1)
+	@$(BIN)/python -m tests.fuzz $(if $(RECORDS),--records $(RECORDS)) $(if $(SEED),--seed $(SEED))
+
+memory: $(READY)  ## memory of a worker by record size, batches, partitions, in a cgroup of 1 GiB (RECORDS=2000)
+	@$(BIN)/python -m benchmarks.memory $(if $(RECORDS),--records $(RECORDS)) $(if $(ONLY),--only "$(ONLY)")
 
 check: $(READY)  ## lint, format, types, layers and words; changes nothing
 	$(BIN)/ruff check

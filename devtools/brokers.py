@@ -133,6 +133,10 @@ class ApacheBroker:
         self._config.write_text(self._config.read_text().replace(f"//{old}", f"//{self.bootstrap_servers}"))
         self.restart()
 
+    def log_file(self, topic: str, partition: int = 0) -> Path:
+        """Where its records lie, as they are: what is changed there, a fetch brings."""
+        return self._folder / "data" / f"{topic}-{partition}" / "00000000000000000000.log"
+
     def close(self) -> None:
         self.kill()
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -1,6 +1,7 @@
 """Record batches as brokers keep them: built, broken on purpose, and read as the consumer reads a fetch of them."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from kafka.record.util import calc_crc32c, encode_varint
 
 from worker.broker.base import Unreadable
 from worker.broker.fetching import BoundedFetcher, OnUnreadable
-from worker.broker.record_batch import UnpackLimits
+from worker.broker.record_batch import UnpackLimits, split
 from worker.records import Headers, UnreadableValue
 
 HEAD = Format.HEADER_STRUCT
@@ -86,6 +87,23 @@ def edited(raw: bytearray, edit: Edit) -> bytearray:
     """The batch after an edit, with its checksum."""
     edit(raw)
     return with_checksum(raw)
+
+
+def log_batches(log_file: Path) -> int:
+    """How many record batches a broker's log holds."""
+    return sum(1 for _ in split(memoryview(log_file.read_bytes())))
+
+
+def tamper(log_file: Path, number: int, edit: Edit, *, checksum: bool = True) -> None:
+    """Changes one record batch of a log in its place; it keeps its length. checksum: and gets the right one."""
+    batches = [len(one) for one in split(memoryview(log_file.read_bytes()))]
+    position, size = sum(batches[:number]), batches[number]
+    changed = bytearray(log_file.read_bytes()[position : position + size])
+    edit(changed)
+    assert len(changed) == size, "a batch in a log keeps its length"
+    with log_file.open("r+b") as file:
+        file.seek(position)
+        file.write(with_checksum(changed) if checksum else changed)
 
 
 def read(

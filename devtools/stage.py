@@ -10,7 +10,7 @@ from devtools import traffic
 from devtools.memory_broker import MemoryBroker
 from devtools.memory_clients import MemoryConsumer, MemoryProducer, MemoryReader, MemoryTransactionalProducer
 from worker.alerts.encode import alert_id
-from worker.broker.base import Consumer, RangeReader
+from worker.broker.base import Consumer, RangeReader, Unreadable
 from worker.broker.delivery import AtLeastOnce, ExactlyOnce
 from worker.errors import TransientError
 from worker.pipeline import Model, Pipeline
@@ -46,6 +46,7 @@ class Seen(Events):
     sizes: list[int] = field(default_factory=list)
     restored: dict[Partition, int] = field(default_factory=dict)
     rebuilt: dict[Partition, str] = field(default_factory=dict)
+    passed_over: list[Unreadable] = field(default_factory=list)
     owned: set[Partition] = field(default_factory=set)
     revoked: set[Partition] = field(default_factory=set)
 
@@ -70,6 +71,9 @@ class Seen(Events):
 
     def dropped(self, records: int, why: str) -> None:
         self.lost.append(why)
+
+    def unreadable(self, partition: Partition, first_offset: int, last_offset: int, why: str) -> None:
+        self.passed_over.append(Unreadable(partition, first_offset, last_offset, why))
 
     def shortened(self, records: int) -> None:
         self.short += records

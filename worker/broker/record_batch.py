@@ -271,7 +271,11 @@ class BatchReader:
 
     def _name(self, first: int, why: str, last: int | None = None) -> None:
         last = first if last is None else last
-        if first <= last:
+        if first > last:
+            return
+        if self.unreadable and self.unreadable[-1].last_offset == first - 1:  # one line for all that one flaw costs
+            self.unreadable[-1] = self.unreadable[-1]._replace(last_offset=last)
+        else:
             self.unreadable.append(Unreadable(self._partition, first, last, why))
 
     def _finish(self) -> None:
