@@ -43,7 +43,7 @@ def at(position: int, new: bytes) -> Callable[[bytearray], None]:
     return edit
 
 
-def cut(count: int) -> Callable[[bytearray], None]:
+def shorter(count: int) -> Callable[[bytearray], None]:
     def edit(raw: bytearray) -> None:
         del raw[-count:]
         raw[8:12] = (len(raw) - 12).to_bytes(4, "big")
@@ -102,7 +102,7 @@ BROKEN = {
         [],
     ),
     "an offset behind the batch": (from_records([record(0, b"a"), record(77, b"b"), record(2, b"c")]), [0, 2], [1], []),
-    "a batch that is cut off": (edited(batch(VALUES), cut(70)), [0, 1, 2], [3], [4, 5]),
+    "a batch that is cut off": (edited(batch(VALUES), shorter(70)), [0, 1, 2], [3], [4, 5]),
     "a count that is too high": (edited(batch(VALUES), at(COUNT, b"\0\0\0\x09")), [0, 1, 2, 3, 4, 5], [], []),
     "a count that is too low": (edited(batch(VALUES), at(COUNT, b"\0\0\0\x04")), [0, 1, 2, 3], [], [4, 5]),
     "a negative count": (edited(batch(VALUES), at(COUNT, b"\xff\xff\xff\xff")), [], [], [0, 1, 2, 3, 4, 5]),
@@ -112,7 +112,7 @@ BROKEN = {
     "plain records that are said to be lz4": (edited(batch(VALUES), at(ATTRIBUTES, b"\0\x03")), [], [], [*range(6)]),
     "plain records that are said to be zstd": (edited(batch(VALUES), at(ATTRIBUTES, b"\0\x04")), [], [], [*range(6)]),
     "garbage in the gzip": (edited(batch(VALUES, codec=1), at(BODY + 14, b"\xff" * 9)), [], [], [*range(6)]),
-    "gzip that is cut off": (edited(batch(VALUES, codec=1), cut(9)), [0, 1, 2, 3, 4, 5], [], []),
+    "gzip that is cut off": (edited(batch(VALUES, codec=1), shorter(9)), [0, 1, 2, 3, 4, 5], [], []),
     "an unknown format": (at(16, b"\x07")(raw := batch(VALUES)) or raw, [], [], [*range(6)]),
     "a wrong checksum": (at(17, b"\0\0\0\0")(raw := batch(VALUES)) or raw, [], [0, 1, 2, 3, 4, 5], []),
     "a wrong checksum of a marker": (at(ATTRIBUTES, b"\0\x30")(raw := batch([b"a"])) or raw, [], [], [*range(6)]),
@@ -284,7 +284,7 @@ def test_whatever_a_batch_holds_each_offset_is_read_dead_or_named_once(codec: in
         for _ in range(chance.randrange(1, 5)):
             raw[chance.randrange(BODY, len(raw))] = chance.randrange(256)
         if chance.random() < 0.2:
-            cut(chance.randrange(1, len(raw) - BODY))(raw)
+            shorter(chance.randrange(1, len(raw) - BODY))(raw)
         data = with_checksum(raw) + batch(VALUES, base=len(values))
 
         reading = read(data, max_records=chance.choice([1, 3, 100]))

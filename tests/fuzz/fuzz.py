@@ -132,7 +132,7 @@ def account(site: Site, written: dict[Place, Mutant], log: str) -> Report:
         expected = [name.encode() for name, _ in mutant.headers]
         if code != "unreadable" and (record.value, record.key, names) != (mutant.value, mutant.key, expected):
             report.wrong.append(f"{place}: its dead letter has other bytes")
-    for number, first, last in (map(int, found) for found in _NAMED.findall(log)):
+    for number, first, last in (map(int, numbers) for numbers in _NAMED.findall(log)):
         report.named += last - first + 1
         ends.update((number, offset) for offset in range(first, last + 1))
     for place, mutant in written.items():

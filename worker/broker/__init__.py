@@ -4,6 +4,7 @@
     client    kafka-python's three clients from plain values; a deadline and our errors around every call of theirs
     contact   when a broker last answered; finding brokers that have moved
     consumer  a group member: where its partitions go on after a rebalance, and what it knows to be committed
+    fetching  what its fetches hold, by bytes; record_batch, legacy_batch and compression make records of them
     producer  sends whose outcome is never lost
     delivery  at_least_once and exactly_once, of any consumer and producer
     ranges    reading between bounds without a group

@@ -220,8 +220,8 @@ class FetchedRecords:
         if piece.records and piece.records[0].offset < first:
             piece.records = [record for record in piece.records if record.offset >= first]
         if piece.unreadable:
-            cut = [found._replace(first_offset=max(found.first_offset, first)) for found in piece.unreadable]
-            piece.unreadable = [found for found in cut if found.records > 0]
+            clipped = [place._replace(first_offset=max(place.first_offset, first)) for place in piece.unreadable]
+            piece.unreadable = [place for place in clipped if place.records > 0]
         return piece
 
     def _end_of(self, number: int, batch: RecordBatch | None) -> int:
@@ -275,8 +275,8 @@ class FetchedRecords:
         while not reader.is_finished:
             records = reader.read()
             damaged = [record._replace(value=UnreadableValue(record.value or b"", why)) for record in records]
-            found = [one._replace(why=why) for one in reader.unreadable]
-            yield _Piece(damaged, reader.next_offset, reader.size, batch.leader_epoch, found)
+            unreadable = [place._replace(why=why) for place in reader.unreadable]
+            yield _Piece(damaged, reader.next_offset, reader.size, batch.leader_epoch, unreadable)
 
     def _pass_over(self, first: int, end: int, why: str) -> Iterator[_Piece]:
         yield _Piece([], end, unreadable=[Unreadable(self._partition, first, end - 1, why)])
