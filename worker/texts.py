@@ -1,12 +1,19 @@
 """Texts that more than one room writes: times, numbers with few digits, the nearest of several names, quotations."""
 
 import difflib
+import math
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-MAX_QUOTED = 200  # characters of something from outside that a message quotes
+import orjson
 
+MAX_QUOTED = 200  # characters of something from outside that a message quotes
+MAX_NAME = 200  # a longer name is no typing mistake, and comparing takes the product of both lengths
+
+MIN_TIME_MS, MAX_TIME_MS = -62_135_596_800_000, 253_402_300_799_999  # the years 1 to 9999, UTC
+
+_NUMBER_STARTS = frozenset("-0123456789")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # What a terminal obeys instead of showing it: control characters, line ends, directions of writing; and surrogates,
 # which no encoding writes.
@@ -39,6 +46,27 @@ def parse_iso_time(text: str) -> int:
     """
     moment = datetime.fromisoformat(text)
     return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH) // timedelta(milliseconds=1)
+
+
+def parse_number(text: str) -> float | None:
+    """The number that a text is by the grammar of JSON, white space around it allowed; None for any other text.
+
+    So 1_000, +1, .5, 007, 0x10, nan and infinity are none, nor are the digits of other scripts. A whole number beyond
+    64 bits becomes a float, one beyond the range of a double infinite.
+
+    >>> parse_number("1e3"), parse_number("-12"), parse_number("1_000")
+    (1000.0, -12, None)
+    """
+    text = text.strip(" \t\r\n")
+    if text[:1] not in _NUMBER_STARTS:
+        return None
+    try:
+        number: float = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        if "infinity" not in str(error):
+            return None
+        return -math.inf if text.startswith("-") else math.inf
+    return number
 
 
 def significant(value: float, digits: int) -> float:
@@ -84,5 +112,6 @@ def nearest(name: object, names: Iterable[str], *, min_likeness: float = 0.5) ->
 
     min_likeness   from 0 (any name will do) to 1 (the same letters), as difflib measures it
     """
-    near = difflib.get_close_matches(str(name), list(names), n=1, cutoff=min_likeness)
+    known = (other for other in names if len(other) <= MAX_NAME)
+    near = difflib.get_close_matches(str(name)[:MAX_NAME], list(known), n=1, cutoff=min_likeness)
     return near[0] if near else None

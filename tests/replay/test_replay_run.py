@@ -118,7 +118,7 @@ def test_the_strongest_alerts_are_those_with_the_highest_scores(tmp_path: Path) 
 
 
 def test_fitting_on_the_first_records_leaves_out_the_anomalous_ones() -> None:
-    chosen, rest = split_for_fit(recording.batches(VALUES), 600, normal_only=True)
+    chosen, _, rest = split_for_fit(recording.batches(VALUES), 600, normal_only=True)
 
     assert len(chosen) == 588
     assert all(line.label == NORMAL for line in chosen)

@@ -12,8 +12,10 @@ import zstandard
 
 from worker.errors import DataError
 from worker.features.schema import parse_schema
-from worker.sources.base import Meter, messages_of
-from worker.sources.files import FORMATS, Columns, FileFormat, Files, format_of
+from worker.sources.base import messages_of
+from worker.sources.csv_files import Columns
+from worker.sources.files import FORMATS, FileFormat, Files, format_of
+from worker.sources.lines import Reading
 
 ROWS = [{"amount": 1.5, "zip": "01234"}, {"amount": 2.0, "zip": "5"}]
 
@@ -65,9 +67,9 @@ def test_a_format_that_is_named_counts_for_every_file(tmp_path: Path) -> None:
 
 
 def test_a_new_format_is_one_registration(tmp_path: Path) -> None:
-    def read(path: str, meter: Meter, columns: Columns) -> Iterator[list[bytes]]:
+    def read(path: str, reading: Reading, columns: Columns) -> Iterator[list[bytes | None]]:
         del columns
-        meter.done += Path(path).stat().st_size
+        reading.meter.done += Path(path).stat().st_size
         yield [orjson.dumps({"word": word}) for word in Path(path).read_text().split()]
 
     path = tmp_path / "r.words"

@@ -10,21 +10,20 @@ from hypothesis import strategies as st
 
 from worker.errors import DataError
 from worker.sources import lines as source
-from worker.sources.base import Meter
-from worker.sources.lines import file_size, read_lines
+from worker.sources.lines import Reading, file_size, read_lines
 
 LINES = [f'{{"n":{number},"text":"{"x" * (number % 50)}"}}'.encode() for number in range(40_000)]
 TEXT = b"\n".join(LINES) + b"\n"
 
 
-def every_line(path: Path) -> list[bytes]:
-    return [line for lines in read_lines(str(path), Meter()) for line in lines]
+def every_line(path: Path, reading: Reading | None = None) -> list[bytes | None]:
+    return [line for lines in read_lines(str(path), reading or Reading()) for line in lines]
 
 
-def lines_before_the_error(path: Path) -> tuple[list[bytes], str]:
-    lines: list[bytes] = []
+def lines_before_the_error(path: Path) -> tuple[list[bytes | None], str]:
+    lines: list[bytes | None] = []
     with pytest.raises(DataError) as caught:
-        lines.extend(line for block in read_lines(str(path), Meter()) for line in block)
+        lines.extend(line for block in read_lines(str(path), Reading()) for line in block)
     return lines, str(caught.value)
 
 
@@ -86,22 +85,28 @@ def test_utf16_is_named_as_such(tmp_path: Path) -> None:
     assert "UTF-16" in lines_before_the_error(path)[1]
 
 
-def test_a_line_that_never_ends_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "MAX_LINE_BYTES", 2_000_000)
+@pytest.mark.parametrize("end", [b"", b"\n", b"\n[]\n[]", b"\n[]\n[]\n" + b"[]\n" * 400_000])
+def test_a_line_beyond_the_limit_costs_one_item_and_is_named(tmp_path: Path, end: bytes) -> None:
+    reading = Reading(max_line_bytes=2_000_000)
     path = tmp_path / "records.jsonl"
-    path.write_bytes(b"{}\n" + b"x" * 4_000_000)
+    path.write_bytes(b"{}\n" + b"x" * 4_000_000 + end)
 
-    assert lines_before_the_error(path)[1] == f"{path}:2: a line of more than 2000000 bytes"
+    lines = every_line(path, reading)
+
+    assert lines[:2] == [b"{}", None]
+    assert lines[2:] == end[1:].splitlines()
+    assert reading.unreadable.examples == [f"{path}:2: a line of more than 2,000,000 bytes"]
+    assert reading.unreadable.count == 1
 
 
 def test_the_meter_ends_at_the_size_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl.gz"
     path.write_bytes(gzip.compress(TEXT))
-    meter = Meter()
-    for _ in read_lines(str(path), meter):
+    reading = Reading()
+    for _ in read_lines(str(path), reading):
         pass
 
-    assert meter.done == file_size(str(path))
+    assert reading.meter.done == file_size(str(path))
 
 
 def test_a_missing_file_and_a_directory_are_named(tmp_path: Path) -> None:

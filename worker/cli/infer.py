@@ -29,27 +29,30 @@ def run(args: argparse.Namespace) -> int:
     """Print a schema for the first records of a file, or the newest ones of a topic."""
     from worker.errors import DataError, UsageError
     from worker.features.infer import infer_schema
-    from worker.processes.wiring import for_source, make_decoder, newest_records
+    from worker.processes.wiring import file_source, first_rows, for_source, make_decoder, newest_records
     from worker.settings import load_settings
     from worker.sources.base import messages_of
-    from worker.sources.files import Files
     from worker.texts import printable
 
     if (args.file is None) == (args.topic is None):
         raise UsageError("name either a FILE or a --topic (worker infer-schema --help)")
     settings = load_settings()
     topic, records = args.topic, args.records
-    source = newest_records(settings, topic, records) if topic else Files([args.file], format=args.format)
-    messages = list(islice(chain.from_iterable(messages_of(source)), records))
-    decoded = make_decoder(for_source(settings, source)).decode(messages)
-    if not decoded.rows:
-        why = f": {decoded.rejects[0].detail}" if decoded.rejects else ""
-        raise DataError(f"{source.name}: none of {len(messages)} records has fields{why}")
-    proposal = infer_schema(decoded.rows, args.ignore, limit=records)
+    source = newest_records(settings, topic, records) if topic else file_source(settings, [args.file], args.format)
+    decoder = make_decoder(for_source(settings, source))
+    looked_at = first_rows(decoder, [islice(chain.from_iterable(messages_of(source)), records)], records)
+    for text in source.unreadable.notes():
+        print(f"note: {printable(text)}", file=sys.stderr)
+    if not looked_at.rows:
+        why = f": {looked_at.rejects[0].detail}" if looked_at.rejects else ""
+        raise DataError(f"{source.name}: none of {looked_at.records} records has fields{why}")
+    proposal = infer_schema(looked_at.rows, args.ignore, limit=records)
     print(proposal.to_toml().rstrip())
-    for passed_over in source.unreadable:
-        print(f"note: {passed_over}", file=sys.stderr)
-    if decoded.rejects:
-        left_out = f"{len(decoded.rejects)} of {len(messages)} records have no fields and were left out"
-        print(f"note: {left_out}: {printable(decoded.rejects[0].detail)}", file=sys.stderr)
+    if looked_at.rejects:
+        left_out = f"{len(looked_at.rejects)} of {looked_at.records} records have no fields and were left out"
+        print(f"note: {left_out}: {printable(looked_at.rejects[0].detail)}", file=sys.stderr)
+    if looked_at.full:
+        print(f"note: looked at the first {looked_at.records} records: more would fill the memory", file=sys.stderr)
+    for text in proposal.notes:
+        print(f"note: {printable(text)}", file=sys.stderr)
     return 0

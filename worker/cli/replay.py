@@ -167,12 +167,11 @@ def replayed(args: argparse.Namespace, settings: "Settings") -> "tuple[Result, J
     from worker.cli.progress import TerminalDisplay
     from worker.processes.process import tune_process
     from worker.processes.replay_job import Job, ReplayRequest
-    from worker.processes.wiring import topic_range
-    from worker.sources.files import Files
+    from worker.processes.wiring import file_source, topic_range
 
     tune_process(settings)
     options = {name: value for name, value in vars(args).items() if name in ReplayRequest.__slots__}
-    options["open_source"] = lambda schema: Files(args.file, schema=schema, format=args.format)
+    options["open_source"] = lambda schema: file_source(settings, args.file, args.format, schema)
     if args.topic:
         options["open_source"] = lambda _: topic_range(settings, args.topic, args.start, args.end)
     elif args.sample:

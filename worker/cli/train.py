@@ -32,9 +32,8 @@ def run(args: argparse.Namespace) -> int:
     from worker.features.schema import load_schema
     from worker.processes.process import Request, Stop, start_logs, tune_process
     from worker.processes.trainer_process import TrainerProcess
-    from worker.processes.wiring import fit_version, model_store
+    from worker.processes.wiring import file_source, fit_version, model_store
     from worker.settings import load_settings
-    from worker.sources.files import Files
     from worker.texts import printable
 
     if args.file and not args.once:
@@ -47,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         return TrainerProcess(settings, schema, stop=Stop(), asked=Request(), message_of=message_of).run()
     store = model_store(settings)
     store.require_writable()
-    source = Files([args.file], schema=schema, format=args.format) if args.file else None
+    source = file_source(settings, [args.file], args.format, schema) if args.file else None
     with fit_progress() as progress:
         bundle = fit_version(settings, schema, progress, source)
     store.save(bundle)

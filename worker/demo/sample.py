@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from worker.demo.anomalies import Planter
 from worker.demo.traffic import Traffic
-from worker.sources.base import Block, Meter, Source
+from worker.sources.base import Block, Meter, Source, UnreadableItems
 
 LABEL = "label"
 RECORDS, SPACING = 20_000, 200
@@ -23,7 +23,7 @@ class Sample(Source):
 
     def __init__(self, seed: int) -> None:
         self.name = f"a sample of {LONG_RECORDS:,} card payments, seed {seed}"
-        self.meter = Meter(total=LONG_RECORDS)
+        self.meter, self.unreadable = Meter(total=LONG_RECORDS), UnreadableItems()
         self.record_format = "json"
         self._seed = seed
 

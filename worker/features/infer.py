@@ -1,6 +1,7 @@
 """Propose a schema from sample rows, with the reason for each field's kind."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -9,23 +10,31 @@ import orjson
 from worker.errors import DataError
 from worker.features.kinds import KINDS, Field
 from worker.features.kinds.base import MIN_ROWS, Sample
-from worker.features.schema import Schema, value_of
+from worker.features.schema import Schema
 from worker.formats.base import Row
-from worker.texts import did_you_mean
+from worker.texts import did_you_mean, quoted
+
+SAMPLE_ROWS = 20_000
+MAX_NAME = 1_000  # characters of a field's name with the names of the objects around it; longer ones are no names
+MAX_FIELDS = 20_000
 
 
 class Proposal(NamedTuple):
-    """A schema, and for each of its fields why it has this kind, how often it is missing, how many values it has."""
+    """A schema, and for each of its fields why it has this kind, how often it is missing, how many values it has.
+
+    notes   what a person should know besides
+    """
 
     schema: Schema
     comments: Mapping[str, str]
+    notes: Sequence[str] = ()
 
     def to_toml(self) -> str:
         """The schema file's text with the comments above the fields."""
         return self.schema.to_toml(self.comments)
 
 
-def infer_schema(rows: Iterable[Row], ignore: Collection[str] = (), *, limit: int = 20_000) -> Proposal:
+def infer_schema(rows: Iterable[Row], ignore: Collection[str] = (), *, limit: int = SAMPLE_ROWS) -> Proposal:
     """Propose a kind for every field of these rows; nested objects become dotted names.
 
     Every kind in KINDS says what speaks for it in the values of a field; the strongest evidence decides. A field that
@@ -36,7 +45,8 @@ def infer_schema(rows: Iterable[Row], ignore: Collection[str] = (), *, limit: in
     rows     JSON objects; the first `limit` are looked at
     ignore   fields that must not reach the model, such as labels; they are listed with kind ignore
 
-    DataError where there are no rows, no field can be learned from, or no row has a field named in `ignore`.
+    DataError where there are no rows, no field can be learned from, no row has a field named in `ignore`, or where
+    there are more than 20,000 names: then names are data.
 
     >>> rows = [{"amount": n / 7, "shop": "web" if n % 3 else "till", "fraud": n % 9 == 0} for n in range(50)]
     >>> proposal = infer_schema(rows, ignore=["fraud"])
@@ -48,11 +58,12 @@ def infer_schema(rows: Iterable[Row], ignore: Collection[str] = (), *, limit: in
     sample = list(islice(rows, limit))
     if not sample:
         raise DataError("there are no rows to infer a schema from")
-    values_of = _values_of(sample)
+    values_of, too_long = _values_of(sample)
     for name in ignore:
         if name not in values_of and not any(other.startswith(name + ".") for other in values_of):
             raise DataError(f"no row has a field {name!r}{did_you_mean(name, values_of)}")
     ignored, ambiguous = tuple(name + "." for name in ignore), _ambiguous(values_of)
+    _require_names([name for name in values_of if not f"{name}.".startswith(ignored)])
     fields: list[Field] = []
     comments: dict[str, str] = {}
     for name, values in values_of.items():
@@ -71,27 +82,50 @@ def infer_schema(rows: Iterable[Row], ignore: Collection[str] = (), *, limit: in
         example = orjson.dumps(present[0]).decode().replace("\x7f", "") if present else ""
         comments[name] += f"; e.g. {example:.40}{'...' if len(example) > 40 else ''}" if present else ""
     if not any(field.encoded for field in fields):
-        reasons = "; ".join(f"{name}: {comment.split(';')[0]}" for name, comment in list(comments.items())[:10])
+        reasons = "; ".join(f"{quoted(name)}: {comment.split(';')[0]}" for name, comment in list(comments.items())[:10])
         raise DataError(f"no field that a model could learn from ({reasons or 'the rows are empty'})")
-    return Proposal(Schema(tuple(fields)), comments)
+    notes = [f"{too_long:,} names of more than {MAX_NAME:,} characters are left out"] if too_long else []
+    return Proposal(Schema(tuple(fields)), comments, notes)
 
 
-def _values_of(rows: Iterable[Row]) -> dict[str, list[Any]]:
-    """The values of each field, in the order of the rows."""
+def _values_of(rows: Iterable[Row]) -> tuple[dict[str, list[Any]], int]:
+    """The values of each field, in the order of the rows, and how many times a name was too long to be looked at."""
     values: dict[str, list[Any]] = {}
+    too_long = 0
     for row in rows:
-        for name, value in _flatten(row):
-            if value_of(row, name) is value:  # else another key has this name, for keys can hold dots
-                values.setdefault(name, []).append(value)
-    return values
+        for name, value in row.items():
+            if len(name) > MAX_NAME:
+                too_long += 1
+                continue
+            values.setdefault(name, []).append(value)
+            if type(value) is dict and "." not in name:
+                too_long += _add_nested(values, row, value, name + ".")
+    return values, too_long
 
 
-def _flatten(row: Row, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Names and values of all objects and leaves."""
-    for key, value in row.items():
-        yield prefix + key, value
-        if type(value) is dict:
-            yield from _flatten(value, f"{prefix}{key}.")
+def _add_nested(values: dict[str, list[Any]], row: Row, inner: Row, prefix: str) -> int:
+    """Adds the values below an object of a row. What a dotted path doesn't reach is no field: another key of the row
+    has that name, or a key of an inner object holds a dot itself.
+    """
+    too_long = 0
+    for key, value in inner.items():
+        if len(prefix) + len(key) > MAX_NAME:
+            too_long += 1
+        elif "." not in key and (name := prefix + key) not in row:
+            values.setdefault(name, []).append(value)
+            if type(value) is dict:
+                too_long += _add_nested(values, row, value, name + ".")
+    return too_long
+
+
+def _require_names(names: Sequence[str]) -> None:
+    if len(names) > MAX_FIELDS:
+        inside, count = Counter(name.rpartition(".")[0] for name in names).most_common(1)[0]
+        where = f"in the object {quoted(inside)!r}" if inside else "at the top of the records"
+        raise DataError(
+            f"{len(names):,} field names, more than {MAX_FIELDS:,}; {count:,} of them {where}, where names seem to be "
+            "data (ids, say): ignore it, or give each of them a record of its own"
+        )
 
 
 def _ambiguous(values_of: Mapping[str, Sequence[Any]]) -> set[str]:

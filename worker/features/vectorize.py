@@ -25,8 +25,8 @@ from worker.features.learned import (
 from worker.features.schema import Schema, read_columns
 from worker.formats.base import Decoded, Row
 from worker.plain import read_plain
-from worker.records import DeadLetter, RawMessage, TimeArray
-from worker.texts import quoted
+from worker.records import NO_TIME, DeadLetter, RawMessage, TimeArray
+from worker.texts import MAX_TIME_MS, MIN_TIME_MS, quoted
 
 # F optional fields have 2^F missing patterns. Each that is kept is a row of the model's embedding and of its output and
 # learns from the records that have it: without a bound, a topic of sparse records would give most of the network to
@@ -298,4 +298,6 @@ class Vectorizer:
         if times is not None and missing is None:
             return times
         timestamps = np.fromiter((message.timestamp for message in messages), np.int64, len(messages))
+        # A producer can send any 64 bits: outside of the calendar they are no time.
+        timestamps[(timestamps < MIN_TIME_MS) | (timestamps > MAX_TIME_MS)] = NO_TIME
         return timestamps if times is None or missing is None else np.where(missing, timestamps, times)

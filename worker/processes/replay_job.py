@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from worker.errors import BundleError, UsageError
-from worker.features.infer import infer_schema
+from worker.features.infer import SAMPLE_ROWS, infer_schema
 from worker.features.schema import Schema, load_schema
 from worker.model.learn import fit_bundle
 from worker.model.network.fit import Progress
@@ -41,6 +41,7 @@ from worker.replay.what_if import Comparison, Sweep
 from worker.rollout.rollout import Promotion, Rollout
 from worker.settings import Settings, ThresholdSettings, leaves, shown
 from worker.sources.base import Meter, Source
+from worker.texts import quoted
 from worker.thresholds.factory import RULES, ThresholdFactory
 from worker.trainer.trainer import Decision
 
@@ -135,6 +136,7 @@ class Job:
             key_field=request.key,
             labels=labels,
             batch_size=settings.batch.size,
+            max_bytes=settings.batch.max_bytes,
             decoder=decoder_any_size,
         )
         head, batches = peek(reader.batches(source.blocks()), 1 if stored else PEEK_RECORDS)
@@ -142,11 +144,17 @@ class Job:
             check_labels(labels, head, decoder)
         schema = known
         if schema is None:
-            rows = decoder.decode(head).rows
-            schema = infer_schema(rows, request.hidden).schema
-            kinds = ", ".join(f"{field.name} ({field.kind})" for field in schema.encoded)
+            rows = wiring.first_rows(decoder, [head], SAMPLE_ROWS).rows
+            proposal = infer_schema(rows, request.hidden)
+            schema = proposal.schema
+            kinds = quoted(", ".join(f"{field.name} ({field.kind})" for field in schema.encoded), 2000)
             note(f"no schema given, so one was proposed from {len(rows)} records: {kinds}")
-        bundle, fit_records, batches = self._choose_model(stored, schema, batches, len(head))
+            for text in proposal.notes:
+                note(text)
+            del rows
+        looked_at = len(head)
+        del head
+        bundle, fit_records, batches = self._choose_model(stored, schema, batches, looked_at)
         if request.inject:
             batches = plant_into(
                 batches,
@@ -154,6 +162,7 @@ class Job:
                 share=request.inject,
                 seed=settings.seed,
                 batch_size=settings.batch.size,
+                max_bytes=settings.batch.max_bytes,
                 decoder=decoder_any_size,
             )
         facts = Facts(
@@ -170,13 +179,13 @@ class Job:
         )
         result = self._replay(source, facts, batches, folder, labelled=labels is not None or bool(request.inject))
         metrics = result.metrics
-        metrics.update(fit_records=fit_records, blank_lines=reader.blank_lines)
+        metrics.update(fit_records=fit_records, blank_lines=reader.blank_lines, unreadable=source.unreadable.count)
         (folder / METRICS_FILE).write_bytes(orjson.dumps(metrics, option=orjson.OPT_INDENT_2) + b"\n")
         (folder / REPORT_FILE).write_text(render(result, facts, folder), encoding="utf-8")
+        for text in source.unreadable.notes():
+            note(text)
         for path in source.empty:
             note(f"{path} holds no records")
-        for passed_over in source.unreadable:
-            note(passed_over)
         if metrics["backward_times"]:
             note(f"time runs backwards: {metrics['backward_times']} records are older than one before them")
         unlabelled = metrics["scored"] - metrics["labelled"]
@@ -203,7 +212,7 @@ class Job:
         return IdLabels(request.labels, id_field)
 
     def _choose_model(
-        self, stored: Bundle | None, schema: Schema, batches: Batches, head: int
+        self, stored: Bundle | None, schema: Schema, batches: Batches, looked_at: int
     ) -> tuple[Bundle, int, Batches]:
         """The bundle to score with, how many records it was fitted on here, and the batches that are left."""
         request, settings = self._request, self._settings
@@ -213,14 +222,17 @@ class Job:
                 stored.require_schema(visible)
             self._require_unseen(stored)
             return stored, 0, batches
-        count = request.fit_first or min(MAX_AUTO_FIT, max(1, head // 5))
+        count = request.fit_first or min(MAX_AUTO_FIT, max(1, looked_at // 5))
         if not request.fit_first:
             self._display.note(
                 f"no model in {settings.model_store}: fitting one on the first {count} records (see --fit-first)"
             )
         normal_only = bool(request.label or request.labels) and request.fit_on == "normal"
-        chosen, rest = split_for_fit(batches, count, normal_only=normal_only)
+        chosen, left_out, rest = split_for_fit(batches, count, normal_only=normal_only)
+        if left_out:
+            self._display.note(f"the fit leaves out {left_out} of {count} records: more would fill the memory")
         rows = wiring.make_decoder(settings).decode(chosen).rows
+        del chosen
         options = wiring.fit_options(settings.model, settings.seed)
         with self._display.fit() as progress:
             bundle = fit_bundle(visible, rows, options, created_at=wiring.utc_now(), progress=progress)

@@ -4,6 +4,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import chain
+from typing import NamedTuple
 
 from worker.alerts.grouping import GroupingOptions
 from worker.alerts.silences import Silences, load_silences
@@ -12,7 +14,7 @@ from worker.broker.ranges import TopicReader
 from worker.errors import DataError
 from worker.features.schema import Schema
 from worker.formats import DECODERS
-from worker.formats.base import Decoder, Row
+from worker.formats.base import Decoder, Row, decoded_bytes
 from worker.model.learn import fit_bundle
 from worker.model.network.fit import Progress
 from worker.model.network.options import FitOptions
@@ -20,16 +22,20 @@ from worker.model.presets import preset_options
 from worker.model.store.bundle import Bundle
 from worker.model.store.model_store import ModelStore
 from worker.pipeline import Model, Pipeline
-from worker.records import RawMessage
+from worker.records import DeadLetter, RawMessage
 from worker.rollout.paired import SAMPLE_EVERY, Pairing
 from worker.settings import AlertSettings, ModelSettings, Settings, ThresholdSettings
 from worker.sources.base import Source, messages_of
+from worker.sources.files import Files
+from worker.sources.lines import MAX_LINE_BYTES
 from worker.sources.topic import TopicRange, parse_time
 from worker.texts import rfc3339
 from worker.thresholds.budget import DAY_MS, HOUR_MS
 from worker.thresholds.factory import ThresholdFactory
 from worker.trainer.reservoir import Reservoir
 from worker.trainer.trainer import Trainer
+
+LEARNED_BYTES = 384 * 1024 * 1024  # decoded, of the records that a schema or a model is learned from
 
 Build = Callable[[Bundle], Model]
 
@@ -168,6 +174,14 @@ def newest_records(settings: Settings, topic: str, count: int, link: Connection 
     return TopicRange(topic, lambda: TopicReader(link, read_committed=True), newest=count)
 
 
+def file_source(
+    settings: Settings, paths: Sequence[str], file_format: str | None = None, schema: Schema | None = None
+) -> Source:
+    """Files as one source; lines up to the size that a record may have are read, at least up to 8 MiB."""
+    max_bytes = max(MAX_LINE_BYTES, settings.batch.max_record_bytes)
+    return Files(paths, schema=schema, format=file_format, max_line_bytes=max_bytes)
+
+
 def for_source(settings: Settings, source: Source) -> Settings:
     """The same settings, with the record format of a source that has its own."""
     if source.record_format is None:
@@ -179,16 +193,50 @@ def for_source(settings: Settings, source: Source) -> Settings:
 def newest_rows(
     batches: Iterable[Sequence[RawMessage]], decoder: Decoder, max_records: int, max_bytes: int
 ) -> list[Row]:
-    """The last records that have fields, at most so many and of so many bytes: a file may hold years."""
-    rows, size = deque[tuple[Row, int]](), 0
+    """The last records that have fields, at most so many and of so many bytes: a file may hold years. Decoded, they
+    take at most LEARNED_BYTES.
+    """
+    rows, size, held = deque[tuple[Row, int, int]](), 0, 0
     for messages in batches:
         decoded = decoder.decode(messages)
         for message, row in zip(decoded.messages, decoded.rows, strict=True):
-            rows.append((row, len(message.value or b"")))
-            size += rows[-1][1]
-            while len(rows) > max_records or size > max_bytes:
-                size -= rows.popleft()[1]
-    return [row for row, _ in rows]
+            rows.append((row, len(message.value or b""), decoded_bytes(message.value)))
+            size, held = size + rows[-1][1], held + rows[-1][2]
+            while len(rows) > max_records or size > max_bytes or held > LEARNED_BYTES:
+                _, raw_bytes, row_bytes = rows.popleft()
+                size, held = size - raw_bytes, held - row_bytes
+    return [row for row, *_ in rows]
+
+
+class FirstRows(NamedTuple):
+    """The first records of a source, decoded: their fields, how many records that were, and why some had no fields.
+
+    full   whether there are more, for which there was no memory
+    """
+
+    rows: list[Row]
+    records: int
+    rejects: list[DeadLetter]
+    full: bool
+
+
+def first_rows(decoder: Decoder, batches: Iterable[Iterable[RawMessage]], limit: int) -> FirstRows:
+    """The fields of the first `limit` records, fewer where they would take more than LEARNED_BYTES.
+
+    Of the records without fields the first one is kept, and the number of all.
+    """
+    rows, records, rejects, held = list[Row](), 0, list[DeadLetter](), 0
+    for message in chain.from_iterable(batches):
+        if len(rows) == limit:
+            break
+        held += decoded_bytes(message.value)
+        if held > LEARNED_BYTES:
+            return FirstRows(rows, records, rejects, full=True)
+        decoded = decoder.decode([message])
+        rows += decoded.rows
+        rejects += decoded.rejects
+        records += 1
+    return FirstRows(rows, records, rejects, full=False)
 
 
 def fit_version(settings: Settings, schema: Schema, progress: Progress, source: Source | None = None) -> Bundle:
@@ -209,8 +257,8 @@ def fit_version(settings: Settings, schema: Schema, progress: Progress, source: 
             f"[train.min_records] = {train.min_records}"
         )
     options, facts = fit_options(settings.model, settings.seed), {"source": source.name}
-    if source.unreadable:
-        facts["unreadable"] = "; ".join(source.unreadable)
+    if source.unreadable.count:
+        facts["unreadable"] = "; ".join(source.unreadable.notes())
     return fit_bundle(
         schema,
         rows,

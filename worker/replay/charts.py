@@ -14,7 +14,7 @@ from worker.records import BoolArray, FloatArray
 from worker.replay.outputs import STRONGEST, ScoreColumns, read_scores, row_groups
 from worker.replay.score_table import ANOMALOUS, NORMAL, UNKNOWN, ScoreTable, curve
 from worker.replay.tally import DAY_MS, NO_DAY, Days
-from worker.texts import rfc3339
+from worker.texts import MAX_TIME_MS, rfc3339
 
 Figure = dict[str, Any]
 
@@ -105,7 +105,9 @@ class _Slots:
 
     def times(self, at: NDArray[Any]) -> list[Any]:
         """Times or rows as plotly reads them."""
-        return [rfc3339(value) for value in at.tolist()] if self._timed else at.astype(np.int64).tolist()
+        if not self._timed:
+            return at.astype(np.int64).tolist()  # type: ignore[no-any-return]
+        return [rfc3339(value) for value in np.minimum(at, MAX_TIME_MS).tolist()]
 
 
 def alerts_a_day(days: Days, *, labelled: bool) -> Figure:

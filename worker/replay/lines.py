@@ -17,16 +17,20 @@ from typing_extensions import override
 from worker.errors import DataError
 from worker.features.inject import inject
 from worker.features.schema import Schema, value_of
-from worker.formats.base import Decoder, Row
+from worker.formats.base import Decoder, Row, decoded_bytes
 from worker.formats.json_objects import JsonDecoder
 from worker.records import Headers
-from worker.sources.base import Block
+from worker.sources.base import BATCH_BYTES, Block, pieces
+from worker.texts import quoted
 
 Label = str | None
 NORMAL = ""
 NO_TIMESTAMP = -1
+MAX_LABEL = 200  # characters
 # Anomalies are planted among this many records at once, whatever the size of batches: it would change which ones.
 PLANT_RECORDS = 4096
+PEEK_BYTES = 128 * 1024 * 1024  # as they stand in the input
+FIT_BYTES = 384 * 1024 * 1024  # decoded
 
 _NORMAL_WORDS = {"", "0", "0.0", "false", "no", "n", "f", "normal", "normal.", "benign", "ok", "none", "legit"}
 _UNNAMED = dict.fromkeys(("1", "1.0", "true", "yes", "y", "t"), "anomaly")
@@ -71,10 +75,11 @@ def read_label(value: Any) -> Label:
     if value is None:
         return None
     word = str(value).strip()
-    return NORMAL if word.lower() in _NORMAL_WORDS else _UNNAMED.get(word.lower(), word)
+    return NORMAL if word.lower() in _NORMAL_WORDS else _UNNAMED.get(word.lower(), word[:MAX_LABEL])
 
 
-_read_known_label = lru_cache(maxsize=1000)(read_label)  # a label has few values, and there is one in each record
+# A label has few values, and there is one in each record. They are kept whole, whatever field is taken for the label.
+_read_known_label = lru_cache(maxsize=100)(read_label)
 
 
 class FieldLabels(Labels):
@@ -136,6 +141,7 @@ class Reader:
     key_field    field with the key of such records; None: they have none
     labels       where labels come from; None: nothing is known of any record
     batch_size   lines of a batch
+    max_bytes    decoded bytes of a batch; a record that is larger is one of its own
     decoder      reads the fields of key and label; of any size, for a record that is too large has a label, too
     """
 
@@ -144,6 +150,7 @@ class Reader:
     key_field: str | None = None
     labels: Labels | None = None
     batch_size: int = 8192
+    max_bytes: int = BATCH_BYTES
     decoder: Decoder = JsonDecoder()  # noqa: RUF009  immutable
     blank_lines: int = field(default=0, init=False)
     _next_row: int = field(default=0, init=False)
@@ -151,15 +158,18 @@ class Reader:
 
     def batches(self, blocks: Iterable[Block]) -> Iterator[list[Line]]:
         """All records, in order. A DataError of the source comes after all that was read before it."""
-        return rebatch(map(self._lines, blocks), self.batch_size)
+        return rebatch(map(self._lines, blocks), self.batch_size, self.max_bytes)
 
     def _lines(self, block: Block) -> list[Line]:
         values = block.values
         rows: Sequence[int] = range(self._next_row, self._next_row + len(values))
         self._next_row += len(values)
-        if block.messages is None and b"" in values:
+        if block.messages is None and not any(values):  # blank lines by the million, say: nothing is made of them
+            self.blank_lines += len(values) - values.count(None)
+            return []
+        if block.messages is None and (b"" in values or None in values):
             kept = [(row, value) for row, value in zip(rows, values, strict=True) if value and value.strip()]
-            self.blank_lines += len(values) - len(kept)
+            self.blank_lines += len(values) - len(kept) - values.count(None)
             rows, values = [row for row, _ in kept], [value for _, value in kept]
         # The pipeline parses every record once more: here they are parsed only where a label or a key is asked for.
         parsed = self.decoder.rows(values) if self.labels is not None or self.key_field is not None else []
@@ -229,15 +239,23 @@ def murmur2(data: bytes) -> int:
     return mixed ^ mixed >> 15
 
 
-def rebatch(blocks: Batches, size: int) -> Iterator[list[Line]]:
-    """The same lines in batches of `size`, the last one smaller. A DataError comes after all that came before it."""
+def rebatch(blocks: Batches, size: int, max_bytes: int = BATCH_BYTES) -> Iterator[list[Line]]:
+    """The same lines in batches of `size`, fewer where they would take more than `max_bytes` when they are decoded, and
+    in the last one. A DataError comes after all that came before it.
+    """
     pending: list[Line] = []
+    held = 0
     try:
-        for block in blocks:
-            pending += block
+        for piece, weight in chain.from_iterable(pieces(block, max_bytes) for block in blocks):
+            if pending and held + weight > max_bytes:
+                yield pending
+                pending, held = [], 0
+            pending.extend(piece)
+            held += weight
             while len(pending) >= size:
                 yield pending[:size]
                 pending = pending[size:]
+                held = held * len(pending) // (size + len(pending))
     except DataError:
         if pending:
             yield pending
@@ -246,21 +264,28 @@ def rebatch(blocks: Batches, size: int) -> Iterator[list[Line]]:
         yield pending
 
 
-def peek(batches: Batches, count: int) -> tuple[list[Line], Iterator[list[Line]]]:
-    """About the first `count` lines (whole batches, fewer where the input ends), and all batches from the start.
+def peek(batches: Batches, count: int, max_bytes: int = PEEK_BYTES) -> tuple[list[Line], Iterator[list[Line]]]:
+    """About the first `count` lines (whole batches, fewer where they have more bytes or the input ends), and all
+    batches from the start.
 
-    An input that breaks off meanwhile raises its error where it belongs: after what came before it.
+    An input that breaks off meanwhile raises its error where it belongs: after what came before it, at once where that
+    is nothing.
     """
     source, head = iter(batches), list[list[Line]]()
     fault: DataError | None = None
+    held = 0
     try:
-        while sum(map(len, head)) < count and (batch := next(source, None)) is not None:
+        while sum(map(len, head)) < count and held < max_bytes and (batch := next(source, None)) is not None:
             head.append(batch)
+            held += sum(len(line.value or b"") for line in batch)
     except DataError as error:
+        if not head:
+            raise
         fault = error
 
     def rest() -> Iterator[list[Line]]:
-        yield from head
+        while head:  # what was replayed is not kept
+            yield head.pop(0)
         if fault is not None:
             raise fault
         yield from source
@@ -272,25 +297,47 @@ def check_labels(labels: Labels, head: Sequence[Line], decoder: Decoder) -> None
     """DataError where none of the first lines has a label: the field's name is wrong, and so would be the report."""
     if not head or any(line.label is not None for line in head):
         return
-    row = next((row for row in decoder.rows([line.value for line in head]) if row is not None), {})
-    names = ", ".join(row)
-    raise DataError(f"the field {labels.field!r} is in none of the first {len(head)} records; their fields are {names}")
+    rows = (row for line in head for row in decoder.rows([line.value]))
+    names = ", ".join(next((row for row in rows if row is not None), {}))
+    raise DataError(
+        f"the field {quoted(labels.field)!r} is in none of the first {len(head)} records; "
+        f"their fields are {quoted(names, 2000)}"
+    )
 
 
-def split_for_fit(batches: Batches, count: int, *, normal_only: bool) -> tuple[list[Line], Iterator[list[Line]]]:
+class FitSplit(NamedTuple):
+    """The first records of an input to fit on, how many of them took too much memory, and everything after them."""
+
+    usable: list[Line]
+    left_out: int
+    rest: Iterator[list[Line]]
+
+
+def split_for_fit(batches: Batches, count: int, *, normal_only: bool, max_bytes: int = FIT_BYTES) -> FitSplit:
     """The first `count` records to fit on, and everything after them, in order.
 
     normal_only: those of them that are labelled anomalous are left out of the fit. They aren't replayed either, so that
     the replay has no gaps. DataError where the input has no more than `count` records.
+
+    max_bytes: what the records may take when they are decoded; those after that are left out of the fit as well.
     """
-    source, chosen = iter(batches), list[Line]()
-    while len(chosen) <= count:
-        batch = next(source, None)
-        if batch is None:
-            raise DataError(f"the input has {len(chosen)} records: nothing is left to replay after fitting on {count}")
-        chosen += batch
-    usable = [line for line in chosen[:count] if not normal_only or line.label in {None, NORMAL}]
-    return usable, chain([chosen[count:]], source)
+    source, usable, left_out, taken, held = iter(batches), list[Line](), 0, 0, 0
+    batch: list[Line] = []
+    while taken <= count:
+        following = next(source, None)
+        if following is None:
+            raise DataError(f"the input has {taken} records: nothing is left to replay after fitting on {count}")
+        batch = following
+        for line in batch[: count - taken]:
+            if normal_only and line.label not in {None, NORMAL}:
+                continue
+            held += decoded_bytes(line.value)
+            if held <= max_bytes:
+                usable.append(line)
+            else:
+                left_out += 1
+        taken += len(batch)
+    return FitSplit(usable, left_out, chain([batch[len(batch) - (taken - count) :]], source))
 
 
 def plant_into(
@@ -300,6 +347,7 @@ def plant_into(
     share: float,
     seed: int,
     batch_size: int,
+    max_bytes: int = BATCH_BYTES,
     decoder: Decoder = JsonDecoder(),  # noqa: B008  immutable
 ) -> Iterator[list[Line]]:
     """The same records with about `share` of them made anomalous, and labelled with what was done to them.
@@ -323,4 +371,4 @@ def plant_into(
             lines[at] = lines[at]._replace(value=decoder.encode(rows[change.index]), label=change.kind)
         return lines
 
-    return rebatch(starmap(planted, enumerate(rebatch(batches, PLANT_RECORDS))), batch_size)
+    return rebatch(starmap(planted, enumerate(rebatch(batches, PLANT_RECORDS))), batch_size, max_bytes)

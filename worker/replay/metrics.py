@@ -54,6 +54,7 @@ METRICS = {
     "model_versions": "records scored by each model version",
     "fit_records": "records at the start of the input that a model was fitted on; they are not replayed",
     "blank_lines": "empty lines of the input, which are no records",
+    "unreadable": "rows and lines of the files that could not be read and were left out",
     "sweep": "for each value of --sweep: alerts, and with labels precision, recall and false alert rate; else absent",
     "compare": "with --compare: the second model's metrics, alerts shared, gained, lost, differences",
     "refits": "with --refit-every: each check of the trainer, its decision, reasons and figures",

@@ -2,7 +2,7 @@
 
 import heapq
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, cast
@@ -15,10 +15,12 @@ from worker.errors import DataError, Hint
 from worker.records import Alert, BoolArray, FloatArray, Outcome
 from worker.replay.lines import Line
 from worker.replay.score_table import ANOMALOUS, UNKNOWN
+from worker.texts import quoted
 
 ALERTS_FILE, SCORES_FILE, METRICS_FILE, REPORT_FILE = "alerts.jsonl", "scores.parquet", "metrics.json", "report.html"
 ROW_GROUP = 131_072
 STRONGEST = 50
+MAX_SHOWN_BYTES = 128 * 1024  # of an alert in the report; larger ones appear without their record
 
 
 class AlertsFile:
@@ -41,7 +43,8 @@ class AlertsFile:
             self._file.write(value + b"\n")
             self._written += 1
             if alert.of_one_record:
-                self.strongest.append((alert.score, -self._written, value, cast("Line", alert.message).label))
+                shown = value if len(value) <= MAX_SHOWN_BYTES else encode_alert(_abridged(alert, len(value)))
+                self.strongest.append((alert.score, -self._written, shown, cast("Line", alert.message).label))
         self.strongest = heapq.nlargest(STRONGEST, self.strongest)
 
     # A pipeline lists its alerts partition by partition, which depends on how the input was cut into batches; by input
@@ -56,6 +59,18 @@ class AlertsFile:
     def close(self) -> None:
         """Flush and close."""
         self._file.close()
+
+
+def _abridged(alert: Alert, size: int) -> Alert:
+    """An alert without its record, and with short values in its explanation."""
+
+    def short(value: Any) -> Any:
+        return value if value is None or isinstance(value, int | float) else quoted(value)
+
+    reasons = tuple(replace(reason, observed=short(reason.observed)) for reason in alert.explanation)
+    ids = {name: short(value) for name, value in alert.ids.items()}
+    record = {"(left out)": f"the alert has {size:,} bytes: it stands in {ALERTS_FILE}"}
+    return replace(alert, explanation=reasons, ids=ids, record=record)
 
 
 class ScoresFile:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import numpy as np
@@ -19,6 +19,10 @@ BUDGETS = (10, 100, 1000)  # alerts a day that a person could look at
 DAY_MS = 86_400_000
 NO_DAY = -1  # the day of records without an event time: all of them count as one day
 MAX_EXAMPLES = 20
+MAX_EXAMPLE_BYTES = 1000  # of a dead letter that is kept as an example
+MAX_DAYS = 4000
+MAX_KINDS = 1000  # of anomalies; a label of which there are more is no kind
+OTHER_KINDS = "(other kinds)"
 INCIDENT_GAP_MS = 3_600_000
 _GROUP_OF: dict[Label, int] = {None: UNKNOWN, NORMAL_LABEL: NORMAL}
 
@@ -34,7 +38,9 @@ class Day:
 
 
 class Days:
-    """Counts per day. Memory grows with the number of days, by 9 kB for each day with labels, not with records."""
+    """Counts per day, of 9 kB for each day with labels. After 4,000 different days, the records of others count like
+    those without a time.
+    """
 
     def __init__(self) -> None:
         self.by_number: dict[int, Day] = {}
@@ -44,6 +50,15 @@ class Days:
         score, times = scores.score, scores.event_time_ms
         numbers = np.where(times == -1, NO_DAY, times // DAY_MS)
         anomalous, labelled = groups == ANOMALOUS, groups != UNKNOWN
+        surplus = []
+        for number in np.unique(numbers).tolist():
+            if number not in self.by_number and number != NO_DAY:
+                if len(self.by_number) < MAX_DAYS:
+                    self.by_number[number] = Day()
+                else:
+                    surplus.append(number)
+        if surplus:
+            numbers[np.isin(numbers, surplus)] = NO_DAY
         for number in np.unique(numbers).tolist():
             here = numbers == number
             day = self.by_number.setdefault(number, Day())
@@ -158,7 +173,10 @@ class Tally:
     def add(self, outcome: Outcome) -> NDArray[np.int8]:
         """Count one outcome; returns the labels of its scored records as groups, int8 (B,)."""
         self.dead_letters.update(dead.error_code for dead in outcome.dead_letters)
-        self.dead_examples += outcome.dead_letters[: MAX_EXAMPLES - len(self.dead_examples)]
+        for dead in outcome.dead_letters[: MAX_EXAMPLES - len(self.dead_examples)]:
+            line = cast("Line", dead.message)
+            example = line._replace(value=(line.value or b"")[:MAX_EXAMPLE_BYTES])
+            self.dead_examples.append(replace(dead, message=example))
         self.skipped += outcome.skipped
         self.published += len(outcome.alerts)
         self.silenced.update(outcome.silenced)
@@ -175,7 +193,7 @@ class Tally:
         self.groups.update(dict(enumerate(np.bincount(groups, minlength=3).tolist())))
         self.alerts.update(dict(enumerate(np.bincount(groups[scores.alert], minlength=3).tolist())))
         anomalies = [
-            (lines[at].label or "", lines[at].key, int(scores.event_time_ms[at]), bool(scores.alert[at]))
+            (self._kind(lines[at].label or ""), lines[at].key, int(scores.event_time_ms[at]), bool(scores.alert[at]))
             for at in np.flatnonzero(groups == ANOMALOUS).tolist()
         ]
         self.kinds.update(kind for kind, *_ in anomalies)
@@ -188,3 +206,6 @@ class Tally:
             self.last_ms, first = int(latest[-1]), int(times.min())
             self.first_ms = first if self.first_ms is None else min(self.first_ms, first)
         return groups
+
+    def _kind(self, label: str) -> str:
+        return label if label in self.kinds or len(self.kinds) < MAX_KINDS else OTHER_KINDS

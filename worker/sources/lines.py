@@ -1,116 +1,229 @@
-"""Files as lines of bytes: plain, gzip or zstd, told apart by their first bytes, never by their name."""
+"""Files as lines of bytes: plain, gzip or zstd, told apart by their first bytes, never by their name.
 
+Bounds are in bytes, for a small file can unpack to gigabytes: pieces of a megabyte, lines up to a limit. A longer line
+is left out while it is read, and so is a packed part that is broken; what follows is read on.
+"""
+
+import stat
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from worker.errors import DataError, Hint
-from worker.sources.base import Meter
+from worker.sources.base import Meter, UnreadableItems
 
 READ_BYTES = 256 * 1024  # read at once from a plain or gzip file
-ZSTD_READ_BYTES = 16 * 1024  # zstd has no limit on what one read unpacks to
+ZSTD_READ_BYTES = 1024  # zstd has no limit on what one read unpacks to: at the very worst 32 MiB of 1 KiB
 BLOCK_BYTES = 1024 * 1024  # unpacked bytes that are split into lines at once
-MAX_LINE_BYTES = 64 * 1024 * 1024  # a longer line is a file of another kind, not a record
+MAX_LINE_BYTES = 8 * 1024 * 1024  # a longer line is a file of another kind, not a record
 STDIN = "-"
+FOREIGN = {
+    b"PK\x03\x04": "a ZIP archive: unpack it first",
+    b"BZh": "packed with bzip2: unpack it, or pack it with gzip or zstd",
+    b"\xfd7zXZ\x00": "packed with xz: unpack it, or pack it with gzip or zstd",
+    b"\x04\x22\x4d\x18": "packed with lz4: unpack it, or pack it with gzip or zstd",
+    b"Obj\x01": "Avro, which is not read: convert it to JSON lines or Parquet",
+    b"ORC": "ORC, which is not read: convert it to JSON lines or Parquet",
+    b"ARROW1": "Arrow IPC, which is not read: convert it to Parquet",
+    b"SQLite format 3": "an SQLite database: export it as CSV",
+}
+"""First bytes of what can't be read, and what to do about it."""
+
+
+@dataclass(slots=True)
+class Reading:
+    """What the reading of files adds to, and how large an item may be.
+
+    meter            how far it has come
+    unreadable       what was left out
+    max_line_bytes   a longer line, or row of a table, is left out
+    """
+
+    meter: Meter = field(default_factory=Meter)
+    unreadable: UnreadableItems = field(default_factory=UnreadableItems)
+    max_line_bytes: int = MAX_LINE_BYTES
 
 
 def file_size(path: str) -> int:
-    """Bytes of the file on disk, 0 for standard input; DataError where there is no such file."""
+    """Bytes of the file on disk, 0 for standard input and pipes; DataError where there is no such file."""
     if path == STDIN:
         return 0
-    file = Path(path)
-    if not file.is_file():
-        raise DataError(f"{path}: {'is a directory, not a file' if file.is_dir() else 'no such file'}")
-    return file.stat().st_size
-
-
-def read_lines(path: str, meter: Meter) -> Iterator[list[bytes]]:
-    """Lists of whole lines of a file or of standard input, without their line ends and a UTF-8 mark at the start.
-
-    A last line needs no line end. Raises DataError with file and line where the data is broken or cut off, and where
-    the file can't be opened; every whole line before that point was yielded.
-    """
-    number, rest = 1, b""
     try:
-        for piece in _read_bytes(path, meter):
-            rest += piece
-            if len(rest) < BLOCK_BYTES:
+        status = Path(path).stat()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise DataError(f"{path}: is a directory, not a file")
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+
+def read_lines(path: str, reading: Reading) -> Iterator[list[bytes | None]]:
+    """Lists of whole lines of a file or of standard input, without their line ends and a UTF-8 mark at the start; None
+    for a line beyond the limit.
+
+    A last line needs no line end. Raises DataError with file and line, at the end, where the data was broken or cut
+    off, and at once where the file can't be opened; every whole line that could be read was yielded before.
+    """
+    number, held, size, has_end, too_long = 1, list[bytes](), 0, False, False
+    gaps: list[DataError] = []
+    for piece in _read_bytes(path, reading.meter):
+        gap = isinstance(piece, DataError)
+        data = b"" if isinstance(piece, DataError) else piece
+        if too_long and not gap:
+            _, end, data = data.partition(b"\n")
+            if not end:
                 continue
-            block, end, rest = rest.rpartition(b"\n")
-            if len(rest) > MAX_LINE_BYTES:
-                raise DataError(f"a line of more than {MAX_LINE_BYTES} bytes")  # noqa: TRY301  it needs its line, too
+            yield [None]
+            number, too_long = number + 1, False
+        held.append(data)
+        size += len(data)
+        has_end = has_end or b"\n" in data
+        if (has_end and size >= BLOCK_BYTES) or gap:
+            block, end, tail = b"".join(held).rpartition(b"\n")
             if end:
-                lines = _split(block)
+                lines = _split(block, f"{path}:", number, reading)
                 yield lines
                 number += len(lines)
-    except DataError as error:
-        block, end, _ = rest.rpartition(b"\n")
-        lines = _split(block) if end else []
-        if lines:
-            yield lines
-        raise DataError(f"{path}:{number + len(lines)}: {error}", hint=error.hint) from error
-    if rest:
-        yield _split(rest.removesuffix(b"\n"))
+            held, size, has_end = [tail], len(tail), False
+        elif size > reading.max_line_bytes and not has_end:
+            reading.unreadable.add(f"{path}:{number}: a line of more than {reading.max_line_bytes:,} bytes")
+            held, size, too_long = [], 0, True
+        if isinstance(piece, DataError):  # what was begun before it is lost, too
+            gaps.append(DataError(f"{path}:{number}: {piece}", hint=piece.hint))
+            held, size, too_long = [], 0, False
+    if size or too_long:
+        yield [None] if too_long else _split(b"".join(held).removesuffix(b"\n"), f"{path}:", number, reading)
+    if gaps:
+        more = f" (and {len(gaps) - 1} more such places)" if len(gaps) > 1 else ""
+        raise DataError(f"{gaps[0]}{more}", hint=gaps[0].hint)
 
 
-def _split(block: bytes) -> list[bytes]:
+def _split(block: bytes, place: str, number: int, reading: Reading) -> list[bytes | None]:
     if b"\r" in block:
         block = block.replace(b"\r\n", b"\n").removesuffix(b"\r")
-    return block.split(b"\n")
+    lines: list[bytes | None] = block.split(b"\n")  # type: ignore[assignment]  # a list of bytes, to which None is added
+    if len(block) <= reading.max_line_bytes:
+        return lines
+    for at, line in enumerate(lines):
+        if line is not None and len(line) > reading.max_line_bytes:
+            reading.unreadable.add(f"{place}{number + at}: a line of more than {reading.max_line_bytes:,} bytes")
+            lines[at] = None
+    return lines
 
 
-def _read_bytes(path: str, meter: Meter) -> Iterator[bytes]:
-    """The unpacked bytes in pieces; DataError, without file and line, where they can't be read to their end."""
+class _Packing(NamedTuple):
+    """A way to pack: what begins a packed part, what may stand between two, how one is unpacked, what it raises."""
+
+    name: str
+    begins: bytes
+    padding: bytes
+    broken: type[Exception]
+    unpack: Callable[[], Any]
+    limit: tuple[int, ...] = ()
+
+
+def _read_bytes(path: str, meter: Meter) -> Iterator[bytes | DataError]:
+    """The unpacked bytes in pieces of at most BLOCK_BYTES; a DataError, without file and line, stands for what could
+    not be read, and what follows for what comes after it.
+    """
     try:
-        stream = sys.stdin.buffer if path == STDIN else Path(path).open("rb")  # noqa: SIM115  closed below
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from error
+        stream = _opened(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
     with stream:
-        head = stream.read(READ_BYTES)
-        zstd = head.startswith(b"\x28\xb5\x2f\xfd")
-        pieces = _read(stream, head, meter, ZSTD_READ_BYTES if zstd else READ_BYTES)
-        if zstd:
-            try:
-                from zstandard import ZstdDecompressor, ZstdError
-            except ImportError as error:
-                raise DataError("reading .zst needs the zstandard package", hint=Hint.INSTALL_REPLAY) from error
-            pieces = _unpacked(pieces, "zstd", ZstdError, lambda: ZstdDecompressor().decompressobj(), b"")
-        elif head.startswith(b"\x1f\x8b"):
-            padding = b"\0"  # as tapes have it between two files
-            pieces = _unpacked(pieces, "gzip", zlib.error, lambda: zlib.decompressobj(31), padding, BLOCK_BYTES)
+        head, packing = b"", None
+        try:
+            head = stream.read(READ_BYTES)
+            packing = _packing_of(head)
+        except OSError as error:
+            yield DataError(f"can't be read: {error.strerror}")
+        except DataError as error:
+            raise DataError(f"{path}: {error}", hint=error.hint) from error
+        zstd = packing is not None and not packing.limit
+        read = _read(stream, head, meter, ZSTD_READ_BYTES if zstd else READ_BYTES)
+        pieces = read if packing is None else _unpacked(read, packing)
         first = next(pieces, b"")
-        if first.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise DataError("the text is UTF-16; convert it to UTF-8 first (iconv -f UTF-16 -t UTF-8)")
-        yield from chain([first.removeprefix(b"\xef\xbb\xbf")], pieces)
+        if isinstance(first, bytes):
+            if first.startswith((b"\xff\xfe", b"\xfe\xff")):
+                raise DataError(f"{path}: the text is UTF-16; convert it to UTF-8 first (iconv -f UTF-16 -t UTF-8)")
+            first = first.removeprefix(b"\xef\xbb\xbf")
+        for piece in chain([first], pieces):
+            if isinstance(piece, DataError) or len(piece) <= BLOCK_BYTES:
+                yield piece
+            else:
+                yield from (piece[start : start + BLOCK_BYTES] for start in range(0, len(piece), BLOCK_BYTES))
 
 
-def _read(stream: BinaryIO, head: bytes, meter: Meter, size: int) -> Iterator[bytes]:
+def _opened(path: str) -> BinaryIO:
+    if path != STDIN:
+        return Path(path).open("rb")
+    if sys.stdin is None or sys.stdin.closed:
+        raise ValueError("standard input is closed, or was read already")
+    return sys.stdin.buffer
+
+
+def _packing_of(head: bytes) -> _Packing | None:
+    """How a file is packed whose first bytes these are; None where it isn't. DataError for what is never read."""
+    if head.startswith(b"\x28\xb5\x2f\xfd"):
+        try:
+            from zstandard import ZstdDecompressor, ZstdError
+        except ImportError as error:
+            raise DataError("reading .zst needs the zstandard package", hint=Hint.INSTALL_REPLAY) from error
+        return _Packing("zstd", head[:4], b"", ZstdError, lambda: ZstdDecompressor().decompressobj())
+    if head.startswith(b"\x1f\x8b"):  # between two packed files may stand zeros, as tapes have them
+        return _Packing("gzip", b"\x1f\x8b\x08", b"\0", zlib.error, lambda: zlib.decompressobj(31), (BLOCK_BYTES,))
+    foreign = next((what for magic, what in FOREIGN.items() if head.startswith(magic)), None)
+    if foreign is not None:
+        raise DataError(f"the file is {foreign}")
+    return None
+
+
+def _read(stream: BinaryIO, head: bytes, meter: Meter, size: int) -> Iterator[bytes | DataError]:
     parts = (head[start : start + size] for start in range(0, len(head), size))
-    for piece in chain(parts, iter(partial(stream.read, size), b"")):
-        meter.done += len(piece)
-        yield piece
+    try:
+        for piece in chain(parts, iter(partial(stream.read, size), b"")):
+            meter.done += len(piece)
+            yield piece
+    except OSError as error:
+        yield DataError(f"can't be read further: {error.strerror}")
 
 
 # A small file can unpack to gigabytes. gzip gives at most `limit` bytes at once and keeps the rest packed, in
 # unconsumed_tail; zstd has no such limit, and is read in small pieces instead. A file that was cut off is no error to
-# either: only the mark of the end is missing, so it is asked for.
-def _unpacked(
-    pieces: Iterator[bytes], name: str, broken: type[Exception], begin: Callable[[], Any], padding: bytes, *limit: int
-) -> Iterator[bytes]:
-    unpack = begin()
-    try:
-        for packed in pieces:
-            data = packed
-            while data:
-                if unpack.eof:  # several packed files, one after the other
-                    unpack = begin()
-                yield unpack.decompress(data, *limit)
-                data = unpack.unused_data.lstrip(padding) if unpack.eof else unpack.unconsumed_tail
-    except broken as error:
-        raise DataError(f"the {name} data is broken ({error})") from error
-    if not unpack.eof:
-        raise DataError(f"the {name} data ends early: the file was cut off")
+# either: only the mark of the end is missing, so it is asked for. Of a broken part nothing tells where it ends: the
+# next part begins at the next place that looks like a beginning.
+def _unpacked(pieces: Iterator[bytes | DataError], packing: _Packing) -> Iterator[bytes | DataError]:
+    unpack, lost = packing.unpack(), False
+    kept = b""  # of what is searched for a beginning: its end may be the first bytes of one
+    for packed in pieces:
+        if isinstance(packed, DataError):
+            yield packed
+            return
+        data = packed
+        if lost:
+            data, kept = kept + packed, b""
+        while data:
+            if lost:
+                at = data.find(packing.begins)
+                if at < 0:
+                    kept = data[1 - len(packing.begins) :]
+                    break
+                data, lost, unpack = data[at:], False, packing.unpack()
+            elif unpack.eof:  # several packed files, one after the other
+                unpack = packing.unpack()
+            try:
+                yield unpack.decompress(data, *packing.limit)
+            except packing.broken as error:
+                yield DataError(f"the {packing.name} data is broken ({error})")
+                data, lost = data[1:], True
+                continue
+            data = unpack.unused_data.lstrip(packing.padding) if unpack.eof else unpack.unconsumed_tail
+    if not unpack.eof and not lost:
+        yield DataError(f"the {packing.name} data ends early: the file was cut off")

@@ -11,7 +11,7 @@ from typing_extensions import override
 from worker.broker.base import RangeReader
 from worker.errors import UsageError
 from worker.records import Partition, RawMessage
-from worker.sources.base import Block, Meter, Source
+from worker.sources.base import Block, Meter, Source, UnreadableItems
 from worker.texts import parse_iso_time
 
 BLOCK_RECORDS = 8192
@@ -22,7 +22,7 @@ CLOSE_S = 5.0
 
 def parse_time(text: str) -> int:
     """ISO 8601 (UTC where it names no zone) or milliseconds since the epoch, as milliseconds; UsageError otherwise."""
-    if text.lstrip("-").isdigit() and len(text) > 8:
+    if text.isascii() and text.removeprefix("-").isdigit() and len(text) > 8:
         return int(text)
     try:
         return parse_iso_time(text)
@@ -50,8 +50,7 @@ class TopicRange(Source):
 
     def __post_init__(self) -> None:
         self.name = f"topic {self.topic}"
-        self.meter = Meter(total=self.newest or 0)
-        self.unreadable: list[str] = []
+        self.meter, self.unreadable = Meter(total=self.newest or 0), UnreadableItems()
 
     @override
     def blocks(self) -> Iterator[Block]:
@@ -67,11 +66,15 @@ class TopicRange(Source):
                 records = read_range(reader, bounds, self.window_bytes)
             for messages in records:
                 self.meter.done += len(messages)
-                self.unreadable += map(str, reader.unreadable())
+                self._name_unreadable(reader)
                 yield Block([message.value for message in messages], messages)
-            self.unreadable += map(str, reader.unreadable())
+            self._name_unreadable(reader)
         finally:
             reader.close(CLOSE_S)
+
+    def _name_unreadable(self, reader: RangeReader) -> None:
+        for place in reader.unreadable():
+            self.unreadable.add(place, place.records)
 
 
 # Partitions are merged by timestamp. What has been fetched of each at any moment depends on the network, so the merge

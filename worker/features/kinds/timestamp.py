@@ -15,6 +15,7 @@ from worker.features.kinds.base import FLAG, Check, Column, Evidence, Failures, 
 from worker.features.learned import CYCLE, CategoryColumn, FieldStats, NumericColumn, Scaling
 from worker.formats.base import type_name
 from worker.records import FloatArray, TimeArray
+from worker.texts import MAX_TIME_MS, MIN_TIME_MS
 
 DAY_MS = 86_400_000
 CYCLES = {"hour": DAY_MS, "weekday": 7 * DAY_MS}
@@ -24,7 +25,6 @@ MIN_CYCLES = 1.9  # that the fit rows have to span: about two, so that two calen
 TIME_FORMATS = ("auto", "iso8601", "epoch_s", "epoch_ms", "epoch_us", "epoch_ns")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_EARLIEST_MS, _LATEST_MS = -62_135_596_800_000, 253_402_300_799_999  # the years 1 to 9999
 _PER_SECOND = {"epoch_s": 1, "epoch_ms": 1_000, "epoch_us": 1_000_000, "epoch_ns": 1_000_000_000}
 _SHAPE = b"0000-00-00T00:00:00.000000"
 _DIGITS_AS_ZEROS = bytes.maketrans(b"0123456789", b"0000000000")
@@ -183,7 +183,7 @@ def parse_time(value: Any, time_format: str) -> int:
         per_second = _guess_unit(value) if time_format == "auto" else _PER_SECOND[time_format]
         exact = type(value) is int
         milliseconds = value * 1000 // per_second if exact else round(value / per_second * 1000)
-    if not _EARLIEST_MS <= milliseconds <= _LATEST_MS:
+    if not MIN_TIME_MS <= milliseconds <= MAX_TIME_MS:
         raise ValueError("outside the years 1 to 9999, UTC")
     return milliseconds
 
@@ -211,7 +211,7 @@ def parse_column(values: Sequence[Any], types: Set[type], time_format: str) -> T
     unit = _guess_unit(high) if guess else _PER_SECOND[time_format]
     if guess and (low < 0 or _guess_unit(low) != unit):
         return None
-    if low * 1000 // unit < _EARLIEST_MS or high * 1000 // unit > _LATEST_MS:
+    if low * 1000 // unit < MIN_TIME_MS or high * 1000 // unit > MAX_TIME_MS:
         return None
     return ticks * (1000 // unit) if unit <= 1000 else ticks // (unit // 1000)
 
@@ -235,4 +235,4 @@ def parse_same_shape(texts: Sequence[str]) -> TimeArray | None:
     except ValueError:
         return None
     milliseconds: TimeArray = moments.astype(np.int64)
-    return milliseconds if milliseconds.min() >= _EARLIEST_MS else None
+    return milliseconds if milliseconds.min() >= MIN_TIME_MS else None
