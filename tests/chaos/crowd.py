@@ -19,6 +19,7 @@ from tests.chaos.shadow import THRESHOLD
 from worker.broker.admin import ensure_topics, topic_partitions
 from worker.broker.client import Connection, admin_client
 from worker.broker.producer import AcknowledgedProducer
+from worker.broker.record_batch import HeaderName
 from worker.errors import WorkerError
 from worker.records import Outgoing
 
@@ -31,6 +32,7 @@ SESSION = {"session_timeout_ms": 6000, "heartbeat_interval_ms": 500, "max_poll_i
 # aborted is committed with the producer's next transaction. So ages are looked at nearly as late as by default (10 s),
 # not as often as on the tests' other brokers (0.5 s).
 CAREFUL = {"transaction.abort.timed.out.transaction.cleanup.interval.ms": 8000}
+LARGE = 900_000  # bytes: near the most that a topic takes by default
 BROKEN: tuple[bytes | None, ...] = (b"{", b"", b"[1]", b'{"amount": "12"}', b'{"amount": 1e999}', b"\xff", None)
 
 
@@ -105,6 +107,7 @@ class Traffic:
         options = {"request_timeout_ms": 3000, "delivery_timeout_ms": 6000, "max_block_ms": 3000}
         self._connection = Connection(connection.bootstrap_servers, options=options, connect_timeout_s=5.0)
         self._records = _endless()
+        self._poison = 0
         self._stop, self._anew = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._flow, name="traffic", daemon=True)
         self._thread.start()
@@ -120,13 +123,22 @@ class Traffic:
                 producer = producer or AcknowledgedProducer(self._connection)
                 for _ in range(RECORDS_PER_BURST):
                     producer.send(next(self._records))
+                for number in range(self._poison):
+                    producer.send(_poisoned(number))
                 producer.flush(8.0)
+                self._poison = 0
             except WorkerError:
                 if producer is not None:
                     producer.close(0.2)
                 producer = None
         if producer is not None:
             producer.close(1.0)
+
+    def poison(self, count: int) -> None:
+        """With the next burst come so many records with header names that are no text, every third one large: half of
+        those a record, half of them none.
+        """
+        self._poison = count
 
     def reconnect(self) -> None:
         """A new producer for the next burst: it asks which partitions there are."""
@@ -136,6 +148,15 @@ class Traffic:
         """The end of it."""
         self._stop.set()
         self._thread.join()
+
+
+def _poisoned(number: int) -> Outgoing:
+    record: dict[str, Any] = traffic.row(number, np.random.default_rng(number))
+    if number % 3 == 0:
+        record["note"] = "x" * LARGE
+    value = orjson.dumps(record)
+    headers = [(HeaderName(bytes([0xFF, 0xFE, number % 256])), b"x"), ("plain", b"y")]
+    return Outgoing("in", str(number).encode(), value[:-1] if number % 2 else value, headers)
 
 
 def _endless() -> Iterator[Outgoing]:

@@ -144,6 +144,15 @@ def move_the_broker(crowd: Crowd, witness: Witness, rng: Random) -> str:
     return f"broker moved from {here} to {there}"
 
 
+def poison(crowd: Crowd, witness: Witness, rng: Random) -> str:
+    """Header names that are no text, and large records, while a worker is killed."""
+    crowd.traffic.poison(count := rng.randint(10, 60))
+    member = _anyone(crowd, rng)
+    member.process.kill()
+    member.process = crowd.launch(member.instance_id)
+    return f"{count} records with poisoned headers, every third of 0.9 MB; kill -9 {member.name}"
+
+
 def add_partitions(crowd: Crowd, witness: Witness, rng: Random) -> str:
     """The input topic grows under the group: what reaches the new partitions before it knows of them is scored, too."""
     before = crowd.topics[crowd.site.input_topic]
@@ -169,6 +178,7 @@ FAULTS: Mapping[Fault, int] = {
     storm: 3,
     slow_reader: 1,
     move_the_broker: 2,
+    poison: 2,
     add_partitions: 2,
 }
 """How often each is drawn, relative to the others."""
