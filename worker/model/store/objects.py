@@ -97,7 +97,7 @@ class ObjectVolume(Volume):
         answer: T = sync(self._fs.loop, asked)
         return answer
 
-    async def _get(self, path: str, max_bytes: int) -> tuple[bytes, str]:
+    async def _get(self, path: str, max_bytes: int) -> tuple[bytes, str | None]:
         """An object's content, at most one byte more than so many of it, and its tag, of one answer."""
         bucket, key, _ = self._fs.split_path(self._at(path))
         for tries_left in reversed(range(REQUEST_TRIES)):
@@ -107,7 +107,7 @@ class ObjectVolume(Volume):
                 while left and (part := await answer["Body"].read(min(left, READ_BYTES))):
                     parts.append(part)
                     left -= len(part)
-                return b"".join(parts), str(answer["ETag"])
+                return b"".join(parts), answer.get("ETag")
             except Exception as error:
                 if not tries_left or store_error(error) is not StoreUnavailable:
                     raise
@@ -190,6 +190,8 @@ class ObjectVolume(Volume):
             content = tag = None
             with suppress(FileNotFoundError), self._named_errors("read", path):
                 content, tag = self._ask(self._get, path, max_bytes, max_bytes=max_bytes)
+                if tag is None:
+                    raise StoreUnavailable(f"{self.name}/{path}: the store's answer has no ETag")
             changed = update(content)
             if changed is None or changed == content:
                 return
