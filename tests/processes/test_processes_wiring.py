@@ -5,10 +5,12 @@ import dataclasses
 import pytest
 
 from devtools import traffic
+from worker.formats.json_objects import JsonDecoder
 from worker.model.network.options import SETTINGS, FitOptions, other_options
 from worker.model.presets import PRESETS, preset_options
 from worker.model.scoring.score import SCORES
-from worker.processes.wiring import fit_options, max_batch_s, threshold_factory
+from worker.processes.wiring import fit_options, max_batch_s, newest_rows, threshold_factory
+from worker.records import Message
 from worker.settings import ModelSettings, allowed, load_settings
 from worker.thresholds.budget import AlertBudget
 from worker.thresholds.factory import ThresholdFactory, ThresholdRule
@@ -138,3 +140,17 @@ def test_the_settings_allow_what_the_registries_hold() -> None:
     assert allowed(ModelSettings.model_fields["preset"]) == str(PRESETS)
     assert allowed(ModelSettings.model_fields["score"]) == str(SCORES)
     assert {name: str(values) for name, values, _ in other_options()}["loss"] == "squared, absolute or cross-entropy"
+
+
+@pytest.mark.parametrize(
+    ("max_records", "max_bytes", "kept"),
+    [(100, 10**6, 20), (7, 10**6, 7), (100, 1_000, 9), (100, 50, 0), (3, 1_000, 3)],
+)
+def test_of_a_long_history_the_end_is_learned_within_records_and_bytes(
+    max_records: int, max_bytes: int, kept: int
+) -> None:
+    messages = [Message("t", 0, at, -1, None, b'{"at": %d, "wide": "%s"}' % (at, b"x" * 80)) for at in range(20)]
+
+    rows = newest_rows([messages[:11], messages[11:]], JsonDecoder(), max_records, max_bytes)
+
+    assert [row["at"] for row in rows] == list(range(20 - kept, 20))

@@ -1,5 +1,7 @@
 """The trainer's reservoir is a fading sample that neither batches nor rates bend."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -89,3 +91,23 @@ def test_a_long_run_of_scores_is_thinned_out_evenly_whatever_the_batches(batch: 
     assert buffer.seen == 100_000
     assert MAX_SCORES < len(kept) <= 2 * MAX_SCORES
     assert set(np.diff(kept)) == {buffer.step}
+
+
+@pytest.mark.parametrize("batch", [1, 37, 3_000])
+@pytest.mark.parametrize(
+    "width", [lambda _: 1_000, lambda number: number % 3_000, lambda number: 90_000 if number % 7 else 1]
+)
+def test_it_is_bounded_in_bytes_whatever_the_batches(batch: int, width: Callable[[int], int]) -> None:
+    wide = [Message("t", 0, number, -1, None, bytes(width(number))) for number in range(3_000)]
+    reservoirs = [Reservoir(2_000, half_life_s=3_600, max_bytes=1_000_000) for _ in range(2)]
+    for reservoir, step in zip(reservoirs, (batch, 500), strict=True):
+        for start in range(0, len(wide), step):
+            part = wide[start : start + step]
+            reservoir.add(part, np.full(len(part), -1))
+            assert sum(map(len, reservoir._records.values)) <= 1_250_000
+    records, others = (reservoir.records() for reservoir in reservoirs)
+
+    assert sum(map(len, records.values)) <= 1_000_000
+    assert records.number.tolist() == others.number.tolist()
+    assert max(map(len, records.values)) <= 62_500  # a sixteenth: one record does not push out all others
+    assert reservoirs[0].seen == 3_000

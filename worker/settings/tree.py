@@ -241,7 +241,7 @@ class TrainSettings(Group):
     interval_s: float = setting(3_600, "seconds between two checks of the trainer", within=(1, 2_592_000))
     window_records: int = setting(100_000, "recent records that the trainer keeps", within=(100, 10_000_000))
     max_bytes: int = setting(
-        100_000_000,
+        64_000_000,
         "bytes of records that the trainer keeps and a fit learns from; of wide records it keeps fewer than "
         "`WORKER_TRAIN__WINDOW_RECORDS`",
         within=(1_000_000, 100_000_000_000),
