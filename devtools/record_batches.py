@@ -89,21 +89,27 @@ def edited(raw: bytearray, edit: Edit) -> bytearray:
     return with_checksum(raw)
 
 
-def log_batches(log_file: Path) -> int:
-    """How many record batches a broker's log holds."""
-    return sum(1 for _ in split(memoryview(log_file.read_bytes())))
+def tamper(log_file: Path, edits: Callable[[int], tuple[Edit, bool] | None]) -> None:
+    """Changes record batches of a log in their place; each keeps its length.
 
-
-def tamper(log_file: Path, number: int, edit: Edit, *, checksum: bool = True) -> None:
-    """Changes one record batch of a log in its place; it keeps its length. checksum: and gets the right one."""
-    batches = [len(one) for one in split(memoryview(log_file.read_bytes()))]
-    position, size = sum(batches[:number]), batches[number]
-    changed = bytearray(log_file.read_bytes()[position : position + size])
-    edit(changed)
-    assert len(changed) == size, "a batch in a log keeps its length"
+    edits: how to change the batch of a number, and whether it gets the right checksum; None leaves it
+    """
+    position = 0
     with log_file.open("r+b") as file:
-        file.seek(position)
-        file.write(with_checksum(changed) if checksum else changed)
+        for number, data in enumerate(split(memoryview(log_file.read_bytes()))):
+            if (entry := edits(number)) is not None:
+                edit, checksum = entry
+                changed = bytearray(data)
+                edit(changed)
+                assert len(changed) == len(data), "a batch in a log keeps its length"
+                file.seek(position)
+                file.write(with_checksum(changed) if checksum else changed)
+            position += len(data)
+
+
+def spoil(log_file: Path, edit: Edit, *, number: int = 1, checksum: bool = True) -> None:
+    """Changes one record batch of a log. checksum: and gives it the right one."""
+    tamper(log_file, lambda this: (edit, checksum) if this == number else None)
 
 
 def read(

@@ -6,7 +6,7 @@ import kafka
 import pytest
 
 from devtools.brokers import ApacheBroker, Broker, eventually, produce, produce_values, read_all, values_of
-from devtools.record_batches import tamper
+from devtools.record_batches import spoil
 from worker.broker.base import Unreadable
 from worker.broker.client import Connection
 from worker.broker.consumer import GroupConsumer
@@ -27,6 +27,13 @@ TAMPERED: dict[str, tuple[int, bytes, bool]] = {  # position in the second batch
     "a negative length": (BODY, b"\x03", True),
     "a value that is said to be short": (BODY + 6, b"\x02", True),
     "an unknown format": (16, b"\x05", False),
+    "a first offset far ahead": (7, b"\x63", True),
+    "a first offset that was there before": (7, b"\x02", True),
+}
+LOST: dict[str, tuple[int, bytes]] = {  # from here on the broker can't read its log itself
+    "a length of nothing": (8, b"\0\0\0\0"),
+    "a length below 0": (8, b"\xff\xff\xff\xf0"),
+    "a length of less than a head": (8, b"\0\0\0\x14"),
 }
 
 
@@ -37,16 +44,25 @@ def put(raw: bytes, position: int) -> Callable[[bytearray], None]:
     return edit
 
 
+def produce_batches(connection: Connection, topic: str, partitions: int, times: int) -> None:
+    """So many record batches in each partition; each holds all VALUES."""
+    producer = kafka.KafkaProducer(bootstrap_servers=connection.bootstrap_servers, linger_ms=60_000)
+    for _ in range(times):
+        for partition in range(partitions):
+            for value in VALUES:
+                producer.send(topic, value, b"k", partition=partition)
+        producer.flush(60)
+    producer.close()
+
+
 @pytest.fixture
 def tampered(connection: Connection, make_topic: Callable[[int], str], kafka_broker: Broker) -> str:
     """A topic with three record batches in each partition; the second one is spoilt, each in another way."""
     assert isinstance(kafka_broker, ApacheBroker)
     topic = make_topic(len(TAMPERED))
-    for _ in range(3):
-        partitions = range(len(TAMPERED))
-        produce(connection, [Outgoing(topic, b"k", value, partition=p) for p in partitions for value in VALUES])
+    produce_batches(connection, topic, len(TAMPERED), 3)
     for partition, (position, raw, checksum) in enumerate(TAMPERED.values()):
-        tamper(kafka_broker.log_file(topic, partition), 1, put(raw, position), checksum=checksum)
+        spoil(kafka_broker.log_file(topic, partition), put(raw, position), checksum=checksum)
     return topic
 
 
@@ -78,6 +94,33 @@ def test_a_group_reads_past_what_it_cannot_read_and_its_neighbours_stay(
     eventually(at_the_end, 60, "all partitions read to their end")
     consumer.close(1)
     require_each_once(tampered, records, unreadable)
+
+
+@pytest.mark.kafka
+def test_where_the_broker_cannot_read_its_log_each_offset_is_named_and_the_reading_goes_on(
+    connection: Connection, make_topic: Callable[[int], str], group: str, kafka_broker: Broker
+) -> None:
+    assert isinstance(kafka_broker, ApacheBroker)
+    topic = make_topic(len(LOST))
+    produce_batches(connection, topic, len(LOST), 2)
+    for partition, (position, raw) in enumerate(LOST.values()):
+        spoil(kafka_broker.log_file(topic, partition), put(raw, position), checksum=False)
+    consumer = GroupConsumer(connection, [topic], group)
+    records: list[RawMessage] = []
+    unreadable: list[Unreadable] = []
+
+    def at_the_end() -> bool:
+        records.extend(record for part in consumer.poll(100, 1000).values() for record in part)
+        unreadable.extend(consumer.unreadable())
+        return [*consumer.positions().values()] == [12] * len(LOST)
+
+    eventually(at_the_end, 60, "all partitions read to their end")
+    consumer.close(1)
+    for number, name in enumerate(LOST):
+        named = [place for place in unreadable if place.partition.partition == number]
+        offsets = [offset for place in named for offset in range(place.first_offset, place.last_offset + 1)]
+        assert [record.offset for record in records if record.partition == number] == [0, 1, 2, 3, 4, 5], name
+        assert offsets == [6, 7, 8, 9, 10, 11], name
 
 
 @pytest.mark.kafka

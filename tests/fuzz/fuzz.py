@@ -13,8 +13,8 @@ from typing import Any
 import kafka
 import orjson
 
-from devtools.brokers import ApacheBroker, Broker, read_all
-from devtools.record_batches import log_batches, tamper
+from devtools.brokers import ApacheBroker, Broker, eventually, read_all
+from devtools.record_batches import Edit, tamper
 from devtools.sites import Site
 from tests.fuzz.mutations import Mutant, mutants
 from worker.broker.admin import ensure_topics
@@ -72,7 +72,12 @@ def fuzz(broker: Broker, folder: Path, topic: str, records: int, seed: int, time
             for partition in range(PARTITIONS):
                 spoil(broker.log_file(topic, partition), seed + partition)
         worker = site.start()
-        site.wait_until_drained(timeout_s)
+        ends = {partition: end for partition, end in site.ends().items() if end}
+        eventually(
+            lambda: ends.items() <= site.committed().items() or worker.process.poll() is not None,
+            timeout_s,
+            "all of it committed",
+        )
         report = account(site, written, worker.log.read_text())
         if worker.stop() != 0:
             report.wrong.append(f"the worker ended badly: {worker.log.read_text()[-500:]}")
@@ -105,13 +110,18 @@ def write(connection: Connection, topic: str, records: Iterator[Mutant]) -> dict
 
 def spoil(log_file: Path, seed: int) -> None:
     """Breaks one record batch in so many as the broker stores them."""
-    for number in range(seed % SPOIL_EVERY, log_batches(log_file), SPOIL_EVERY):
+
+    def edits(number: int) -> tuple[Edit, bool] | None:
+        if number % SPOIL_EVERY != seed % SPOIL_EVERY:
+            return None
         position, raw, checksum = SPOILS[(seed + number) // SPOIL_EVERY % len(SPOILS)]
 
-        def edit(batch: bytearray, position: int = position, raw: bytes = raw) -> None:
+        def edit(batch: bytearray) -> None:
             batch[position : position + len(raw)] = raw[: len(batch) - position]
 
-        tamper(log_file, number, edit, checksum=checksum)
+        return edit, checksum
+
+    tamper(log_file, edits)
 
 
 def account(site: Site, written: dict[Place, Mutant], log: str) -> Report:

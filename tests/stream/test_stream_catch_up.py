@@ -9,7 +9,7 @@ import pytest
 from devtools import traffic
 from devtools.brokers import ApacheBroker, Broker
 from devtools.kafka_stage import KafkaStage, step_until
-from devtools.record_batches import tamper
+from devtools.record_batches import spoil
 from devtools.stage import Guarantee
 from worker.broker.client import Connection
 from worker.broker.ranges import TopicReader
@@ -74,10 +74,10 @@ def test_behind_what_cannot_be_read_the_lag_is_0(stage: KafkaStage, kafka_broker
     for _ in range(2):
         stage.feed([message for message in traffic.messages(40, partitions=4) if message.partition == 0])
 
-    def spoil(batch: bytearray) -> None:
+    def use_unknown_codec(batch: bytearray) -> None:
         batch[22] = 7  # an unknown codec
 
-    tamper(kafka_broker.log_file(stage.input), 1, spoil)
+    spoil(kafka_broker.log_file(stage.input), use_unknown_codec)
     worker = stage.worker()
 
     step_until([worker], lambda: is_at_the_end(stage), "committed behind the broken batch")

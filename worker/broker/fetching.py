@@ -4,7 +4,8 @@ kafka-python's fetcher keeps its requests, sessions and positions. Replaced is w
 response: how much of them a poll hands over, and what becomes of records that it can't read.
 
     an unsound record                     a dead letter (worker.broker.record_batch)
-    a batch whose checksum is wrong       fetched twice more, for it may have been the network; then its records are
+    a batch whose checksum is wrong, or whose offsets overlap the next one's
+                                          fetched twice more, for it may have been the network; then its records are
                                           dead letters where they can be told apart, and named where not
     an unknown format, garbage, a bomb    named and passed over, or FatalError
     a place that the broker can't read    the same, offset by offset
@@ -81,7 +82,10 @@ class BoundedFetcher(Fetcher):  # type: ignore[misc]  # kafka-python ships no ty
     def _parse_fetched_data(self, completed_fetch: Any) -> Any:
         try:
             return super()._parse_fetched_data(completed_fetch)
-        except kafka_errors.CorruptRecordError:  # what the broker answered; nothing was parsed yet
+        except kafka_errors.KafkaError as error:
+            # What the broker answered, or a batch that is longer than all that it sent; nothing was parsed yet.
+            if type(error) not in {kafka_errors.CorruptRecordError, kafka_errors.KafkaError}:
+                raise
             place, offset = completed_fetch.topic_partition, completed_fetch.fetched_offset
             if not self.reads_again(place, offset):
                 self.name([Unreadable(Partition(*place), offset, offset, "the broker can't read it from its log")])
@@ -103,7 +107,12 @@ class BoundedFetcher(Fetcher):  # type: ignore[misc]  # kafka-python ships no ty
         """Remembers what is passed over; FatalError where nothing may be."""
         if unreadable and self.on_unreadable == "stop":
             raise FatalError(f"{unreadable[0]}; to pass over what can't be read: [kafka.unreadable] = skip")
-        self._unreadable += unreadable
+        for place in unreadable:
+            last = self._unreadable[-1] if self._unreadable else place
+            if (last.partition, last.last_offset + 1, last.why) == (place.partition, place.first_offset, place.why):
+                self._unreadable[-1] = last._replace(last_offset=place.last_offset)  # one line for what is one flaw
+            else:
+                self._unreadable.append(place)
 
     def take_unreadable(self) -> Sequence[Unreadable]:
         """What was passed over since it was last asked."""
@@ -192,23 +201,26 @@ class FetchedRecords:
         return False
 
     def _read(self) -> Iterator[_Piece]:
-        next_offset = self._fetch_offset
+        first = self._base_offset(0)  # a fetch can begin inside of a batch
+        next_offset = self._fetch_offset if first is None else min(first, self._fetch_offset)
         for number, data in enumerate(self._batches):
             magic = data[_MAGIC_POSITION] if len(data) > _MAGIC_POSITION else -1
             if magic in {0, 1}:
                 pieces = self._read_legacy(data, magic, next_offset)
             elif magic == 2 and len(data) >= RecordBatch.HEAD_BYTES:
                 batch = RecordBatch(data)
+                flaw = ""
                 if self._fetcher.check_crcs and not batch.is_intact():
                     if self._fetcher.reads_again(self.topic_partition, batch.base_offset):
                         return  # the position stays in front of it
-                    pieces = self._read_damaged(batch, self._end_of(number, batch))
-                else:
-                    pieces = self._read_batch(batch)
+                    flaw = "the checksum of its record batch is wrong"
+                elif self._overlaps(batch, number, next_offset):
+                    batch.base_offset = next_offset
+                    flaw = "the offsets of its record batch overlap those of its neighbours"
+                pieces = self._read_flawed(batch, number, flaw) if flaw else self._read_batch(batch)
             else:
-                first = int.from_bytes(data[:8], "big", signed=True)
                 why = f"its format {magic} is unknown" if magic > 2 else "a record batch is too short"
-                pieces = self._pass_over(first, self._end_of(number, None), why)
+                pieces = self._pass_over(self._base_offset(number) or 0, self._end_of(number, None), why)
             for piece in pieces:
                 next_offset = piece.next_offset = max(piece.next_offset, next_offset)
                 if piece.next_offset > self._fetch_offset:
@@ -224,11 +236,23 @@ class FetchedRecords:
             piece.unreadable = [place for place in clipped if place.records > 0]
         return piece
 
+    def _overlaps(self, batch: RecordBatch, number: int, next_offset: int) -> bool:
+        """Whether its offsets can't be right: the first one has no part in the checksum."""
+        if batch.base_offset <= next_offset:
+            return number > 0 and batch.base_offset < next_offset
+        following = self._base_offset(number + 1)  # it leaves a gap, as after compaction, or lies too far ahead
+        return following is not None and batch.last_offset >= following
+
+    def _base_offset(self, number: int) -> int | None:
+        if number >= len(self._batches):
+            return None
+        return int.from_bytes(self._batches[number][:8], "big", signed=True)
+
     def _end_of(self, number: int, batch: RecordBatch | None) -> int:
         """Where reading goes on behind a batch whose own words are not to be trusted."""
-        first = int.from_bytes(self._batches[number][:8], "big", signed=True)
-        if number + 1 < len(self._batches):
-            following = int.from_bytes(self._batches[number + 1][:8], "big", signed=True)
+        first = int.from_bytes(self._batches[number][:8], "big", signed=True) if batch is None else batch.base_offset
+        following = self._base_offset(number + 1)
+        if following is not None:
             return following if following > first else first + 1
         if (
             batch is not None
@@ -263,13 +287,12 @@ class FetchedRecords:
         records = BatchReader(batch, self._partition, self._fetcher.limits).read()
         return bool(records) and records[0].key == _ABORT_KEY
 
-    def _read_damaged(self, batch: RecordBatch, end: int) -> Iterator[_Piece]:
-        """The records of a batch whose checksum is wrong: dead letters as far as they can be told apart."""
-        why = "the checksum of its record batch is wrong"
-        first = batch.base_offset
+    def _read_flawed(self, batch: RecordBatch, number: int, why: str) -> Iterator[_Piece]:
+        """The records of a batch that is not to be trusted: dead letters as far as they can be told apart."""
+        end = self._end_of(number, batch)
         batch.last_offset = end - 1
         if batch.is_control_batch:
-            yield from self._pass_over(first, end, why)
+            yield from self._pass_over(batch.base_offset, end, why)
             return
         reader = BatchReader(batch, self._partition, self._fetcher.limits)
         while not reader.is_finished:

@@ -36,7 +36,10 @@ class KafkaSink(Sink):
         for alert in outcome.alerts:
             self._add(alert.message, self.alerts_topic, encode_alert(alert), alert_headers(alert))
         for dead in outcome.dead_letters:
-            self._add(dead.message, self.dead_letter_topic, dead.message.value, dead_letter_headers(dead))
+            raw = dead.message.value
+            # bytes(): the client takes no kind of them, such as an UnreadableValue. Of plain bytes it is no copy.
+            value = None if raw is None else bytes(raw)
+            self._add(dead.message, self.dead_letter_topic, value, dead_letter_headers(dead))
         if self.scores_topic is not None:
             for message, value in encode_scores(outcome.scores):
                 self._add(message, self.scores_topic, value, (("content-type", CONTENT_TYPE),))
