@@ -1,6 +1,7 @@
 """Topics and the broker's settings: which exist, creating those that don't, and what is wrong with them."""
 
 import contextlib
+import re
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
@@ -9,6 +10,7 @@ from kafka import errors as kafka_errors
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from worker.broker.client import Connection, admin_client, asked
+from worker.broker.probe import complaints_of_client
 from worker.errors import BrokerUnavailable, FatalError, MissingTopic
 
 COMPACTED: Final[Mapping[str, str]] = {
@@ -25,6 +27,26 @@ def topic_partitions(connection: Connection) -> Mapping[str, int]:
     with admin_client(connection) as admin:
         topics = asked(admin.describe_topics, connection.connect_timeout_s, "listing topics")
     return {topic["name"]: len(topic["partitions"]) for topic in topics if not topic["error_code"]}
+
+
+def probe_client(connection: Connection) -> Mapping[str, int]:
+    """The number of partitions of every topic, asked for by the Kafka client, for a broker that `probe` has reached.
+
+    Raises BrokerUnavailable with the reason: the client often raises only that it can't connect; why is in its log.
+    """
+    with complaints_of_client() as complaints:
+        try:
+            return topic_partitions(connection)
+        except (BrokerUnavailable, FatalError) as error:
+            of_login = [text for text in complaints if "sasl" in text.lower() or "authenticat" in text.lower()]
+            reason = re.sub(r"^.*Error: | \(backoff .*$", "", of_login[-1]) if of_login else ""
+            protocol = connection.options.get("security_protocol", "PLAINTEXT")
+            raise BrokerUnavailable(
+                f"the broker refuses the login: {reason}; check sasl_mechanism and what it needs"
+                if of_login
+                else f"{error}; the port answers, so check security_protocol (now {protocol}) and that the addresses "
+                f"which the broker advertises can be reached from here{': ' + complaints[-1] if complaints else ''}"
+            ) from error
 
 
 def ensure_topics(connection: Connection, topics: Mapping[str, int], configs: Mapping[str, str] | None = None) -> None:

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import kafka
@@ -29,9 +28,10 @@ from worker import errors
 from worker.broker.contact import Contact, watched_client
 from worker.broker.fetching import BoundedFetcher, OnUnreadable
 from worker.broker.record_batch import UnpackLimits
+from worker.broker.options import require_options
+from worker.broker.probe import refusal_of
 from worker.errors import BrokerUnavailable, FatalError, SettingsError, WorkerError
 from worker.registry import Registry
-from worker.texts import did_you_mean
 
 T = TypeVar("T")
 
@@ -55,20 +55,9 @@ PRODUCER_DEFAULTS: Final[Mapping[str, Any]] = {
     "delivery_timeout_ms": 30_000,
     "reconnect_backoff_max_ms": 2_000,
 }
+_FIRST_PROBE_S: Final = 2.0  # a client that is not built by then may never be
+_SECOND_PROBE_S: Final = 3.0
 ADMIN_DEFAULTS: Final[Mapping[str, Any]] = {"reconnect_backoff_max_ms": 2_000}
-
-# kafka-python options that are settings of their own, or that the delivery guarantees rest on.
-_RESERVED: Final = {
-    "bootstrap_servers": "use [kafka.bootstrap_servers]",
-    "group_id": "use [kafka.group_id]",
-    "transactional_id": "use [delivery]",
-    "auto_offset_reset": "use [kafka.start_from] and [kafka.offset_out_of_range]",
-    "enable_auto_commit": "offsets are committed after the results are acknowledged",
-    "acks": "every in-sync replica has to acknowledge",
-    **dict.fromkeys(("kafka_client", "key_deserializer", "value_deserializer"), "the worker sets it"),
-    **dict.fromkeys(("key_serializer", "value_serializer"), "the worker sets it"),
-}
-_FILES: Final = {"ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_crlfile"}
 
 # What the record loop does next, and the client's errors that lead to it; of an error and its bases, the nearest in the
 # table decides. Any other KafkaError passes with time: timeouts, elections, lost connections.
@@ -79,11 +68,28 @@ _CAUSES: Final[Mapping[type[WorkerError], str]] = {
     errors.RecordTooLarge: "MessageSizeTooLargeError RecordListTooLargeError",
     errors.OffsetOutOfRange: "OffsetOutOfRangeError LogTruncationError",
     errors.MissingTopic: "UnknownTopicOrPartitionError UnknownTopicIdError",
-    SettingsError: "KafkaConfigurationError IllegalArgumentError InvalidSessionTimeoutError "
-    "InvalidTransactionTimeoutError UnsupportedSaslMechanismError",
+    SettingsError: "KafkaConfigurationError IllegalArgumentError InvalidSessionTimeoutError InvalidGroupIdError "
+    "InvalidTransactionTimeoutError UnsupportedSaslMechanismError InconsistentGroupProtocolError "
+    "GroupMaxSizeReachedError",
     FatalError: "AuthorizationError SaslAuthenticationFailedError UnsupportedVersionError UnsupportedCodecError "
     "CorruptRecordError InvalidTopicError PolicyViolationError IllegalStateError",
     BrokerUnavailable: "KafkaError",
+}
+# What can be done about some of them, in addition to the broker's words.
+_ADVICE: Final[Mapping[str, str]] = {
+    "InconsistentGroupProtocolError": "the group has members with another assignor or protocol: [kafka.assignor] "
+    "has to be the same for all of them, or choose another [kafka.group_id]",
+    "GroupMaxSizeReachedError": "run fewer processes in this [kafka.group_id], or raise the broker's group.max.size",
+    "InvalidGroupIdError": "choose another [kafka.group_id]",
+    "InvalidSessionTimeoutError": "session_timeout_ms in [kafka.options] has to lie between the broker's "
+    "group.min.session.timeout.ms and group.max.session.timeout.ms",
+    "InvalidTransactionTimeoutError": "raise the broker's transaction.max.timeout.ms",
+    "GroupAuthorizationFailedError": "this user needs the right READ on the group [kafka.group_id]",
+    "TopicAuthorizationFailedError": "this user needs the right READ on a topic that is read, WRITE on one that is "
+    "written",
+    "TransactionalIdAuthorizationFailedError": "this user needs the rights WRITE and DESCRIBE on transactional ids "
+    "that begin with [kafka.group_id], or [delivery] = at_least_once",
+    "ClusterAuthorizationFailedError": "this user needs the right IDEMPOTENT_WRITE on the cluster",
 }
 _TRANSLATIONS = {getattr(kafka_errors, name): ours for ours, names in _CAUSES.items() for name in names.split()}
 
@@ -119,9 +125,10 @@ class Connection:
     max_batch_bytes    of the records of one batch; fetches follow it, unless `options` say otherwise
     max_unpacked_bytes what a compressed record batch may unpack to; what lies beyond can't be read
     unreadable         what can't be read is passed over and named, or stops the process
+    token              gives the tokens of OAUTHBEARER: a kafka.net.sasl.oauth.AbstractTokenProvider
 
-    Raises SettingsError for an option that no client knows, that the worker sets itself, of the wrong type, or that
-    names a file which isn't there.
+    Raises SettingsError for an option that no client knows, that the worker sets itself, of the wrong type or value, or
+    that names a file which isn't there.
     """
 
     bootstrap_servers: str
@@ -133,27 +140,20 @@ class Connection:
     max_batch_bytes: int = 16 << 20
     max_unpacked_bytes: int = 256 << 20
     unreadable: OnUnreadable = "skip"
+    token: Any = None
 
     def __post_init__(self) -> None:
-        clients = (kafka.KafkaConsumer, kafka.KafkaProducer, kafka.KafkaAdminClient)
-        defaults = {name: default for client in clients for name, default in client.DEFAULT_CONFIG.items()}
-        for name, value in self.options.items():
-            if name in _RESERVED:
-                raise SettingsError(f"[kafka.options]: {name} can't be set here: {_RESERVED[name]}")
-            if name not in defaults:
-                raise SettingsError(f"[kafka.options]: no Kafka client knows {name!r}{did_you_mean(name, defaults)}")
-            if not _is_of_type(value, default := defaults[name]):
-                raise SettingsError(f"[kafka.options]: {name}={value!r} must be of type {type(default).__name__}")
-            if name in _FILES and not Path(str(value)).is_file():
-                raise SettingsError(f"[kafka.options]: {name}={value!r} is not a file")
+        require_options(self.options, with_token=self.token is not None)
 
+    @property
+    def servers(self) -> list[str]:
+        """The list to begin with, each `host:port`."""
+        return [server.strip() for server in self.bootstrap_servers.split(",") if server.strip()]
 
-def _is_of_type(value: Any, default: Any) -> bool:
-    if isinstance(default, bool):
-        return isinstance(value, bool)
-    if isinstance(default, int | float):
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return isinstance(value, str) or not isinstance(default, str)
+    @property
+    def client_options(self) -> Mapping[str, Any]:
+        """What every client takes, where it knows it; never log it."""
+        return self.options if self.token is None else {**self.options, "sasl_oauth_token_provider": self.token}
 
 
 def build_consumer(connection: Connection, **config: Any) -> Any:
@@ -200,23 +200,44 @@ def _build(client: Any, connection: Connection, defaults: Mapping[str, Any], con
         parts.append(watched_client(connection.contact, connection.rebootstrap_s, **kwargs))
         return parts[-1]
 
-    options = {name: value for name, value in connection.options.items() if name in client.DEFAULT_CONFIG}
+    options = {name: value for name, value in connection.client_options.items() if name in client.DEFAULT_CONFIG}
     # A consumer option such as request_timeout_ms can be shorter than the connect timeout, never the reverse.
     own = {
-        "bootstrap_servers": [server.strip() for server in connection.bootstrap_servers.split(",")],
+        "bootstrap_servers": connection.servers,
         "client_id": connection.client_id,
         "bootstrap_timeout_ms": int(connection.connect_timeout_s * 1000),
         "kafka_client": remember,
     }
     config, action = {**defaults, **options, **config, **own}, f"connecting to {connection.bootstrap_servers}"
+    future, refusal = _started(lambda: client(**config), action), None
     try:
-        return asked(lambda: client(**config), connection.connect_timeout_s + 5.0, action)
+        refusal = _require_welcome(future, connection)
+        return _result(future, connection.connect_timeout_s + 5.0, action)
     except Exception as error:
         for part in parts:
             quietly(part.close, 2.0, "closing a client")
-        if isinstance(error, ValueError | TypeError):  # the client's own checks of its configuration
+        if isinstance(error, ValueError | TypeError | AssertionError):  # the client's own checks of its configuration
             raise SettingsError(f"[kafka.options]: {error}") from error
-        raise translate(error, action) from error.__cause__ or error
+        ours = translate(error, action)
+        if isinstance(ours, BrokerUnavailable) and refusal is not None:
+            ours = BrokerUnavailable(f"{action}: {refusal}")
+        raise ours from error.__cause__ or error
+
+
+# The client reports a wrong password, a foreign authority and a closed port alike, after its timeout. So while it
+# tries, the broker is asked for its reason in a conversation of our own (worker.broker.probe), and what is wrong for
+# good ends the attempt. It is asked twice: a node that has just started can refuse a login that it takes soon after.
+def _require_welcome(future: "Future[Any]", connection: Connection) -> WorkerError | None:
+    """Why the broker can't be reached, as far as is known, while a client is being built. SettingsError for good."""
+    refusal: WorkerError | None = None
+    for pause_s in (_FIRST_PROBE_S, _SECOND_PROBE_S):
+        if wait([future], min(pause_s, connection.connect_timeout_s)).done:
+            return refusal
+        refusal = refusal_of(connection.servers, connection.client_options)
+        if not isinstance(refusal, SettingsError):
+            return refusal
+    assert refusal is not None  # noqa: S101 - there was at least one look
+    raise refusal
 
 
 def translate(error: Exception, action: str) -> WorkerError:
@@ -229,7 +250,8 @@ def translate(error: Exception, action: str) -> WorkerError:
     kind = next((_TRANSLATIONS[base] for base in type(error).__mro__ if base in _TRANSLATIONS), other)
     details = "; ".join(str(arg) for arg in error.args if arg is not None)
     reason = details or getattr(error, "description", None) or "no details"
-    translation = kind(f"{action}: {type(error).__name__}: {reason}")
+    advice = _ADVICE.get(type(error).__name__)
+    translation = kind(f"{action}: {type(error).__name__}: {reason}" + (f"; {advice}" if advice else ""))
     if isinstance(error, kafka_errors.UnsupportedCodecError):
         translation.hint = errors.Hint.INSTALL_COMPRESSION
     return translation
@@ -253,6 +275,10 @@ def asked(call: Callable[[], T], timeout_s: float, action: str) -> T:
     When it isn't done after `timeout_s` seconds, raises BrokerUnavailable and leaves the (daemon) thread behind:
     it ends when the client lets go. What the call touched must not be used any more, except to close it.
     """
+    return _result(_started(call, action), timeout_s, action)
+
+
+def _started(call: Callable[[], T], action: str) -> Future[T]:
     future: Future[T] = Future()
 
     def run() -> None:
@@ -262,6 +288,10 @@ def asked(call: Callable[[], T], timeout_s: float, action: str) -> T:
             future.set_exception(error)
 
     threading.Thread(target=run, name=f"asked: {action}", daemon=True).start()
+    return future
+
+
+def _result(future: Future[T], timeout_s: float, action: str) -> T:
     if not wait([future], timeout_s).done:
         raise BrokerUnavailable(f"{action}: no answer from the broker within {timeout_s:g} s")
     with translated(action):

@@ -9,9 +9,9 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 
 from worker.alerts.silences import load_silences
-from worker.broker.admin import creates_topics
+from worker.broker.admin import creates_topics, probe_client
 from worker.broker.client import Connection
-from worker.broker.probe import probe, probe_client
+from worker.broker.probe import probe
 from worker.errors import BrokerUnavailable, Hint, MissingTopic, SchemaError, SettingsError, StoreError, WorkerError
 from worker.features.schema import Schema, load_schema
 from worker.model.network.autoencoder import Autoencoder
@@ -176,17 +176,17 @@ def silences(known: Known) -> str:
 
 def broker(known: Known) -> str:
     """At least one bootstrap server answers, and the client gets in."""
-    kafka = known.settings.kafka
+    link = _connection(known.settings)
     said, answers = [], False
-    for server in kafka.bootstrap_servers.split(","):
+    for server in link.servers:
         try:
-            said.append(probe(server, kafka.client_options()))
+            said.append(probe(server, link.client_options))
             answers = True
-        except BrokerUnavailable as error:
+        except (BrokerUnavailable, SettingsError) as error:
             said.append(str(error))
     if not answers:
         raise BrokerUnavailable("; ".join(said))
-    known.partitions = probe_client(_connection(known.settings))
+    known.partitions = probe_client(link)
     return "; ".join(said)
 
 
@@ -209,8 +209,7 @@ def topics(known: Known) -> str:
 
 
 def _connection(settings: Settings) -> Connection:
-    kafka = settings.kafka
-    return Connection(kafka.bootstrap_servers, options=kafka.client_options(), connect_timeout_s=CONNECT_TIMEOUT_S)
+    return replace(wiring.connection(settings, "anomaly-check"), connect_timeout_s=CONNECT_TIMEOUT_S)
 
 
 CHECKS: Final[Mapping[str, Callable[[Known], str | WorkerError]]] = {
