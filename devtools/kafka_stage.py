@@ -16,7 +16,7 @@ from worker.broker.delivery import AtLeastOnce, ExactlyOnce
 from worker.broker.limits import RecordLimits
 from worker.broker.producer import AcknowledgedProducer, TransactionalKafkaProducer
 from worker.broker.ranges import TopicReader
-from worker.broker.topics import require_topics
+from worker.broker.topics import Topics, require_topics
 from worker.records import Message, Outgoing, Partition, RawMessage
 from worker.stream.checkpoints import CheckpointChangelog, TopicCheckpoints
 from worker.stream.sinks.kafka import KafkaSink
@@ -100,8 +100,7 @@ class KafkaStage(Stage):
     def known(self, limits: RecordLimits) -> RecordLimits:
         """What a process asks of the broker before it builds a producer."""
         if self.tells_limits:
-            results = list(self.topics.values())
-            require_topics(self.connection, reads=[self.input], results=results, state=None, limits=limits)
+            require_topics(self.connection, Topics([self.input], list(self.topics.values())), limits)
         return limits
 
     def checkpoints(self, worker: Worker) -> TopicCheckpoints:

@@ -7,6 +7,7 @@ import json
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from kafka.admin import (
     ACL,
@@ -58,23 +59,39 @@ class Certificates:
 class SecureBroker(ApacheBroker):
     """`scram`, `mutual` and `token` are the addresses of its listeners; tests set up on the plaintext one.
 
-    The listener for tokens takes any unsigned JSON Web Token that has not expired, and logs in again every 5 seconds.
+    The listener for tokens takes any unsigned JSON Web Token that has not expired. It and that for SCRAM want a login
+    every 5 seconds.
     """
 
     def __init__(self, home: Path, folder: Path) -> None:
         self.scram, self.mutual, self.token = (f"127.0.0.1:{port}" for port in free_ports(3))
         self.certificates = Certificates(folder / "tls")
         super().__init__(home, folder / "broker")
-        credential = UserScramCredentialUpsertion(USER, ScramMechanism.SCRAM_SHA_256, PASSWORD)
+        self.set_password(PASSWORD)
+
+    def set_password(self, password: str, user: str = USER) -> None:
+        """The user's password for SCRAM from now on."""
+        credential = UserScramCredentialUpsertion(user, ScramMechanism.SCRAM_SHA_256, password)
         with admin_client(Connection(self.bootstrap_servers)) as admin:
             admin.alter_user_scram_credentials([credential])
 
-    def deny(self, topic: str, *operations: str, user: str = USER) -> None:
-        """Takes these rights on a topic away from the user, and nothing else."""
-        pattern = ResourcePattern(ResourceType.TOPIC, topic)
+    def scram_options(self, password: str = PASSWORD, user: str = USER) -> Mapping[str, Any]:
+        """Options of a client for the SCRAM listener, in clear text."""
+        return {
+            "security_protocol": "SASL_SSL",
+            "ssl_cafile": str(self.certificates.ca),
+            "sasl_mechanism": "SCRAM-SHA-256",
+            "sasl_plain_username": user,
+            "sasl_plain_password": password,
+            "session_timeout_ms": 6000,
+        }
+
+    def deny(self, name: str, *operations: str, kind: str = "TOPIC", user: str = USER) -> None:
+        """Takes these rights on a topic, group or transactional id away from the user, and nothing else."""
+        pattern = ResourcePattern(ResourceType[kind], name)
         denied = [(operation, ACLPermissionType.DENY) for operation in operations]
         rights = [*denied, ("ALL", ACLPermissionType.ALLOW)]
-        rules = [ACL(f"User:{user}", "*", ACLOperation[name], kind, pattern) for name, kind in rights]
+        rules = [ACL(f"User:{user}", "*", ACLOperation[right], verdict, pattern) for right, verdict in rights]
         with admin_client(Connection(self.bootstrap_servers)) as admin:
             admin.create_acls(rules)
 
@@ -101,6 +118,8 @@ class SecureBroker(ApacheBroker):
             "listener.name.mutual.ssl.client.auth": "required",
             "sasl.enabled.mechanisms": "SCRAM-SHA-256",
             "listener.name.scram.scram-sha-256.sasl.jaas.config": scram_login,
+            "listener.name.scram.scram-sha-256.connections.max.reauth.ms": 5000,
+            "group.max.size": 2,
         }
 
     def scram_settings(self, folder: Path, password: str = PASSWORD, **options: object) -> Mapping[str, str]:
@@ -139,6 +158,11 @@ class SecureBroker(ApacheBroker):
             "ssl_password": {"file": str(secret)},
         }
         return self._settings(self.mutual, {"security_protocol": "SSL", **certificate, **options})
+
+    def token_settings(self, **settings: str) -> Mapping[str, str]:
+        """Settings of the worker for the listener that wants tokens, which come from where these say."""
+        options = {"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "OAUTHBEARER"}
+        return {**self._settings(self.token, options), **settings}
 
     def _settings(self, address: str, options: Mapping[str, object]) -> Mapping[str, str]:
         options = {"ssl_cafile": str(self.certificates.ca), "session_timeout_ms": 6000, **options}

@@ -252,7 +252,7 @@ def test_one_option_from_a_secret_file_joins_the_options_of_the_toml_file(tmp_pa
         ('{"sasl_plain_password": "hunter2"', "is not valid JSON"),
         ('["hunter2"]', "must be a JSON object"),
         ('{"sasl_plain_password": "hunter2", "enable_auto_commit": true}', "enable_auto_commit is set by the worker"),
-        ('{"x": "hunter2", "group_id": "g"}', "from WORKER_KAFKA__GROUP_ID"),
+        ('{"x": "hunter2", "group_id": "g"}', "set by the worker: use [kafka.group_id]"),
         ('{"sasl_plain_password": {"file": "/nonexistent"}}', "sasl_plain_password: can't read /nonexistent: No such"),
     ],
 )

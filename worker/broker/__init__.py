@@ -9,6 +9,10 @@
     delivery  at_least_once and exactly_once, of any consumer and producer
     ranges    reading between bounds without a group
     admin     topics and the broker's settings
+    topics    whether topics take what will be written: rights, cleanup, size of records
+    limits    how large a record may be
+    options   which of the client's options can be set, and to what
+    tokens    where the tokens of OAUTHBEARER come from
     probe     why a broker can't be reached
 
 devtools.memory_clients keeps the same contract in memory, for tests.

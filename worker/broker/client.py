@@ -12,6 +12,7 @@ Defaults of kafka-python that are changed, and why:
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
@@ -27,9 +28,9 @@ from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from worker import errors
 from worker.broker.contact import Contact, watched_client
 from worker.broker.fetching import BoundedFetcher, OnUnreadable
-from worker.broker.record_batch import UnpackLimits
 from worker.broker.options import require_options
 from worker.broker.probe import refusal_of
+from worker.broker.record_batch import UnpackLimits
 from worker.errors import BrokerUnavailable, FatalError, SettingsError, WorkerError
 from worker.registry import Registry
 
@@ -57,6 +58,7 @@ PRODUCER_DEFAULTS: Final[Mapping[str, Any]] = {
 }
 _FIRST_PROBE_S: Final = 2.0  # a client that is not built by then may never be
 _SECOND_PROBE_S: Final = 3.0
+_SILENT_S: Final = 5.0  # an idle client hears from its broker every 2 to 3 s
 ADMIN_DEFAULTS: Final[Mapping[str, Any]] = {"reconnect_backoff_max_ms": 2_000}
 
 # What the record loop does next, and the client's errors that lead to it; of an error and its bases, the nearest in the
@@ -85,6 +87,7 @@ _ADVICE: Final[Mapping[str, str]] = {
     "group.min.session.timeout.ms and group.max.session.timeout.ms",
     "InvalidTransactionTimeoutError": "raise the broker's transaction.max.timeout.ms",
     "GroupAuthorizationFailedError": "this user needs the right READ on the group [kafka.group_id]",
+    "SaslAuthenticationFailedError": "check sasl_plain_username and sasl_plain_password, or where the token comes from",
     "TopicAuthorizationFailedError": "this user needs the right READ on a topic that is read, WRITE on one that is "
     "written",
     "TransactionalIdAuthorizationFailedError": "this user needs the rights WRITE and DESCRIBE on transactional ids "
@@ -238,6 +241,29 @@ def _require_welcome(future: "Future[Any]", connection: Connection) -> WorkerErr
             return refusal
     assert refusal is not None  # noqa: S101 - there was at least one look
     raise refusal
+
+
+class Welcome:
+    """Whether the broker still takes a client that was built: its password can change, its certificate can expire.
+
+    The client itself only tries again, for ever. So where nothing answers it any more, the broker is asked why.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._asked_at = time.monotonic()
+        self._refused = False
+
+    def require(self) -> None:
+        """Raises SettingsError where it is refused for good, twice in a row. In an outage it may block for seconds."""
+        now = time.monotonic()
+        if self._connection.contact.silence_s() < _SILENT_S or now - self._asked_at < _SECOND_PROBE_S:
+            return
+        refusal = refusal_of(self._connection.servers, self._connection.client_options)
+        self._asked_at = time.monotonic()
+        if isinstance(refusal, SettingsError) and self._refused:
+            raise refusal
+        self._refused = isinstance(refusal, SettingsError)
 
 
 def translate(error: Exception, action: str) -> WorkerError:

@@ -14,7 +14,7 @@ from kafka.structs import MemberState, OffsetAndMetadata
 from typing_extensions import override
 
 from worker.broker.base import AssignmentChanges, Consumer, Offsets, Polled, Unreadable
-from worker.broker.client import ASSIGNORS, Connection, build_consumer, quietly, translated
+from worker.broker.client import ASSIGNORS, Connection, Welcome, build_consumer, quietly, translated
 from worker.broker.fetching import BoundedFetcher
 from worker.errors import BrokerUnavailable, CommitRefused, Displaced, Fenced, OffsetOutOfRange
 from worker.records import Partition
@@ -152,6 +152,7 @@ class GroupConsumer(Consumer):
         self._start = start
         self._out_of_range = out_of_range
         self._listener = _AssignmentListener()
+        self._welcome = Welcome(connection)
         self._closed = False
         self._displaced_since: float | None = None
         self._was_member = False
@@ -181,7 +182,10 @@ class GroupConsumer(Consumer):
                 # The client heals by itself; an empty poll keeps the caller's loop, and its clock, going.
                 time.sleep(min(left_ms, 100) / 1000)
                 polled = {}
-            if polled or time.monotonic() >= deadline:
+            if polled:
+                return polled
+            self._welcome.require()
+            if time.monotonic() >= deadline:
                 return polled
 
     def _poll_once(self, timeout_ms: int, max_records: int) -> Polled:

@@ -122,7 +122,8 @@ class _WatchedManager(KafkaConnectionManager):  # type: ignore[misc]
             receive = connection.data_received
 
             def heard(data: bytes) -> None:
-                self._contact.heard(self)
+                if connection.connected:  # what comes before may be a login that is refused
+                    self._contact.heard(self)
                 receive(data)
 
             connection.data_received = heard

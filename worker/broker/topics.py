@@ -66,40 +66,49 @@ def _settings(admin: Any, connection: Connection, topics: Collection[str]) -> Ma
     }
 
 
-def require_topics(
-    connection: Connection, *, reads: Collection[str], results: Collection[str], state: str | None, limits: RecordLimits
-) -> None:
-    """Tells `limits` what the topics take.
+class Topics(NamedTuple):
+    """The topics of a worker: those that are only read, those of results, and that of checkpoints."""
 
-    reads     topics that are only read
-    results   topics that results are written to, which exist or can be created
-    state     the topic of checkpoints
+    reads: Sequence[str]
+    results: Sequence[str]
+    state: str | None = None
 
-    Raises MissingTopic where a topic of results does not exist and isn't created either (somebody may do it yet),
-    FatalError that names topic and right where one is missing, SettingsError where a topic's settings refuse results;
-    BrokerUnavailable.
+    @property
+    def needs(self) -> Mapping[str, Sequence[str]]:
+        """The rights that it takes, by topic."""
+        needs = {**dict.fromkeys(self.reads, ("READ",)), **dict.fromkeys(self.results, ("WRITE",))}
+        return needs if self.state is None else {**needs, self.state: ("READ", "WRITE")}
+
+
+def require_topics(connection: Connection, topics: Topics, limits: RecordLimits) -> None:
+    """Tells `limits` what the topics take; creates missing ones of results where the broker does that for a client.
+
+    Raises MissingTopic where it doesn't (somebody may create it yet), FatalError that names topic and right where one
+    is missing, SettingsError where a topic's settings refuse results; BrokerUnavailable.
     """
-    needs: dict[str, Sequence[str]] = {**dict.fromkeys(reads, ("READ",)), **dict.fromkeys(results, ("WRITE",))}
-    needs |= {} if state is None else {state: ("READ", "WRITE")}
-    facts = topic_facts(connection, needs)
-    for name, rights in needs.items():
-        stated = facts[name].rights
-        lacking = (
-            rights if facts[name].denied else [right for right in rights if stated is not None and right not in stated]
-        )
-        if lacking:
-            raise FatalError(
-                f"this user may not use the topic {name}: it needs the right {' and '.join(lacking)} on it"
-            )
-    for name in results:
+    facts = topic_facts(connection, topics.needs)
+    require_rights(topics, facts)
+    for name in topics.results:
         if not facts[name].exists:
             _create(connection, name)
-        require_settings(name, facts[name])
     max_bytes = {name: fact.settings[_MAX_BYTES] for name, fact in facts.items() if _MAX_BYTES in fact.settings}
     limits.tell({name: int(text) for name, text in max_bytes.items()})
 
 
-def require_settings(name: str, facts: TopicFacts) -> None:
+def require_rights(topics: Topics, facts: Mapping[str, TopicFacts]) -> None:
+    """FatalError that names topic and right where one is missing, SettingsError where a topic can't hold results."""
+    for name, rights in topics.needs.items():
+        stated = facts[name].rights
+        lacking = [right for right in rights if facts[name].denied or (stated is not None and right not in stated)]
+        if lacking:
+            raise FatalError(
+                f"this user may not use the topic {name}: it needs the right {' and '.join(lacking)} on it"
+            )
+    for name in topics.results:
+        _require_settings(name, facts[name])
+
+
+def _require_settings(name: str, facts: TopicFacts) -> None:
     """SettingsError where a topic refuses results, or forgets them."""
     policy, max_bytes = facts.settings.get(_POLICY, ""), int(facts.settings.get(_MAX_BYTES, MIN_RECORD_BYTES))
     if "compact" in policy:

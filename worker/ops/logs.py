@@ -8,6 +8,7 @@ A keyword argument of a logger is a key of its line, so a name from data is none
 
 import json
 import logging
+import re
 import sys
 import threading
 import time
@@ -21,6 +22,7 @@ from typing_extensions import override
 from worker.texts import printable
 
 MASKED = "[secret]"
+_BEARER = re.compile(r"(Bearer )[\w.~+/=-]+")  # tokens come and go while a process runs
 Entry = MutableMapping[str, Any]
 _TRACES = ("exc_info", "stacks")
 
@@ -106,7 +108,7 @@ def _log_thread_error(args: threading.ExceptHookArgs) -> None:
 
 
 def masking(secrets: Collection[str]) -> Callable[[str], str]:
-    """Replaces the secrets in a text, also where Python or JSON quoted them, as text or as bytes."""
+    """Replaces the secrets in a text, also where Python or JSON quoted them, as text or as bytes; and bearer tokens."""
     forms = {
         form
         for text in filter(None, secrets)
@@ -118,7 +120,7 @@ def masking(secrets: Collection[str]) -> Callable[[str], str]:
     def mask(text: str) -> str:
         for form in by_length:
             text = text.replace(form, MASKED)
-        return text
+        return _BEARER.sub(rf"\1{MASKED}", text)
 
     return mask
 

@@ -12,6 +12,7 @@ from worker.alerts.silences import load_silences
 from worker.broker.admin import creates_topics, probe_client
 from worker.broker.client import Connection
 from worker.broker.probe import probe
+from worker.broker.topics import require_rights, topic_facts
 from worker.errors import BrokerUnavailable, Hint, MissingTopic, SchemaError, SettingsError, StoreError, WorkerError
 from worker.features.schema import Schema, load_schema
 from worker.model.network.autoencoder import Autoencoder
@@ -191,11 +192,12 @@ def broker(known: Known) -> str:
 
 
 def topics(known: Known) -> str:
-    """Every topic of the settings exists, or is created when somebody writes to it."""
-    partitions, kafka = known.partitions, known.settings.kafka
+    """Every topic of the settings exists, or is created when somebody writes to it, and this user may use it."""
+    partitions, kafka, used = known.partitions, known.settings.kafka, wiring.topics(known.settings)
     if partitions is None:
         raise Skipped("the broker comes first")
-    names = [kafka.input_topic, kafka.alerts_topic, kafka.dead_letter_topic, *filter(None, [kafka.scores_topic])]
+    names = [*used.reads, *used.results]
+    require_rights(used, topic_facts(_connection(known.settings), used.needs))
     missing = [name for name in names if name not in partitions]
     if kafka.input_topic in missing or (missing and not creates_topics(_connection(known.settings))):
         raise MissingTopic(

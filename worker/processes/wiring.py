@@ -11,6 +11,8 @@ from worker.alerts.grouping import GroupingOptions
 from worker.alerts.silences import Silences, load_silences
 from worker.broker.client import CONSUMER_DEFAULTS, Connection
 from worker.broker.ranges import TopicReader
+from worker.broker.tokens import Fetch, TokenProvider, token_from_command, token_from_endpoint, token_from_file
+from worker.broker.topics import Topics
 from worker.errors import DataError
 from worker.features.schema import Schema
 from worker.formats import DECODERS
@@ -24,7 +26,7 @@ from worker.model.store.model_store import ModelStore
 from worker.pipeline import Model, Pipeline
 from worker.records import DeadLetter, RawMessage
 from worker.rollout.paired import SAMPLE_EVERY, Pairing
-from worker.settings import AlertSettings, ModelSettings, Settings, ThresholdSettings
+from worker.settings import AlertSettings, ModelSettings, OauthSettings, Settings, ThresholdSettings
 from worker.sources.base import Source, messages_of
 from worker.sources.files import Files
 from worker.sources.lines import MAX_LINE_BYTES
@@ -57,7 +59,35 @@ def connection(settings: Settings, client_id: str = "anomaly-worker") -> Connect
         max_batch_bytes=settings.batch.max_bytes,
         max_unpacked_bytes=kafka.max_unpacked_bytes,
         unreadable=kafka.unreadable,
+        token=token_provider(settings.oauth),
     )
+
+
+def topics(settings: Settings) -> Topics:
+    """The topics that `worker run` reads and writes."""
+    kafka = settings.kafka
+    results = (kafka.alerts_topic, kafka.dead_letter_topic, kafka.scores_topic)
+    return Topics([kafka.input_topic], [name for name in results if name is not None], kafka.state_topic)
+
+
+def token_provider(settings: OauthSettings) -> TokenProvider | None:
+    """What gives the tokens of OAUTHBEARER; None where no setting says where they come from."""
+    fetch: Fetch | None = None
+    if settings.token_file is not None:
+        fetch = partial(token_from_file, settings.token_file)
+    elif settings.token_command is not None:
+        fetch = partial(token_from_command, settings.token_command)
+    elif settings.token_endpoint is not None:
+        secret = settings.client_secret.get_secret_value() if settings.client_secret else ""
+        fetch = partial(
+            token_from_endpoint,
+            settings.token_endpoint,
+            client_id=settings.client_id or "",
+            client_secret=secret,
+            scope=settings.scope,
+            ca_file=settings.ca_file,
+        )
+    return None if fetch is None else TokenProvider(fetch, settings.extensions)
 
 
 def poll_interval_ms(settings: Settings) -> int:

@@ -256,11 +256,10 @@ class WorkerProcess:
     def _delivery(self, consumer: GroupConsumer, link: Connection) -> Delivery:
         settings, kafka, limits = self._settings, self._settings.kafka, RecordLimits()
         timeout_ms = kafka.delivery_timeout_ms
-        results = list(filter(None, (kafka.alerts_topic, kafka.dead_letter_topic, kafka.scores_topic)))
 
         def known_limits() -> RecordLimits:
             """For each producer anew, so that a topic that is denied or gone is named before anything is published."""
-            require_topics(link, reads=[kafka.input_topic], results=results, state=kafka.state_topic, limits=limits)
+            require_topics(link, wiring.topics(settings), limits)
             return limits
 
         if settings.delivery == "at_least_once":

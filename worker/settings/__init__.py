@@ -5,12 +5,21 @@ never see a `Settings`.
 """
 
 from worker.settings.load import allowed, debug_and_secrets, leaves, load_settings, shown, variable_of
-from worker.settings.tree import AlertSettings, BatchSettings, ModelSettings, Settings, ThresholdSettings, TrainSettings
+from worker.settings.oauth import OauthSettings
+from worker.settings.tree import (
+    AlertSettings,
+    BatchSettings,
+    ModelSettings,
+    Settings,
+    ThresholdSettings,
+    TrainSettings,
+)
 
 __all__ = [
     "AlertSettings",
     "BatchSettings",
     "ModelSettings",
+    "OauthSettings",
     "Settings",
     "ThresholdSettings",
     "TrainSettings",

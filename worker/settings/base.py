@@ -8,17 +8,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints
 from pydantic_core import PydanticCustomError
+
+from worker.broker.options import RESERVED
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 
 _SECRET_WORDS = ("password", "secret", "token", "credential", "proxy")
-
-# The worker's guarantees rest on these, so they are not options.
-_SETTINGS = {"bootstrap_servers", "group_id"}
-_SERIALIZERS = {f"{part}_{kind}" for part in ("key", "value") for kind in ("serializer", "deserializer")}
-_RESERVED = {*_SETTINGS, *_SERIALIZERS, "enable_auto_commit", "acks", "enable_idempotence", "transactional_id"}
 
 
 class Group(BaseModel):
@@ -104,6 +101,9 @@ def empty_is_none(value: Any) -> Any:
     return None if value == "" else value
 
 
+OptionalName = Annotated[Name | None, BeforeValidator(empty_is_none)]
+
+
 def parse_list(value: Any) -> Any:
     """`a,b` or a JSON array as a list; anything that is no text stays as it is."""
     if not isinstance(value, str):
@@ -125,6 +125,18 @@ def parse_object(value: Any, example: str) -> dict[str, Any]:
     return value
 
 
+def parse_secret(value: Any) -> Any:
+    """A secret from its text, or from the file that `{"file": PATH}` names, as a table or as JSON; empty = not set.
+
+    ValueError where the file can't be read; it never names a value.
+    """
+    if isinstance(value, str) and re.fullmatch(r'\s*\{\s*"file".*\}\s*', value):
+        value = parse_object(value, '{"file": "/run/secrets/client"}')
+    if isinstance(value, dict):
+        return _guarded("secret", value)
+    return empty_is_none(value)
+
+
 def is_secret(name: str) -> bool:
     """Whether an option of this name holds something that must not be shown."""
     return any(word in name.lower() for word in _SECRET_WORDS)
@@ -136,9 +148,8 @@ def parse_kafka_options(value: Any) -> Any:
     ValueError where it is no JSON object, a reserved option, or a file that can't be read; it never names a value.
     """
     options = parse_object(value, '{"security_protocol": "SSL"}')
-    for name in options.keys() & _RESERVED:
-        source = f", from WORKER_KAFKA__{name.upper()}" if name in _SETTINGS else ""
-        raise ValueError(f"option {name} is set by the worker{source}")
+    for name in options.keys() & RESERVED.keys():
+        raise ValueError(f"option {name} is set by the worker: {RESERVED[name]}")
     return _guarded("", options)
 
 

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from worker.settings.base import (
     Group,
     Name,
+    OptionalName,
     empty_is_none,
     matching,
     model_range,
@@ -23,6 +24,7 @@ from worker.settings.base import (
     secrets_of,
     setting,
 )
+from worker.settings.oauth import OauthSettings
 from worker.texts import nearest
 
 PREFIX = "WORKER_"
@@ -33,7 +35,6 @@ _OPTIONAL = BeforeValidator(empty_is_none)
 
 Topic = Annotated[str, _TOPIC]
 OptionalTopic = Annotated[str | None, _OPTIONAL, _TOPIC]
-OptionalName = Annotated[Name | None, _OPTIONAL]
 Names = Annotated[tuple[Name, ...], BeforeValidator(parse_list)]
 
 
@@ -388,6 +389,7 @@ class Settings(BaseSettings, Group):
     )
     seed: int = setting(0, "start of all that is random", within=(0, 4_294_967_295))
     kafka: KafkaSettings = KafkaSettings()
+    oauth: OauthSettings = OauthSettings()
     batch: BatchSettings = BatchSettings()
     threshold: ThresholdSettings = ThresholdSettings()
     model: ModelSettings = ModelSettings()
@@ -416,4 +418,5 @@ class Settings(BaseSettings, Group):
 
     def secrets(self) -> list[str]:
         """What no log may show, in clear text."""
-        return [*secrets_of(self.kafka.options), *secrets_of(self.model_store_options)]
+        oauth = {"secret": self.oauth.client_secret}
+        return [secret for part in (self.kafka.options, self.model_store_options, oauth) for secret in secrets_of(part)]
