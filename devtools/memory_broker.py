@@ -66,13 +66,65 @@ class MemoryBroker:
         self._epochs: dict[str, int] = defaultdict(int)
         self._failures: dict[Action, deque[_Failure | None]] = defaultdict(deque)
         self._past: deque[Mapping[Partition, int]] = deque()
+        self._topic_ids: dict[str, str] = {}
+        self.later: dict[str, set[Partition]] = defaultdict(set)  # of each group, what it read of an earlier topic
+        self._starts_of: dict[str, dict[Partition, int]] = defaultdict(dict)
         self._turn = count()
         for name, partitions in topics.items():
             self.create_topic(name, partitions)
 
     def create_topic(self, name: str, partitions: int) -> None:
-        """Adds an empty topic."""
-        self._logs.update({Partition(name, number): [] for number in range(partitions)})
+        """Adds an empty topic, another one than there was before of this name."""
+        with self.changed:
+            self._topic_ids[name] = f"{name}-{next(self._turn)}"
+            self._logs.update({Partition(name, number): [] for number in range(partitions)})
+            self._move_members()
+
+    def add_partitions(self, name: str, partitions: int) -> None:
+        """As many as that in all."""
+        with self.changed:
+            for number in range(partitions):
+                self._logs.setdefault(Partition(name, number), [])
+            self._move_members()
+
+    def delete_topic(self, name: str) -> None:
+        """With its records, and the offsets that groups have of it."""
+        with self.changed:
+            for partition in self.partitions(name):
+                del self._logs[partition]
+                self._starts.pop(partition, None)
+                for offsets in (*self._offsets.values(), *self._starts_of.values()):
+                    offsets.pop(partition, None)
+            del self._topic_ids[name]
+            self._move_members()
+
+    def _move_members(self) -> None:
+        """Every group has a new generation: its members see other partitions."""
+        for group_id in self._members:
+            self._generations[group_id] += 1
+        self.changed.notify_all()
+
+    def topic_id(self, name: str) -> str | None:
+        """Which topic of this name it is; None where there is none."""
+        return self._topic_ids.get(name)
+
+    def begin(self, group_id: str, starts: Mapping[Partition, int]) -> Mapping[Partition, int]:
+        """Where a group begins partitions, as it was told first."""
+        begun = self._starts_of[group_id]
+        begun.update({partition: start for partition, start in starts.items() if partition not in begun})
+        return {partition: begun[partition] for partition in starts}
+
+    def begin_at_end(self, name: str, group_id: str) -> None:
+        """As worker.broker.topic_ids.begin_at_end."""
+        partitions = self.partitions(name)
+        known = self._offsets[group_id].keys() | self._starts_of[group_id].keys()
+        if not known & set(partitions) and not self._members[group_id]:
+            self.begin(group_id, {partition: self.bounds(partition)[1] for partition in partitions})
+
+    def position(self, group_id: str, partition: Partition) -> int:
+        """Where a new owner reads on."""
+        start = self._starts_of[group_id].get(partition, self.bounds(partition)[0])
+        return self._offsets[group_id].get(partition, start)
 
     def fail(self, action: Action, error: Exception, times: int = 1, *, after: bool = False, skip: int = 0) -> None:
         """The next `times` calls of this action raise `error`, before their effect or after it; `skip` calls pass."""
@@ -165,7 +217,7 @@ class MemoryBroker:
     def share_of(self, member: Member) -> frozenset[Partition]:
         """The partitions that belong to a member in the current generation."""
         members = self._members[member.group_id]
-        partitions = sorted(partition for topic in member.topics for partition in self.partitions(topic))
+        partitions = sorted(partition for partition in self._logs if partition.topic in member.topics)
         return frozenset(partitions[members.index(member) :: len(members)])
 
     def store_offsets(self, membership: Membership, offsets: Mapping[Partition, int]) -> None:

@@ -10,6 +10,7 @@ from typing import Literal
 from typing_extensions import override
 
 from devtools.memory_broker import Membership, MemoryBroker
+from worker.broker.assignments import CommittedWatermark
 from worker.broker.base import (
     AssignmentChanges,
     Bounds,
@@ -20,7 +21,6 @@ from worker.broker.base import (
     TransactionalProducer,
     Unreadable,
 )
-from worker.broker.consumer import CommittedWatermark
 from worker.broker.ranges import share_out
 from worker.errors import DeliveryError, OffsetOutOfRange, RecordTooLarge
 from worker.records import Message, Outgoing, Partition, RawMessage
@@ -37,14 +37,13 @@ class MemoryConsumer(Consumer):
         topics: Sequence[str],
         group_id: str,
         *,
-        start: Literal["earliest", "latest"] = "earliest",
         out_of_range: Literal["stop", "earliest", "latest"] = "stop",
     ) -> None:
         broker.injected("build")
         self.topics = tuple(topics)
         self.group_id = group_id
         self._broker = broker
-        self._start = start
+        self._topic_ids: dict[str, str | None] = {}
         self._out_of_range = out_of_range
         self._generation = -1
         self._positions: dict[Partition, int] = {}
@@ -80,8 +79,12 @@ class MemoryConsumer(Consumer):
         self._revoked |= old
         self._committed.forget(old)
         self._paused.clear()
-        committed = self._broker.offsets(self.group_id)
-        self._positions = {p: committed.get(p, self._edge(p, self._start)) for p in sorted(new)}
+        for topic in self.topics:
+            topic_id, known = self._broker.topic_id(topic), self._topic_ids.get(topic)
+            if None not in (topic_id, known) and topic_id != known:
+                self.note_later([partition for partition in new if partition.topic == topic])
+            self._topic_ids[topic] = topic_id or known
+        self._positions = {p: self._broker.position(self.group_id, p) for p in sorted(new)}
 
     def _edge(self, partition: Partition, where: Literal["earliest", "latest"]) -> int:
         start, end = self._broker.bounds(partition)
@@ -142,6 +145,31 @@ class MemoryConsumer(Consumer):
         self._committed.require_not_below(offsets)
         self._committed.note(offsets)
         return offsets
+
+    @override
+    def begin(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
+        oldest = {partition: self._broker.bounds(partition)[0] for partition in partitions}
+        return self._broker.begin(self.group_id, oldest)
+
+    @override
+    def topic_id(self, topic: str) -> str | None:
+        return self._topic_ids.get(topic)
+
+    @override
+    def note_later(self, partitions: Collection[Partition]) -> None:
+        self._broker.later[self.group_id] |= set(partitions)
+
+    @override
+    def is_later(self, partition: Partition) -> bool:
+        return partition in self._broker.later[self.group_id]
+
+    @override
+    def missing_topics(self) -> Sequence[str]:
+        return [topic for topic in self.topics if self._broker.topic_id(topic) is None]
+
+    @override
+    def partition_count(self, topic: str) -> int:
+        return len(self._broker.partitions(topic)) if self._broker.topic_id(topic) else 0
 
     @override
     def note_committed(self, offsets: Mapping[Partition, int]) -> None:

@@ -17,7 +17,7 @@ from worker.pipeline import Model, Pipeline
 from worker.records import Message, Outcome, Outgoing, Partition, RawMessage
 from worker.rollout.rollout import Promotion, Rollout
 from worker.stream.breaker import Breaker
-from worker.stream.checkpoints import CheckpointChangelog, Checkpoints, TopicCheckpoints
+from worker.stream.checkpoints import CheckpointChangelog, Checkpoints, Doubt, TopicCheckpoints
 from worker.stream.events import Events
 from worker.stream.loop import Loop
 from worker.stream.sinks.kafka import KafkaSink
@@ -44,6 +44,7 @@ class Seen(Events):
     swaps: list[tuple[str, str]] = field(default_factory=list)
     short: int = 0
     sizes: list[int] = field(default_factory=list)
+    begun: dict[Partition, int] = field(default_factory=dict)
     restored: dict[Partition, int] = field(default_factory=dict)
     rebuilt: dict[Partition, str] = field(default_factory=dict)
     passed_over: list[Unreadable] = field(default_factory=list)
@@ -56,6 +57,9 @@ class Seen(Events):
     def rebalanced(self, assigned: Collection[Partition], revoked: Collection[Partition]) -> None:
         self.owned = (self.owned - set(revoked)) | set(assigned)
         self.revoked |= set(revoked)
+
+    def began(self, starts: Mapping[Partition, int]) -> None:
+        self.begun.update(starts)
 
     def checkpoint_restored(self, partition: Partition, next_offset: int) -> None:
         self.restored[partition] = next_offset
@@ -196,7 +200,7 @@ class Stage:
             changelog,
             settings=worker.settings,
             events=worker.seen,
-            doubt_s=self.doubt_s,
+            doubt=Doubt(self.doubt_s),
         )
 
     def reader(self, read_committed: bool) -> RangeReader:

@@ -18,6 +18,7 @@ from worker.broker.consumer import GroupConsumer
 from worker.broker.delivery import AtLeastOnce, ExactlyOnce
 from worker.broker.producer import AcknowledgedProducer, TransactionalKafkaProducer
 from worker.broker.ranges import TopicReader
+from worker.broker.topic_ids import begin_at_end
 from worker.records import Outgoing, Partition, RawMessage
 
 Guarantee = Literal["at_least_once", "exactly_once"]
@@ -37,6 +38,9 @@ class World(Protocol):
     def consumer(self, topic: str, group: str, **options: Any) -> Consumer: ...
     def delivery(self, guarantee: Guarantee, consumer: Consumer, transactional_id: str = "worker-0") -> Delivery: ...
     def reader(self) -> RangeReader: ...
+    def begin_at_end(self, topic: str, group: str) -> None:
+        """A group without offsets begins at the topic's end as it is now."""
+
     def expel(self, consumer: Consumer, group: str) -> None:
         """Throws the member out of its group."""
 
@@ -74,6 +78,9 @@ class MemoryWorld:
 
     def reader(self) -> RangeReader:
         return MemoryReader(self.broker)
+
+    def begin_at_end(self, topic: str, group: str) -> None:
+        self.broker.begin_at_end(topic, group)
 
     def expel(self, consumer: Consumer, group: str) -> None:
         assert isinstance(consumer, MemoryConsumer)
@@ -128,9 +135,12 @@ class KafkaWorld:
         self._open.callback(reader.close, 1.0)
         return reader
 
+    def begin_at_end(self, topic: str, group: str) -> None:
+        begin_at_end(self.connection, topic, group)
+
     def expel(self, consumer: Consumer, group: str) -> None:
         assert isinstance(consumer, GroupConsumer)
-        member = consumer.membership().member_id
+        member = consumer.membership().group.member_id
         with admin_client(self.connection) as admin:
             admin.remove_group_members(group, [MemberToRemove(member_id=member)])
 

@@ -5,7 +5,7 @@ stage is called once for a batch, in this order; a silence that is about a reaso
 """
 
 import copy
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from operator import attrgetter, itemgetter
 
 import numpy as np
@@ -29,6 +29,8 @@ from worker.thresholds.partition import PartitionThreshold, ThresholdState
 WARM_ROWS = 1_024  # two tiles on the CPU
 # No number of a record leads to a larger one in the model's input.
 MAX_INPUT = Scaling("linear", 0.0, 1.0).apply(np.array([np.finfo(np.float64).max])).item()
+
+MADE_UP_TIME_MS = 1_767_225_600_000  # event time of made-up scores: 2026
 
 _partition_of = attrgetter("topic", "partition")
 
@@ -76,6 +78,8 @@ class Pipeline:
     """Messages in, outcomes out; keeps the threshold and the open alert groups of each partition, and nothing else.
 
     model               the current one; `swap` goes on with another
+    topic_id_of         the topic's id of a partition whose group has read an earlier topic of the same name: a part of
+                        its alert ids; asked when a partition is new here
     threshold_factory   makes the threshold of a partition that is new, or new to a model
     decoder             of the records' format
     grouping            which alerts become one group, and how many a minute are published; by default all stand alone
@@ -92,6 +96,7 @@ class Pipeline:
         silences: Silences = Silences(),  # noqa: B008  # immutable
     ) -> None:
         self.model = model
+        self.topic_id_of: Callable[[Partition], str | None] = lambda _: None
         self._threshold_factory = threshold_factory
         self._decoder = decoder
         self._grouping_options = grouping
@@ -132,12 +137,31 @@ class Pipeline:
         A head of the threshold alone is fine: then there are no open groups.
         """
         saved = orjson.loads(state.head)
-        threshold, grouping = self._new_threshold(), PartitionGrouping(partition, self._grouping_options)
+        threshold, grouping = self._new_threshold(), self._new_grouping(partition)
         has_groups = isinstance(saved, dict) and "grouping" in saved
         threshold.restore(state._replace(head=orjson.dumps(saved.get("threshold"))) if has_groups else state)
         if has_groups:
             grouping.restore(saved["grouping"])
+        self._require_usable(threshold)
         self._thresholds[partition], self._groupings[partition] = threshold, grouping
+
+    def _require_usable(self, threshold: PartitionThreshold) -> None:
+        """ValueError where a restored threshold would fail, or judge by no number, within its next two strides.
+
+        What was saved can be in range, value by value, and make no sense together. It is found out on a copy, and not
+        in the middle of a batch, where it would end the process at each start.
+        """
+        copied, size = copy.deepcopy(threshold), 2 * threshold.stride
+        scores = np.resize(self.model.bundle.calibration, size)
+        now = np.full(size, MADE_UP_TIME_MS)
+        try:
+            with np.errstate(over="raise", divide="raise", invalid="raise"):
+                copied.policy.tail_probability(scores)
+                judgement = copied.judge(scores, now)
+        except (ArithmeticError, LookupError, TypeError, AttributeError) as error:
+            raise ValueError(f"saved threshold state is damaged: {error!r}") from error
+        if np.isinf(judgement.threshold).any():
+            raise ValueError("saved threshold state leads to a threshold that is not finite")
 
     def threshold(self, partition: Partition) -> PartitionThreshold:
         """The threshold object of a partition, made from the calibration where it is new."""
@@ -153,8 +177,11 @@ class Pipeline:
 
     def _grouping(self, partition: Partition) -> PartitionGrouping:
         if partition not in self._groupings:
-            self._groupings[partition] = PartitionGrouping(partition, self._grouping_options)
+            self._groupings[partition] = self._new_grouping(partition)
         return self._groupings[partition]
+
+    def _new_grouping(self, partition: Partition) -> PartitionGrouping:
+        return PartitionGrouping(partition, self._grouping_options, topic_id=self.topic_id_of(partition))
 
     def process(self, messages: Sequence[RawMessage], detected_at: str | None = None) -> Outcome:
         """Score a batch: offset order within a partition, partitions may be mixed.

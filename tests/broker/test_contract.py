@@ -72,7 +72,9 @@ def test_a_poll_returns_no_more_records_than_asked_for(world: World) -> None:
 def test_a_new_group_begins_at_the_oldest_record_or_at_the_end(world: World) -> None:
     topic = world.topic()
     world.append(numbered(topic, 3))
-    latest = world.consumer(topic, world.group(), start="latest")
+    group = world.group()
+    world.begin_at_end(topic, group)
+    latest = world.consumer(topic, group)
     eventually(lambda: not latest.poll(50, 10) and bool(latest.positions()), 30, "a position at the end")
     world.append(numbered(topic, 1, first=3))
 

@@ -27,7 +27,7 @@ PARTITIONS = 4
 RECORDS_PER_BURST, BURST_S = 30, 0.1
 # A node that comes back can wait for members that died before it, as long as the poll interval (worker.broker.client).
 SESSION = {"session_timeout_ms": 6000, "heartbeat_interval_ms": 500, "max_poll_interval_ms": 40_000}
-# For some seconds a node that comes back acts on what it led (worker.broker.consumer). A transaction that it aborts
+# For some seconds a node that comes back acts on what it led (worker.broker.assignments). A transaction that it aborts
 # for its age then gets no markers (Apache Kafka 4.3.1: CompleteAbort in its log, none in the partitions), and what was
 # aborted is committed with the producer's next transaction. So ages are looked at nearly as late as by default (10 s),
 # not as often as on the tests' other brokers (0.5 s).

@@ -83,7 +83,7 @@ def test_a_restart_in_the_middle_changes_nothing(silences: Silences, border: int
 
 
 def _saved_and_read(head: bytes) -> bytes:
-    saved = CheckpointHead("00" * 8, None, 0, "v", "f", {}, 0, 0, head)
+    saved = CheckpointHead("g|in|0|", None, False, "00" * 8, None, 0, "v", "f", {}, 0, 0, head)
     return decode_head(saved.encode()).threshold
 
 

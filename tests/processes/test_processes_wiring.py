@@ -12,7 +12,7 @@ from worker.model.scoring.score import SCORES
 from worker.processes.wiring import fit_options, max_batch_s, newest_rows, threshold_factory
 from worker.records import Message
 from worker.settings import ModelSettings, allowed, load_settings
-from worker.thresholds.budget import AlertBudget
+from worker.thresholds.budget import AlertBudget, PartitionCount
 from worker.thresholds.factory import ThresholdFactory, ThresholdRule
 from worker.thresholds.partition import PartitionThreshold, Strictest
 from worker.thresholds.quantile import InlierQuantile, SlidingQuantile
@@ -52,7 +52,9 @@ def test_a_budget_replaces_the_quantile_unless_both_are_set(environment: dict[st
 def test_a_budget_is_shared_by_the_partitions() -> None:
     settings = load_settings({"WORKER_ALERTS__PER_DAY": "80"}, dotenv="")
 
-    policy = threshold_of(threshold_factory(settings.threshold, settings.alerts, partitions=4)).policy
+    policy = threshold_of(
+        threshold_factory(settings.threshold, settings.alerts, partitions=PartitionCount(lambda: 4))
+    ).policy
 
     assert isinstance(policy, AlertBudget)
     assert policy.alerts == 20

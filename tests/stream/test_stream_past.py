@@ -34,7 +34,7 @@ def restarted(guarantee: Guarantee) -> tuple[Stage, Worker]:
     first.die()
     stage.doubt_s = 15.0
     worker = stage.worker()
-    worker.loop.checkpoints.monotonic = Clock()  # type: ignore[attr-defined]
+    worker.loop.checkpoints.doubt.monotonic = Clock()  # type: ignore[attr-defined]
     return stage, worker
 
 

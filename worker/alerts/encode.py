@@ -18,8 +18,8 @@ DEAD_LETTER_HEADERS = ("error.code", "error.detail", "source.topic", "source.par
 def alert_id(*origin: object) -> str:
     """The id of what comes of this origin, the same each time: 128 bits of a hash.
 
-    origin   topic, partition and offset of a record; or the id of an alert, and what follows from it: its closing, the
-             summary of the minute that it began
+    origin   topic, partition and offset of a record, with the topic's id where the group has read an earlier topic of
+             this name; or the id of an alert, and what follows from it: its closing, the summary of its minute
     """
     return hashlib.blake2b("\0".join(map(str, origin)).encode(), digest_size=16).hexdigest()
 

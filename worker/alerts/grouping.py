@@ -12,6 +12,7 @@ State. One JSON object, at most MAX_OPEN groups of about 200 bytes each (50 kB);
 """
 
 import base64
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
@@ -34,6 +35,7 @@ MAX_SHOWN_CHARACTERS = 64  # of each value of a group's key, for people; groups 
 MAX_KEY_BYTES = 256  # a longer Kafka key is not remembered: the closing alert or summary of such a record has none
 MINUTE_MS = 60_000
 LATE_MS = 86_400_000  # how late a record may be and still belong to an open group; further off is another clock's
+MAX_TIME_MS = 1 << 62  # of a time in a saved state: arithmetic with two of them still fits 64 bits
 ALWAYS = (-(1 << 62), 1 << 62)  # a span: its first and its last time, milliseconds, both included
 
 # What is saved of each: plain values, in this order.
@@ -184,8 +186,10 @@ class PartitionGrouping:
     is added narrows the span, and only `_expire`, which asks all of them, widens it.
     """
 
-    def __init__(self, partition: Partition, options: GroupingOptions) -> None:
+    def __init__(self, partition: Partition, options: GroupingOptions, *, topic_id: str | None = None) -> None:
         self._partition = partition
+        # With an id, its records are told from those that an earlier topic of the same name had at the same offsets.
+        self._origin = partition if topic_id is None else (partition.topic, topic_id, partition.partition)
         self._names = options.group_by
         self._cooldown_ms = round(options.cooldown_s * 1000)
         self._max_per_minute = options.max_per_minute
@@ -203,7 +207,7 @@ class PartitionGrouping:
         """
         if not self._active:
             for exceedance in exceedances:
-                published.add(exceedance.row, alert_id(*self._partition, exceedance.message.offset), exceedance)
+                published.add(exceedance.row, alert_id(*self._origin, exceedance.message.offset), exceedance)
             return
         now = self._clock.advance(published.event_time_ms[rows])
         start = 0
@@ -221,7 +225,7 @@ class PartitionGrouping:
             if now_ms != NO_TIME and self._is_over_limit(exceedance, now_ms):
                 published.rate_limited += 1
                 continue
-            identity = alert_id(*self._partition, exceedance.message.offset)
+            identity = alert_id(*self._origin, exceedance.message.offset)
             if group is not None:
                 is_opening = group.opening_id is None
                 group.opening_id = group.opening_id or identity
@@ -249,7 +253,7 @@ class PartitionGrouping:
         if minute is not None and not self._lasts(now_ms, minute.start_ms, MINUTE_MS - 1):
             self._minute = None
             if minute.strongest is not None:
-                identity = alert_id(alert_id(*self._partition, minute.first_offset), "summary")
+                identity = alert_id(alert_id(*self._origin, minute.first_offset), "summary")
                 summary = Summary(event_time_text(minute.start_ms), minute.rate_limited)
                 published.add(row, identity, minute.strongest, summary=summary)
 
@@ -317,21 +321,58 @@ class PartitionGrouping:
         """Continue from `state`; without its groups if they are of another key. ValueError where it is damaged."""
         try:
             recent, now_ms = state["clock"]
-            self._clock.recent, self._clock.now = recent and (int(recent[0]), int(recent[1])), int(now_ms)
+            self._clock.recent, self._clock.now = recent and (_time(recent[0]), _time(recent[1])), _time(now_ms)
             if state["group_by"] == list(self._names):
-                for strongest, digest, shown, *counts in state["groups"]:
-                    self._open[digest] = OpenGroup(self._restored(strongest), digest, tuple(shown), *counts)
+                for saved in _require(state["groups"], list, len(state["groups"]) <= MAX_OPEN):
+                    group = self._restored_group(*saved)
+                    self._open[group.digest] = group
             if state["minute"] is not None:
-                strongest, *counts = state["minute"]
-                self._minute = _Minute(strongest and self._restored(strongest), *counts)
-        except (KeyError, TypeError, ValueError) as error:
+                strongest, start_ms, *counts = state["minute"]
+                counts = [_require(count, int, count >= 0) for count in counts]
+                self._minute = _Minute(strongest and self._restored(strongest), _time(start_ms), *counts)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"saved alert groups are damaged: {error!r}") from error
         self._span = ALWAYS[::-1]  # the next record asks all of them
 
+    def _restored_group(
+        self, strongest: Any, digest: Any, shown: Any, seen_ms: Any, first_ms: Any, last_ms: Any, *rest: Any
+    ) -> OpenGroup:
+        count, opening_id = rest
+        return OpenGroup(
+            self._restored(strongest),
+            _require(digest, str),
+            tuple(_require(shown, list, len(shown) == len(self._names))),
+            _time(seen_ms),
+            _time(first_ms),
+            _time(last_ms),
+            _require(count, int, count >= 0),
+            opening_id and _require(opening_id, str),
+        )
+
     def _restored(self, saved: list[Any]) -> Exceedance:
-        key, offset, timestamp, *rest = saved
-        message = Message(*self._partition, offset, timestamp, None if key is None else base64.b64decode(key), None)
-        return Exceedance(-1, message, {}, *rest)
+        key, offset, timestamp, event_time_ms, score, threshold, severity, tail_probability, model_version = saved
+        key = None if key is None else base64.b64decode(key)
+        return Exceedance(
+            row=-1,
+            message=Message(*self._partition, _require(offset, int, offset >= 0), _time(timestamp), key, None),
+            record={},
+            event_time_ms=_time(event_time_ms),
+            score=_require(score, float | int, math.isfinite(score)),
+            threshold=_require(threshold, float | int, math.isfinite(threshold)),
+            severity=_require(severity, str),
+            tail_probability=None if tail_probability is None else _require(tail_probability, float | int),
+            model_version=_require(model_version, str),
+        )
+
+
+def _require(value: Any, kind: Any, is_sound: bool = True) -> Any:  # reads as a sentence
+    if not isinstance(value, kind) or isinstance(value, bool) or not is_sound:
+        raise ValueError(f"{value!r:.40} is out of place")
+    return value
+
+
+def _time(value: Any) -> int:
+    return int(_require(value, int, -MAX_TIME_MS <= value <= MAX_TIME_MS))
 
 
 def _saved(one: Exceedance) -> list[Any]:

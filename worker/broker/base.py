@@ -17,7 +17,8 @@ Bounds = Mapping[Partition, tuple[int, int]]
 class AssignmentChanges(NamedTuple):
     """Partitions that this member gained and lost since it was last asked; first it lost some, then it gained some.
 
-    A partition that was taken away and given back is in both: whatever was known about it is stale.
+    A partition that was taken away and given back is in both, as is one whose topic was deleted and created again:
+    whatever was known about it is stale.
     """
 
     assigned: frozenset[Partition]
@@ -84,10 +85,37 @@ class Consumer(Protocol):
         """
 
     def committed(self, partitions: Collection[Partition]) -> Mapping[Partition, int | None]:
-        """The group's stored next offsets, None where it has none; one round trip.
+        """The group's stored next offsets; one round trip.
 
+        None where it has none, where the stored one is only that of `begin`, and where it belongs to an earlier topic
+        of the same name.
         Raises BrokerUnavailable, also when the answer is older than what this member knows to be committed.
         """
+
+    def begin(self, partitions: Collection[Partition]) -> Offsets:
+        """Where these assigned partitions begin, of which nothing is committed: at their oldest record.
+
+        The offset is stored as the group's, so that it stays the same whoever asks later; it does not count as
+        committed. Call it only once a `committed` of None is beyond doubt. Raises as `commit` does, and MissingTopic.
+        """
+
+    def topic_id(self, topic: str) -> str | None:
+        """Which topic of this name the polled records are of: another one after it was deleted and created again.
+
+        None where the broker does not say. Does not block.
+        """
+
+    def note_later(self, partitions: Collection[Partition]) -> None:
+        """The group has read an earlier topic of their name. It is stored with what is committed from now on."""
+
+    def is_later(self, partition: Partition) -> bool:
+        """Whether the group has read an earlier topic of its name, as far as is known. Does not block."""
+
+    def missing_topics(self) -> Sequence[str]:
+        """Those to be read that have not been there for some seconds. Does not block."""
+
+    def partition_count(self, topic: str) -> int:
+        """The topic's partitions, as last heard; 0 while there is no such topic. Does not block; from any thread."""
 
     def note_committed(self, offsets: Offsets) -> None:
         """A transaction has committed these. Does not block."""

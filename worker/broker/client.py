@@ -5,7 +5,7 @@ Defaults of kafka-python that are changed, and why:
 - auto_offset_reset "none": a missing offset and one out of range look the same to the client's own policies.
   The consumer decides about each (worker.broker.consumer).
 - max_poll_interval_ms 2 minutes: a rebalance waits that long for a member that the broker believes in and that has
-  gone. Apache Kafka 4.3.1 has such members after a crash (worker.broker.consumer): for 5 minutes by its default.
+  gone. Apache Kafka 4.3.1 has such members after a crash (worker.broker.assignments): for 5 minutes by its default.
 - fetches of megabytes: with 1 MiB fetches and 500 records a poll, a record costs several times more CPU. They follow
   the bytes of a batch (Connection), and so does what a poll hands over (worker.broker.fetching).
 """
@@ -42,7 +42,7 @@ CONSUMER_DEFAULTS: Final[Mapping[str, Any]] = {
     "allow_auto_create_topics": False,
     "max_poll_records": 8192,
     "max_poll_interval_ms": 120_000,
-    "metadata_max_age_ms": 30_000,  # a topic that is created after the worker started is read 30 s later, not 5 min
+    "metadata_max_age_ms": 5_000,  # until a topic that is new, or another one of the same name, is noticed; not 5 min
     "reconnect_backoff_max_ms": 2_000,
 }
 PRODUCER_DEFAULTS: Final[Mapping[str, Any]] = {
@@ -201,6 +201,8 @@ def _build(client: Any, connection: Connection, defaults: Mapping[str, Any], con
 
     def remember(**kwargs: Any) -> Any:
         parts.append(watched_client(connection.contact, connection.rebootstrap_s, **kwargs))
+        # kafka-python 3.0.12 doesn't hand this option on: by asking for a topic, a consumer would bring it back.
+        parts[-1].cluster.config["allow_auto_create_topics"] = kwargs.get("allow_auto_create_topics", False)
         return parts[-1]
 
     options = {name: value for name, value in connection.client_options.items() if name in client.DEFAULT_CONFIG}

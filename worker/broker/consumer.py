@@ -2,137 +2,48 @@
 
 import contextlib
 import sys
-import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Literal
 
-from kafka import ConsumerRebalanceListener, TopicPartition
+from kafka import TopicPartition
 from kafka import errors as kafka_errors
-from kafka.structs import MemberState, OffsetAndMetadata
+from kafka.structs import MemberState
 from typing_extensions import override
 
+from worker.broker.assignments import AssignmentListener
 from worker.broker.base import AssignmentChanges, Consumer, Offsets, Polled, Unreadable
 from worker.broker.client import ASSIGNORS, Connection, Welcome, build_consumer, quietly, translated
 from worker.broker.fetching import BoundedFetcher
+from worker.broker.topic_ids import (
+    GroupMembership,
+    StoredOffset,
+    TopicIds,
+    known_topic_id,
+    refresh_metadata,
+)
 from worker.errors import BrokerUnavailable, CommitRefused, Displaced, Fenced, OffsetOutOfRange
 from worker.records import Partition
 
-Start = Literal["earliest", "latest"]
 OutOfRange = Literal["stop", "earliest", "latest"]
 
 _COMMIT_TIMEOUT_MS: Final = 15_000
+_ASK_TIMEOUT_MS: Final = 4_000  # an open transaction of a killed owner can take 20 s; meanwhile a stop is heard
 _DISPLACED_S: Final = 5.0
-
-# Why a member remembers what it has committed, though the broker stores it.
-#
-# Invariant: while a group has members, its committed offsets do not go back.
-#
-# Apache Kafka 4.3.1 can say otherwise. A node that comes back after a crash loads a group twice, once for the
-# leadership that it had before and once for the new one, and answers meanwhile: for a moment a group has no offsets, or
-# those of minutes ago, or a member is not one of its own. A member that believed it would read again what it has
-# committed, publish it twice, and with exactly_once take a transaction that was committed for lost.
-#
-# So an answer below the watermark is not an answer: BrokerUnavailable, and the caller asks again. It is forgotten with
-# the partition: a new owner has none, and is protected by the offset in the checkpoint (worker.stream.checkpoints). An
-# operator who moves offsets back has to stop the group first, which Kafka's own tools demand, too.
-
-
-class CommittedWatermark:
-    """The offsets that this member knows to be committed. Any thread may call any method."""
-
-    def __init__(self) -> None:
-        self._offsets: dict[Partition, int] = {}
-
-    def note(self, offsets: Mapping[Partition, int | None]) -> None:
-        """These are committed; None = nothing is."""
-        self._offsets |= {partition: offset for partition, offset in offsets.items() if offset is not None}
-
-    def forget(self, partitions: Collection[Partition]) -> None:
-        """They belong to others now."""
-        for partition in partitions:
-            self._offsets.pop(partition, None)
-
-    def require_not_below(self, offsets: Mapping[Partition, int | None]) -> None:
-        """Raises BrokerUnavailable when one of these answers is older than what is known."""
-        for partition, offset in offsets.items():
-            known = self._offsets.get(partition)
-            if known is not None and (offset is None or offset < known):
-                raise BrokerUnavailable(
-                    f"the broker says that offset {offset} of {partition.topic}[{partition.partition}] is committed, "
-                    f"though {known} is: it may not have loaded all of them yet"
-                )
-
-
-# Where a partition goes on that was taken away and given back.
-#
-# Invariant: the first record that poll returns of a partition after an assignment is the one at its committed offset,
-# or where `start` says if it has none.
-#
-# The client sees to that only for partitions which it did not have before. With the eager assignors (range, roundrobin)
-# a rebalance takes all partitions away and gives most of them back within one poll, and of those the client keeps its
-# old position. That lies beyond records that were polled and never committed (their batch was dropped: they would be
-# lost), or behind what another member has committed meanwhile (they would be published twice).
-#
-# So what was revoked is remembered as previously owned; what of it comes back with the next assignment needs a seek.
-# The listener only takes notes, for on the client's IO thread every blocking call of the client fails. The next poll
-# asks for offsets and seeks before it reads; the poll in which the rebalance happened drops what the client returned of
-# these partitions. What does not come back at once is forgotten: should it come later, the client takes it for new.
-
-
-class _AssignmentListener(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Notes what changed, on the client's IO thread. needs_seek: partitions whose position there can't be trusted."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._assigned: set[Partition] = set()
-        self._revoked: set[Partition] = set()
-        self._previously_owned: set[Partition] = set()
-        self.needs_seek: frozenset[Partition] = frozenset()
-        self.committed = CommittedWatermark()
-
-    @override
-    def on_partitions_revoked(self, revoked: Collection[Any]) -> None:
-        partitions = {Partition(*partition) for partition in revoked}
-        with self._lock:
-            self._assigned -= partitions
-            self._revoked |= partitions
-            self._previously_owned |= partitions
-            self.needs_seek -= partitions
-        self.committed.forget(partitions)
-
-    @override
-    def on_partitions_assigned(self, assigned: Collection[Any]) -> None:
-        partitions = {Partition(*partition) for partition in assigned}
-        with self._lock:
-            self._assigned |= partitions
-            self.needs_seek |= partitions & self._previously_owned
-            self._previously_owned.clear()
-
-    def positioned(self, partition: Partition) -> None:
-        """It has a position that can be trusted."""
-        with self._lock:
-            self.needs_seek -= {partition}
-
-    def take(self) -> AssignmentChanges:
-        """What changed since it was last asked."""
-        with self._lock:
-            changes = AssignmentChanges(frozenset(self._assigned), frozenset(self._revoked))
-            self._assigned, self._revoked = set(), set()
-        return changes
+_MISSING_S: Final = 2.0  # the first answer about topics takes a moment
 
 
 class GroupConsumer(Consumer):
     """A Consumer on Kafka.
 
-    start             where a partition without a committed offset begins
-    out_of_range      what a committed offset that no longer exists leads to: "stop" raises OffsetOutOfRange
+    out_of_range      what a committed offset whose records were deleted leads to: "stop" raises OffsetOutOfRange
     read_committed    skip records of open and aborted transactions, and wait for offsets that a transaction is about
                       to commit; exactly-once needs it
     assignor          how the group shares partitions out, by its name in ASSIGNORS, the same for all members;
                       "cooperative-sticky" takes away only those that move, the others take away all and give back
     instance_id       a static member, whose partitions wait for it through a restart within the session timeout
+    tell              is told where reading goes on at another offset than the one that was next, and why
 
     Raises (on creation) BrokerUnavailable, SettingsError, FatalError.
     """
@@ -143,16 +54,19 @@ class GroupConsumer(Consumer):
         topics: Sequence[str],
         group_id: str,
         *,
-        start: Start = "earliest",
         out_of_range: OutOfRange = "stop",
         read_committed: bool = False,
         assignor: str = "range",
         instance_id: str | None = None,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._start = start
         self._out_of_range = out_of_range
-        self._listener = _AssignmentListener()
         self._welcome = Welcome(connection)
+        self._tell = tell
+        self._topic_ids = TopicIds()  # of the topics that records are polled from
+        self._topics = tuple(topics)
+        self._missing_since: dict[str, float] = {}
+        self._listener = AssignmentListener()
         self._closed = False
         self._displaced_since: float | None = None
         self._was_member = False
@@ -190,22 +104,34 @@ class GroupConsumer(Consumer):
 
     def _poll_once(self, timeout_ms: int, max_records: int) -> Polled:
         self._keep_joining()
-        for partition, offset in self.committed(self._listener.needs_seek & self.assignment()).items():
-            if offset is None:
-                self._seek_to_edge(self._start, [partition])
+        self._follow_topics()
+        for partition, stored in self._stored(self._listener.needs_seek & self.assignment()).items():
+            if stored is None:
+                self._client.seek_to_beginning(*self._assigned_of([partition]))
                 self._listener.positioned(partition)
             else:
-                self.seek({partition: offset})
+                self.seek({partition: stored.offset})
         try:
             polled = self._client.poll(timeout_ms=timeout_ms, max_records=max_records)
         except kafka_errors.NoOffsetForPartitionError as error:
-            self._seek_to_edge(self._start, error.args[0])
+            self._client.seek_to_beginning(*self._assigned_of(error.args[0]))
             return {}
-        except (kafka_errors.OffsetOutOfRangeError, kafka_errors.LogTruncationError) as error:
-            self._resolve_out_of_range(getattr(error, "divergent_offsets", error.args[0]))
+        except kafka_errors.LogTruncationError as error:
+            self._resolve_out_of_range(error.divergent_offsets)
             return {}
+        except kafka_errors.OffsetOutOfRangeError as error:
+            self._resolve_out_of_range(dict.fromkeys(error.args[0]))
+            return {}
+        self._follow_topics()
         needs_seek = self._listener.needs_seek
         return {Partition(*p): records for p, records in polled.items() if Partition(*p) not in needs_seek}
+
+    def _follow_topics(self) -> None:
+        """Notices a topic that was deleted and created again, also where no partition changed its owner for it."""
+        for topic in self._topics:
+            if self._topic_ids.follow(topic, known_topic_id(self._client, topic)):
+                self._tell(f"the topic {topic} was deleted and created again: it is read from its beginning")
+                self._listener.recreated([partition for partition in self.assignment() if partition.topic == topic])
 
     def _keep_joining(self) -> None:
         """Makes the client finish a rebalance that outlasts one poll, and notice that its heartbeats have ended.
@@ -237,18 +163,45 @@ class GroupConsumer(Consumer):
         if time.monotonic() - self._displaced_since > _DISPLACED_S:
             raise Fenced("another process has joined the group with this [instance_id]: this one ends")
 
-    def _resolve_out_of_range(self, offsets: Mapping[Any, Any]) -> None:
+    def _resolve_out_of_range(self, positions: Mapping[Any, Any]) -> None:
+        """Where partitions go on whose position is not in their log.
+
+        positions   of the client; with a value where the broker has cut the log off and said where it ends now
+
+        A position beyond the end is none that records were deleted before: the log is shorter than what was read. It
+        goes on at the end, for what was cut off can't be read, and what comes next is new.
+        """
+        refresh_metadata(self._client, _ASK_TIMEOUT_MS / 1000)
+        self._follow_topics()
+        listed = [Partition(*partition) for partition in positions]
+        here = [p for p in self._assigned_of(listed) if Partition(*p) not in self._listener.needs_seek]
+        stored, deleted = self._stored([Partition(*partition) for partition in here]), []
+        for partition in here:
+            position, cutoff = self._client.position(partition, timeout_ms=0), positions[partition]
+            end = self._client.end_offsets([partition], timeout_ms=_ASK_TIMEOUT_MS)[partition]
+            place = f"{partition.topic}[{partition.partition}]"
+            if stored[Partition(*partition)] is None:
+                self._client.seek_to_beginning(partition)
+            elif cutoff is not None or position > end:
+                ends = end if cutoff is None else cutoff.offset
+                self._client.seek(partition, ends)
+                self._tell(f"{place} ends at offset {ends}, though {position} was to be read next: it goes on there")
+            else:
+                deleted.append(partition)
+        if deleted:
+            self._resolve_deleted(deleted)
+
+    def _resolve_deleted(self, partitions: Sequence[Any]) -> None:
+        offsets = {partition: self._client.position(partition, timeout_ms=0) for partition in sorted(partitions)}
+        places = ", ".join(f"{p.topic}[{p.partition}] at {offset}" for p, offset in offsets.items())
         if self._out_of_range == "stop":
-            places = ", ".join(f"{p.topic}[{p.partition}] at {offset}" for p, offset in sorted(offsets.items()))
             raise OffsetOutOfRange(
                 f"the next offset to read is no longer in the log: {places}; records were deleted before they were "
                 "read. Choose where to go on with [kafka.offset_out_of_range] (earliest or latest)"
             )
-        self._seek_to_edge(self._out_of_range, offsets)
-
-    def _seek_to_edge(self, edge: Start, partitions: Collection[Any]) -> None:
-        if assigned := self._assigned_of(partitions):
-            (self._client.seek_to_beginning if edge == "earliest" else self._client.seek_to_end)(*assigned)
+        edge = self._client.seek_to_beginning if self._out_of_range == "earliest" else self._client.seek_to_end
+        edge(*partitions)
+        self._tell(f"records were deleted before they were read: {places}; it goes on at the {self._out_of_range}")
 
     @override
     def polled_bytes(self) -> int:
@@ -264,14 +217,17 @@ class GroupConsumer(Consumer):
 
     @override
     def commit(self, offsets: Offsets) -> None:
-        if not offsets:
-            return
+        if offsets:
+            self._commit(offsets)
+            self.note_committed(offsets)
+
+    def _commit(self, offsets: Offsets, *, is_start: bool = False) -> None:
+        theirs = self._topic_ids.as_kafka_offsets(offsets, is_start=is_start)
         try:
             with translated("committing offsets"):
-                self._client.commit(as_kafka_offsets(offsets), timeout_ms=_COMMIT_TIMEOUT_MS)
+                self._client.commit(theirs, timeout_ms=_COMMIT_TIMEOUT_MS)
         except Displaced as error:  # poll finds out whether it is true
             raise CommitRefused(str(error)) from error
-        self.note_committed(offsets)
 
     @override
     def note_committed(self, offsets: Offsets) -> None:
@@ -279,11 +235,56 @@ class GroupConsumer(Consumer):
 
     @override
     def committed(self, partitions: Collection[Partition]) -> Mapping[Partition, int | None]:
+        stored = self._stored(partitions)
+        return {p: None if offset is None or offset.is_start else offset.offset for p, offset in stored.items()}
+
+    def _stored(self, partitions: Collection[Partition]) -> dict[Partition, StoredOffset | None]:
+        """The group's offsets of the topics that are there now. Raises as `committed` does."""
+        fetch = self._client._coordinator.fetch_committed_offsets  # noqa: SLF001  # one round trip for all
         with translated("reading committed offsets"):
-            offsets = {p: self._client.committed(TopicPartition(*p), timeout_ms=_COMMIT_TIMEOUT_MS) for p in partitions}
-        self._listener.committed.require_not_below(offsets)
-        self._listener.committed.note(offsets)
-        return offsets
+            answers = fetch([TopicPartition(*partition) for partition in partitions], _ASK_TIMEOUT_MS)
+        stored = {p: self._topic_ids.read(p, answers.get(p), self.topic_id(p.topic)) for p in partitions}
+        handled = {p: None if offset is None or offset.is_start else offset.offset for p, offset in stored.items()}
+        self._listener.committed.require_not_below(handled)
+        self._listener.committed.note(handled)
+        return stored
+
+    @override
+    def begin(self, partitions: Collection[Partition]) -> Offsets:
+        stored = self._stored(partitions)
+        if late := [partition for partition, offset in stored.items() if offset is not None and not offset.is_start]:
+            raise BrokerUnavailable(f"offsets of {late} are committed after all: asking again")
+        begun = {partition: offset.offset for partition, offset in stored.items() if offset is not None}
+        if new := [TopicPartition(*partition) for partition in partitions if partition not in begun]:
+            with translated("looking up offsets"):
+                oldest = self._client.beginning_offsets(new, timeout_ms=_ASK_TIMEOUT_MS)
+            starts = {Partition(*partition): int(offset) for partition, offset in oldest.items()}
+            self._commit(starts, is_start=True)
+            begun |= starts
+        return begun
+
+    @override
+    def topic_id(self, topic: str) -> str | None:
+        return self._topic_ids.by_topic.get(topic) or known_topic_id(self._client, topic)
+
+    @override
+    def note_later(self, partitions: Collection[Partition]) -> None:
+        self._topic_ids.note_later(partitions)
+
+    @override
+    def is_later(self, partition: Partition) -> bool:
+        return self._topic_ids.is_later(partition)
+
+    @override
+    def missing_topics(self) -> Sequence[str]:
+        now = time.monotonic()
+        missing = [topic for topic in self._topics if not self.partition_count(topic)]
+        self._missing_since = {topic: self._missing_since.get(topic, now) for topic in missing}
+        return [topic for topic in missing if now - self._missing_since[topic] > _MISSING_S]
+
+    @override
+    def partition_count(self, topic: str) -> int:
+        return len(self._client._cluster.partitions_for_topic(topic) or ())  # noqa: SLF001  # else it asks and blocks
 
     @override
     def seek(self, offsets: Offsets) -> None:
@@ -301,7 +302,7 @@ class GroupConsumer(Consumer):
 
     @override
     def membership(self) -> Any:  # KIP-447
-        return self._client.group_metadata()
+        return GroupMembership(self._client.group_metadata(), self._topic_ids)
 
     @override
     def pause(self, partitions: Collection[Partition]) -> None:
@@ -338,8 +339,3 @@ class GroupConsumer(Consumer):
             self._closed = True
             close = partial(self._client.close, autocommit=False, timeout_ms=int(timeout_s * 1000))
             quietly(close, timeout_s, "closing the consumer")
-
-
-def as_kafka_offsets(offsets: Offsets) -> dict[Any, Any]:
-    """The client's form of offsets to commit."""
-    return {TopicPartition(*partition): OffsetAndMetadata(offset, "", -1) for partition, offset in offsets.items()}

@@ -106,8 +106,8 @@ class ExactlyOnce(_ProducerDelivery[TransactionalProducer]):
     #
     # Two things make the answer less than certain. Partitions can be revoked between two calls: what is left of the
     # batch is a part of the transaction and still tells of all of it, another batch tells nothing. And a broker that
-    # has just come back can name older offsets than there are (worker.broker.consumer), never newer ones. So one yes,
-    # for any partition, counts at once; a no when the same offsets were named at two calls.
+    # has just come back can name older offsets than there are (worker.broker.assignments), never newer ones. So one
+    # yes, for any partition, counts at once; a no when the same offsets were named at two calls.
 
     def __init__(self, consumer: Consumer, make_producer: Callable[[], TransactionalProducer]) -> None:
         super().__init__(consumer, make_producer)

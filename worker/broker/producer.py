@@ -22,7 +22,6 @@ from worker.broker.client import (
     translate,
     translated,
 )
-from worker.broker.consumer import as_kafka_offsets
 from worker.broker.limits import RecordLimits, portions, record_bytes
 from worker.errors import (
     BrokerUnavailable,
@@ -166,7 +165,7 @@ class TransactionalKafkaProducer(AcknowledgedProducer, TransactionalProducer):
             raise
 
     def _transact(self, outgoing: Sequence[Outgoing], offsets: Offsets, membership: Any) -> None:
-        if membership.generation_id < 0:
+        if membership.group.generation_id < 0:
             # The broker takes offsets without a generation unchecked: a worker that woke up late would commit them.
             raise CommitRefused("this process is not a member of its group any more")
         with translated("beginning a transaction"):
@@ -179,7 +178,8 @@ class TransactionalKafkaProducer(AcknowledgedProducer, TransactionalProducer):
                 self.flush(self._timeout_s)
             # 2. ... and the offsets are part of the transaction ...
             with translated("adding offsets to the transaction"):
-                self._client.send_offsets_to_transaction(as_kafka_offsets(offsets), membership)
+                theirs = membership.topic_ids.as_kafka_offsets(offsets)
+                self._client.send_offsets_to_transaction(theirs, membership.group)
         except WorkerError as error:
             # Displaced: no newer producer has outdated this one; the consumer's poll finds out whether it is true.
             cause = CommitRefused(str(error)) if isinstance(error, Displaced) else error

@@ -127,17 +127,20 @@ class TopicReader(RangeReader):
     def _ends(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
         """The ends of the log, checked with a fetch: the embedded broker lists them short of its last batch."""
         ends = self._offsets(self._client.end_offsets, partitions)
-        if self._read_committed:
-            return ends  # a fetch knows the high watermark, which lies beyond the last stable offset
         with translated("looking up offsets"):
             self._assign(ends)
             deadline = time.monotonic() + _CONFIRM_S
             while time.monotonic() < deadline:
-                self._client.poll(timeout_ms=_FETCH_WAIT_MS, max_records=1)
-                seen = {p: self._client.highwater(TopicPartition(*p)) for p in ends}
-                if None not in seen.values():
+                polled = self._client.poll(timeout_ms=_FETCH_WAIT_MS, max_records=_BATCH)
+                for partition, records in polled.items():
+                    ends[Partition(*partition)] = records[-1].offset + 1
+                marks = {partition: self._client.highwater(TopicPartition(*partition)) for partition in ends}
+                # Beyond the last stable offset there is nothing to read, and the high watermark says nothing.
+                if None not in marks.values() and not polled:
                     break
-        return {partition: max(end, seen[partition] or 0) for partition, end in ends.items()}
+        if self._read_committed:
+            return ends
+        return {partition: max(end, marks[partition] or 0) for partition, end in ends.items()}
 
     def _assign(self, positions: Offsets) -> None:
         self._client.assign([TopicPartition(*partition) for partition in positions])

@@ -76,8 +76,8 @@ def input_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--to", dest="end", metavar="TIME", help="broker timestamp of --topic to stop before")
     format_argument(group)
     group.add_argument("--key", metavar="FIELD", help="field that is the record's key in the topic")
-    text = "spread the records by key (default: 1); with --topic: its number, for a budget"
-    group.add_argument("--partitions", type=positive, default=1, metavar="N", help=text)
+    text = "spread the records by key (default: 1); with --topic: for a budget (default: those that it has)"
+    group.add_argument("--partitions", type=positive, metavar="N", help=text)
     ignore_argument(group)
 
 

@@ -42,6 +42,7 @@ from worker.rollout.rollout import Promotion, Rollout
 from worker.settings import Settings, ThresholdSettings, leaves, shown
 from worker.sources.base import Meter, Source
 from worker.texts import quoted
+from worker.thresholds.budget import ALONE, PartitionCount
 from worker.thresholds.factory import RULES, ThresholdFactory
 from worker.trainer.trainer import Decision
 
@@ -58,7 +59,7 @@ class ReplayRequest:
 
     open_source   makes the source; is given the schema, where one is known before the first record is read
     topic         name of the topic of the records, where they come from one
-    partitions    of the topic; records of files are spread over as many
+    partitions    of the topic, for a budget; records of files are spread over as many; None: those that the topic has
     key           field with the key of files' records
     schema        its file; None: the model's, the one of the settings, or one that is proposed from the first records
     model         version to score with; None: the current one, or one that is fitted on the first records
@@ -75,7 +76,7 @@ class ReplayRequest:
 
     open_source: Callable[[Schema | None], Source]
     topic: str | None = None
-    partitions: int = 1
+    partitions: int | None = None
     key: str | None = None
     schema: str | None = None
     model: str | None = None
@@ -132,7 +133,7 @@ class Job:
         decoder_any_size = wiring.make_decoder(settings, any_size=True)
         reader = Reader(
             topic=request.topic or settings.kafka.input_topic,
-            partitions=request.partitions,
+            partitions=request.partitions or 1,
             key_field=request.key,
             labels=labels,
             batch_size=settings.batch.size,
@@ -249,7 +250,9 @@ class Job:
     def _replay(self, source: Source, facts: Facts, batches: Batches, folder: Path, *, labelled: bool) -> Result:
         settings, request, seed = self._settings, self._request, self._settings.seed
         build = wiring.model_builder(settings, latent=request.latent)
-        pipeline = wiring.make_pipeline(settings, build(facts.bundle), request.partitions)
+        partitions = PartitionCount(lambda: request.partitions or source.partition_count)
+        pipeline = wiring.make_pipeline(settings, build(facts.bundle), partitions)
+        pipeline.topic_id_of = source.topic_ids.get
         sweep = Sweep(self._sweeps, facts.bundle) if self._sweeps else None
         comparison = None
         if request.compare:
@@ -257,11 +260,9 @@ class Job:
             self._require_unseen(other)
             other_folder.mkdir(exist_ok=True)
             model = wiring.model_builder(settings)(other)
-            comparison = Comparison(
-                wiring.make_pipeline(settings, model, request.partitions), other_folder, labelled=labelled
-            )
+            comparison = Comparison(wiring.make_pipeline(settings, model, partitions), other_folder, labelled=labelled)
         every = request.refit_every
-        refits = Refits(settings, pipeline, build, every, request.partitions) if every else None
+        refits = Refits(settings, pipeline, build, every, partitions) if every else None
         observers: list[Observer] = [entry for entry in (sweep, comparison, refits) if entry is not None]
         with self._display.track(batches, source.meter) as tracked:
             result = replay(
@@ -312,7 +313,12 @@ class Refits:
     """
 
     def __init__(
-        self, settings: Settings, pipeline: Pipeline, build: wiring.Build, every: int, partitions: int = 1
+        self,
+        settings: Settings,
+        pipeline: Pipeline,
+        build: wiring.Build,
+        every: int,
+        partitions: PartitionCount = ALONE,
     ) -> None:
         self._pipeline = pipeline
         self._every = every

@@ -102,6 +102,8 @@ def shown(value: Any) -> Any:
         return f"{value.topic}-{value.partition}"
     if isinstance(value, float):
         return round(value, 3)
+    if isinstance(value, dict):
+        return {str(shown(key)): shown(part) for key, part in value.items()}
     if isinstance(value, set | frozenset | list | tuple):
         return [shown(part) for part in (sorted(value) if isinstance(value, set | frozenset) else value)]
     return value
@@ -117,7 +119,9 @@ class LoopSignals(Signals[Metrics], Events):
         self._collections = 0
         self._reported = time.monotonic()
         self._done: Counter[str] = Counter()
+        self._missing: set[str] = set()
 
+    began = signal("info", "partitions begin that nothing is committed of")
     checkpoint_restored = signal(
         "info", "threshold restored", lambda on, _: on.metrics.checkpoint_restores.labels("restored").inc()
     )
@@ -159,8 +163,20 @@ class LoopSignals(Signals[Metrics], Events):
             self.health.ready("group")
         else:
             self.health.waiting("group", "not a member of the consumer group now")
+        self._tell_missing_topics()
         if time.monotonic() - self._reported >= REPORT_EVERY_S:
             self.report()
+
+    def _tell_missing_topics(self) -> None:
+        missing = set(self._consumer.missing_topics())
+        for topic in sorted(missing - self._missing):
+            self.log.warning("there is no such topic, waiting for it", topic=topic)
+        if missing:
+            self.health.waiting("topic", f"no such topic: {', '.join(sorted(missing))}; it is read once it is there")
+        elif self._missing:
+            self.log.info("the topic is there again", topic=", ".join(sorted(self._missing)))
+            self.health.ready("topic")
+        self._missing = missing
 
     def report(self) -> None:
         """The canonical log line: what was done since the last one. Silent when nothing was."""

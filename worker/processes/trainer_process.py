@@ -130,7 +130,8 @@ class TrainerProcess:
             self._health.beat()
             asked = asked or self._asked()
             try:
-                reader = reader or TopicReader(self._link, read_committed=True)
+                committed = self._settings.kafka.read_committed
+                reader = reader or TopicReader(self._link, read_committed=committed)
                 sidecar.step(reader, asked=asked)
                 asked, trouble = False, ""
                 self._health.ready("broker")

@@ -12,6 +12,7 @@ from worker.alerts.silences import Silences, load_silences
 from worker.broker.client import CONSUMER_DEFAULTS, Connection
 from worker.broker.ranges import TopicReader
 from worker.broker.tokens import Fetch, TokenProvider, token_from_command, token_from_endpoint, token_from_file
+from worker.broker.topic_ids import later_topic_ids
 from worker.broker.topics import Topics
 from worker.errors import DataError
 from worker.features.schema import Schema
@@ -32,7 +33,7 @@ from worker.sources.files import Files
 from worker.sources.lines import MAX_LINE_BYTES
 from worker.sources.topic import TopicRange, parse_time
 from worker.texts import rfc3339
-from worker.thresholds.budget import DAY_MS, HOUR_MS
+from worker.thresholds.budget import ALONE, DAY_MS, HOUR_MS, PartitionCount
 from worker.thresholds.factory import ThresholdFactory
 from worker.trainer.reservoir import Reservoir
 from worker.trainer.trainer import Trainer
@@ -103,9 +104,16 @@ def fit_options(settings: ModelSettings, seed: int) -> FitOptions:
 
 
 def threshold_factory(
-    settings: ThresholdSettings, alerts: AlertSettings | None = None, partitions: int = 1
+    settings: ThresholdSettings,
+    alerts: AlertSettings | None = None,
+    partitions: PartitionCount = ALONE,
+    share: float = 1.0,
 ) -> ThresholdFactory:
-    """Thresholds by their rule, or by their part of the alert budget, or by both; without `alerts` no budget."""
+    """Thresholds by their rule, or by their part of the alert budget, or by both; without `alerts` no budget.
+
+    partitions   how many share the budget
+    share        of the budget
+    """
     budgets = [(alerts.per_day, DAY_MS), (alerts.per_hour, HOUR_MS)] if alerts else []
     rules = ("fixed", "training-quantile", "contamination")
     values = [(rule, getattr(settings, rule.replace("-", "_"))) for rule in rules]
@@ -116,15 +124,16 @@ def threshold_factory(
         stride=settings.stride,
         rule=settings.rule,
         rule_values={rule: value for rule, value in values if value is not None},
-        budgets=tuple((count / partitions, period_ms) for count, period_ms in budgets if count is not None),
+        budgets=tuple((count * share, period_ms) for count, period_ms in budgets if count is not None),
+        partitions=partitions,
         with_rule=bool({"quantile", "rule"} & settings.model_fields_set),
     )
 
 
-def make_pairing(settings: Settings, partitions: int = 1) -> Pairing:
+def make_pairing(settings: Settings, partitions: PartitionCount = ALONE) -> Pairing:
     """How two versions are compared. The paired one sees a sample: its part of an alert budget is as much smaller."""
     return Pairing(
-        threshold_factory(settings.threshold, settings.alerts, partitions * SAMPLE_EVERY),
+        threshold_factory(settings.threshold, settings.alerts, partitions, 1 / SAMPLE_EVERY),
         make_decoder(settings, any_size=True),
         settings.model_canary_records,
     )
@@ -141,7 +150,11 @@ def make_decoder(settings: Settings, *, any_size: bool = False) -> Decoder:
     return DECODERS[settings.kafka.format](None if any_size else settings.batch.max_record_bytes)
 
 
-def make_pipeline(settings: Settings, model: Model, partitions: int = 1) -> Pipeline:
+def make_pipeline(
+    settings: Settings,
+    model: Model,
+    partitions: PartitionCount = ALONE,
+) -> Pipeline:
     """The pipeline that run, replay and the trainer share; an alert budget is divided by the topic's partitions.
 
     SettingsError where the silences file is broken.
@@ -189,19 +202,19 @@ def max_batch_s(settings: Settings) -> float:
 def topic_range(settings: Settings, topic: str, start: str | None, end: str | None) -> Source:
     """A topic's records from one time to another, as the live worker would read them; UsageError for no time."""
     from_ms, to_ms = (None if text is None else parse_time(text) for text in (start, end))
-    committed = settings.delivery == "exactly_once"  # only then does it read nothing of aborted transactions
     return TopicRange(
         topic,
-        lambda: TopicReader(connection(settings, "anomaly-replay"), read_committed=committed),
+        lambda: TopicReader(connection(settings, "anomaly-replay"), read_committed=settings.kafka.read_committed),
         from_ms=from_ms,
         to_ms=to_ms,
+        later_topic_ids=lambda: later_topic_ids(connection(settings, "anomaly-replay"), topic, settings.kafka.group_id),
     )
 
 
 def newest_records(settings: Settings, topic: str, count: int, link: Connection | None = None) -> Source:
-    """About the newest `count` committed records of a topic."""
-    link = link or connection(settings)
-    return TopicRange(topic, lambda: TopicReader(link, read_committed=True), newest=count)
+    """About the newest `count` records of a topic."""
+    link, committed = link or connection(settings), settings.kafka.read_committed
+    return TopicRange(topic, lambda: TopicReader(link, read_committed=committed), newest=count)
 
 
 def file_source(

@@ -3,22 +3,23 @@
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 
 import structlog
 
 from worker.broker.admin import ensure_compacted
-from worker.broker.base import Delivery
+from worker.broker.base import Delivery, Offsets
 from worker.broker.client import Connection
 from worker.broker.consumer import GroupConsumer
 from worker.broker.delivery import AtLeastOnce, ExactlyOnce
 from worker.broker.limits import RecordLimits
 from worker.broker.producer import AcknowledgedProducer, TransactionalKafkaProducer
 from worker.broker.ranges import TopicReader
+from worker.broker.topic_ids import begin_at_end
 from worker.broker.topics import require_topics
-from worker.errors import BundleError, Hint, StoreError, StoreUnavailable, TransientError
+from worker.errors import BundleError, Hint, MissingTopic, StoreError, StoreUnavailable, TransientError
 from worker.features.schema import load_schema
 from worker.model.store.bundle import Bundle
 from worker.ops.health import GuardedThread, Health
@@ -39,13 +40,16 @@ from worker.processes.process import (
     watched,
 )
 from worker.processes.signals import LoopSignals, ModelSignals
+from worker.records import Partition
 from worker.rollout.watcher import CHECK_EVERY_S, ModelWatcher, StoreRollout, is_recent
 from worker.settings import Settings
 from worker.stream.breaker import Breaker
-from worker.stream.checkpoints import CheckpointChangelog, Checkpoints, TopicCheckpoints
+from worker.stream.checkpoint_format import CheckpointLog
+from worker.stream.checkpoints import CheckpointChangelog, Checkpoints, Doubt, TopicCheckpoints
 from worker.stream.loop import Loop
 from worker.stream.sinks.base import SINKS, Sink
 from worker.stream.sinks.kafka import KafkaSink
+from worker.thresholds.budget import PartitionCount
 
 RETRY_CONNECT_S = 2.0
 
@@ -139,6 +143,11 @@ class WorkerProcess:
 
     def _consume(self, model: Model, watcher: ModelWatcher, stack: ExitStack) -> None:
         settings, kafka, link = self._settings, self._settings.kafka, self._link
+        if kafka.start_from == "latest":
+            doubt = Doubt()
+            starts = self._patiently(lambda: self._begin_at_end(link, doubt))
+            if starts:
+                self._log.info("the group begins at the end", starts={key.partition: at for key, at in starts.items()})
         if kafka.state_topic is None:
             self._log.warning("no state topic: thresholds start again after each restart and rebalance")
         else:
@@ -153,7 +162,7 @@ class WorkerProcess:
         delivery = self._delivery(consumer, link)
         stack.callback(delivery.close, CLOSE_S)
         self._patiently(delivery.open)  # before the first poll: a predecessor's open transaction ends here
-        partitions = self._patiently(lambda: self._count_partitions(link))
+        partitions = PartitionCount(lambda: consumer.partition_count(kafka.input_topic))
         pipeline = wiring.make_pipeline(settings, model, partitions)
         signals = LoopSignals(consumer, pipeline, self._metrics, self._health)
         sinks: list[Sink] = []
@@ -217,41 +226,50 @@ class WorkerProcess:
             link,
             [kafka.input_topic],
             kafka.group_id,
-            start=kafka.start_from,
             out_of_range=kafka.offset_out_of_range,
-            read_committed=self._settings.delivery == "exactly_once",
+            read_committed=kafka.read_committed,
             assignor=kafka.assignor,
             instance_id=self._settings.instance_id,
+            tell=lambda text: self._log.warning("reading goes on elsewhere", reason=text),
         )
 
-    def _count_partitions(self, link: Connection) -> int:
-        """Of the input topic; only an alert budget needs to know, so nobody else waits for the answer."""
-        alerts = self._settings.alerts
-        if alerts.per_day is None and alerts.per_hour is None:
-            return 1
-        reader = TopicReader(link)
-        try:
-            return len(reader.partitions(self._settings.kafka.input_topic))
-        finally:
-            reader.close(CLOSE_S)
+    def _begin_at_end(self, link: Connection, doubt: Doubt) -> Offsets:
+        """Where the group begins on its first start. Checkpoints of this topic say that it has had one before."""
+        kafka, changelog = self._settings.kafka, self._changelog(link)
+
+        def require_no_history(partitions: Collection[Partition], topic_id: str | None) -> Collection[Partition]:
+            logs: Mapping[Partition, CheckpointLog] = {}
+            if changelog is not None:
+                with suppress(MissingTopic):
+                    logs = changelog.read(dict.fromkeys(partitions), {kafka.input_topic: topic_id})
+            has_history = any(log.heads for log in logs.values())
+            doubt.check("the group has checkpoints and no committed offsets, asking again" if has_history else "")
+            return [partition for partition, log in logs.items() if log.is_later]
+
+        return begin_at_end(link, kafka.input_topic, kafka.group_id, require_no_history)
 
     def _checkpoints(
         self, consumer: GroupConsumer, pipeline: Pipeline, signals: LoopSignals, link: Connection
     ) -> Checkpoints:
+        settings, changelog = self._settings, self._changelog(link)
+        if changelog is None:
+            return Checkpoints()
+        # What the state of a threshold depends on: a checkpoint that was made under other settings begins anew.
+        thresholds = settings.threshold.model_dump(mode="json", exclude_none=True)
+        budgets = settings.alerts.model_dump(mode="json", include={"per_day", "per_hour"})
+        return TopicCheckpoints(consumer, pipeline, changelog, settings={**thresholds, **budgets}, events=signals)
+
+    def _changelog(self, link: Connection) -> CheckpointChangelog | None:
         settings, topic = self._settings, self._settings.kafka.state_topic
         if topic is None:
-            return Checkpoints()
-        changelog = CheckpointChangelog(
+            return None
+        return CheckpointChangelog(
             lambda read_committed: TopicReader(link, read_committed=read_committed),
             topic=topic,
             group_id=settings.kafka.group_id,
             transactional=settings.delivery == "exactly_once",
             beat=self._health.beat,
         )
-        # What the state of a threshold depends on: a checkpoint that was made under other settings begins anew.
-        thresholds = settings.threshold.model_dump(mode="json", exclude_none=True)
-        budgets = settings.alerts.model_dump(mode="json", include={"per_day", "per_hour"})
-        return TopicCheckpoints(consumer, pipeline, changelog, settings={**thresholds, **budgets}, events=signals)
 
     def _delivery(self, consumer: GroupConsumer, link: Connection) -> Delivery:
         settings, kafka, limits = self._settings, self._settings.kafka, RecordLimits()

@@ -79,6 +79,11 @@ class KafkaSettings(Group):
     offset_out_of_range: Literal["stop", "earliest", "latest"] = setting(
         "stop", "what to do when the broker has already deleted the committed offset"
     )
+    isolation_level: Literal["read_committed", "read_uncommitted"] = setting(
+        "read_committed",
+        "whether records of aborted transactions are left out, by worker, trainer and `replay --topic` alike; "
+        "`exactly_once` needs `read_committed`",
+    )
     delivery_timeout_ms: int = setting(
         30_000, "time for an acknowledgement; then the batch is read and sent again", within=(1_000, 600_000)
     )
@@ -118,6 +123,11 @@ class KafkaSettings(Group):
                 f"WORKER_KAFKA__STATE_TOPIC = {self.state_topic!r}: must be a topic of its own: it is compacted"
             )
         return self
+
+    @property
+    def read_committed(self) -> bool:
+        """Whether records of aborted transactions are left out; the client's own option of this name counts, too."""
+        return bool(self.options.get("isolation_level", self.isolation_level) == "read_committed")
 
     def client_options(self) -> dict[str, Any]:
         """The options with their secrets in clear text: never log the result."""
@@ -411,6 +421,14 @@ class Settings(BaseSettings, Group):
         """Only what is passed in, so that tests and tools have defaults whatever the environment holds."""
         sources: tuple[PydanticBaseSettingsSource, ...] = init_settings().get("sources", (init_settings,))
         return sources
+
+    @model_validator(mode="after")
+    def _exactly_once_reads_committed(self) -> Self:
+        if self.delivery == "exactly_once" and not self.kafka.read_committed:
+            raise ValueError(
+                "WORKER_KAFKA__ISOLATION_LEVEL = read_uncommitted: WORKER_DELIVERY = exactly_once needs read_committed"
+            )
+        return self
 
     def store_options(self) -> dict[str, Any]:
         """The options of the model store with their secrets in clear text: never log the result."""

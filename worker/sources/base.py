@@ -1,11 +1,12 @@
 """What a source of history is: records in blocks, in one order that is the same on every run."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple, Protocol, TypeVar
 
 from worker.formats.base import decoded_bytes
-from worker.records import Message, RawMessage
+from worker.records import Message, Partition, RawMessage
 from worker.texts import quoted
 
 
@@ -73,6 +74,8 @@ class Source(Protocol):
     meter           how far reading has come
     unreadable      what could not be read and was left out; complete when all blocks are read
     empty           names of its parts that held no record; complete when all blocks are read
+    topic_ids       what live alert ids of a topic have in them, by partition, where it was created again
+    partition_count of the topic; 0: there is none, or it is not known yet
     record_format   the registered record format of its values; None: the one of the settings
     """
 
@@ -81,6 +84,8 @@ class Source(Protocol):
     unreadable: UnreadableItems
     empty: Sequence[str] = ()
     record_format: str | None = None
+    topic_ids: Mapping[Partition, str] = MappingProxyType({})
+    partition_count: int = 0
 
     def blocks(self) -> Iterator[Block]:
         """All records, in blocks of about a megabyte. DataError where parts of the input are missing or can't be read,

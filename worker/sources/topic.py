@@ -37,6 +37,7 @@ class TopicRange(Source):
     open_reader   connects to the broker when the first block is asked for; closed after the last one
     from_ms       milliseconds since the epoch; None: from the oldest record
     to_ms         milliseconds since the epoch; None: up to the records that are there when reading begins
+    later_topic_ids   the topic's id for partitions whose group has read an earlier topic of this name; asked once
     newest        instead of a range: about so many of the newest records, as one block
     window_bytes  of the records that are held of all partitions, about; each has at least one batch of its own
     """
@@ -47,8 +48,11 @@ class TopicRange(Source):
     to_ms: int | None = None
     newest: int | None = None
     window_bytes: int = 64 << 20
+    later_topic_ids: Callable[[], Mapping[Partition, str]] = dict
 
     def __post_init__(self) -> None:
+        self.topic_ids: Mapping[Partition, str] = {}
+        self.partition_count = 0
         self.name = f"topic {self.topic}"
         self.meter, self.unreadable = Meter(total=self.newest or 0), UnreadableItems()
 
@@ -56,6 +60,8 @@ class TopicRange(Source):
     def blocks(self) -> Iterator[Block]:
         reader, topic, from_ms, to_ms = self.open_reader(), self.topic, self.from_ms, self.to_ms
         try:
+            self.partition_count = len(reader.partitions(topic))
+            self.topic_ids = self.later_topic_ids()
             if self.newest is not None:
                 records: Iterator[Sequence[RawMessage]] = iter([reader.latest(topic, self.newest)])
             else:

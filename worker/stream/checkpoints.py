@@ -1,11 +1,16 @@
 """Threshold state that travels with its partition, in a compacted topic.
 
 Order. at_least_once: results acknowledged, then checkpoints, then offsets committed. So a checkpoint is never behind
-the committed offset, and when it is one batch ahead (a crash before the commit) the results up to there are out: the
-partition goes on from the checkpoint's offset. exactly_once: all in one transaction, checkpoint and offset are always
-the same. A checkpoint whose offsets fit neither (the topic was lost, an operator moved the group's offsets) is not
-used: the threshold starts again from the calibration, and that is reported, as is a checkpoint of another model, other
-settings or with damage.
+the committed offset, and after a crash before the commit it is one batch ahead. exactly_once: all in one transaction,
+checkpoint and offset are always the same.
+
+The offset decides. A partition goes on where the group's offset says, and nowhere else: whoever moves or deletes it is
+followed, and no checkpoint, right, wrong or forged, makes a record be passed over. The state topic is only asked for
+the checkpoint that ends at this very offset. After a crash that is the one before the last: its batch is scored again
+with the same thresholds, and what it publishes is what it published before. Where there is none (the topic was lost, or
+compacted between the two; somebody moved the offset; the input topic is another one of the same name) the threshold
+starts again from the calibration, and that is reported, as is a checkpoint of another model, other settings or with
+damage.
 
 Size. A partition has one head and ceil(window / 1000) slots. A commit writes the slots that changed, then the head with
 the stride that is not full yet; after a rebuild and a model swap all slots. Per partition that is 8 bytes a record, and
@@ -18,7 +23,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from hashlib import sha256
-from operator import attrgetter
 from typing import Any
 
 import orjson
@@ -28,26 +32,31 @@ from worker.broker.base import Consumer, Offsets, RangeReader
 from worker.errors import BrokerUnavailable
 from worker.pipeline import Pipeline, by_partition
 from worker.records import Outcome, Outgoing, Partition
-from worker.stream.checkpoint_format import CheckpointHead, CheckpointLog, CheckpointSlot, checksums, digest_of
+from worker.stream.checkpoint_format import (
+    MAX_OFFSET,
+    CheckpointHead,
+    CheckpointLog,
+    CheckpointSlot,
+    checksums,
+    digest_of,
+)
 from worker.stream.events import Events
 from worker.thresholds.partition import ThresholdState
 
 PATIENCE_S = 30.0  # how long to wait for a transaction of the last owner to end
 WAIT_S = 0.2
 CLOSE_S = 1.0
-MAX_OFFSET = 1 << 62
 
 
 class Checkpoints:
     """Where thresholds stay between two owners of a partition. This one keeps nothing."""
 
-    def restore(self, partitions: Collection[Partition]) -> Offsets:  # noqa: ARG002  # it keeps nothing
-        """Gets the thresholds of newly assigned partitions ready; the offset that each goes on from, where it is known.
+    def restore(self, committed: Mapping[Partition, int | None]) -> None:
+        """Gets the thresholds of newly assigned partitions ready, as they were at these offsets of the group.
 
-        Call it before the first record of them is scored. Blocks while it reads. May be called again after a
-        TransientError; until then no record of them may be scored.
+        Call it before the first record of them is scored. Blocks while it reads. May be called again, with offsets that
+        were asked for anew, after a TransientError; until then no record of them may be scored.
         """
-        return {}
 
     def records(self, outcome: Outcome) -> Sequence[tuple[Partition, Outgoing]]:  # noqa: ARG002  # it keeps nothing
         """What to publish between the batch's results and its offsets; call it once for each outcome."""
@@ -84,34 +93,44 @@ class CheckpointChangelog:
 
     def record(self, partition: Partition, name: str, value: bytes | None) -> Outgoing:
         """A record to publish; `read` has been called before."""
-        key = f"{self._prefix(partition)}{name}".encode()
+        key = f"{self.place(partition)}{name}".encode()
         return Outgoing(self.topic, key, value, partition=partition.partition % self._partitions)
 
-    def _prefix(self, partition: Partition) -> str:
+    def place(self, partition: Partition) -> str:
+        """What the keys of its records begin with."""
         return f"{self.group_id}|{partition.topic}|{partition.partition}|"
 
-    def read(self, partitions: Collection[Partition], reached: Offsets) -> dict[Partition, CheckpointLog]:
+    def read(
+        self, committed: Mapping[Partition, int | None], topic_ids: Mapping[str, str | None]
+    ) -> dict[Partition, CheckpointLog]:
         """The checkpoints of these partitions, one pass over the partitions of the topic that hold them.
 
-        reached: offsets that were committed before this call, -1 = none; in transactions, the checkpoint is as new.
+        committed   the group's offsets from before this call; in transactions, the checkpoint is as new
+        topic_ids   of the topics that are there now
+
         Raises MissingTopic, BrokerUnavailable (after the reader's timeout without an answer), FatalError.
         """
         reader = self.make_reader(self.transactional)
         try:
             self._partitions = len(reader.partitions(self.topic))
-            logs = self._read_once(reader, partitions)
-            if self.transactional and any(log.newest_offset < reached[key] for key, log in logs.items()):
+            logs = self._read_once(reader, committed, topic_ids)
+            if self.transactional and any(log.newest_offset < (log.committed or -1) for log in logs.values()):
                 # A transaction's offsets can be visible a little before its records are.
                 self._wait_for_open_transactions(reader)
-                logs = self._read_once(reader, partitions)
+                logs = self._read_once(reader, committed, topic_ids)
         finally:
             reader.close(CLOSE_S)
         return logs
 
-    def _read_once(self, reader: RangeReader, partitions: Collection[Partition]) -> dict[Partition, CheckpointLog]:
-        logs = {partition: CheckpointLog() for partition in partitions}
-        prefixes = {self._prefix(partition): log for partition, log in logs.items()}
-        holders = {Partition(self.topic, partition.partition % self._partitions) for partition in partitions}
+    def _read_once(
+        self, reader: RangeReader, committed: Mapping[Partition, int | None], topic_ids: Mapping[str, str | None]
+    ) -> dict[Partition, CheckpointLog]:
+        logs = {
+            partition: CheckpointLog(self.place(partition), topic_ids.get(partition.topic), offset)
+            for partition, offset in committed.items()
+        }
+        prefixes = {log.place: log for log in logs.values()}
+        holders = {Partition(self.topic, partition.partition % self._partitions) for partition in committed}
         for batch in reader.read(dict.fromkeys(holders, (0, MAX_OFFSET))):
             for message in batch:
                 prefix, bar, name = (message.key or b"").decode(errors="replace").rpartition("|")
@@ -140,6 +159,7 @@ class _Base:
     """What a partition's next checkpoint builds on."""
 
     committed: int | None  # the group's offset
+    topic_id: str | None  # of the topic that is read
     incarnation: str = field(default_factory=lambda: os.urandom(8).hex())  # of the threshold
     counters: Counter[str] = field(default_factory=Counter)  # of the partition
     sums: dict[int, int] = field(default_factory=dict)  # checksum of each slot that is written
@@ -147,14 +167,43 @@ class _Base:
 
 
 @dataclass(eq=False)
+class Doubt:
+    """Asks again before it believes something that a broker which has just come back may say for a moment.
+
+    doubt_s     how long
+    monotonic   seconds
+    """
+
+    doubt_s: float = 15.0
+    monotonic: Callable[[], float] = time.monotonic
+    _since: float | None = field(default=None, init=False)
+
+    def check(self, why: str) -> None:
+        """Raises BrokerUnavailable with the reason, "" = none, until it has been given for `doubt_s`."""
+        if not why:
+            self._since = None
+            return
+        now = self.monotonic()
+        self._since = now if self._since is None else self._since
+        if now - self._since < self.doubt_s:
+            raise BrokerUnavailable(why)
+
+
+def is_behind(log: CheckpointLog, *, may_be_ahead: bool) -> bool:
+    """Whether a checkpoint knows of a later commit than the group. may_be_ahead: by its last batch, after a crash."""
+    committed = log.committed
+    if log.newest_offset <= (-1 if committed is None else committed):
+        return False
+    return not (may_be_ahead and (log.exact or any(head.previous_offset == committed for head in log.heads)))
+
+
+@dataclass(eq=False)
 class TopicCheckpoints(Checkpoints):
     """Checkpoints in a compacted topic.
 
     settings   of the threshold, plain data; part of the fingerprint
-    doubt_s    how long to ask again for a committed offset that is older than the checkpoint; a broker that has just
-               come back can answer so for a moment (worker.broker.consumer), after that it is believed: an operator
-               moved the offset
-    monotonic  seconds
+    doubt      of a committed offset that is older than the checkpoint; a broker that has just come back can answer so
+               for a moment (worker.broker.assignments), after that it is believed: an operator moved the offset
     """
 
     consumer: Consumer
@@ -163,11 +212,9 @@ class TopicCheckpoints(Checkpoints):
     _: KW_ONLY
     settings: Mapping[str, Any]
     events: Events
-    doubt_s: float = 15.0
-    monotonic: Callable[[], float] = time.monotonic
+    doubt: Doubt = field(default_factory=Doubt)
 
     def __post_init__(self) -> None:
-        self._doubted_since: float | None = None
         self._bases: dict[Partition, _Base] = {}
 
     # Why the committed offsets are asked for first, and the checkpoints read afterwards.
@@ -175,75 +222,62 @@ class TopicCheckpoints(Checkpoints):
     # Invariant: what is read of the state topic is at least as new as the offset that it is compared with.
     #
     # The last owner may be in the middle of a batch: its checkpoint is out, its commit follows. In this order a commit
-    # that comes in between makes the checkpoint look newer than the offset, as after a crash before the commit: it fits
-    # by its previous_offset, or the offset is doubted and asked for again. In the other order the checkpoint would look
+    # that comes in between makes the checkpoint look newer than the offset, as after a crash before the commit: the one
+    # before it is exact, or the offset is doubted and asked for again. In the other order the checkpoint would look
     # older, as if the state topic had been lost: a good threshold would start again from the calibration.
     #
     # With exactly_once the question waits, too, until the last owner's transaction has ended, for a consumer that reads
     # committed gets no offset before. Read earlier, the topic would end with the checkpoint of the batch before.
     @override
-    def restore(self, partitions: Collection[Partition]) -> Offsets:
-        committed = self.consumer.committed(partitions)
-        reached = {key: -1 if offset is None else offset for key, offset in committed.items()}
-        logs = self.changelog.read(partitions, reached)
-        self._doubt(committed, {key: log for key, log in logs.items() if log.newest_offset > reached[key]})
-        starts = {key: self._continue(key, log, committed[key]) for key, log in logs.items()}
-        return {partition: start for partition, start in starts.items() if start is not None}
-
-    def _doubt(self, committed: Mapping[Partition, int | None], logs: Mapping[Partition, CheckpointLog]) -> None:
-        """Raises BrokerUnavailable for a while where these checkpoints know of later commits than the broker."""
+    def restore(self, committed: Mapping[Partition, int | None]) -> None:
+        topic_ids = {topic: self.consumer.topic_id(topic) for topic in {partition.topic for partition in committed}}
+        logs = self.changelog.read(committed, topic_ids)
         # Without transactions a checkpoint may be one batch ahead.
-        fits = {key: any(self._fits(head, committed[key]) for head in log.heads) for key, log in logs.items()}
-        older = [key for key in logs if self.changelog.transactional or not fits[key]]
-        if not older:
-            self._doubted_since = None
-            return
-        now = self.monotonic()
-        self._doubted_since = now if self._doubted_since is None else self._doubted_since
-        if now - self._doubted_since < self.doubt_s:
-            places = ", ".join(f"{key.topic}[{key.partition}] at {committed[key]}" for key in sorted(older))
-            raise BrokerUnavailable(f"the committed offset is older than the checkpoint, asking again: {places}")
+        older = [key for key, log in logs.items() if is_behind(log, may_be_ahead=not self.changelog.transactional)]
+        places = ", ".join(f"{key.topic}[{key.partition}] at {committed[key]}" for key in sorted(older))
+        self.doubt.check(places and f"the committed offset is older than the checkpoint, asking again: {places}")
+        self.consumer.note_later([partition for partition, log in logs.items() if log.is_later])
+        for partition, log in logs.items():
+            self._continue(partition, log, topic_ids[partition.topic])
 
-    def _continue(self, partition: Partition, log: CheckpointLog, committed: int | None) -> int | None:
-        """The offset that the partition goes on from, None where the group has none."""
+    def _continue(self, partition: Partition, log: CheckpointLog, topic_id: str | None) -> None:
         self.pipeline.forget([partition])
+        counters = Counter(log.heads[-1].counters if log.heads else {})
+        base = _Base(log.committed, topic_id, counters=counters, leftover=log.written)
         try:
-            if (chosen := self._choose(log, committed)) is not None:
+            if (chosen := self._choose(log)) is not None:
                 head, state = chosen
                 self.pipeline.restore(partition, state)
-                counters = Counter(head.counters)
-                self._bases[partition] = _Base(committed, head.incarnation, counters, checksums(state.slots))
+                base.counters = Counter(head.counters)
+                # What a crash has left of it beyond this offset must never be taken for what follows now.
+                if head.incarnation not in log.ahead:
+                    base.incarnation, base.sums = head.incarnation, checksums(state.slots)
                 self.events.checkpoint_restored(partition, head.next_offset)
-                return head.next_offset
         except ValueError as error:
             self.events.checkpoint_rebuilt(partition, str(error))
-        counters = Counter(log.heads[-1].counters if log.heads else {})
-        leftover = [index for index, versions in log.slots.items() if versions]
-        self._bases[partition] = _Base(committed, counters=counters, leftover=leftover)
-        return committed
+        self._bases[partition] = base
 
-    def _choose(self, log: CheckpointLog, committed: int | None) -> tuple[CheckpointHead, ThresholdState] | None:
-        """The newest sound checkpoint that fits the committed offset, None the first time; ValueError says why not."""
-        if not log.heads:
-            if committed is None and log.damaged is None:
-                return None
-            raise ValueError(log.damaged or f"there is none, though offset {committed} is committed")
-        fitting = [head for head in log.heads if self._fits(head, committed)]
-        if not fitting:
-            ends = log.heads[-1].next_offset
-            raise ValueError(log.damaged or f"it ends at offset {ends}, the group's committed offset is {committed}")
+    def _choose(self, log: CheckpointLog) -> tuple[CheckpointHead, ThresholdState] | None:
+        """The newest sound checkpoint of the committed offset, None the first time; ValueError says why not."""
+        if not log.exact:
+            if log.earlier is not None:
+                raise ValueError(f"it is of the topic {log.earlier}, which was deleted; this one is {log.topic_id}")
+            if log.damaged is not None:
+                raise ValueError(log.damaged)
+            if log.heads:
+                ends = log.heads[-1].next_offset
+                raise ValueError(f"it ends at offset {ends}, the group's committed offset is {log.committed}")
+            if log.committed:
+                raise ValueError(f"there is none, though offset {log.committed} is committed")
+            return None
         troubles: list[ValueError] = []
-        for head in sorted(fitting, key=attrgetter("next_offset"))[::-1]:
+        for head in reversed(log.exact):
             try:
                 self._require_same_kind(head)
                 return head, log.state(head)
             except ValueError as error:
                 troubles.append(error)
         raise troubles[0]
-
-    def _fits(self, head: CheckpointHead, committed: int | None) -> bool:
-        ahead = not self.changelog.transactional and head.previous_offset == committed
-        return head.next_offset == committed or ahead
 
     def _require_same_kind(self, head: CheckpointHead) -> None:
         if head.model != (current := self.pipeline.model.bundle.version):
@@ -280,6 +314,9 @@ class TopicCheckpoints(Checkpoints):
             changed = threshold.policy.slots()
         base.sums.update(checksums(changed))
         head = CheckpointHead(
+            place=self.changelog.place(partition),
+            topic_id=base.topic_id,
+            is_later=self.consumer.is_later(partition),
             incarnation=base.incarnation,
             previous_offset=base.committed,
             next_offset=next_offset,
@@ -303,7 +340,9 @@ class TopicCheckpoints(Checkpoints):
     @override
     def swapped(self) -> None:
         self._bases = {
-            partition: _Base(base.committed, counters=base.counters, leftover={*base.leftover, *base.sums})
+            partition: _Base(
+                base.committed, base.topic_id, counters=base.counters, leftover={*base.leftover, *base.sums}
+            )
             for partition, base in self._bases.items()
         }
 

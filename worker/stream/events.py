@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 
+from worker.broker.base import Offsets
 from worker.errors import TransientError
 from worker.records import Outcome, Partition
 
@@ -17,6 +18,9 @@ class Events:
 
     def rebalanced(self, assigned: Collection[Partition], revoked: Collection[Partition]) -> None:
         """Partitions came or went."""
+
+    def began(self, starts: Offsets) -> None:
+        """The group had committed nothing of these partitions, and begins at these offsets."""
 
     def checkpoint_restored(self, partition: Partition, next_offset: int) -> None:
         """A partition's threshold goes on from its checkpoint, which holds up to this offset."""

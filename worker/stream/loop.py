@@ -81,6 +81,10 @@ class Loop:
         self._attempt = 0
         self._at_rest_since = self.monotonic()
         self._collection_ended = self.monotonic()
+        self.pipeline.topic_id_of = self._topic_id_of
+
+    def _topic_id_of(self, partition: Partition) -> str | None:
+        return self.consumer.topic_id(partition.topic) if self.consumer.is_later(partition) else None
 
     def run(self, should_stop: Callable[[], bool], *, drain_s: float = 20.0) -> None:
         """Step until told to stop, then deliver the batch in flight for at most `drain_s` seconds.
@@ -195,7 +199,7 @@ class Loop:
             return polled
         partitions = frozenset(self._unrestored)
         try:
-            starts = self.checkpoints.restore(partitions)
+            starts = self._restore_all(partitions)
         except TransientError as error:
             moved = {partition: messages[0].offset for partition, messages in polled.items() if partition in partitions}
             self.consumer.seek(moved)
@@ -206,6 +210,17 @@ class Loop:
             self.consumer.seek(moved)
             self._unrestored.clear()
         return {partition: messages for partition, messages in polled.items() if partition not in moved}
+
+    def _restore_all(self, partitions: frozenset[Partition]) -> Offsets:
+        """Where each goes on: at its committed offset; where there is none, it begins. Raises TransientError."""
+        committed = self.consumer.committed(partitions)
+        self.checkpoints.restore(committed)
+        starts = {partition: offset for partition, offset in committed.items() if offset is not None}
+        if new := partitions - starts.keys():
+            begun = self.consumer.begin(new)
+            self.events.began(begun)
+            starts |= begun
+        return starts
 
     def _back_off(self, error: TransientError) -> int:
         """Counts an attempt that failed; milliseconds until the next one."""

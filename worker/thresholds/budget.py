@@ -1,12 +1,12 @@
 """A budget of alerts per day or hour instead of a quantile, held over event time.
 
 Periods slide with the event time, the clock on the wall plays no part. The budget counts the exceedances of one
-partition: whoever spreads one budget over partitions divides it.
+partition, which gets its part of a budget for all of them: as many as there are at that moment.
 """
 
 import math
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,14 @@ from typing_extensions import override
 
 from worker.records import FloatArray, TimeArray
 from worker.thresholds.partition import ThresholdPolicy
-from worker.thresholds.window import decode_scores, encode_scores, median, require_finite
+from worker.thresholds.window import (
+    decode_scores,
+    encode_scores,
+    median,
+    require_finite,
+    saved_integer,
+    saved_number,
+)
 
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
@@ -29,6 +36,30 @@ DRIFT_POWER = 0.5  # power of budget / usual spending (median over PERIODS) in t
 SPREE = 2.0  # greatest factor between the rank in use and the budget, both ways
 CLOCK_FENCE = 4  # a time further from the median of its stride than this many interquartile ranges is a wrong clock's
 _PART_HEAD = struct.Struct("<qqq")
+
+
+class PartitionCount:
+    """How many partitions share a budget: asked again at every update, for a topic can get more of them.
+
+    ask   the number now; 0 = not known now, and the last one counts
+    """
+
+    def __init__(self, ask: Callable[[], int] = lambda: 1) -> None:
+        self._ask = ask
+        self._last = 1
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "PartitionCount":
+        """Itself: the thresholds of all partitions share it."""
+        del memo
+        return self
+
+    def now(self) -> int:
+        """At least 1."""
+        self._last = self._ask() or self._last
+        return self._last
+
+
+ALONE = PartitionCount()
 
 
 @dataclass
@@ -57,8 +88,9 @@ class AlertBudget(ThresholdPolicy):
     scores, up to a few budgets a day. And without event times it has no threshold.
 
     calibration   scores of normal records (N,), N >= 1, used until the first part of a period has passed
-    alerts        budget for one period, above 0
+    alerts        budget of all partitions for one period, above 0
     period_ms     DAY_MS or HOUR_MS
+    partitions    how many share it; when their number changes, what is remembered goes on under the new part
 
     >>> random = np.random.default_rng(0)
     >>> budget = AlertBudget(random.exponential(size=500), alerts=50)
@@ -68,23 +100,49 @@ class AlertBudget(ThresholdPolicy):
     True
     """
 
-    def __init__(self, calibration: FloatArray, alerts: float, period_ms: int = DAY_MS) -> None:
+    def __init__(
+        self,
+        calibration: FloatArray,
+        alerts: float,
+        period_ms: int = DAY_MS,
+        partitions: PartitionCount = ALONE,
+    ) -> None:
         if not alerts > 0 or not math.isfinite(alerts):
             raise ValueError(f"a budget of {alerts} alerts is not above 0")
         if len(calibration) == 0:
             raise ValueError("a budget needs calibration scores")
+        self._budget = alerts
+        self._period_ms = period_ms
+        self._partitions = partitions
+        self._calibration = np.sort(require_finite(calibration))
+        self._threshold: float | None = None
+        self._parts: dict[int, _Part] = {}  # by number: event time // part_ms
+        self._changed: set[int] = set()
+        self.part_ms = 0
+        self._start_over()
+        self._divide()
+
+    def _divide(self) -> None:
+        """Take the partition's part of the budget as it is now."""
+        alerts = self._budget / self._partitions.now()
         longer = math.ceil(max(1.0, MIN_RANK / alerts))
         self.alerts = alerts * longer
-        self.part_ms = period_ms * longer // PARTS
-        self._calibration = np.sort(require_finite(calibration))
         self._kept = math.ceil(SPREE * self.alerts) + 1
-        self._threshold: float | None = None
-        self._start_over()
+        before, self.part_ms = self.part_ms, self._period_ms * longer // PARTS
+        if before == self.part_ms:
+            return
+        parts, self._parts = self._parts, {}
+        for number, part in parts.items():  # a part counts where it began
+            joined = self._parts.setdefault(number * before // self.part_ms, _Part())
+            joined.records += part.records
+            joined.top = np.sort(np.concatenate([joined.top, part.top]))[-self._kept :]
+            joined.spent = np.concatenate([joined.spent, part.spent])
+        self._changed = set(self._parts)
 
     def _start_over(self) -> None:
         self._start_ms = self._now_ms = -1
-        self._parts: dict[int, _Part] = {}  # by number: event time // part_ms
-        self._changed: set[int] = set()
+        self._parts = {}
+        self._changed = set()
 
     @override
     def threshold(self) -> float | None:
@@ -93,6 +151,7 @@ class AlertBudget(ThresholdPolicy):
     @override
     def update(self, scores: FloatArray, event_time_ms: TimeArray | None = None) -> None:
         scores = require_finite(scores)
+        self._divide()
         if event_time_ms is None or not (event_time_ms >= 0).any():
             return
         # Times may be out of order: the median of a stride tells where the stream is, so that single wrong clocks do no
@@ -175,7 +234,12 @@ class AlertBudget(ThresholdPolicy):
 
     @override
     def head(self) -> dict[str, Any]:
-        return {"start_ms": self._start_ms, "now_ms": self._now_ms, "threshold": self._threshold}
+        return {
+            "start_ms": self._start_ms,
+            "now_ms": self._now_ms,
+            "part_ms": self.part_ms,
+            "threshold": self._threshold,
+        }
 
     # Each part of a period has a slot, which the part PERIODS periods later overwrites: nothing has to be deleted.
     @override
@@ -193,14 +257,19 @@ class AlertBudget(ThresholdPolicy):
     @override
     def restore(self, head: dict[str, Any], slots: dict[int, bytes]) -> None:
         self._start_over()
-        self._start_ms, self._now_ms = int(head["start_ms"]), int(head["now_ms"])
-        self._threshold = None if head["threshold"] is None else float(head["threshold"])
+        self._start_ms, self._now_ms = saved_integer(head["start_ms"], -1), saved_integer(head["now_ms"], -1)
+        self._threshold = None if head["threshold"] is None else saved_number(head["threshold"])
+        self.part_ms = saved_integer(head["part_ms"], 1)  # that it was saved with: the parts are numbered by it
         now = self._now_ms // self.part_ms
         for data in slots.values():
             if len(data) < _PART_HEAD.size:
                 raise ValueError("a saved part of the budget is cut off")
             number, records, spent = _PART_HEAD.unpack_from(data)
+            if min(number, records, spent) < 0:
+                raise ValueError("a saved part of the budget has a negative count")
             times = np.frombuffer(data, "<i8", spent, _PART_HEAD.size).astype(np.int64)
+            top = require_finite(decode_scores(data[_PART_HEAD.size + times.nbytes :]))
             if now - PERIODS * PARTS <= number <= now:  # else forgotten, and not overwritten yet
-                self._parts[number] = _Part(records, decode_scores(data[_PART_HEAD.size + times.nbytes :]), times)
+                self._parts[number] = _Part(records, np.sort(top), times)
         self._parts = dict(sorted(self._parts.items()))
+        self._divide()

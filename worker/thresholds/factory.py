@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from worker.records import FloatArray, TimeArray
 from worker.registry import Registry
-from worker.thresholds.budget import AlertBudget
+from worker.thresholds.budget import ALONE, AlertBudget, PartitionCount
 from worker.thresholds.partition import STRIDE, PartitionThreshold, Strictest, ThresholdPolicy
 from worker.thresholds.quantile import InlierQuantile, SlidingQuantile
 from worker.thresholds.window import RANKED, fit_tail, require_finite
@@ -108,7 +108,8 @@ class ThresholdFactory:
     stride        scored records between two updates, at most the window
     rule          name of the rule; None: the one that the model asks for
     rule_values   a rule's value by its name; where there is none, the model's own
-    budgets       alerts of one partition in a period, and the period in milliseconds
+    budgets       alerts of all partitions in a period, and the period in milliseconds
+    partitions    how many share the budgets
     with_rule     whether the rule counts beside the budgets; without budgets it always does
     """
 
@@ -119,6 +120,7 @@ class ThresholdFactory:
     rule: str | None = None
     rule_values: Mapping[str, float] = field(default_factory=dict)
     budgets: tuple[tuple[float, int], ...] = ()
+    partitions: PartitionCount = ALONE
     with_rule: bool = True
 
     def rule_for(self, own: ThresholdRule) -> ThresholdRule:
@@ -133,7 +135,9 @@ class ThresholdFactory:
         training      sorted scores of the records that it was fitted on (n,)
         own           the rule that the model asks for
         """
-        policies: list[ThresholdPolicy] = [AlertBudget(calibration, *budget) for budget in self.budgets]
+        policies: list[ThresholdPolicy] = [
+            AlertBudget(calibration, *budget, self.partitions) for budget in self.budgets
+        ]
         if self.with_rule or not policies:
             theta = self.rule_for(own).theta(training)
             if theta is None:  # first of all: of several policies, the first one knows how rare a score is

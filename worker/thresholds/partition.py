@@ -12,7 +12,7 @@ import orjson
 from typing_extensions import override
 
 from worker.records import NO_TIME, FloatArray, TimeArray
-from worker.thresholds.window import decode_scores, encode_scores, require_finite
+from worker.thresholds.window import MAX_SAVED, decode_scores, encode_scores, require_finite, saved_integer
 
 STRIDE = 256  # records between two updates of a threshold
 
@@ -170,9 +170,9 @@ class PartitionThreshold:
             if saved["stride"] != self.stride:
                 raise ValueError(f"saved state has stride {saved['stride']}, this threshold {self.stride}")
             self.policy.restore(saved["policy"], state.slots)
-            scores = decode_scores(base64.b64decode(saved["pending"]["scores"]))
-            times = np.array(saved["pending"]["times"], np.int64)
-        except (KeyError, TypeError) as error:
+            scores = require_finite(decode_scores(base64.b64decode(saved["pending"]["scores"])))
+            times = np.array([saved_integer(time, -MAX_SAVED) for time in saved["pending"]["times"]], np.int64)
+        except (LookupError, TypeError, AttributeError, ArithmeticError) as error:
             raise ValueError(f"saved threshold state is incomplete: {error!r}") from error
         if len(scores) != len(times) or len(scores) >= self.stride:
             raise ValueError(f"saved state holds {len(scores)} scores of an open stride of {self.stride}")

@@ -23,7 +23,16 @@ from typing_extensions import override
 from worker.records import FloatArray, TimeArray
 from worker.thresholds.density import REACH, bin_of, count_bins, find_density_valley, lower_edge, smooth
 from worker.thresholds.partition import ThresholdPolicy
-from worker.thresholds.window import EMPTY, SLOT_SCORES, ScoreWindow, median, require_finite, tail_of
+from worker.thresholds.window import (
+    EMPTY,
+    SLOT_SCORES,
+    ScoreWindow,
+    median,
+    require_finite,
+    saved_integer,
+    saved_number,
+    tail_of,
+)
 
 MIN_ABOVE = 1.0  # scores expected above the quantile, below which a window without seed has no threshold yet
 MIN_BLOCKS = 20  # blocks in a window; more where a window is longer than this many slots
@@ -31,6 +40,7 @@ MIN_BLOCK_TAIL = 5.0  # scores expected above the quantile in a block: rarer qua
 MIN_INLIERS = 50  # inliers without which a slot says nothing about them
 LOCATION_QUANTILE = 0.25  # of a slot's inliers, its location: of all the robust one, since floods come from above
 LOCATION_SLOTS = 6  # latest slots whose median location is the location now
+FAR = 1e6  # times the highest score: no location was ever there
 LOCATION_ERRORS = 2.0  # standard errors of a location within which a move counts for nothing; beyond, for less
 MAX_MOVE = 2.0  # factor up to which a move changes a block's quantile; beyond it is a shift, and the median follows
 MIN_FOLLOWED = 4  # blocks without which it is not known whether quantiles follow locations: then they don't
@@ -114,7 +124,7 @@ class SlidingQuantile(WindowPolicy):
 
     @override
     def restore(self, head: dict[str, Any], slots: dict[int, bytes]) -> None:
-        self.window.restore(int(head["position"]), slots)
+        self.window.restore(saved_integer(head["position"]), slots)
 
 
 class InlierQuantile(WindowPolicy):
@@ -300,10 +310,12 @@ class InlierQuantile(WindowPolicy):
 
     @override
     def restore(self, head: dict[str, Any], slots: dict[int, bytes]) -> None:
-        self.window.restore(int(head["position"]), slots)
-        self.cutoff = math.inf if head["cutoff"] is None else float(head["cutoff"])
-        self.location, self.shifts = float(head["location"]), int(head["shifts"])
-        self._following, self._threshold = float(head["following"]), float(head["threshold"])
+        self.window.restore(saved_integer(head["position"]), slots)
+        self.cutoff = math.inf if head["cutoff"] is None else saved_number(head["cutoff"])
+        self.shifts = saved_integer(head["shifts"])
+        high = FAR * max(1.0, float(self.window.ring.max()), float(self._calibration[-1]))
+        self.location = saved_number(head["location"], high=high)
+        self._following, self._threshold = saved_number(head["following"], 0, 1), saved_number(head["threshold"])
         self._counts = count_bins(self.window.ring)
         self._summarise(self._all_slots)
 

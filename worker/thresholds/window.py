@@ -7,6 +7,7 @@ beyond, a generalised Pareto tail goes on from there.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,24 @@ def require_finite(scores: FloatArray) -> FloatArray:
     if not np.isfinite(scores).all():
         raise ValueError("a score is not finite")
     return scores
+
+
+MAX_SAVED = 1 << 62  # of an integer in a saved state: arithmetic with two of them still fits 64 bits
+
+
+def saved_integer(value: Any, low: int = 0) -> int:
+    """An integer of a saved state, from `low` to MAX_SAVED; ValueError for anything else."""
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= MAX_SAVED:
+        raise ValueError(f"saved state has {value!r:.40} where an integer from {low} on is due")
+    return value
+
+
+def saved_number(value: Any, low: float = -math.inf, high: float = math.inf) -> float:
+    """A finite number of a saved state, from `low` to `high`; ValueError for anything else."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or not low <= value <= high:
+        raise ValueError(f"saved state has {value!r:.40} where a number from {low:g} to {high:g} is due")
+    return float(value)
 
 
 def median(values: FloatArray | Sequence[float]) -> float:
@@ -161,6 +180,9 @@ class ScoreWindow:
         ring = np.concatenate([decode_scores(slots[index]) for index in range(self.slot_count)])
         if len(ring) != self.size:
             raise ValueError(f"saved window has {len(ring)} scores, expected {self.size}")
+        empty = 0 if self.seeded else max(0, self.size - position)
+        if np.count_nonzero(np.isneginf(ring)) != empty:
+            raise ValueError(f"saved window has other than {empty} places without a score")
         self.ring, self.position = ring, position
         self._touch(set(slots))
         self._changed.clear()
