@@ -8,7 +8,7 @@ import pytest
 
 from devtools.score_streams import state_of
 from worker.records import FloatArray, TimeArray
-from worker.thresholds.budget import DAY_MS, HOUR_MS, PARTS, PERIODS, AlertBudget
+from worker.thresholds.budget import DAY_MS, HOUR_MS, PARTS, PERIODS, AlertBudget, PartitionCount
 from worker.thresholds.partition import PartitionThreshold, Strictest, ThresholdState
 from worker.thresholds.quantile import SlidingQuantile
 
@@ -178,3 +178,78 @@ def test_of_two_policies_the_stricter_wins() -> None:
 def test_a_budget_that_is_no_positive_number_is_refused(budget: float) -> None:
     with pytest.raises(ValueError, match="budget"):
         AlertBudget(CALIBRATION, budget)
+
+
+SHARED = 20
+
+
+class Topic:
+    """A topic whose records are spread evenly over its partitions; each of them has a threshold of one budget."""
+
+    def __init__(self, partitions: int) -> None:
+        self.partitions = partitions
+        self.judges: list[PartitionThreshold] = []
+
+    def judge(self, number: int) -> PartitionThreshold:
+        while len(self.judges) <= number:
+            count = PartitionCount(lambda: self.partitions)
+            self.judges.append(PartitionThreshold(AlertBudget(CALIBRATION, SHARED, partitions=count), stride=64))
+        return self.judges[number]
+
+    def alerts(self, scores: FloatArray, times: TimeArray, days: range) -> TimeArray:
+        """On each of these days."""
+        counts = []
+        for day in days:
+            here = times // DAY_MS == day
+            parts = (
+                (scores[here][n :: self.partitions], times[here][n :: self.partitions]) for n in range(self.partitions)
+            )
+            counts.append(
+                sum(int((part > self.judge(n).compare(part, at)).sum()) for n, (part, at) in enumerate(parts))
+            )
+        return np.array(counts)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(1, 4), (1, 2), (2, 3), (1, 8), (4, 8), (3, 16), (4, 1)], ids=lambda count: str(count)
+)
+def test_a_budget_follows_the_number_of_partitions(before: int, after: int) -> None:
+    scores, times = traffic(days=60)
+    topic = Topic(before)
+    settled = topic.alerts(scores, times, range(20))[PERIODS:]
+    topic.partitions = after
+
+    counts = topic.alerts(scores, times, range(20, 60))
+
+    assert settled.mean() == pytest.approx(SHARED, rel=0.25)
+    assert counts.max() <= 2.5 * SHARED
+    assert counts[20:].mean() == pytest.approx(SHARED, rel=0.3)
+
+
+@pytest.mark.parametrize("after", [1, 2, 4, 9, 40])
+def test_a_state_goes_on_under_another_number_of_partitions(after: int) -> None:
+    """What was saved under 2 goes on as what was running under 2 does, from its next update on."""
+    scores, times = traffic(days=20)
+    count = {"running": 2, "restored": 2}
+    running, restored = (
+        PartitionThreshold(AlertBudget(CALIBRATION, SHARED, partitions=PartitionCount(lambda who=who: count[who])), 64)  # type: ignore[misc]
+        for who in count
+    )
+    running.compare(scores[:50_048], times[:50_048])
+    saved = state_of(running)
+    count |= {"running": after, "restored": after}
+    restored.restore(saved)
+    rest = slice(50_048, 60_000)
+
+    assert np.array_equal(restored.compare(scores[rest], times[rest]), running.compare(scores[rest], times[rest]))
+    stored = state_of(restored)
+    again = PartitionThreshold(AlertBudget(CALIBRATION, SHARED, partitions=PartitionCount(lambda: after)), 64)
+    again.restore(stored)
+    assert state_of(again) == stored
+
+
+def test_a_number_of_partitions_that_is_not_known_now_stays_what_it_was() -> None:
+    answers = iter([0, 3, 0, 5])
+    count = PartitionCount(answers.__next__)
+
+    assert [count.now() for _ in range(4)] == [1, 3, 3, 5]
