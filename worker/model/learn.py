@@ -17,7 +17,7 @@ from worker.model.presets import require_score
 from worker.model.scoring.score import Score
 from worker.model.scoring.scorer import Reconstructor, round_significant
 from worker.model.store.bundle import KEEP_ROWS, Bundle, field_names, golden_of, make_scorer, named, pack_rehearsal
-from worker.records import Message, RawMessage
+from worker.records import NO_TIME, Message, RawMessage, TimeArray
 from worker.thresholds.factory import ThresholdRule
 
 MAX_OUTSIDE = 0.05
@@ -79,6 +79,7 @@ def fit_bundle(
         "preset": options.preset,
         "notes": [*notes, *fit.notes],
         "rejected_rows": len(vectors.rejects),
+        **_event_times(vectors.event_time_ms),
         **(facts or {}),
     }
     return named(
@@ -98,6 +99,14 @@ def fit_bundle(
             rows_file=pack_rehearsal(schema, [vectors.rows[index] for index in fitted_on], keep_rows, options.seed),
         )
     )
+
+
+def _event_times(event_time_ms: TimeArray) -> dict[str, Any]:
+    """Between which times the rows lie; the middle 98% of them, for one absurd time would cover all there is."""
+    times = event_time_ms[event_time_ms != NO_TIME]
+    if not len(times):
+        return {}
+    return {"event_times_ms": np.quantile(times, [0.01, 0.99], method="inverted_cdf").astype(np.int64).tolist()}
 
 
 def rescaled(bundle: Bundle, factor: float) -> Bundle:

@@ -36,6 +36,7 @@ from worker.replay.lines import (
 )
 from worker.replay.loop import Observer, Result, replay
 from worker.replay.outputs import METRICS_FILE, REPORT_FILE
+from worker.replay.overlap import FitOverlap, overlap_text
 from worker.replay.report import Facts, render
 from worker.replay.what_if import Comparison, Sweep
 from worker.rollout.rollout import Promotion, Rollout
@@ -178,7 +179,8 @@ class Job:
             (request.sweep or "").partition("=")[0],
             (known.image if known else None) or bundle.schema.image,
         )
-        result = self._replay(source, facts, batches, folder, labelled=labels is not None or bool(request.inject))
+        has_labels = labels is not None or bool(request.inject)
+        result = self._replay(source, facts, batches, folder, labelled=has_labels, fitted_here=bool(fit_records))
         metrics = result.metrics
         metrics.update(fit_records=fit_records, blank_lines=reader.blank_lines, unreadable=source.unreadable.count)
         (folder / METRICS_FILE).write_bytes(orjson.dumps(metrics, option=orjson.OPT_INDENT_2) + b"\n")
@@ -187,6 +189,8 @@ class Job:
             note(text)
         for path in source.empty:
             note(f"{path} holds no records")
+        if text := overlap_text(metrics["fit_overlap"]):
+            note(text)
         if metrics["backward_times"]:
             note(f"time runs backwards: {metrics['backward_times']} records are older than one before them")
         unlabelled = metrics["scored"] - metrics["labelled"]
@@ -247,23 +251,28 @@ class Job:
                     f"model {bundle.version} was fitted on {name!r}: it would see the answer; fit one without it"
                 )
 
-    def _replay(self, source: Source, facts: Facts, batches: Batches, folder: Path, *, labelled: bool) -> Result:
+    def _replay(
+        self, source: Source, facts: Facts, batches: Batches, folder: Path, *, labelled: bool, fitted_here: bool
+    ) -> Result:
         settings, request, seed = self._settings, self._request, self._settings.seed
         build = wiring.model_builder(settings, latent=request.latent)
         partitions = PartitionCount(lambda: request.partitions or source.partition_count)
         pipeline = wiring.make_pipeline(settings, build(facts.bundle), partitions)
         pipeline.topic_id_of = source.topic_ids.get
         sweep = Sweep(self._sweeps, facts.bundle) if self._sweeps else None
-        comparison = None
+        comparison, compared_overlap = None, None
         if request.compare:
             other, other_folder = wiring.model_store(settings).load(request.compare), folder / "compare"
             self._require_unseen(other)
             other_folder.mkdir(exist_ok=True)
             model = wiring.model_builder(settings)(other)
+            compared_overlap = FitOverlap(other.report)
             comparison = Comparison(wiring.make_pipeline(settings, model, partitions), other_folder, labelled=labelled)
         every = request.refit_every
         refits = Refits(settings, pipeline, build, every, partitions) if every else None
-        observers: list[Observer] = [entry for entry in (sweep, comparison, refits) if entry is not None]
+        overlap = FitOverlap(facts.bundle.report)
+        asked = (overlap, compared_overlap, sweep, comparison, refits)
+        observers: list[Observer] = [entry for entry in asked if entry is not None]
         with self._display.track(batches, source.meter) as tracked:
             result = replay(
                 refits.batches(tracked) if refits is not None else tracked,
@@ -275,12 +284,16 @@ class Job:
                 seed=seed,
             )
         metrics = result.metrics
+        metrics["fit_overlap"] = {"by": None, "records": 0} if fitted_here else overlap.finish(source.history())
         if sweep is not None:
             metrics["sweep"] = sweep.rows(metrics["days"])
             self.findings += [f"{row['setting']}: {row['alerts']:,} alerts" for row in metrics["sweep"]]
         if comparison is not None:
             metrics["compare"] = comparison.finish(folder, result.tally, metrics, seed=seed)
             self.findings.append(metrics["compare"]["verdict"])
+            if compared_overlap is not None:
+                known_records = metrics["compare"]["fit_overlap"] = compared_overlap.finish(source.history())
+                self.findings += filter(None, [overlap_text(known_records)])
         if refits is not None:
             metrics["refits"] = refits.verdicts
             self.findings += refits.findings()

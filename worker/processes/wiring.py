@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from worker.alerts.grouping import GroupingOptions
 from worker.alerts.silences import Silences, load_silences
@@ -30,6 +30,7 @@ from worker.rollout.paired import SAMPLE_EVERY, Pairing
 from worker.settings import AlertSettings, ModelSettings, OauthSettings, Settings, ThresholdSettings
 from worker.sources.base import Source, messages_of
 from worker.sources.files import Files
+from worker.sources.history import History
 from worker.sources.lines import MAX_LINE_BYTES
 from worker.sources.topic import TopicRange, parse_time
 from worker.texts import rfc3339
@@ -299,7 +300,10 @@ def fit_version(settings: Settings, schema: Schema, progress: Progress, source: 
             f"{source.name} holds {len(rows)} usable records within [train.max_bytes] = {train.max_bytes}, fewer than "
             f"[train.min_records] = {train.min_records}"
         )
-    options, facts = fit_options(settings.model, settings.seed), {"source": source.name}
+    options = fit_options(settings.model, settings.seed)
+    facts: dict[str, Any] = {"source": source.name}
+    if (history := source.history()) != History():
+        facts["history"] = history.to_json()
     if source.unreadable.count:
         facts["unreadable"] = "; ".join(source.unreadable.notes())
     return fit_bundle(

@@ -53,6 +53,7 @@ METRICS = {
     "time_to_detect_p90_s": "90% quantile of the same",
     "model_versions": "records scored by each model version",
     "fit_records": "records at the start of the input that a model was fitted on; they are not replayed",
+    "fit_overlap": "records that the model was fitted on, by its file, offsets or time: then its figures are too good",
     "blank_lines": "empty lines of the input, which are no records",
     "unreadable": "rows and lines of the files that could not be read and were left out",
     "sweep": "for each value of --sweep: alerts, and with labels precision, recall and false alert rate; else absent",

@@ -21,6 +21,7 @@ from worker.records import Message
 from worker.replay import charts
 from worker.replay.loop import Result
 from worker.replay.metrics import METRICS
+from worker.replay.overlap import overlap_text
 from worker.replay.score_table import ANOMALOUS, NORMAL
 from worker.replay.what_if import difference_text
 from worker.texts import rfc3339
@@ -72,6 +73,7 @@ def render(result: Result, facts: Facts, folder: Path) -> str:
         "plain": plain,
         "digits": digits,
         "difference": difference_text,
+        "overlap": overlap_text,
         "minute": lambda milliseconds: rfc3339(milliseconds)[:16].replace("T", " "),
         "excerpt": lambda value: (value or b"")[:EXCERPT_BYTES].decode(errors="replace"),
         "indented": lambda value: orjson.dumps(value, option=orjson.OPT_INDENT_2).decode(),

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from worker.formats.base import decoded_bytes
 from worker.records import Message, Partition, RawMessage
+from worker.sources.history import History
 from worker.texts import quoted
 
 
@@ -86,6 +87,10 @@ class Source(Protocol):
     record_format: str | None = None
     topic_ids: Mapping[Partition, str] = MappingProxyType({})
     partition_count: int = 0
+
+    def history(self) -> History:
+        """What was read, so that it is known again; complete when all blocks are read."""
+        return History()
 
     def blocks(self) -> Iterator[Block]:
         """All records, in blocks of about a megabyte. DataError where parts of the input are missing or can't be read,

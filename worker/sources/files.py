@@ -14,6 +14,7 @@ from worker.features.schema import Schema
 from worker.registry import Registry
 from worker.sources.base import Block, Meter, Source
 from worker.sources.csv_files import Columns, read_csv
+from worker.sources.history import History, fingerprint
 from worker.sources.lines import MAX_LINE_BYTES, STDIN, Reading, file_size, read_lines
 from worker.sources.parquet_files import read_parquet
 
@@ -85,15 +86,21 @@ class Files(Source):
         self._reading = Reading(Meter(total=sum(map(file_size, paths))), max_line_bytes=max_line_bytes)
         self.meter, self.unreadable = self._reading.meter, self._reading.unreadable
         self.empty: list[str] = []
+        self._fingerprints: list[str] = []
         self._columns = Columns() if schema is None else Columns.of(schema)
         self._files = [(path, FORMATS[format or format_of(path)]) for path in paths]
         formats = {file_format.record_format for _, file_format in self._files} - {None}
         self.record_format = next(iter(formats), None)
 
     @override
+    def history(self) -> History:
+        return History(files=tuple(self._fingerprints))
+
+    @override
     def blocks(self) -> Iterator[Block]:
         faults: list[DataError] = []
         for path, file_format in self._files:
+            self._fingerprints += filter(None, [fingerprint(path) if path != STDIN else None])
             any_record, known_faults = False, len(faults)
             try:
                 for values in file_format.read(path, self._reading, self._columns):

@@ -12,6 +12,7 @@ from worker.broker.base import RangeReader
 from worker.errors import UsageError
 from worker.records import Partition, RawMessage
 from worker.sources.base import Block, Meter, Source, UnreadableItems
+from worker.sources.history import History, OffsetRange
 from worker.texts import parse_iso_time
 
 BLOCK_RECORDS = 8192
@@ -54,7 +55,14 @@ class TopicRange(Source):
         self.topic_ids: Mapping[Partition, str] = {}
         self.partition_count = 0
         self.name = f"topic {self.topic}"
+        self._first: dict[int, int] = {}
+        self._last: dict[int, int] = {}
         self.meter, self.unreadable = Meter(total=self.newest or 0), UnreadableItems()
+
+    @override
+    def history(self) -> History:
+        ranges = [OffsetRange(self.topic, part, self._first[part], last) for part, last in sorted(self._last.items())]
+        return History(offsets=tuple(ranges))
 
     @override
     def blocks(self) -> Iterator[Block]:
@@ -72,6 +80,8 @@ class TopicRange(Source):
                 records = read_range(reader, bounds, self.window_bytes)
             for messages in records:
                 self.meter.done += len(messages)
+                self._last.update({message.partition: message.offset for message in messages})
+                self._first = {message.partition: message.offset for message in reversed(messages)} | self._first
                 self._name_unreadable(reader)
                 yield Block([message.value for message in messages], messages)
             self._name_unreadable(reader)
