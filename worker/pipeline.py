@@ -6,6 +6,7 @@ stage is called once for a batch, in this order; a silence that is about a reaso
 
 import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from operator import attrgetter, itemgetter
 
 import numpy as np
@@ -22,7 +23,8 @@ from worker.formats.base import Decoder
 from worker.formats.json_objects import JsonDecoder
 from worker.model.scoring.scorer import LatentEncoder
 from worker.model.store.bundle import Bundle
-from worker.records import Outcome, Partition, RawMessage, Scores
+from worker.records import DeadLetter, Outcome, Partition, RawMessage, Scores
+from worker.redaction import NOTHING, Redaction
 from worker.thresholds.factory import ThresholdFactory
 from worker.thresholds.partition import PartitionThreshold, ThresholdState
 
@@ -39,7 +41,8 @@ class Model:
     """A bundle made ready to score on one device. Built on any thread, used by one at a time: a scorer has buffers.
 
     device        where it scores: cpu, cuda or cuda:N
-    redacted      fields that no alert may show, beside those that the schema redacts
+    redaction     masks what may not leave; to its fields come those that the schema redacts, and those that were
+                  redacted when the bundle was fitted
     max_reasons   fields in the explanation of an alert
     latent        whether outcomes hold the records' latent values, too
     """
@@ -49,14 +52,18 @@ class Model:
         bundle: Bundle,
         *,
         device: str = "cpu",
-        redacted: Collection[str] = (),
+        redaction: Redaction = NOTHING,
         max_reasons: int = 5,
         latent: bool = False,
     ) -> None:
         self.bundle = bundle
-        self.vectorizer = Vectorizer(bundle.fitted)
-        hidden = bundle.schema.redacted | frozenset(redacted)
-        self.explainer = Explainer(bundle, redacted=hidden, max_reasons=max_reasons)
+        self.redaction = redaction.also(bundle.schema.redacted).also(bundle.fitted.redacted)
+        try:
+            self.vectorizer = Vectorizer(bundle.fitted, self.redaction)
+        except BundleError as error:
+            raise BundleError(f"model {bundle.version}: {error}") from error
+        concealed = replace(bundle, fitted=self.vectorizer.fitted)
+        self.explainer = Explainer(concealed, redaction=self.redaction, max_reasons=max_reasons)
         self.scorer = bundle.scorer(device)
         self.latent_encoder = LatentEncoder(bundle.network) if latent else None
 
@@ -129,7 +136,8 @@ class Pipeline:
         threshold = self.threshold(partition).head()
         if not self._grouping_options.active:
             return threshold
-        return orjson.dumps({"threshold": orjson.Fragment(threshold), "grouping": self._grouping(partition).state()})
+        grouping = self._grouping(partition).state(self.model.redaction.mark)
+        return orjson.dumps({"threshold": orjson.Fragment(threshold), "grouping": grouping})
 
     def restore(self, partition: Partition, state: ThresholdState) -> None:
         """Continue a partition from its head and slots; ValueError where they don't fit the settings.
@@ -141,7 +149,7 @@ class Pipeline:
         has_groups = isinstance(saved, dict) and "grouping" in saved
         threshold.restore(state._replace(head=orjson.dumps(saved.get("threshold"))) if has_groups else state)
         if has_groups:
-            grouping.restore(saved["grouping"])
+            grouping.restore(saved["grouping"], self.model.redaction.mark)
         self._require_usable(threshold)
         self._thresholds[partition], self._groupings[partition] = threshold, grouping
 
@@ -183,6 +191,10 @@ class Pipeline:
     def _new_grouping(self, partition: Partition) -> PartitionGrouping:
         return PartitionGrouping(partition, self._grouping_options, topic_id=self.topic_id_of(partition))
 
+    def _masked(self, dead: DeadLetter) -> DeadLetter:
+        (row,) = self._decoder.rows([dead.message.value])
+        return self.model.redaction.dead_letter(dead, row, self._decoder.encode)
+
     def process(self, messages: Sequence[RawMessage], detected_at: str | None = None) -> Outcome:
         """Score a batch: offset order within a partition, partitions may be mixed.
 
@@ -208,19 +220,23 @@ class Pipeline:
             alert = score > threshold  # never for NaN: there is no threshold yet
         version = model.bundle.version
         scores = Scores(vectors.messages, score, threshold, alert, vectors.event_time_ms, version, latent)
+        dead_letters = sorted([*decoded.rejects, *vectors.rejects], key=lambda dead: dead.message.offset)
+        if redaction := model.redaction:
+            scores = replace(scores, sources=redaction.sources(vectors.messages, vectors.rows))
+            dead_letters = [self._masked(dead) for dead in dead_letters]
 
         explanations = Explanations(model.explainer, vectors)
         # Silences come before groups: what is silenced opens no group and uses up no rate limit.
         above = exceedances(vectors, scores, tail_probability)
         loud, silenced = self._silences.apply(above, explanations.of)
         loud_of = {key: [loud[i] for i in index] for key, index in by_partition([one.message for one in loud])}
-        published = Published(vectors.event_time_ms, model.explainer.redacted, detected_at)
+        published = Published(vectors.event_time_ms, model.redaction, detected_at)
         for partition, rows in partitions:  # those without an exceedance, too: their time goes on
             self._grouping(partition).add(loud_of.get(partition, []), rows, published)
         return Outcome(
             scores=scores,
             alerts=explanations.complete(sorted(published.alerts, key=itemgetter(0))),
-            dead_letters=sorted([*decoded.rejects, *vectors.rejects], key=lambda dead: dead.message.offset),
+            dead_letters=dead_letters,
             skipped=decoded.skipped,
             next_offsets={key: messages[index[-1]].offset + 1 for key, index in by_partition(messages)},
             silenced=silenced,

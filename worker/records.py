@@ -1,7 +1,7 @@
 """What flows through the worker: raw messages in, an outcome per batch out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -111,6 +111,7 @@ class Scores:
     event_time_ms   int64 (B,), UTC
     model_version   the version that scored them
     latent          float32 (B, L), the latent values of the records; None where the model does not give them
+    sources         the same messages as they may leave the worker, keys masked, where fields are redacted; else None
     """
 
     messages: Sequence[RawMessage]
@@ -120,6 +121,7 @@ class Scores:
     event_time_ms: TimeArray
     model_version: str
     latent: NDArray[np.float32] | None = None
+    sources: Sequence[RawMessage] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,3 +219,11 @@ class Outcome:
     silenced: Mapping[str, int] = field(default_factory=dict)
     grouped: int = 0
     rate_limited: int = 0
+
+    @property
+    def public(self) -> "Outcome":
+        """The same for receivers outside of the worker: nothing of it holds a redacted value."""
+        scores = self.scores
+        if scores.sources is None:
+            return self
+        return replace(self, scores=replace(scores, messages=scores.sources))

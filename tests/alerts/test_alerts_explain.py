@@ -13,6 +13,7 @@ from worker.features.vectorize import Vectors
 from worker.formats.json_objects import JsonDecoder
 from worker.pipeline import Model
 from worker.records import Message, Reason
+from worker.redaction import Redaction
 
 
 def vectors(model: Model, count: int = 1500) -> Vectors:
@@ -32,7 +33,8 @@ def vectors(model: Model, count: int = 1500) -> Vectors:
 
 def explained(model: Model) -> list[tuple[Reason, ...]]:
     batch = vectors(model)
-    return model.explainer.explain(batch.numeric, batch.category_ids, batch.rows)
+    explainer = model.explainer
+    return [explainer.masked(of) for of in explainer.explain(batch.numeric, batch.category_ids, batch.rows)]
 
 
 def is_silent(reason: Reason) -> bool:
@@ -59,10 +61,11 @@ def test_reasons_are_ordered_by_their_share_of_all_fields() -> None:
 
 def test_redaction_hides_values_and_changes_nothing_else() -> None:
     plain = explained(Model(traffic.bundle()))
-    hidden = explained(Model(traffic.bundle(), redacted=["channel", "merchant.country"]))
+    hidden = explained(Model(traffic.bundle(), redaction=Redaction(["channel", "merchant.country"])))
 
     assert [[r.field for r in reasons] for reasons in hidden] == [[r.field for r in reasons] for reasons in plain]
-    assert {r.observed for reasons in hidden for r in reasons if r.field == "channel"} == {"[redacted]"}
+    shown = [(r.observed, r.expected, r.typical) for reasons in hidden for r in reasons if r.field == "channel"]
+    assert set(shown) == {("[redacted]", "[redacted]", None)}
 
 
 def test_numbers_come_with_their_typical_range() -> None:

@@ -25,6 +25,7 @@ from worker.alerts.grouping import (
     remember,
 )
 from worker.records import NO_TIME, Alert, Message, Partition
+from worker.redaction import NOTHING, Redaction
 
 PARTITION = Partition("in", 3)
 START_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z, the start of a minute
@@ -64,7 +65,7 @@ class Run:
             for row, event in enumerate(events)
             if event.key is not None
         ]
-        published = Published(times, frozenset(), None)
+        published = Published(times, NOTHING, None)
         self.grouping.add(exceedances, np.arange(len(events)), published)
         self.alerts += [(self.offset + row, alert) for row, alert in published.alerts]
         self.grouped += published.grouped
@@ -206,17 +207,17 @@ def test_a_group_whose_opening_was_rate_limited_opens_as_soon_as_there_is_room()
 
 
 def test_a_newer_model_speaks_for_the_strongest_since_scores_of_two_models_do_not_compare() -> None:
-    old = remember(None, exceedance(0, 1, 0, "a", 9.0, "v1"))
-    new = remember(None, exceedance(0, 2, 0, "a", 2.0, "v2"))
+    old = remember(None, exceedance(0, 1, 0, "a", 9.0, "v1"), NOTHING)
+    new = remember(None, exceedance(0, 2, 0, "a", 2.0, "v2"), NOTHING)
 
-    assert remember(old, new) == new
-    assert remember(new, replace(new, score=1.5)) == new
-    assert remember(new, replace(new, score=2.5)).score == 2.5
+    assert remember(old, new, NOTHING) == new
+    assert remember(new, replace(new, score=1.5), NOTHING) == new
+    assert remember(new, replace(new, score=2.5), NOTHING).score == 2.5
 
 
 def test_values_of_a_key_differ_where_their_json_does_and_are_cut_for_people() -> None:
     def key_of(record: dict[str, Any], name: str) -> tuple[str, tuple[Any, ...]]:
-        return group_key(record, (name,), frozenset())
+        return group_key(record, (name,), NOTHING)
 
     same = [key_of({"a": {"b": 1}}, "a.b"), key_of({"a.b": 1}, "a.b")]
     others = [key_of({"a": {"b": value}}, "a.b") for value in (True, "1", None, 2, [1])]
@@ -231,8 +232,8 @@ def test_values_of_a_key_differ_where_their_json_does_and_are_cut_for_people() -
 def test_redacted_fields_are_not_shown_in_a_key_also_when_their_parent_is() -> None:
     record = {"card": {"number": "4711"}}
 
-    assert group_key(record, ("card.number",), frozenset({"card.number"}))[1] == ("[redacted]",)
-    assert group_key(record, ("card.number",), frozenset({"card"}))[1] == (None,)
+    assert group_key(record, ("card.number",), Redaction(["card.number"]))[1] == ("[redacted]",)
+    assert group_key(record, ("card.number",), Redaction(["card"]))[1] == ("[redacted]",)
 
 
 @pytest.mark.parametrize("damage", [{}, {"clock": 1}, {"groups": [[1]]}, {"minute": []}, {"clock": ["x", 1]}])

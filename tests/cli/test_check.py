@@ -400,3 +400,18 @@ def test_the_recipe_of_the_next_fit_is_checked_against_the_current_model(
 
 def test_without_a_model_nothing_is_said_about_scoring(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert verdicts(capsys)["scoring"][1] == verdicts(capsys)["threshold"][1] == "skipped"
+
+
+def test_redaction_names_a_likely_misspelling_and_what_the_model_still_holds(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = a_model(place)
+    monkeypatch.setenv("WORKER_ALERTS__REDACT", "country,amuont,free.form")
+
+    code, verdict, text = verdicts(capsys)["redaction"]
+
+    assert verdict == "ok"
+    assert "'amuont' (did you mean 'amount'?), 'free.form'" in text
+    assert f"version {version} was fitted before and holds values of country" in text
+    assert "WORKER_ALERTS__REDACT_SECRET" in text
+    assert code == 1  # for the broker

@@ -171,3 +171,18 @@ def test_a_secret_inside_of_a_nested_value_is_masked(log_format: str) -> None:
 
     assert line.count("[secret]") == 2
     assert "hunter2" not in line
+
+
+def test_bytes_on_the_wire_are_not_logged_not_even_with_debug() -> None:
+    text = "\n".join(
+        logged(
+            "logging.getLogger('kafka.protocol.parser').debug('Recv: %r', b'a record')\n"
+            "logging.getLogger('kafka.net.connection').warning('lost')\n"
+            "logging.getLogger('kafka.consumer.fetcher').debug('fetched')",
+            level="debug",
+        )
+    )
+
+    assert "a record" not in text
+    assert "lost" in text
+    assert "fetched" in text

@@ -145,8 +145,9 @@ def test_a_swap_starts_thresholds_anew_and_alerts_carry_the_new_version() -> Non
 
 def test_redacted_fields_are_marked_everywhere_in_the_alert() -> None:
     from worker.pipeline import Pipeline
+    from worker.redaction import Redaction
 
-    model = Model(traffic.bundle(), redacted=["amount", "id", "merchant.country"])
+    model = Model(traffic.bundle(), redaction=Redaction(["amount", "id", "merchant.country"]))
     pipeline = Pipeline(model, threshold_factory=traffic.plain_threshold())
 
     alerts = pipeline.process(traffic.messages(1000)).alerts
@@ -214,3 +215,22 @@ def test_any_bytes_are_scored_or_dead_lettered_once_and_the_next_batch_works(val
     assert len(after.scores.messages) == 1
     for alert in outcome.alerts:
         assert orjson.loads(encode_alert(alert))["alert_id"] == alert.alert_id
+
+
+def test_a_silence_about_the_direction_of_a_redacted_number_still_holds() -> None:
+    from worker.alerts.silences import Silence, Silences
+    from worker.pipeline import Pipeline
+    from worker.redaction import Redaction
+
+    silenced = [
+        Pipeline(
+            Model(traffic.bundle(), redaction=Redaction(fields)),
+            threshold_factory=traffic.plain_threshold(),
+            silences=Silences([Silence("high", field="amount", direction="above")]),
+        )
+        .process(traffic.messages(1000))
+        .silenced
+        for fields in ([], ["amount"])
+    ]
+
+    assert silenced[0] == silenced[1] != {}

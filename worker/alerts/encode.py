@@ -6,12 +6,10 @@ from typing import Any
 
 import orjson
 
-from worker.formats.base import Row
 from worker.records import Alert, DeadLetter, Headers, RawMessage, Scores
 
 SCHEMA_VERSION = 1
 CONTENT_TYPE = b"application/json"
-REDACTED = "[redacted]"
 DEAD_LETTER_HEADERS = ("error.code", "error.detail", "source.topic", "source.partition", "source.offset")
 
 
@@ -95,18 +93,3 @@ def dead_letter_headers(dead: DeadLetter) -> Headers:
     values = (dead.error_code, dead.detail, message.topic, str(message.partition), str(message.offset))
     reasons = [value.encode(errors="backslashreplace") for value in values]
     return (*message.headers, *zip(DEAD_LETTER_HEADERS, reasons, strict=True))
-
-
-def redact(record: Row, fields: frozenset[str]) -> Row:
-    """The record with a mark in place of these fields' values; dots reach into nested objects."""
-    if not fields:
-        return record
-    copy = dict(record)  # groups tell records apart by the values themselves
-    for name in fields:
-        if name in copy:
-            copy[name] = REDACTED
-            continue
-        head, _, rest = name.partition(".")
-        if rest and isinstance(copy.get(head), dict):
-            copy[head] = redact(copy[head], frozenset({rest}))
-    return copy

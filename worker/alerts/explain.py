@@ -2,12 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.alerts.encode import REDACTED, redact
 from worker.features.learned import UNKNOWN_ID, Special
 from worker.features.schema import value_of
 from worker.features.vectorize import Vectors
@@ -15,6 +14,7 @@ from worker.formats.base import Row
 from worker.model.scoring.scorer import Reconstructor
 from worker.model.store.bundle import Bundle
 from worker.records import Alert, FloatArray, RawMessage, Reason, Scores
+from worker.redaction import MASK, Redaction
 
 WARNING_BELOW, CRITICAL_BELOW = 1e-3, 1e-5  # tail probabilities: one inlier in 1,000, or 100,000, has such a score
 SHARE_DIGITS = 4
@@ -97,13 +97,14 @@ class Explainer:
     A field whose expected value is the observed one tells a reader nothing: it keeps its share, and is named only where
     no other field is.
 
-    redacted      fields that no alert may show
+    redaction     masks what no alert may show
     max_reasons   fields in one explanation; those with less than MIN_SHARE are left out, where another is named
     """
 
-    def __init__(self, bundle: Bundle, *, redacted: frozenset[str], max_reasons: int) -> None:
-        self.redacted, self.ids = redacted, bundle.schema.ids
+    def __init__(self, bundle: Bundle, *, redaction: Redaction, max_reasons: int) -> None:
+        self.redaction, self.ids = redaction, bundle.schema.ids
         self._max_reasons = max_reasons
+        self._redacted = frozenset(name for name in bundle.fields if redaction.covers(name))
         self._fitted, self._fields = bundle.fitted, bundle.fields
         self._reconstructor = Reconstructor(bundle.network)
         self._weights = bundle.field_weights  # (F,) factors on the errors, as in the score
@@ -156,16 +157,21 @@ class Explainer:
                 is_same = observed == expected and isinstance(observed, bool) == isinstance(expected, bool)
                 if category is not None and category_ids[category] == UNKNOWN_ID:
                     note = Special.UNKNOWN.value
-            reason = Reason(
-                field=name,
-                observed=REDACTED if name in self.redacted else observed,
-                expected=expected,
-                share=round(parts[at], SHARE_DIGITS),
-                typical=None if stats is None or stats.low is None or category is not None else (stats.low, stats.high),
-                note=note,
-            )
+            typical = None if stats is None or stats.low is None or category is not None else (stats.low, stats.high)
+            if name in self._redacted and observed is not None and category is not None:  # what is expected is a token
+                is_same = UNKNOWN_ID != category_ids[category] == expected_ids[category]
+            reason = Reason(name, observed, expected, round(parts[at], SHARE_DIGITS), typical, note)
             (silent if is_same else telling).append(reason)
         return tuple(telling) or (silent[0],)
+
+    def masked(self, reasons: tuple[Reason, ...]) -> tuple[Reason, ...]:
+        """The reasons as an alert may show them; silences compare the values."""
+        if not self._redacted:
+            return reasons
+        return tuple(
+            replace(reason, observed=MASK, expected=MASK, typical=None) if reason.field in self._redacted else reason
+            for reason in reasons
+        )
 
     def _pattern(self, row: Row, category_id: int) -> str:
         """The missing pattern of a row in words; one that the model has never seen is made up from the row."""
@@ -194,9 +200,13 @@ class Explanations:
 
     def complete(self, alerts: Sequence[tuple[int, Alert]]) -> list[Alert]:
         """The alerts, those of one record with that record and its reasons, by their rows."""
+        redaction = self._explainer.redaction
         own = [(row, alert) for row, alert in alerts if alert.of_one_record]
         for (row, alert), reasons in zip(own, self.of([row for row, _ in own]), strict=True):
-            alert.explanation = reasons
-            alert.record = redact(self._vectors.rows[row], self._explainer.redacted)
+            alert.explanation = self._explainer.masked(reasons)
+            record = self._vectors.rows[row]
+            if redaction:
+                alert.message, record = redaction.message(alert.message, record), redaction.record(record)
+            alert.record = record
             alert.ids = {name: value_of(alert.record, name) for name in self._explainer.ids}
         return [alert for _, alert in alerts]

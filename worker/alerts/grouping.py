@@ -23,11 +23,12 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from worker.alerts.encode import alert_id, redact
+from worker.alerts.encode import alert_id
 from worker.alerts.explain import Exceedance
 from worker.features.schema import value_of
 from worker.formats.base import Row
 from worker.records import NO_TIME, Alert, AlertGroup, Message, Partition, Summary, TimeArray
+from worker.redaction import MASK, Redaction
 from worker.texts import event_time_text
 
 MAX_OPEN = 256  # groups that one partition keeps open; one more ends the one that was quiet for the longest time
@@ -143,13 +144,13 @@ class Published:
     """The alerts of one batch as they come up, and the counts of exceedances that have none.
 
     event_time_ms   of the batch's scored records, int64 (B,)
-    redacted        fields that no alert may show
+    redaction       masks what no alert may show
     detected_at     RFC 3339, UTC; None: the event time of the record that caused the alert
     alerts          with the row of the record that caused each; those of one record still lack their explanation
     """
 
     event_time_ms: TimeArray
-    redacted: frozenset[str]
+    redaction: Redaction
     detected_at: str | None
     alerts: list[tuple[int, Alert]] = field(default_factory=list)
     grouped: int = 0
@@ -222,7 +223,7 @@ class PartitionGrouping:
                 if group.opening_id is not None and str(group.count).strip("0") != "1":  # updates at 10, 100, 1000 …
                     published.grouped += 1
                     continue
-            if now_ms != NO_TIME and self._is_over_limit(exceedance, now_ms):
+            if now_ms != NO_TIME and self._is_over_limit(exceedance, now_ms, published.redaction):
                 published.rate_limited += 1
                 continue
             identity = alert_id(*self._origin, exceedance.message.offset)
@@ -267,7 +268,8 @@ class PartitionGrouping:
 
     def _group_of(self, exceedance: Exceedance, now_ms: int, published: Published) -> OpenGroup:
         """The group that this exceedance belongs to, with it counted."""
-        digest, shown = group_key(exceedance.record, self._names, published.redacted)
+        redaction = published.redaction
+        digest, shown = group_key(exceedance.record, self._names, redaction)
         seen_ms = max(now_ms, exceedance.event_time_ms)
         group = self._open.get(digest)
         if group is not None and not self._lasts(seen_ms, group.seen_ms, self._cooldown_ms):
@@ -277,9 +279,9 @@ class PartitionGrouping:
             if len(self._open) == MAX_OPEN:
                 self._close(next(iter(self._open.values())), exceedance.row, published)
             time = exceedance.event_time_ms if exceedance.event_time_ms != NO_TIME else seen_ms
-            group = OpenGroup(remember(None, exceedance), digest, shown, seen_ms, time, time)
+            group = OpenGroup(remember(None, exceedance, redaction), digest, shown, seen_ms, time, time)
         group.count += 1
-        group.strongest = remember(group.strongest, exceedance)
+        group.strongest = remember(group.strongest, exceedance, redaction)
         group.seen_ms, group.last_ms = max(group.seen_ms, seen_ms), max(group.last_ms, exceedance.event_time_ms)
         self._open.pop(digest, None)
         self._open[digest] = group  # the last one now
@@ -292,7 +294,7 @@ class PartitionGrouping:
             identity = alert_id(group.opening_id, "closing")
             published.add(row, identity, group.strongest, group=group.as_of_now("closing", self._names))
 
-    def _is_over_limit(self, exceedance: Exceedance, now_ms: int) -> bool:
+    def _is_over_limit(self, exceedance: Exceedance, now_ms: int, redaction: Redaction) -> bool:
         """Count an alert in its minute, which `_expire` was asked about before; whether it is one too many."""
         if not self._max_per_minute:
             return False
@@ -303,30 +305,33 @@ class PartitionGrouping:
             return False
         if minute.strongest is None:
             minute.first_offset = exceedance.message.offset
-        minute.strongest = remember(minute.strongest, exceedance)
+        minute.strongest = remember(minute.strongest, exceedance, redaction)
         minute.rate_limited += 1
         return True
 
-    def state(self) -> dict[str, Any]:
-        """Plain data for JSON, from which a restored object goes on exactly as this one."""
+    def state(self, mark: str = "") -> dict[str, Any]:
+        """Plain data for JSON, from which a restored object goes on exactly as this one. mark: of its redaction."""
         minute = self._minute
         return {
+            **({"redaction": mark} if mark else {}),
             "group_by": list(self._names),
             "clock": [self._clock.recent, self._clock.now],
             "groups": [[_saved(group.strongest), *_group_fields(group)] for group in self._open.values()],
             "minute": minute and [minute.strongest and _saved(minute.strongest), *_minute_fields(minute)],
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue from `state`; without its groups if they are of another key. ValueError where it is damaged."""
+    def restore(self, state: dict[str, Any], mark: str = "") -> None:
+        """Continue from `state`; without its groups if they are of another key, and without all that it remembers of
+        records if that was masked otherwise than now, or not at all. ValueError where it is damaged."""
         try:
             recent, now_ms = state["clock"]
             self._clock.recent, self._clock.now = recent and (_time(recent[0]), _time(recent[1])), _time(now_ms)
-            if state["group_by"] == list(self._names):
+            is_masked = not mark or state.get("redaction") == mark
+            if state["group_by"] == list(self._names) and is_masked:
                 for saved in _require(state["groups"], list, len(state["groups"]) <= MAX_OPEN):
                     group = self._restored_group(*saved)
                     self._open[group.digest] = group
-            if state["minute"] is not None:
+            if state["minute"] is not None and is_masked:
                 strongest, start_ms, *counts = state["minute"]
                 counts = [_require(count, int, count >= 0) for count in counts]
                 self._minute = _Minute(strongest and self._restored(strongest), _time(start_ms), *counts)
@@ -380,27 +385,29 @@ def _saved(one: Exceedance) -> list[Any]:
     return [None if one.message.key is None else base64.b64encode(one.message.key).decode(), *_remembered(one)]
 
 
-def remember(strongest: Exceedance | None, other: Exceedance) -> Exceedance:
+def remember(strongest: Exceedance | None, other: Exceedance, redaction: Redaction) -> Exceedance:
     """The one with the higher score; of two models, whose scores don't compare, the `other`, newer one.
 
-    It is remembered without its record and without a long key: as it would be after a restart, which changes nothing.
+    It is remembered without its record, with its key masked and without a long one: as it would be after a restart,
+    which changes nothing.
     """
     if strongest is not None and strongest.model_version == other.model_version and strongest.score >= other.score:
         return strongest
     message = other.message
-    key = message.key if message.key is None or len(message.key) <= MAX_KEY_BYTES else None
+    key = redaction.key(message.key, other.record)
+    key = key if key is None or len(key) <= MAX_KEY_BYTES else None
     bare = Message(message.topic, message.partition, message.offset, message.timestamp, key, None)
     return replace(other, row=-1, message=bare, record={})
 
 
-def group_key(record: Row, names: tuple[str, ...], redacted: frozenset[str]) -> tuple[str, tuple[Any, ...]]:
+def group_key(record: Row, names: tuple[str, ...], redaction: Redaction) -> tuple[str, tuple[Any, ...]]:
     """A digest of the values of these fields, and the values cut for people; a missing one is a value, too."""
-    values = [value_of(record, name) for name in names]
-    digest = blake2b(orjson.dumps(values, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
-    public = redact(record, redacted)
+    values = orjson.dumps([value_of(record, name) for name in names], option=orjson.OPT_SORT_KEYS)
+    digest = redaction.group_digest(values) if redaction else blake2b(values, digest_size=16).hexdigest()
+    public = redaction.record(record)
     shown = []
     for name in names:
-        value = value_of(public, name)
+        value = MASK if redaction.covers(name) else value_of(public, name)
         text = orjson.dumps(value).decode() if isinstance(value, dict | list) else value
         is_long = isinstance(text, str) and len(text) > MAX_SHOWN_CHARACTERS
         shown.append(f"{text[:MAX_SHOWN_CHARACTERS]}…" if is_long else text)

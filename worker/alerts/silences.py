@@ -72,11 +72,11 @@ class Silence:
             and (start <= time_ms < end if start < end else time_ms >= start or time_ms < end)  # or past midnight
         )
 
-    def fits_reason(self, record: Row, reason: Reason) -> bool:
+    def fits_reason(self, reason: Reason) -> bool:
         """Whether the first reason of the alert is what the silence is about."""
         if reason.field != self.field or self.direction is None:
             return reason.field == self.field
-        observed, expected = value_of(record, reason.field), reason.expected  # the reason's own can be redacted
+        observed, expected = reason.observed, reason.expected
         if not (_is_number(observed) and _is_number(expected)):
             return False
         return bool(observed > expected if self.direction == "above" else observed < expected)
@@ -106,7 +106,7 @@ class Silences:
         loud = []
         for one, silences in fitting:
             for silence in silences:
-                if not silence.needs_reason or silence.fits_reason(one.record, first[one.row]):
+                if not silence.needs_reason or silence.fits_reason(first[one.row]):
                     silenced[silence.name] += 1
                     break
             else:

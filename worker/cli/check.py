@@ -13,12 +13,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(_: argparse.Namespace) -> int:
     """Print one finding after the other; 1 if anything is wrong."""
     from worker.cli.hints import message_of
+    from worker.ops.logs import masking
     from worker.processes.checks import run_checks
-    from worker.settings import load_settings
+    from worker.settings import debug_and_secrets, load_settings
     from worker.texts import printable
 
-    code = 0
+    code, mask = 0, masking(debug_and_secrets()[1])
     for verdict, name, text in run_checks(load_settings):
-        print(f"{verdict:<8}{name:<12} {printable(' '.join(message_of(text).split()))}", flush=True)
+        said = printable(" ".join(mask(message_of(text)).split()))
+        print(f"{verdict:<8}{name:<12} {said}", flush=True)
         code = 1 if verdict == "FAILED" else code
     return code

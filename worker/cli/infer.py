@@ -3,6 +3,7 @@
 import argparse
 import sys
 from itertools import chain, islice
+from pathlib import Path
 
 from worker.cli.replay import format_argument, ignore_argument, positive
 
@@ -29,7 +30,15 @@ def run(args: argparse.Namespace) -> int:
     """Print a schema for the first records of a file, or the newest ones of a topic."""
     from worker.errors import DataError, UsageError
     from worker.features.infer import infer_schema
-    from worker.processes.wiring import file_source, first_rows, for_source, make_decoder, newest_records
+    from worker.features.schema import load_schema
+    from worker.processes.wiring import (
+        file_source,
+        first_rows,
+        for_source,
+        make_decoder,
+        make_redaction,
+        newest_records,
+    )
     from worker.settings import load_settings
     from worker.sources.base import messages_of
     from worker.texts import printable
@@ -46,7 +55,10 @@ def run(args: argparse.Namespace) -> int:
     if not looked_at.rows:
         why = f": {looked_at.rejects[0].detail}" if looked_at.rejects else ""
         raise DataError(f"{source.name}: none of {looked_at.records} records has fields{why}")
-    proposal = infer_schema(looked_at.rows, args.ignore, limit=records)
+    redaction = make_redaction(settings)
+    if Path(settings.schema_file).exists():  # a proposal for a later version of it
+        redaction = redaction.also(load_schema(settings.schema_file).redacted)
+    proposal = infer_schema(looked_at.rows, args.ignore, limit=records, redaction=redaction)
     print(proposal.to_toml().rstrip())
     if looked_at.rejects:
         left_out = f"{len(looked_at.rejects)} of {looked_at.records} records have no fields and were left out"

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from worker.features.schema import load_schema
     from worker.processes.process import Request, Stop, start_logs, tune_process
     from worker.processes.trainer_process import TrainerProcess
-    from worker.processes.wiring import file_source, fit_version, model_store
+    from worker.processes.wiring import file_source, fit_version, model_store, unknown_redacted
     from worker.settings import load_settings
     from worker.texts import printable
 
@@ -42,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
     start_logs(settings, message_of)
     tune_process(settings)
     schema = load_schema(args.schema or settings.schema_file)
+    if (unknown := unknown_redacted(settings, schema)) is not None:
+        print(f"note: {message_of(unknown)}", file=sys.stderr)
     if not args.once:
         return TrainerProcess(settings, schema, stop=Stop(), asked=Request(), message_of=message_of).run()
     store = model_store(settings)

@@ -12,6 +12,7 @@ from worker.features.kinds import KINDS, Field
 from worker.features.kinds.base import MIN_ROWS, Sample
 from worker.features.schema import Schema
 from worker.formats.base import Row
+from worker.redaction import NOTHING, Redaction
 from worker.texts import did_you_mean, quoted
 
 SAMPLE_ROWS = 20_000
@@ -34,7 +35,9 @@ class Proposal(NamedTuple):
         return self.schema.to_toml(self.comments)
 
 
-def infer_schema(rows: Iterable[Row], ignore: Collection[str] = (), *, limit: int = SAMPLE_ROWS) -> Proposal:
+def infer_schema(
+    rows: Iterable[Row], ignore: Collection[str] = (), *, limit: int = SAMPLE_ROWS, redaction: Redaction = NOTHING
+) -> Proposal:
     """Propose a kind for every field of these rows; nested objects become dotted names.
 
     Every kind in KINDS says what speaks for it in the values of a field; the strongest evidence decides. A field that
@@ -42,8 +45,9 @@ def infer_schema(rows: Iterable[Row], ignore: Collection[str] = (), *, limit: in
     field that is constant until noon), where numbers are categories (an error code: it repeats, and looks like a
     quantity), and for labels, which it can't tell from any other field: read the proposal before you use it.
 
-    rows     JSON objects; the first `limit` are looked at
-    ignore   fields that must not reach the model, such as labels; they are listed with kind ignore
+    rows        JSON objects; the first `limit` are looked at
+    ignore      fields that must not reach the model, such as labels; they are listed with kind ignore
+    redaction   masks the examples
 
     DataError where there are no rows, no field can be learned from, no row has a field named in `ignore`, or where
     there are more than 20,000 names: then names are data.
@@ -79,7 +83,8 @@ def infer_schema(rows: Iterable[Row], ignore: Collection[str] = (), *, limit: in
             kind, why = _kind_of(present, distinct, len(sample))
         fields.append(KINDS[kind](name))
         comments[name] = f"{why}; {100 * (1 - len(present) / len(sample)):.3g}% missing; {distinct} distinct"
-        example = orjson.dumps(present[0]).decode().replace("\x7f", "") if present else ""
+        shown = redaction.record({name: present[0]})[name] if present else ""
+        example = orjson.dumps(shown).decode().replace("\x7f", "")
         comments[name] += f"; e.g. {example:.40}{'...' if len(example) > 40 else ''}" if present else ""
     if not any(field.encoded for field in fields):
         reasons = "; ".join(f"{quoted(name)}: {comment.split(';')[0]}" for name, comment in list(comments.items())[:10])

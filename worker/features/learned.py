@@ -1,7 +1,8 @@
 """What a fit learns about single fields: how numbers come to a common scale and back, vocabularies, what is usual."""
 
+import math
 from collections.abc import Collection, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from hashlib import blake2b
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.records import FloatArray
+from worker.texts import significant
 
 PREPROCESSING = ("robust", "standard", "minmax")
 TRANSFORMS = LINEAR, LOG1P, CYCLE = "linear", "log1p", "cycle"
@@ -176,6 +178,26 @@ class NumericColumn:
         return Scaling(self.transform, self.center, self.scale, self.knee)
 
 
+def coarse(column: NumericColumn, x: FloatArray, preprocessing: str) -> NumericColumn:
+    """The column of a redacted field with a scaling that holds no record's value: the center is moved by up to a
+    sixteenth of the scale, the ends of "minmax" by up to an eighth, outwards. A constant keeps its magnitude only.
+
+    x   the values that the column was fitted on, float64 (n,)
+    """
+    if column.transform == CYCLE or not len(x):
+        return column
+    constant = bool((x == x[0]).all())
+    size = max(column.scale, abs(column.center)) if constant else column.scale
+    step = 2.0 ** math.floor(math.log2(size / 8))  # sums and multiples of powers of two are exact
+    if preprocessing == "minmax":
+        low = math.floor(column.center / step) * step
+        scale = math.ceil((column.center + column.scale - low) / step) * step
+        imputed = significant((column.center + column.imputed * column.scale - low) / scale, 2)
+        return replace(column, center=low, scale=scale, imputed=imputed)
+    scale = significant(max(column.scale, step), 2)
+    return replace(column, center=round(column.center / step) * step, scale=scale)
+
+
 @dataclass(frozen=True)
 class CategoryColumn:
     """One column of the model's categorical input. Its ids: 0 for a value never seen before, 1 for a missing one, then
@@ -183,7 +205,8 @@ class CategoryColumn:
 
     field    name of the field, or of the missing patterns, see `pattern_name`
     kind     the field's kind; "presence" for missing patterns, which have no id for missing
-    values   the vocabulary, most frequent first; a missing pattern is the tuple of the missing fields' names
+    values   the vocabulary, most frequent first, of a redacted field its tokens; a missing pattern is the tuple of the
+             missing fields' names
     spare    ids for values beyond the vocabulary's limit: one for all of them, or as many as there are hash buckets
     """
 

@@ -20,12 +20,14 @@ from worker.features.learned import (
     CategoryColumn,
     FieldStats,
     NumericColumn,
+    coarse,
     pattern_name,
 )
 from worker.features.schema import Schema, read_columns
 from worker.formats.base import Decoded, Row
 from worker.plain import read_plain
 from worker.records import NO_TIME, DeadLetter, RawMessage, TimeArray
+from worker.redaction import MASK, NOTHING, Redaction
 from worker.texts import MAX_TIME_MS, MIN_TIME_MS, quoted
 
 # F optional fields have 2^F missing patterns. Each that is kept is a row of the model's embedding and of its output and
@@ -43,6 +45,8 @@ class Fitted:
     numeric       N columns, none for a cycle of time that the rows did not cover
     categorical   C columns, the last one is that of the missing patterns
     stats         one per encoded field
+    redacted      the encoded fields of which it holds no value: tokens, coarse scales, no statistics
+    check         of the secret behind the tokens, see Redaction.check; empty without redacted fields
     """
 
     schema: Schema
@@ -50,6 +54,8 @@ class Fitted:
     numeric: tuple[NumericColumn, ...]
     categorical: tuple[CategoryColumn, ...]
     stats: tuple[FieldStats, ...]
+    redacted: tuple[str, ...] = ()
+    check: str = ""
 
     @cached_property
     def widths(self) -> tuple[int, ...]:
@@ -99,12 +105,32 @@ class Fitted:
 
     def describe(self, field: str) -> str:
         """What is usual for an encoded field, in words."""
+        if field in self.redacted:
+            return MASK
         return self._numbers_of[field][0].describe(self.stats_of[field], self._vocabularies.get(field))
+
+    def concealed(self, redaction: Redaction) -> "Fitted":
+        """The same without the values of redacted fields, where it was learned before they were redacted; the scales
+        stay. BundleError where its tokens are of another secret.
+        """
+        if self.redacted and self.check != redaction.check:
+            raise BundleError("its redacted fields were learned with another [alerts.redact_secret]")
+        names = covered(self.schema, redaction)
+        if names == self.redacted:
+            return self
+        new = set(names) - set(self.redacted)
+        categorical = tuple(
+            replace(column, values=tuple(map(redaction.token, column.values))) if column.field in new else column
+            for column in self.categorical
+        )
+        stats = tuple(FieldStats(entry.field) if entry.field in new else entry for entry in self.stats)
+        return replace(self, categorical=categorical, stats=stats, redacted=names, check=redaction.check)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: dicts, lists, strings, numbers; equal objects give equal data. Of the schema the fingerprint."""
         parts = {name: [asdict(entry) for entry in getattr(self, name)] for name in ("numeric", "categorical", "stats")}
-        return {"schema_fingerprint": self.schema.fingerprint, "rows": self.rows, **parts}
+        hidden = {"redacted": list(self.redacted), "check": self.check} if self.redacted else {}
+        return {"schema_fingerprint": self.schema.fingerprint, "rows": self.rows, **parts, **hidden}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], schema: Schema) -> "Fitted":
@@ -119,7 +145,8 @@ class Fitted:
             *columns, patterns = [*parts.categorical] or [CategoryColumn("", "", ())]
             names = tuple(tuple(value) if isinstance(value, list) else value for value in patterns.values)
             categorical = (*columns, replace(patterns, values=names))
-            fitted = cls(schema, parts.rows, parts.numeric, categorical, parts.stats)
+            hidden = parts.redacted, parts.check
+            fitted = cls(schema, parts.rows, parts.numeric, categorical, parts.stats, *hidden)
             require_columns(fitted)
         except ValueError as error:
             raise BundleError(f"the fitted fields are incomplete or of another version: {error}") from error
@@ -135,6 +162,8 @@ class _Parts:
     numeric: tuple[NumericColumn, ...]
     categorical: tuple[CategoryColumn, ...]
     stats: tuple[FieldStats, ...]
+    redacted: tuple[str, ...] = ()
+    check: str = ""
 
 
 def require_columns(fitted: Fitted) -> None:
@@ -191,10 +220,46 @@ def _typed(values: Sequence[Any]) -> list[tuple[type, Any]]:
     return [(type(value), value) for value in values]  # in Python, 1, 1.0 and True are the same
 
 
-def fit_vectorizer(schema: Schema, rows: Sequence[Row], preprocessing: str = "robust") -> Fitted:
+def covered(schema: Schema, redaction: Redaction) -> tuple[str, ...]:
+    """The encoded fields that are redacted."""
+    return tuple(field.name for field in schema.encoded if redaction.covers(field.name)) if redaction else ()
+
+
+def conceal(fitted: Fitted, redaction: Redaction, rows: Sequence[Row]) -> list[Row | None]:
+    """Rows as they may be kept for later fits, with nothing of a redacted value: None for those that don't fit the
+    schema. Doing it twice changes nothing.
+    """
+    if not redaction:
+        return list(rows)
+    columns, failures = read_columns(fitted.schema, rows)
+    kept = [redaction.record(row) for index, row in enumerate(rows) if index not in failures]
+    for field in fitted.schema.fields:
+        if redaction.covers(field.name) and field.required:
+            for row in kept:
+                row[field.name] = MASK  # what it lies in may be masked as a whole
+    for column in columns:
+        field = column.field
+        if redaction.covers(field.name) and (field.encoded or field.is_time):
+            learned = tuple(entry for entry in fitted.numeric if entry.field == field.name)
+            for row, value in zip(kept, field.conceal(column, learned, redaction.token), strict=True):
+                row[field.name] = value
+    following = iter(kept)
+    return [None if index in failures else next(following) for index in range(len(rows))]
+
+
+def _categories(column: Column, redaction: Redaction | None) -> Sequence[Any]:
+    """What is looked up in the vocabulary; redaction: None where the field is not redacted."""
+    values = column.field.categories(column)
+    return values if redaction is None else [None if v is None else redaction.token(v) for v in values]
+
+
+def fit_vectorizer(
+    schema: Schema, rows: Sequence[Row], preprocessing: str = "robust", redaction: Redaction = NOTHING
+) -> Fitted:
     """Learn from these rows; rows that don't fit the schema are left out. The order of the rows doesn't matter.
 
     preprocessing   how numbers are scaled, one of worker.features.learned.PREPROCESSING
+    redaction       of its fields no value is kept, and no time learned
 
     DataError where no row is left.
     """
@@ -207,18 +272,28 @@ def fit_vectorizer(schema: Schema, rows: Sequence[Row], preprocessing: str = "ro
     numeric: list[NumericColumn] = []
     categorical: list[CategoryColumn] = []
     stats: list[FieldStats] = []
+    redacted = covered(schema, redaction)
     for column in columns:
-        if not column.field.encoded:
+        field = column.field
+        if not field.encoded:
             continue
-        numeric += column.field.fit_numbers(column, preprocessing)
-        vocabulary = column.field.fit_categories(column)
+        hidden = redaction if field.name in redacted else None
+        vocabulary = field.fit_categories(_categories(column, hidden) if field.has_categories else ())
         categorical += [] if vocabulary is None else [vocabulary]
-        stats.append(column.field.statistics(column, vocabulary))
+        learned = [] if hidden is not None and field.is_time else field.fit_numbers(column, preprocessing)
+        if hidden is None:
+            numeric += learned
+            stats.append(field.statistics(column, vocabulary))
+        else:
+            values = dict(zip(field.part_names(), column.present(field.numbers(column)), strict=True))
+            numeric += [coarse(entry, values[entry.part], preprocessing) for entry in learned]
+            stats.append(FieldStats(field.name))
     counts = Counter(_missing_patterns(columns, count))
     patterns = sorted((-rows_with_it, tuple(sorted(names))) for names, rows_with_it in counts.items())[:MAX_PATTERNS]
     name = pattern_name([field.name for field in schema.fields])
     categorical.append(CategoryColumn(name, PATTERN_KIND, tuple(names for _, names in patterns)))
-    return Fitted(schema, count, tuple(numeric), tuple(categorical), tuple(stats))
+    check = redaction.check if redacted else ""
+    return Fitted(schema, count, tuple(numeric), tuple(categorical), tuple(stats), redacted, check)
 
 
 def _missing_patterns(columns: Sequence[Column], count: int) -> list[frozenset[str]]:
@@ -256,11 +331,17 @@ class Vectors:
 
 
 class Vectorizer:
-    """Encodes batches by what fitting learned. Stateless: a record's vector depends on that record only."""
+    """Encodes batches by what fitting learned. Stateless: a record's vector depends on that record only.
 
-    def __init__(self, fitted: Fitted) -> None:
+    redaction   knows the tokens of redacted fields; BundleError where it has another secret than the fit had
+    """
+
+    def __init__(self, fitted: Fitted, redaction: Redaction = NOTHING) -> None:
         self.schema = fitted.schema
-        self.fitted = fitted
+        self.fitted = fitted = fitted.concealed(redaction.also(fitted.redacted))
+        self._hidden = dict.fromkeys(fitted.redacted, redaction)
+        clock = self.schema.event_time_field
+        self._clock = None if clock is not None and redaction.covers(clock) else clock
         patterns = fitted.categorical[-1]
         self._pattern_ids = {frozenset(names): patterns.first + i for i, names in enumerate(patterns.values)}
 
@@ -278,7 +359,7 @@ class Vectorizer:
         column_of = {column.field.name: column for column in columns}
         for at, vocabulary in enumerate(self.fitted.categorical[:-1]):
             column = column_of[vocabulary.field]
-            values = column.field.categories(column)
+            values = _categories(column, self._hidden.get(vocabulary.field))
             types = column.types if values is column.values else set(map(type, values)) - {type(None)}
             category_ids[:, at] = vocabulary.ids(values, types)
         parts = {c.field.name: dict(zip(c.field.part_names(), c.field.numbers(c), strict=True)) for c in columns}
@@ -293,8 +374,7 @@ class Vectorizer:
         return Vectors(messages, rows, numeric, category_ids, self._event_times(columns, messages), rejects)
 
     def _event_times(self, columns: Sequence[Column], messages: Sequence[RawMessage]) -> TimeArray:
-        name = self.schema.event_time_field
-        times, missing = next(((c.numbers, c.missing) for c in columns if c.field.name == name), (None, None))
+        times, missing = next(((c.numbers, c.missing) for c in columns if c.field.name == self._clock), (None, None))
         if times is not None and missing is None:
             return times
         timestamps = np.fromiter((message.timestamp for message in messages), np.int64, len(messages))

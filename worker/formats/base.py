@@ -43,7 +43,8 @@ class Decoded:
 class Decoder(ABC):
     """Turns the bytes of records into fields. Keeps nothing of a stream: one object serves any number of threads.
 
-    Override `parse`. `parse_batch` only makes it faster, `encode` only lets a replay plant anomalies.
+    Override `parse`. `parse_batch` only makes it faster, `encode` only lets a replay plant anomalies, and
+    masked records be published and kept.
 
     max_record_bytes   a larger value is refused unread, as `too_large`; None = no value is too large
     """

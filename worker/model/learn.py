@@ -18,6 +18,7 @@ from worker.model.scoring.score import Score
 from worker.model.scoring.scorer import Reconstructor, round_significant
 from worker.model.store.bundle import KEEP_ROWS, Bundle, field_names, golden_of, make_scorer, named, pack_rehearsal
 from worker.records import NO_TIME, Message, RawMessage, TimeArray
+from worker.redaction import NOTHING, Redaction
 from worker.thresholds.factory import ThresholdRule
 
 MAX_OUTSIDE = 0.05
@@ -33,6 +34,7 @@ def fit_bundle(
     progress: Progress | None = None,
     facts: dict[str, Any] | None = None,
     keep_rows: int = KEEP_ROWS,
+    redaction: Redaction = NOTHING,
 ) -> Bundle:
     """Learn a model version from JSON objects, unlabelled and mostly normal.
 
@@ -46,9 +48,11 @@ def fit_bundle(
         progress    called after each measurement
         facts       added to the report
         keep_rows   how many of the rows go into the bundle for later fits, reduced to what the model sees
+        redaction   fields of which the version must hold no value, beside those that the schema redacts
     """
+    redaction = redaction.also(schema.redacted)
     require_score(options)
-    fitted = fit_vectorizer(schema, rows, options.preprocessing)
+    fitted = fit_vectorizer(schema, rows, options.preprocessing, redaction)
     fields = field_names(fitted)
     unknown = next((name for name, _ in options.field_weights if name not in fields), None)
     if unknown is not None:
@@ -56,7 +60,7 @@ def fit_bundle(
             f"[model.field_weights] names {unknown!r}: allowed are the fields that the model sees: {', '.join(fields)}"
         )
     messages: list[RawMessage] = [Message("", 0, index, -1, None, b"") for index in range(len(rows))]
-    vectors = Vectorizer(fitted).transform(Decoded(messages, list(rows), [], 0))
+    vectors = Vectorizer(fitted, redaction).transform(Decoded(messages, list(rows), [], 0))
     if len(vectors.rows) < MIN_ROWS:
         raise DataError(
             f"{len(vectors.rows)} usable records are too few to learn from, at least {MIN_ROWS} are needed; "
@@ -82,6 +86,7 @@ def fit_bundle(
         **_event_times(vectors.event_time_ms),
         **(facts or {}),
     }
+    hidden, kept = fitted.redacted, [vectors.rows[index] for index in fitted_on]
     return named(
         Bundle(
             version="",
@@ -95,8 +100,8 @@ def fit_bundle(
             score=score,
             rule=ThresholdRule(options.rule, options.rule_value),
             training=training,
-            golden=golden_of(scorer, *held),
-            rows_file=pack_rehearsal(schema, [vectors.rows[index] for index in fitted_on], keep_rows, options.seed),
+            golden=golden_of(scorer, *held, [at for at, name in enumerate(fitted.numeric_fields) if name in hidden]),
+            rows_file=pack_rehearsal(fitted, kept, keep_rows, options.seed, redaction),
         )
     )
 

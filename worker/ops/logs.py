@@ -23,6 +23,8 @@ from worker.texts import printable
 
 MASKED = "[secret]"
 _BEARER = re.compile(r"(Bearer )[\w.~+/=-]+")  # tokens come and go while a process runs
+WIRE_LOGGERS = ("kafka.protocol", "kafka.net")  # their debug entries quote all bytes that come in, records and all
+MIN_LINE = 16  # characters of a line of a secret that is masked by itself
 Entry = MutableMapping[str, Any]
 _TRACES = ("exc_info", "stacks")
 
@@ -108,10 +110,12 @@ def _log_thread_error(args: threading.ExceptHookArgs) -> None:
 
 
 def masking(secrets: Collection[str]) -> Callable[[str], str]:
-    """Replaces the secrets in a text, also where Python or JSON quoted them, as text or as bytes; and bearer tokens."""
+    """Replaces the secrets in a text, also where Python or JSON quoted them, as text or as bytes; of one of several
+    lines, such as a private key, each long line, too. And bearer tokens."""
+    lines = [line for text in secrets if "\n" in text.strip() for line in text.splitlines()]
     forms = {
         form
-        for text in filter(None, secrets)
+        for text in (*filter(None, secrets), *(line for line in lines if len(line) >= MIN_LINE))
         for form in (text, repr(text)[1:-1], repr(text.encode())[2:-1], orjson.dumps(text).decode()[1:-1])
     }
     # A secret may be part of another one, which has to go first.
@@ -159,6 +163,8 @@ class ForeignLogs(logging.Handler):
 
     @override
     def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno <= logging.DEBUG and record.name.startswith(WIRE_LOGGERS):
+            return
         left_out = self._rate_limit.admit((record.name, record.levelno, str(record.msg)))
         if left_out is None:
             return

@@ -175,6 +175,28 @@ def silences(known: Known) -> str:
     return f"{path}: {len(silences.silences)} silences"
 
 
+def redaction(known: Known) -> str:
+    """What is redacted, may be misspelt, or is still held by the current model; BundleError for another secret."""
+    settings, hidden = known.settings, wiring.make_redaction(known.settings)
+    if known.schema is not None:
+        hidden = hidden.also(known.schema.redacted)
+    if not hidden:
+        return "no fields"
+    said = [f"nothing that leaves shows {', '.join(sorted(hidden.fields))}"]
+    if known.schema is not None:
+        said += filter(None, [wiring.unknown_redacted(settings, known.schema)])
+        if (clock := known.schema.event_time_field) is not None and hidden.covers(clock):
+            said.append(f"{clock} is no event time, the broker's timestamps are")
+    if not settings.alerts.redact_secret:
+        said.append("without [alerts.redact_secret], who can list the possible values finds those behind the hashes")
+    if known.bundle is not None:
+        fitted = known.bundle.fitted
+        held = [name for name in fitted.concealed(hidden.also(fitted.redacted)).redacted if name not in fitted.redacted]
+        if held:
+            said.append(f"version {known.bundle.version} was fitted before and holds values of {', '.join(held)}")
+    return "; ".join(said)
+
+
 def broker(known: Known) -> str:
     """At least one bootstrap server answers, and the client gets in."""
     link = _connection(known.settings)
@@ -216,5 +238,5 @@ def _connection(settings: Settings) -> Connection:
 
 CHECKS: Final[Mapping[str, Callable[[Known], str | WorkerError]]] = {
     check.__name__.replace("_", " "): check
-    for check in (device, schema, model_store, recipe, scoring, threshold, silences, broker, topics)
+    for check in (device, schema, model_store, recipe, scoring, threshold, silences, redaction, broker, topics)
 }

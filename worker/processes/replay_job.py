@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from worker.errors import BundleError, UsageError
 from worker.features.infer import SAMPLE_ROWS, infer_schema
 from worker.features.schema import Schema, load_schema
+from worker.formats.base import Decoder
 from worker.model.learn import fit_bundle
 from worker.model.network.fit import Progress
 from worker.model.store.bundle import Bundle
@@ -47,6 +48,7 @@ from worker.thresholds.budget import ALONE, PartitionCount
 from worker.thresholds.factory import RULES, ThresholdFactory
 from worker.trainer.trainer import Decision
 
+MISSPELT_RECORDS = 1_000  # in which redacted fields are looked for that the schema does not have
 PEEK_RECORDS = 50_000  # looked at first where schema or model are missing
 ROLLED_BACK = "rolled back"
 MAX_AUTO_FIT = 10_000  # records to fit on where no number is given; at most a fifth of those looked at
@@ -154,6 +156,7 @@ class Job:
             for text in proposal.notes:
                 note(text)
             del rows
+        self._note_misspelt(schema, decoder, head)
         looked_at = len(head)
         del head
         bundle, fit_records, batches = self._choose_model(stored, schema, batches, looked_at)
@@ -178,6 +181,7 @@ class Job:
             f"kafka-anomaly-worker {version('kafka-anomaly-worker')}",
             (request.sweep or "").partition("=")[0],
             (known.image if known else None) or bundle.schema.image,
+            wiring.make_redaction(settings).also(bundle.schema.redacted).also(bundle.fitted.redacted),
         )
         has_labels = labels is not None or bool(request.inject)
         result = self._replay(source, facts, batches, folder, labelled=has_labels, fitted_here=bool(fit_records))
@@ -198,6 +202,12 @@ class Job:
             note(f"{unlabelled} records have no {labels.field!r}: not evaluated")
         return result
 
+    def _note_misspelt(self, schema: Schema, decoder: Decoder, head: list[Line]) -> None:
+        if self._settings.alerts.redact:
+            rows = decoder.decode(head[:MISSPELT_RECORDS]).rows
+            if (unknown := wiring.unknown_redacted(self._settings, schema, rows)) is not None:
+                self._display.note(unknown)
+
     def _known_schema(self, stored: Bundle | None) -> Schema | None:
         """The schema that is known before the first record is read."""
         if self._request.schema:
@@ -210,7 +220,8 @@ class Job:
     def _labels(self, schema: Schema | None) -> Labels | None:
         request = self._request
         if not request.labels:
-            return FieldLabels(request.label) if request.label else None
+            hidden = wiring.make_redaction(self._settings).also(schema.redacted if schema else ())
+            return FieldLabels(request.label, hidden=hidden.covers(request.label)) if request.label else None
         id_field = request.label_id or (schema.ids[0] if schema and schema.ids else None)
         if id_field is None:
             raise UsageError("--labels needs --label-id: the field that holds the ids (the schema names none)")
@@ -240,7 +251,12 @@ class Job:
         del chosen
         options = wiring.fit_options(settings.model, settings.seed)
         with self._display.fit() as progress:
-            bundle = fit_bundle(visible, rows, options, created_at=wiring.utc_now(), progress=progress)
+            bundle = fit_bundle(
+                *(visible, rows, options),
+                created_at=wiring.utc_now(),
+                progress=progress,
+                redaction=wiring.make_redaction(settings),
+            )
         return bundle, count, rest
 
     def _require_unseen(self, bundle: Bundle) -> None:

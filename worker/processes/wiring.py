@@ -26,6 +26,7 @@ from worker.model.store.bundle import Bundle
 from worker.model.store.model_store import ModelStore
 from worker.pipeline import Model, Pipeline
 from worker.records import DeadLetter, RawMessage
+from worker.redaction import Redaction
 from worker.rollout.paired import SAMPLE_EVERY, Pairing
 from worker.settings import AlertSettings, ModelSettings, OauthSettings, Settings, ThresholdSettings
 from worker.sources.base import Source, messages_of
@@ -33,7 +34,7 @@ from worker.sources.files import Files
 from worker.sources.history import History
 from worker.sources.lines import MAX_LINE_BYTES
 from worker.sources.topic import TopicRange, parse_time
-from worker.texts import rfc3339
+from worker.texts import did_you_mean, rfc3339
 from worker.thresholds.budget import ALONE, DAY_MS, HOUR_MS, PartitionCount
 from worker.thresholds.factory import ThresholdFactory
 from worker.trainer.reservoir import Reservoir
@@ -140,10 +141,40 @@ def make_pairing(settings: Settings, partitions: PartitionCount = ALONE) -> Pair
     )
 
 
+def make_redaction(settings: Settings) -> Redaction:
+    """What masks the fields that the settings redact; a model adds those of its schema."""
+    alerts = settings.alerts
+    return Redaction(
+        alerts.redact,
+        secret=alerts.redact_secret.get_secret_value() if alerts.redact_secret else "",
+        keys=alerts.redact_keys,
+        dead_letters=alerts.redact_dead_letters,
+    )
+
+
 def model_builder(settings: Settings, *, latent: bool = False) -> Build:
     """Bundles to models that are ready to score; latent: and to give the records' latents."""
-    alerts = settings.alerts
-    return partial(Model, device=settings.device, redacted=alerts.redact, max_reasons=alerts.max_reasons, latent=latent)
+    redaction, max_reasons = make_redaction(settings), settings.alerts.max_reasons
+    return partial(Model, device=settings.device, redaction=redaction, max_reasons=max_reasons, latent=latent)
+
+
+def unknown_redacted(settings: Settings, schema: Schema, rows: Sequence[Row] = ()) -> str | None:
+    """What to say of redacted fields that neither the schema nor these records have: perhaps they are misspelt."""
+    known = [field.name for field in schema.fields]
+
+    def is_known(name: str) -> bool:
+        related = any(f"{field}.".startswith(f"{name}.") or name.startswith(f"{field}.") for field in known)
+        return related or any(Redaction([name]).finds(row) for row in rows)
+
+    names = [name for name in settings.alerts.redact if not is_known(name)]
+    if not names:
+        return None
+    where = (
+        "in neither the schema nor the first records"
+        if rows
+        else "in no field of the schema, only in records if at all"
+    )
+    return f"[alerts.redact]: {where}: " + ", ".join(f"{name!r}{did_you_mean(name, known)}" for name in names)
 
 
 def make_decoder(settings: Settings, *, any_size: bool = False) -> Decoder:
@@ -314,4 +345,5 @@ def fit_version(settings: Settings, schema: Schema, progress: Progress, source: 
         progress=progress,
         facts=facts,
         keep_rows=train.rehearsal_records,
+        redaction=make_redaction(settings),
     )

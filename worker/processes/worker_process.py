@@ -65,6 +65,8 @@ class WorkerProcess:
         self._metrics = Metrics()
         self._health = Health(stall_s=settings.http.stall_s, message_of=message_of)
         self._schema = load_schema(settings.schema_file)
+        if (unknown := wiring.unknown_redacted(settings, self._schema)) is not None:
+            self._log.warning("redacted fields may be misspelt", reason=unknown)
         self._store = wiring.model_store(settings)
         self._signals = ModelSignals(self._metrics, self._health)
         self._link = wiring.connection(settings)

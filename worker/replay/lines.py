@@ -25,6 +25,7 @@ from worker.texts import quoted
 
 Label = str | None
 NORMAL = ""
+ANOMALY = "anomaly"  # the kind of those whose label names none
 NO_TIMESTAMP = -1
 MAX_LABEL = 200  # characters
 # Anomalies are planted among this many records at once, whatever the size of batches: it would change which ones.
@@ -33,7 +34,7 @@ PEEK_BYTES = 128 * 1024 * 1024  # as they stand in the input
 FIT_BYTES = 384 * 1024 * 1024  # decoded
 
 _NORMAL_WORDS = {"", "0", "0.0", "false", "no", "n", "f", "normal", "normal.", "benign", "ok", "none", "legit"}
-_UNNAMED = dict.fromkeys(("1", "1.0", "true", "yes", "y", "t"), "anomaly")
+_UNNAMED = dict.fromkeys(("1", "1.0", "true", "yes", "y", "t"), ANOMALY)
 
 
 class Line(NamedTuple):
@@ -83,14 +84,17 @@ _read_known_label = lru_cache(maxsize=100)(read_label)
 
 
 class FieldLabels(Labels):
-    """Labels that stand in the records themselves."""
+    """Labels that stand in the records themselves. hidden: their kinds are not told apart, nor shown."""
 
-    def __init__(self, field: str) -> None:
+    def __init__(self, field: str, *, hidden: bool = False) -> None:
         self.field = field
+        self._hidden = hidden
 
     @override
     def of(self, rows: Sequence[Row | None]) -> list[Label]:
         values = _values_of(rows, self.field)
+        if self._hidden:
+            return [ANOMALY if (label := read_label(value)) else label for value in values]
         try:
             return list(map(_read_known_label, values))
         except TypeError:  # an array or an object: no label, but readable as one
@@ -110,7 +114,7 @@ class IdLabels(Labels):
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path}: cannot be read as a list of ids: {error}") from error
         entries = [line.partition(",") for line in text.splitlines()]
-        self._kinds = {name.strip(): kind.strip() or "anomaly" for name, _, kind in entries if name.strip()}
+        self._kinds = {name.strip(): kind.strip() or ANOMALY for name, _, kind in entries if name.strip()}
         if not self._kinds:
             raise DataError(f"{path}: lists no ids")
 

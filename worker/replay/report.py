@@ -1,7 +1,7 @@
 """report.html: one page that needs nothing else, with the numbers of metrics.json, from the templates in page/."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -18,6 +18,7 @@ from worker.formats.base import Decoded
 from worker.model.scoring.scorer import Reconstructor
 from worker.model.store.bundle import Bundle
 from worker.records import Message
+from worker.redaction import NOTHING, Redaction
 from worker.replay import charts
 from worker.replay.loop import Result
 from worker.replay.metrics import METRICS
@@ -42,6 +43,7 @@ class Facts:
     version    of the worker
     swept      name of the setting that was swept, where one was
     image      fields that form a picture of a record, where they do
+    redaction  what the page must not show
     """
 
     source: str
@@ -50,6 +52,7 @@ class Facts:
     version: str
     swept: str = ""
     image: Image | None = None
+    redaction: Redaction = NOTHING
 
 
 def render(result: Result, facts: Facts, folder: Path) -> str:
@@ -90,7 +93,8 @@ def render(result: Result, facts: Facts, folder: Path) -> str:
     latent_note = ""
     if (latent := charts.latent_figure(folder, bundle.version)) is not None:
         figures["latent"], latent_note = latent
-    pictures = Pictures(bundle, facts.image) if facts.image else None
+    fitted = bundle.fitted.concealed(facts.redaction)
+    pictures = Pictures(replace(bundle, fitted=fitted), facts.image, facts.redaction) if facts.image else None
     alerts = [(orjson.loads(value), label) for value, label in result.strongest]
     page: str = environment.get_template("report.html").render(
         metrics=metrics,
@@ -100,7 +104,7 @@ def render(result: Result, facts: Facts, folder: Path) -> str:
         latent_note=latent_note,
         strongest=[(alert, label, pictures.pair(alert["record"]) if pictures else ()) for alert, label in alerts],
         sweep_keys=[key for key in SWEEP_KEYS if any(row[key] is not None for row in metrics.get("sweep", ()))],
-        learned=[(field, bundle.fitted.describe(field.name)) for field in bundle.schema.encoded],
+        learned=[(field, fitted.describe(field.name)) for field in bundle.schema.encoded],
         dead_examples=tally.dead_examples,
         paths=[path for name in metrics if name not in OWN_SECTIONS for path in _paths(metrics[name], (name,))],
         meanings=METRICS,
@@ -144,10 +148,10 @@ class Pictures:
     A picture has a label, width and height, and pixels: (x, y, ink from 0 to 1) of those that have ink.
     """
 
-    def __init__(self, bundle: Bundle, image: Image) -> None:
+    def __init__(self, bundle: Bundle, image: Image, redaction: Redaction = NOTHING) -> None:
         self._image = image
         self._fitted = bundle.fitted
-        self._vectorizer = Vectorizer(bundle.fitted)
+        self._vectorizer = Vectorizer(bundle.fitted, redaction)
         self._reconstructor = Reconstructor(bundle.network)
         self._columns = [(name, bundle.fitted.numeric_fields.index(name)) for name in image.fields]
         # An empty and a full pixel: the schema's ranges, else what was usual at fit.

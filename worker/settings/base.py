@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +15,29 @@ from worker.broker.options import RESERVED
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 
-_SECRET_WORDS = ("password", "secret", "token", "credential", "proxy")
+_SECRET_WORDS = (
+    *("password", "passwd", "passphrase", "pwd", "secret", "token", "credential", "proxy", "jaas", "private", "bearer"),
+    *("authorization", "signature", "apikey", "api_key", "access_key", "accesskey", "account_key"),
+)
+MIN_ACCESS_KEY = 16  # characters of an object store's access key; a shorter one is a plain user name
+_PATHS = (
+    "file",
+    "path",
+    "dir",
+    "url",
+    "uri",
+    "endpoint",
+    "mechanism",
+    "timeout",
+    "_ms",
+    "_s",
+)  # ends of harmless names
+_IN_URL = re.compile(r"://([^\s/@]*@|\S*:\S*@)")
+_IN_TEXT = re.compile(
+    r"""(?i)([\w.-]*(?:password|passwd|secret|token|jaas|api_?key|access_?key)[\w.-]*\s*[=:]\s*)
+                          ("[^"]*"|'[^']*'|[^\s;,&"']+)""",
+    re.VERBOSE,
+)
 
 
 class Group(BaseModel):
@@ -138,8 +160,25 @@ def parse_secret(value: Any) -> Any:
 
 
 def is_secret(name: str) -> bool:
-    """Whether an option of this name holds something that must not be shown."""
-    return any(word in name.lower() for word in _SECRET_WORDS)
+    """Whether an option of this name holds something that must not be shown.
+
+    >>> [is_secret(name) for name in ("sasl_plain_password", "client_secret", "ssl_keyfile", "token_file")]
+    [True, True, False, False]
+    """
+    name = name.lower()
+    return any(word in name for word in _SECRET_WORDS) and not name.endswith(_PATHS)
+
+
+def secrets_in(text: str) -> list[str]:
+    """The secrets in a text that is none itself: of URLs, and of pairs such as `password="…"`."""
+    in_urls = [user.rstrip("@").partition(":")[2] or user.rstrip("@") for user in _IN_URL.findall(text)]
+    in_pairs = [value.strip("\"'") for _, value in _IN_TEXT.findall(text)]
+    return [secret for secret in (*in_urls, *in_pairs) if secret]
+
+
+def masked_text(text: str, mask: str) -> str:
+    """The text with a mask in place of its secrets."""
+    return _IN_TEXT.sub(lambda match: match[1] + mask, _IN_URL.sub(f"://{mask}@", text))
 
 
 def parse_kafka_options(value: Any) -> Any:
@@ -161,9 +200,14 @@ def parse_store_options(value: Any) -> Any:
 def _guarded(name: str, value: Any) -> Any:
     if isinstance(value, dict):
         if set(value) == {"file"} and name:
-            return SecretStr(read_secret(name, str(value["file"])))
+            path = str(value["file"])
+            return path if name.endswith("file") else SecretStr(read_secret(name, path))  # the client reads its own
         return {below: _guarded(below, item) for below, item in value.items()}
-    if is_secret(name) and isinstance(value, str | int | float):
+    if isinstance(value, list):
+        return [_guarded(name, item) for item in value]
+    is_access_key = name == "key" and len(str(value)) >= MIN_ACCESS_KEY
+    is_pasted_key = isinstance(value, str) and "PRIVATE KEY-----" in value
+    if is_pasted_key or ((is_secret(name) or is_access_key) and isinstance(value, str | int | float)):
         return SecretStr(str(value))
     return value
 
@@ -181,12 +225,25 @@ def read_secret(name: str, path: str) -> str:
 
 def reveal(options: dict[str, Any]) -> dict[str, Any]:
     """Options with their secrets, however deep, in clear text: never log the result."""
-    clear = {name: item.get_secret_value() if isinstance(item, SecretStr) else item for name, item in options.items()}
-    return {name: reveal(item) if isinstance(item, dict) else item for name, item in clear.items()}
+    return {name: _revealed(item) for name, item in options.items()}
 
 
-def secrets_of(options: Any) -> list[str]:
-    """Every secret among the options, for masking: never log the result."""
-    if isinstance(options, dict):
-        return [secret for value in options.values() for secret in secrets_of(value)]
-    return [options.get_secret_value()] if isinstance(options, SecretStr) else []
+def _revealed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return reveal(value)
+    if isinstance(value, list):
+        return [_revealed(item) for item in value]
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
+
+
+def secrets_of(tree: Any) -> list[str]:
+    """Every secret in a tree of settings or options, for masking: never log the result."""
+    if isinstance(tree, BaseModel):
+        tree = {name: getattr(tree, name) for name in type(tree).model_fields}
+    if isinstance(tree, Mapping):
+        tree = list(tree.values())
+    if isinstance(tree, list | tuple):
+        return [secret for value in tree for secret in secrets_of(value)]
+    if isinstance(tree, SecretStr):
+        return [tree.get_secret_value(), *secrets_in(tree.get_secret_value())]
+    return secrets_in(tree) if isinstance(tree, str) else []

@@ -25,7 +25,7 @@ from pydantic_settings import (
 )
 
 from worker.errors import SettingsError
-from worker.settings.base import Allowed, is_secret, read_secret
+from worker.settings.base import Allowed, is_secret, masked_text, read_secret
 from worker.settings.tree import PREFIX, Settings
 from worker.texts import nearest
 
@@ -189,8 +189,7 @@ def shown(name: str, value: Any) -> str:
     may_hold_secrets = "OPTIONS" in name.upper() and "MODEL__OPTIONS" not in name.upper()
     if is_secret(name) or may_hold_secrets or isinstance(value, SecretStr):
         return MASK
-    text = repr(value) if isinstance(value, str) else str(value)
-    text = re.sub(r"://[^@/\s]+@", f"://{MASK}@", text)
+    text = masked_text(repr(value) if isinstance(value, str) else str(value), MASK)
     return text if len(text) <= 200 else f"{text[:200]}…"
 
 

@@ -5,7 +5,7 @@ What a setting means to a process stands in the room that uses it; here is one l
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from worker.settings.base import (
@@ -302,7 +302,24 @@ class AlertSettings(Group):
     )
     per_hour: float | None = setting(None, "the same for an hour; with both, the stricter counts", gt=0, le=10_000_000)
     max_reasons: int = setting(5, "fields in an alert's explanation at most", within=(1, 1_000))
-    redact: Names = setting((), "fields whose values are left out of alerts", allowed="field names separated by commas")
+    redact: Names = setting(
+        (),
+        "fields whose values never leave the worker: alerts, keys, dead letters, reports, model versions, saved state",
+        allowed="field names separated by commas",
+    )
+    redact_secret: Annotated[SecretStr | None, _OPTIONAL] = setting(
+        None,
+        "key of the hashes that stand for redacted keys and categories, the same for workers, trainer and replays; "
+        "without it, who can list the possible values can find those behind the hashes",
+    )
+    redact_keys: Literal["auto", "always", "never"] = setting(
+        "auto",
+        "which Kafka keys are hashed where fields are redacted: those that hold or may hold a redacted value (`auto`), "
+        "all, or none",
+    )
+    redact_dead_letters: bool = setting(
+        True, "mask dead letters, too; false: they are published as they came", allowed="true or false"
+    )
     group_by: Annotated[Names, Field(max_length=8)] = setting(
         (),
         "alerts with the same values in these fields, each within the cooldown of the one before, are one group: an "
@@ -436,5 +453,4 @@ class Settings(BaseSettings, Group):
 
     def secrets(self) -> list[str]:
         """What no log may show, in clear text."""
-        oauth = {"secret": self.oauth.client_secret}
-        return [secret for part in (self.kafka.options, self.model_store_options, oauth) for secret in secrets_of(part)]
+        return secrets_of(self)

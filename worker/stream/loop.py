@@ -234,8 +234,9 @@ class Loop:
         messages = [message for part in collected.values() for message in part]
         outcome = self.pipeline.process(messages, self.wall_clock())
         self.breaker.check(len(outcome.scores.messages), len(outcome.dead_letters))
+        public = outcome.public
         for sink in (self.kafka_sink, *self.sinks):
-            sink.add(outcome)
+            sink.add(public)
         starts = {partition: part[0].offset for partition, part in collected.items()}
         # All that was polled is in this batch: behind its last record there is nothing but what is no record.
         positions = self.consumer.positions()

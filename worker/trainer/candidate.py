@@ -27,6 +27,7 @@ from worker.model.store.bundle import Bundle
 from worker.pipeline import Model
 from worker.ranking import roc_auc_of_scores
 from worker.records import BoolArray, FloatArray, Message
+from worker.redaction import NOTHING, Redaction
 from worker.texts import significant
 from worker.thresholds.quantile import calibrated_quantile
 from worker.trainer.drift import DriftAssessment, assess_drift
@@ -112,23 +113,32 @@ def fit_candidate(
     keep_rows: int,
     created_at: str,
     progress: Progress | None = None,
+    redaction: Redaction = NOTHING,
 ) -> Bundle:
     """Fit on recent inliers and the current version's rehearsal rows, calibrate on rows that were not fitted on.
 
-    keep_rows: of those it was fitted on, for later fits. DataError where too few rows are left.
+    keep_rows: of those it was fitted on, for later fits; redaction: fields of which it must hold no value. DataError
+    where too few rows are left.
     """
 
     def fit(chosen: RecentRows, keep: int) -> Bundle:
         rows = chosen.pick(chosen.inlier & (chosen.split_draw < FIT))
         rehearsed = spread(current.rehearsal, round(len(rows) * MAX_REHEARSED / (1 - MAX_REHEARSED)))
         learned = [*rehearsed, *rows]
-        bundle = fit_bundle(current.schema, learned, options, created_at=created_at, progress=progress, keep_rows=keep)
-        return replace(bundle, calibration=np.sort(calibration_of(Model(bundle), chosen, quantile)))
+        bundle = fit_bundle(
+            *(current.schema, learned, options),
+            created_at=created_at,
+            progress=progress,
+            keep_rows=keep,
+            redaction=redaction,
+        )
+        model = Model(bundle, redaction=redaction)
+        return replace(bundle, calibration=np.sort(calibration_of(model, chosen, quantile)))
 
     # Two fits: where traffic has drifted, the current version is a poor judge of what is an inlier in it, so the first
     # fit picks the rows of the second.
     first = fit(recent, 0)
-    model = Model(first)
+    model = Model(first, redaction=redaction)
     drift = assess_drift(scores_of(model, recent.rows), first.calibration, quantile)
     second = fit(recent_rows(model, recent.rows, recent.split_draw, drift), keep_rows)
     return in_units_of(current, second, quantile)

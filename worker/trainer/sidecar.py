@@ -12,7 +12,7 @@ One step, which a test can call:
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -241,8 +241,10 @@ def save(path: Path, trainer: Trainer, state: SavedState) -> None:
         holding=trainer.holding,
         buffer=BufferHead(trainer.buffer.step, trainer.buffer.seen),
     )
+    records = trainer.reservoir.records()
+    records = replace(records, values=trainer.kept_values(records.values))
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, packed(head, trainer.buffer.scores, trainer.reservoir.records()))
+    write_atomically(path, packed(head, trainer.buffer.scores, records))
 
 
 def restore(path: Path, trainer: Trainer) -> SavedState:

@@ -19,12 +19,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from worker.errors import DataError
-from worker.formats.base import Decoder
+from worker.errors import DataError, UsageError
+from worker.features.vectorize import conceal
+from worker.formats.base import Decoder, Row
 from worker.model.network.fit import FitOptions, Progress
 from worker.model.store.bundle import KEEP_ROWS, Bundle, with_report
 from worker.pipeline import Model
 from worker.records import Message, Scores
+from worker.redaction import revive
 from worker.texts import quoted
 from worker.trainer.candidate import RecentRows, fit_candidate, judge, recent_rows, spread
 from worker.trainer.drift import (
@@ -180,6 +182,7 @@ class Trainer:
         recent = self._recent_rows(drift, FIELD_DRIFT_ROWS if reason else self.reservoir.size)
         learned = spread(self.current.bundle.rehearsal, FIELD_DRIFT_ROWS)
         inliers = spread(recent.pick(recent.inlier), FIELD_DRIFT_ROWS)
+        learned, inliers = self._concealed(learned), self._concealed(inliers)
         drifts = drifted_fields(learned, inliers, self.current.bundle.schema)[:MAX_DRIFTED_FIELDS]
         furthest = {quoted(entry.field): round(entry.distance, 3) for entry in drifts}
         figures = {"drift": drift.figures(), "drifted_fields": furthest}
@@ -194,6 +197,7 @@ class Trainer:
                 keep_rows=self.keep_rows,
                 created_at=created_at,
                 progress=progress,
+                redaction=self.current.redaction,
             )
         except DataError as error:
             return Check(self._verdict(Decision.REJECTED, [f"no fit: {error}"], figures))
@@ -225,7 +229,26 @@ class Trainer:
         messages = [Message("", 0, position, -1, None, value) for position, value in enumerate(records.values)]
         decoded = self.decoder.decode(messages)
         kept = np.fromiter((message.offset for message in decoded.messages), np.int64, len(decoded.messages))
-        return recent_rows(self.current, decoded.rows, records.split_draw[kept], drift)
+        rows = decoded.rows
+        if self.current.redaction:  # what the saved state gave back
+            rows = [revive(row, self.current.vectorizer.fitted.redacted) for row in rows]
+        return recent_rows(self.current, rows, records.split_draw[kept], drift)
+
+    def _concealed(self, rows: Sequence[Row]) -> list[Row]:
+        """Rows of the fit, kept and so without redacted values, and rows of now, made comparable."""
+        model = self.current
+        return [row for row in conceal(model.vectorizer.fitted, model.redaction, rows) if row is not None]
+
+    def kept_values(self, values: Sequence[bytes]) -> list[bytes]:
+        """Values of the reservoir as they may be saved: without redacted ones, empty where that can't be written."""
+        redaction, fitted = self.current.redaction, self.current.vectorizer.fitted
+        if not redaction:
+            return list(values)
+        rows = [revive(dict(row or {}), fitted.redacted) for row in self.decoder.rows(values)]
+        try:
+            return [b"" if row is None else self.decoder.encode(row) for row in conceal(fitted, redaction, rows)]
+        except UsageError:
+            return [b""] * len(values)
 
     def _judge(self, bundle: Bundle, recent: RecentRows, drift: DriftAssessment, figures: dict[str, Any]) -> Check:
         gate = judge(

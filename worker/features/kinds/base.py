@@ -24,6 +24,7 @@ from worker.errors import ErrorCode, RecordError
 from worker.features.learned import CategoryColumn, FieldStats, NumericColumn, Scaling, fit_scaling
 from worker.formats.base import type_name
 from worker.records import BoolArray, FloatArray
+from worker.redaction import Pseudonym
 from worker.texts import significant
 
 COMPARED_VALUES = 50  # categories that are compared one by one between two samples; the rarer ones count together
@@ -100,7 +101,7 @@ class Field:
 
     name             key in the record, dots reach into nested objects
     required         a record without it (absent or null) is a `missing_field` dead letter
-    redact           alerts show a mark instead of the value
+    redact           nothing that leaves the worker shows the value
     """
 
     kind: ClassVar[str]
@@ -158,7 +159,7 @@ class Field:
         failures: Failures = {}
         types = set(map(type, values))
         # A batch has few types, so the types are checked, not the values; only a wrong one makes it look at each value.
-        wrong = self.refused(types - {type(None)})
+        wrong = self.refused(types - {type(None), Pseudonym})
         if wrong or (self.required and type(None) in types):
             for index, value in enumerate(values):
                 if value is None and self.required:
@@ -207,11 +208,11 @@ class Field:
         """How many categories have an id of their own, None = all, and over how many ids the rarer ones spread."""
         return None, 0
 
-    def fit_categories(self, column: "Column") -> CategoryColumn | None:
+    def fit_categories(self, categories: Sequence[Any]) -> CategoryColumn | None:
         """The vocabulary: the most frequent first, equally frequent ones by type and value; None without categories."""
         if not self.has_categories:
             return None
-        counts = Counter((type(value).__name__, value) for value in self.categories(column) if value is not None)
+        counts = Counter((type(value).__name__, value) for value in categories if value is not None)
         ranked = sorted(counts, key=lambda key: (-counts[key], key))
         limit, buckets = self.vocabulary_limit()
         spare = max(buckets, 1) if limit is not None and len(ranked) > limit else 0
@@ -243,6 +244,19 @@ class Field:
             more = f" and {rest:,} more" if rest > 0 else ""
             words.append(", ".join(map(str, vocabulary.values[:SHOWN_VALUES])) + more)
         return "; ".join(words)
+
+    def conceal(self, column: "Column", columns: Sequence[NumericColumn], token: Callable[[Any], str]) -> Sequence[Any]:
+        """What may be kept of a redacted field for later fits, (B,): values of which none is a record's own, None where
+        there is nothing to keep. `read` must take them.
+
+        columns   how its numbers were scaled
+        token     what stands for a category
+        """
+        del columns
+        if not self.has_categories:
+            return [None] * len(column.values)
+        pairs = zip(column.values, self.categories(column), strict=True)
+        return [None if name is None else Pseudonym.of(token(name), value) for value, name in pairs]
 
     def drift(self, learned: Sequence[Any], recent: Sequence[Any]) -> tuple[float, float]:
         """How far two samples of values lie apart, None among them: a distance in [0, 1], and the probability of one at

@@ -1,7 +1,7 @@
 """Fields whose values are names: of categories, of sorts of messages, of the record itself, or of nothing at all."""
 
 import re
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from worker.features.kinds.base import MIN_ROWS, Column, Evidence, Field, NotAnObject, Sample, Strength, option, size
 from worker.records import FloatArray
+from worker.redaction import Pseudonym
 
 MAX_TEMPLATE = 512  # characters; a vocabulary of templates must stay small
 NEARLY_ALL = 0.95  # share of distinct values; a retry repeats an id
@@ -112,11 +113,14 @@ class Text(Categorical):
 
     @override
     def numbers(self, column: Column) -> list[FloatArray]:
-        return [np.fromiter((len(value or "") for value in column.values), np.float64, len(column.values))]
+        lengths: Iterable[int] = (len(value or "") for value in column.values)
+        if Pseudonym in column.types:
+            lengths = (value.length if type(value) is Pseudonym else len(value or "") for value in column.values)
+        return [np.fromiter(lengths, np.float64, len(column.values))]
 
     @override
     def categories(self, column: Column) -> Sequence[Any]:
-        return [None if value is None else template(value) for value in column.values]
+        return [value if value is None or type(value) is Pseudonym else template(value) for value in column.values]
 
 
 @dataclass(frozen=True)

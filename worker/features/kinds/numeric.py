@@ -1,7 +1,7 @@
 """Fields that hold numbers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -12,11 +12,12 @@ from typing_extensions import override
 
 from worker.errors import ErrorCode
 from worker.features.kinds.base import Check, Column, Evidence, Failures, Field, Sample, Strength, one_of, option
-from worker.features.learned import Scaling, fit_scaling
+from worker.features.learned import NumericColumn, Scaling, fit_scaling
 from worker.records import FloatArray
 
 TRANSFORMS = ("auto", "linear", "log1p")
 FACTORS = (100, 1000)  # cents for euros, grams for kilograms
+CONCEALED_STEPS = 16  # in a scale: how finely a redacted number is kept
 _BEYOND = 2**1024 - 2**970  # the first whole number that rounds to no double
 
 
@@ -67,6 +68,15 @@ class Numeric(Field):
     @override
     def scaling(self, x: FloatArray, preprocessing: str) -> Scaling:
         return fit_scaling(x, self.transform, preprocessing, self.range)
+
+    @override
+    def conceal(self, column: Column, columns: Sequence[NumericColumn], token: Callable[[Any], str]) -> Sequence[Any]:
+        if len(columns) != 1 or not self.accepts & {int, float}:
+            return [None] * len(column.values)
+        (learned,) = columns
+        z = np.round(learned.scaling.apply(self.numbers(column)[0]) * CONCEALED_STEPS) / CONCEALED_STEPS
+        steps = [round(x) if learned.whole else x for x in map(learned.scaling.invert, z.tolist())]
+        return [None if value is None else step for value, step in zip(column.values, steps, strict=True)]
 
     @override
     def drift(self, learned: Sequence[Any], recent: Sequence[Any]) -> tuple[float, float]:

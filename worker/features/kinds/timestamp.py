@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -151,6 +151,17 @@ class Timestamp(Field):
         if preprocessing == "minmax":
             scaling = Scaling(CYCLE, -1.0, 2.0)
         return [NumericColumn(self.name, part, *scaling[:3], knee=scaling.knee) for part in spanned]
+
+    @override
+    def conceal(self, column: Column, columns: Sequence[NumericColumn], token: Callable[[Any], str]) -> Sequence[Any]:
+        """One and the same moment for all: a redacted time is not learned from."""
+        if self.format in _PER_SECOND:
+            moment: Any = 0
+        elif self.format in ("auto", "iso8601"):
+            moment = _EPOCH.isoformat()
+        else:
+            moment = _EPOCH.strftime(self.format)
+        return [None if value is None else moment for value in column.values]
 
     @override
     def read_back(self, columns: Sequence[NumericColumn], z: Sequence[float]) -> str:

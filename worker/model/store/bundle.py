@@ -27,13 +27,14 @@ from safetensors.torch import save as save_tensors
 
 from worker.errors import BundleError, Hint
 from worker.features.schema import Schema, value_of
-from worker.features.vectorize import Fitted
+from worker.features.vectorize import Fitted, conceal
 from worker.formats.base import Row
 from worker.model.network.autoencoder import Autoencoder
 from worker.model.scoring.score import Score
 from worker.model.scoring.scorer import Scorer
 from worker.plain import read_json
 from worker.records import FloatArray
+from worker.redaction import NOTHING, Redaction, revive
 from worker.thresholds.factory import ThresholdRule
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
@@ -93,10 +94,15 @@ class Golden:
             )
 
 
-def golden_of(scorer: Scorer, numeric: NDArray[np.float32], category_ids: NDArray[np.int32]) -> Golden:
-    """Up to 64 rows, evenly spaced among these (B, N), (B, C), and their scores."""
+def golden_of(
+    scorer: Scorer, numeric: NDArray[np.float32], category_ids: NDArray[np.int32], redacted: Sequence[int] = ()
+) -> Golden:
+    """Up to 64 rows, evenly spaced among these (B, N), (B, C), and their scores; numbers of the redacted columns are
+    rounded to eighths of their scale."""
     chosen = np.unique(np.linspace(0, len(numeric) - 1, min(MAX_GOLDEN_ROWS, len(numeric))).round().astype(np.int64))
     rows = np.ascontiguousarray(numeric[chosen]), np.ascontiguousarray(category_ids[chosen])
+    for column in redacted:
+        rows[0][:, column] = np.round(rows[0][:, column] * 8) / 8
     return Golden(*rows, scorer.score(*rows))
 
 
@@ -150,7 +156,8 @@ class Bundle:
     @property
     def rehearsal(self) -> tuple[dict[str, Any], ...]:
         """Some of the records that it was fitted on, reduced to what the model sees; unpacked at each call."""
-        return tuple(map(orjson.loads, gzip.decompress(self.rows_file).splitlines())) if self.rows_file else ()
+        rows = map(orjson.loads, gzip.decompress(self.rows_file).splitlines()) if self.rows_file else ()
+        return tuple(revive(row, self.fitted.redacted) for row in rows)
 
     def require_schema(self, schema: Schema) -> None:
         """BundleError, naming both fingerprints, where this bundle was made for another schema."""
@@ -272,18 +279,19 @@ def rehearsal_draw(count: int, keep: int, seed: int) -> NDArray[np.int64]:
     return np.random.default_rng(seed).integers(borders[:-1], borders[1:])
 
 
-def pack_rehearsal(schema: Schema, rows: Sequence[Row], keep: int, seed: int) -> bytes:
+def pack_rehearsal(fitted: Fitted, rows: Sequence[Row], keep: int, seed: int, redaction: Redaction = NOTHING) -> bytes:
     """A draw of the rows as the vectorizer reads them: encoded fields by flat names, as gzip'ed JSON lines.
 
-    Redacted fields are among them, for a fit needs their values. A field that is required stays though it is not
+    Redacted fields are there as pseudonyms and rounded numbers. A field that is required stays though it is not
     encoded, or the row would be refused: an id as a dash. No rows, no bytes; the same rows give the same bytes. Fewer
     than `keep` where they are wide, see MAX_REHEARSAL_BYTES.
     """
-    fields = sorted(schema.fields, key=lambda field: not field.encoded)
+    fields = sorted(fitted.schema.fields, key=lambda field: not field.encoded)
     is_shown = {field.name: field.encoded or not field.is_id for field in fields if field.encoded or field.required}
     lines = []
-    for index in rehearsal_draw(len(rows), keep, seed):
-        values = {name: value_of(rows[index], name) if shown else LEFT_OUT for name, shown in is_shown.items()}
+    drawn = [rows[index] for index in rehearsal_draw(len(rows), keep, seed)]
+    for row in filter(None, conceal(fitted, redaction, drawn)):
+        values = {name: value_of(row, name) if shown else LEFT_OUT for name, shown in is_shown.items()}
         present = {name: value for name, value in values.items() if value is not None}
         lines.append(orjson.dumps(present, option=orjson.OPT_APPEND_NEWLINE))
     while (size := sum(map(len, lines))) > MAX_REHEARSAL_BYTES:
