@@ -245,6 +245,22 @@ def test_damaged_state_is_refused(damage: dict[str, Any]) -> None:
         PartitionGrouping(PARTITION, BY_KEY).restore(state)
 
 
+@pytest.mark.parametrize(("saved_mark", "mark", "groups"), [("", "", 1), ("", "a", 0), ("a", "a", 1), ("b", "a", 0)])
+def test_what_was_saved_before_its_fields_were_redacted_is_forgotten(saved_mark: str, mark: str, groups: int) -> None:
+    state = orjson.loads(orjson.dumps(Run()(*burst(3)).grouping.state(saved_mark)))
+    grouping = PartitionGrouping(PARTITION, BY_KEY)
+
+    grouping.restore(state, mark)
+
+    assert len(grouping.state()["groups"]) == groups
+
+
+def test_the_key_that_a_group_remembers_is_masked() -> None:
+    one = exceedance(0, 1, 0, "4929-1111")
+
+    assert "4929" not in repr(remember(None, one, Redaction(["card"])))
+
+
 def test_another_key_starts_without_the_groups_of_the_old_one() -> None:
     state = Run()(*burst(3)).grouping.state()
     grouping = PartitionGrouping(PARTITION, GroupingOptions(("merchant",)))

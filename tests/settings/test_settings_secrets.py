@@ -42,6 +42,17 @@ def test_a_secret_is_known_as_one_and_masked_wherever_the_setting_is_shown(varia
     assert "AKIAIOSFODNN7EXAMPLE" not in mask(text)
 
 
+def test_the_secret_of_redaction_can_stand_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(f"{SECRET}\n")
+
+    settings = load_settings({"WORKER_ALERTS__REDACT_SECRET": json.dumps({"file": str(tmp_path / "secret")})})
+
+    assert settings.alerts.redact_secret is not None
+    assert settings.alerts.redact_secret.get_secret_value() == SECRET
+    assert SECRET in settings.secrets()
+    assert SECRET not in str(settings)
+
+
 @pytest.mark.parametrize("name", ["ssl_keyfile", "ssl_certfile", "sasl_mechanism", "sasl_plain_username", "token_file"])
 def test_names_that_only_sound_like_secrets_are_shown(name: str) -> None:
     assert not is_secret(name)

@@ -18,6 +18,7 @@ from worker.settings.base import (
     parse_kafka_options,
     parse_list,
     parse_object,
+    parse_secret,
     parse_store_options,
     registered,
     reveal,
@@ -307,7 +308,7 @@ class AlertSettings(Group):
         "fields whose values never leave the worker: alerts, keys, dead letters, reports, model versions, saved state",
         allowed="field names separated by commas",
     )
-    redact_secret: Annotated[SecretStr | None, _OPTIONAL] = setting(
+    redact_secret: Annotated[SecretStr | None, BeforeValidator(parse_secret)] = setting(
         None,
         "key of the hashes that stand for redacted keys and categories, the same for workers, trainer and replays; "
         "without it, who can list the possible values can find those behind the hashes",
