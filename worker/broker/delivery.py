@@ -59,7 +59,7 @@ class AtLeastOnce(_ProducerDelivery[Producer]):
     ) -> None:
         super().__init__(consumer, make_producer)
         self._flush_timeout_s = flush_timeout_s
-        self._acknowledged: dict[int, Outgoing] = {}  # of the batch on its way; by id, which lasts as long as they do
+        self._acknowledged: list[Sequence[Outgoing]] = []  # of the batch on its way, in earlier attempts
 
     @override
     def publish(self, outgoing: Sequence[Outgoing], next_offsets: Offsets, state: Sequence[Outgoing] = ()) -> None:
@@ -70,7 +70,9 @@ class AtLeastOnce(_ProducerDelivery[Producer]):
         2. The same for the state, which says that the results before its offsets are out.
         3. Commit the offsets.
         """
-        outgoing = [record for record in outgoing if id(record) not in self._acknowledged]
+        if self._acknowledged:
+            acknowledged = {id(record) for records in self._acknowledged for record in records}
+            outgoing = [record for record in outgoing if id(record) not in acknowledged]
         if outgoing or state:
             producer = self._producer_for([*outgoing, *state])
             try:
@@ -78,16 +80,13 @@ class AtLeastOnce(_ProducerDelivery[Producer]):
                     for record in records:
                         producer.send(record)
                     producer.flush(self._flush_timeout_s)
-                    self._note(records)
+                    self._acknowledged.append(records)
             except WorkerError:
-                self._note(producer.acknowledged())
+                self._acknowledged.append(producer.acknowledged())
                 self.close(_CLOSE_DEAD_S)
                 raise
         self._consumer.commit(next_offsets)  # 3.
         self._acknowledged.clear()
-
-    def _note(self, acknowledged: Sequence[Outgoing]) -> None:
-        self._acknowledged |= {id(record): record for record in acknowledged}
 
 
 class ExactlyOnce(_ProducerDelivery[TransactionalProducer]):

@@ -18,8 +18,10 @@ def record_bytes(outgoing: Outgoing) -> int:
     >>> record_bytes(Outgoing("out", b"key", b"value", (("name", b"text"),)))
     122
     """
-    headers = sum(len(name.encode()) + len(value or b"") + HEADER_OVERHEAD for name, value in outgoing.headers)
-    return BATCH_OVERHEAD + len(outgoing.key or b"") + len(outgoing.value or b"") + headers
+    size = BATCH_OVERHEAD + len(outgoing.key or b"") + len(outgoing.value or b"")
+    for name, value in outgoing.headers:
+        size += (len(name) if name.isascii() else len(name.encode())) + len(value or b"") + HEADER_OVERHEAD
+    return size
 
 
 def portions(records: Sequence[Outgoing]) -> Iterator[Sequence[Outgoing]]:
@@ -28,15 +30,17 @@ def portions(records: Sequence[Outgoing]) -> Iterator[Sequence[Outgoing]]:
     The client holds a copy of what is not acknowledged, and has one delivery timeout for all of it: without parts, the
     results of a batch of large records would neither fit into memory nor into that time.
     """
+    sizes = list(map(record_bytes, records))
+    if sum(sizes) <= MAX_UNACKNOWLEDGED_BYTES:
+        yield from [records] if records else []
+        return
     start = total = 0
-    for end, record in enumerate(records):
-        size = record_bytes(record)
+    for end, size in enumerate(sizes):
         if total + size > MAX_UNACKNOWLEDGED_BYTES and end > start:
             yield records[start:end]
             start, total = end, 0
         total += size
-    if start < len(records):
-        yield records[start:]
+    yield records[start:]
 
 
 class RecordLimits:

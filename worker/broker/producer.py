@@ -55,14 +55,18 @@ class AcknowledgedProducer(Producer):
         self._client = build_producer(connection, **{"batch_size": self._limits.batch_bytes(batch_size), **config})
         self._max_bytes = int(self._client.config["max_request_size"])
         self._compressed = self._client.config["compression_type"] is not None
+        self._limit_of: dict[str, int] = {}  # by topic; what it learns ends this producer
         self._pending: list[tuple[Any, Outgoing]] = []
         self._failed: list[tuple[Exception, Outgoing]] = []  # in the order in which they failed
         self._closed = False
 
     @override
     def fits(self, outgoing: Outgoing) -> bool:
-        limit = self._limits.max_record_bytes(outgoing.topic, compressed=self._compressed)
-        return record_bytes(outgoing) <= (self._max_bytes if limit is None else min(limit, self._max_bytes))
+        limit = self._limit_of.get(outgoing.topic)
+        if limit is None:
+            known = self._limits.max_record_bytes(outgoing.topic, compressed=self._compressed)
+            limit = self._limit_of[outgoing.topic] = min(self._max_bytes, known or self._max_bytes)
+        return record_bytes(outgoing) <= limit
 
     @override
     def send(self, outgoing: Outgoing) -> None:
