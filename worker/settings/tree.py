@@ -256,7 +256,7 @@ class TrainSettings(Group):
         64_000_000,
         "bytes of records that the trainer keeps and a fit learns from; of wide records it keeps fewer than "
         "`WORKER_TRAIN__WINDOW_RECORDS`",
-        within=(1_000_000, 100_000_000_000),
+        within=(1_000_000, 8_000_000_000),
     )
     min_records: int = setting(1_000, "fewer records than this are not learned from", within=(10, 10_000_000))
     half_life_s: float = setting(
