@@ -56,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
         why = f": {looked_at.rejects[0].detail}" if looked_at.rejects else ""
         raise DataError(f"{source.name}: none of {looked_at.records} records has fields{why}")
     redaction = make_redaction(settings)
-    if Path(settings.schema_file).exists():  # a proposal for a later version of it
+    path = Path(settings.schema_file)
+    if path.is_file() and path.stat().st_size:  # `> schema.toml` has emptied it
         redaction = redaction.also(load_schema(settings.schema_file).redacted)
     proposal = infer_schema(looked_at.rows, args.ignore, limit=records, redaction=redaction)
     print(proposal.to_toml().rstrip())
