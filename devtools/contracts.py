@@ -83,7 +83,9 @@ class AlertDocument(TypedDict):
         float, Field(ge=0, description="how badly the model reconstructs the record, in the model's own unit")
     ]
     threshold: Annotated[float, Field(ge=0, description="what the score was compared with")]
-    severity: Annotated[Literal["info", "warning", "critical"], Field(description="by the tail probability")]
+    severity: Annotated[
+        Literal["info", "warning", "critical"], Field(description="by the tail probability, in order within an hour")
+    ]
     tail_probability: Annotated[
         float | None, Field(description="share of inliers with a score at least as high; null: not known")
     ]

@@ -213,9 +213,10 @@ class Pipeline:
         partitions = by_partition(vectors.messages)
 
         threshold, tail_probability = np.full(len(score), np.nan), np.full(len(score), np.nan)
+        severity = np.zeros(len(score), np.int8)
         for partition, rows in partitions:
             judgement = self.threshold(partition).judge(score[rows], vectors.event_time_ms[rows])
-            threshold[rows], tail_probability[rows] = judgement
+            threshold[rows], tail_probability[rows], severity[rows] = judgement
         with np.errstate(invalid="ignore"):
             alert = score > threshold  # never for NaN: there is no threshold yet
         version = model.bundle.version
@@ -227,7 +228,7 @@ class Pipeline:
 
         explanations = Explanations(model.explainer, vectors)
         # Silences come before groups: what is silenced opens no group and uses up no rate limit.
-        above = exceedances(vectors, scores, tail_probability)
+        above = exceedances(vectors, scores, tail_probability, severity)
         loud, silenced = self._silences.apply(above, explanations.of)
         loud_of = {key: [loud[i] for i in index] for key, index in by_partition([one.message for one in loud])}
         published = Published(vectors.event_time_ms, model.redaction, detected_at)

@@ -8,12 +8,13 @@ import orjson
 import pytest
 
 from devtools import traffic
-from worker.alerts.explain import MIN_SHARE, severity_of, shares
+from worker.alerts.explain import MIN_SHARE, shares
 from worker.features.vectorize import Vectors
 from worker.formats.json_objects import JsonDecoder
 from worker.pipeline import Model
 from worker.records import Message, Reason
 from worker.redaction import Redaction
+from worker.thresholds.severity import SEVERITIES, level_of
 
 
 def vectors(model: Model, count: int = 1500) -> Vectors:
@@ -107,4 +108,4 @@ def test_shares_are_parts_of_the_excess_and_add_up_to_one(
     [(0.004, "info"), (0.001, "info"), (0.0009, "warning"), (1e-5, "warning"), (9e-6, "critical"), (math.nan, "info")],
 )
 def test_severity_follows_the_probability(probability: float, severity: str) -> None:
-    assert severity_of(probability) == severity
+    assert SEVERITIES[level_of(probability)] == severity

@@ -13,7 +13,6 @@ from devtools.grouping import GROUPING, bursts, make, model
 from devtools.score_streams import state_of
 from tests.contracts import VALID_ALERT
 from worker.alerts.encode import encode_alert, encode_scores
-from worker.alerts.explain import severity_of
 from worker.alerts.grouping import GroupingOptions
 from worker.alerts.silences import Silences, load_silences
 from worker.errors import SettingsError
@@ -22,6 +21,7 @@ from worker.processes.wiring import make_pipeline
 from worker.records import Message, Outcome, Partition
 from worker.settings import AlertSettings, Settings
 from worker.stream.checkpoint_format import CheckpointHead, decode_head
+from worker.thresholds.severity import SEVERITIES, level_of
 
 SILENCES = """
 [silences.pigeons]
@@ -157,7 +157,7 @@ def test_severity_and_tail_probability_come_from_the_threshold_policy() -> None:
     tails = [alert.tail_probability or 0 for alert in outcome.alerts]
 
     assert 0 < min(tails) < max(tails) < 0.05
-    assert [alert.severity for alert in outcome.alerts] == [severity_of(tail) for tail in tails]
+    assert [alert.severity for alert in outcome.alerts] == [SEVERITIES[level_of(tail)] for tail in tails]
     assert len({alert.severity for alert in outcome.alerts}) > 1
 
 

@@ -106,6 +106,59 @@ def test_single_wrong_clocks_change_little() -> None:
     assert share_in_band(counts.astype(np.int64)) >= 0.9
 
 
+YEAR_2099_MS = 4_070_908_800_000
+START_MS = 1_767_225_600_000 // DAY_MS * DAY_MS
+RANDOM = np.random.default_rng(5)
+WILD: dict[str, tuple[slice, TimeArray]] = {  # records of 30 days with 4,800 each, and their times
+    "1,000 of one far year": (slice(72_000, 73_000), np.full(1_000, YEAR_2099_MS)),
+    "3,500 of it": (slice(72_100, 75_600), np.full(3_500, YEAR_2099_MS)),
+    "1,000 of the epoch": (slice(72_050, 73_050), np.arange(1_000)),
+    "1,000 of many years": (slice(72_000, 73_000), RANDOM.integers(YEAR_2099_MS // 2, YEAR_2099_MS, 1_000)),
+    "40% of a day": (slice(72_000, 76_000, 5), np.full(800, YEAR_2099_MS)),
+    "two of three": (slice(72_000, 72_900, 2), np.full(450, YEAR_2099_MS)),
+    "the next month": (slice(72_000, 73_500), START_MS + 60 * DAY_MS + np.arange(1_500)),
+    "the first 500": (slice(0, 500), np.full(500, YEAR_2099_MS)),
+    "far years and the epoch in turn": (slice(72_000, 74_000), np.where(np.arange(2_000) % 2, YEAR_2099_MS, 5)),
+}
+
+
+@pytest.mark.parametrize("name", WILD)
+def test_wild_times_in_a_row_don_t_make_a_budget_forget_its_traffic(name: str) -> None:
+    scores, days = traffic()
+    times = START_MS + days
+    rows, wild = WILD[name]
+    times[rows] = wild
+    judge = PartitionThreshold(AlertBudget(CALIBRATION, BUDGET))
+
+    counts = np.bincount(days // DAY_MS, weights=scores > judge.compare(scores, times))
+
+    assert counts[PERIODS:].max() <= 2 * BUDGET
+    assert counts[PERIODS:].min() >= BUDGET / 3
+
+
+def test_after_a_gap_of_weeks_a_budget_is_held_again() -> None:
+    scores, times = traffic()
+    times[72_000:] += 20 * DAY_MS
+    judge = PartitionThreshold(AlertBudget(CALIBRATION, BUDGET))
+
+    counts = np.bincount(times // DAY_MS, weights=scores > judge.compare(scores, times))
+
+    assert np.median(counts[36:]) == pytest.approx(BUDGET, rel=0.4)
+    assert counts.max() <= 4 * BUDGET
+
+
+def test_traffic_so_thin_that_a_stride_takes_weeks_goes_on_as_fast_as_it_did() -> None:
+    random = np.random.default_rng(2)
+    scores, times = random.lognormal(0, 0.5, 4_000), START_MS + np.arange(4_000) * (DAY_MS // 10)
+    budget = AlertBudget(CALIBRATION, 1)
+    judge = PartitionThreshold(budget)
+
+    alerts = scores > judge.compare(scores, times)
+
+    assert budget._now_ms > times[-300]
+    assert alerts[600:].sum() == pytest.approx(340, rel=0.5)
+
+
 def test_a_stream_that_steps_back_by_months_starts_over() -> None:
     scores, times = traffic(days=10)
     budget = AlertBudget(CALIBRATION, BUDGET)

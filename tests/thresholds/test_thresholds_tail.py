@@ -10,7 +10,7 @@ from worker.records import FloatArray
 from worker.thresholds.budget import HOUR_MS, AlertBudget
 from worker.thresholds.partition import PartitionThreshold, ThresholdPolicy
 from worker.thresholds.quantile import InlierQuantile, SlidingQuantile
-from worker.thresholds.window import MIN_PROBABILITY, ScoreWindow, fit_tail, tail_of
+from worker.thresholds.tail import LEVELS, TailData, fit_tail
 
 Draw = Callable[[np.random.Generator, int], FloatArray]
 
@@ -77,7 +77,7 @@ def test_a_flood_does_not_make_its_scores_inliers() -> None:
 def test_only_scores_above_the_threshold_have_a_probability_and_it_is_at_most_that_of_the_threshold() -> None:
     random = np.random.default_rng(0)
     scores = random.lognormal(0, 0.5, 30_000)
-    threshold, tails = PartitionThreshold(InlierQuantile(scores[:500], 0.99)).judge(scores)
+    threshold, tails, _ = PartitionThreshold(InlierQuantile(scores[:500], 0.99)).judge(scores)
 
     assert np.array_equal(np.isfinite(tails), scores > threshold)
     assert np.nanmax(tails) < 0.0102
@@ -103,13 +103,14 @@ def test_comparing_gives_the_thresholds_of_judging() -> None:
 
 
 def test_a_higher_score_is_never_more_probable() -> None:
-    window = ScoreWindow(np.empty(0), 5_000)
-    window.push(np.random.default_rng(0).lognormal(0, 0.5, 5_000))
+    scores = np.sort(np.random.default_rng(0).lognormal(0, 0.5, 5_000))
+    tail = fit_tail(TailData(scores, 5_000, float(scores[-50]), 0.01))
+    assert tail is not None
 
-    probability = tail_of(window, 0).probability(np.linspace(0, 100, 20_000))
+    probability = tail.probability(np.linspace(0, 100, 20_000))
 
     assert (np.diff(probability) <= 0).all()
-    assert MIN_PROBABILITY <= probability[-1] < 1e-6
+    assert LEVELS[-1] <= probability[-1] < 1e-6
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
@@ -119,13 +120,13 @@ def test_constant_scores_leave_the_probability_to_their_number(value: float) -> 
     assert policy.tail_probability(np.array([value + 1]))[0] == pytest.approx(1 / 20_001)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("count", range(1, 12))
 def test_a_tail_of_very_few_scores_is_still_a_probability(count: int) -> None:
-    tail = fit_tail(np.arange(count, dtype=np.float64), 20, 10)
+    for policy in (InlierQuantile(np.arange(count, dtype=np.float64), 0.9), SlidingQuantile(np.arange(1.0, count + 1))):
+        probability = policy.tail_probability(np.array([-1.0, 0.5, 100.0, 1e6]))
 
-    probability = tail.probability(np.array([-1.0, 0.5, 100.0]))
-
-    assert ((probability > 0) & (probability <= 1)).all()
+        assert ((probability > 0) & (probability <= 1)).all()
+        assert (np.diff(probability) <= 0).all()
 
 
 def test_a_budget_knows_the_rank_of_a_score_in_its_memory() -> None:

@@ -15,8 +15,8 @@ from worker.model.scoring.scorer import Reconstructor
 from worker.model.store.bundle import Bundle
 from worker.records import Alert, FloatArray, RawMessage, Reason, Scores
 from worker.redaction import MASK, Redaction
+from worker.thresholds.severity import SEVERITIES
 
-WARNING_BELOW, CRITICAL_BELOW = 1e-3, 1e-5  # tail probabilities: one inlier in 1,000, or 100,000, has such a score
 SHARE_DIGITS = 4
 MIN_SHARE = 0.01
 
@@ -43,28 +43,30 @@ class Exceedance:
     model_version: str
 
 
-def severity_of(tail_probability: float) -> str:
-    """`critical`, `warning` or `info`; NaN, a score whose rarity is not known, is `info`.
+def exceedances(
+    vectors: Vectors, scores: Scores, tail_probability: FloatArray, severity: NDArray[np.int8]
+) -> list[Exceedance]:
+    """The exceedances among the scored records of a batch, in input order.
 
-    >>> [severity_of(probability) for probability in (5e-6, 5e-4, 0.004, math.nan)]
-    ['critical', 'warning', 'info', 'info']
+    tail_probability   float64 (B,) or NaN
+    severity           places in SEVERITIES (B,)
     """
-    if tail_probability < CRITICAL_BELOW:
-        return "critical"
-    return "warning" if tail_probability < WARNING_BELOW else "info"
-
-
-def exceedances(vectors: Vectors, scores: Scores, tail_probability: FloatArray) -> list[Exceedance]:
-    """The exceedances among the scored records of a batch, in input order; tail_probability: float64 (B,) or NaN."""
     rows = np.flatnonzero(scores.alert)
-    columns = (rows, scores.event_time_ms[rows], scores.score[rows], scores.threshold[rows], tail_probability[rows])
+    columns = (
+        rows,
+        scores.event_time_ms[rows],
+        scores.score[rows],
+        scores.threshold[rows],
+        tail_probability[rows],
+        severity[rows],
+    )
     messages, records, version = vectors.messages, vectors.rows, scores.model_version
     return [
         Exceedance(
             *(row, messages[row], records[row], time_ms, score, threshold),
-            *(severity_of(tail), None if math.isnan(tail) else tail, version),
+            *(SEVERITIES[level], None if math.isnan(tail) else tail, version),
         )
-        for row, time_ms, score, threshold, tail in zip(*(column.tolist() for column in columns), strict=True)
+        for row, time_ms, score, threshold, tail, level in zip(*(column.tolist() for column in columns), strict=True)
     ]
 
 

@@ -157,9 +157,15 @@ class Published:
     rate_limited: int = 0
 
     def add(
-        self, row: int, identity: str, of: Exceedance, group: AlertGroup | None = None, summary: Summary | None = None
+        self,
+        row: int,
+        identity: str,
+        of: Exceedance,
+        group: AlertGroup | None = None,
+        summary: Summary | None = None,
+        severity: str | None = None,
     ) -> None:
-        """Publish an alert of an exceedance that the record in this row has caused."""
+        """Publish an alert of an exceedance that the record in this row has caused. severity: None = its own."""
         alert = Alert(
             alert_id=identity,
             detected_at=self.detected_at or event_time_text(int(self.event_time_ms[row])) or "",
@@ -167,7 +173,7 @@ class Published:
             message=of.message,
             score=of.score,
             threshold=of.threshold,
-            severity=of.severity,
+            severity=of.severity if severity is None else severity,
             model_version=of.model_version,
             tail_probability=of.tail_probability,
             group=group,
@@ -217,7 +223,7 @@ class PartitionGrouping:
             self._pass(now, rows, start, position + 1, published)
             start = position + 1
             now_ms = int(now[position])
-            group = shown = None
+            group = shown = severity = None
             if now_ms != NO_TIME and self._names:
                 group = self._group_of(exceedance, now_ms, published)
                 if group.opening_id is not None and str(group.count).strip("0") != "1":  # updates at 10, 100, 1000 …
@@ -231,7 +237,8 @@ class PartitionGrouping:
                 is_opening = group.opening_id is None
                 group.opening_id = group.opening_id or identity
                 shown = group.as_of_now("opening" if is_opening else "update", self._names)
-            published.add(exceedance.row, identity, exceedance, group=shown)
+                severity = group.strongest.severity
+            published.add(exceedance.row, identity, exceedance, group=shown, severity=severity)
         self._pass(now, rows, start, len(now), published)
 
     def _pass(self, now: TimeArray, rows: NDArray[np.int64], start: int, end: int, published: Published) -> None:

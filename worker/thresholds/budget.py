@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from worker.records import FloatArray, TimeArray
 from worker.thresholds.partition import ThresholdPolicy
+from worker.thresholds.tail import MIN_BODY, START_SHARE, Tail, TailData, fit_tail, ranked, restored_tail, saved_tail
 from worker.thresholds.window import (
     decode_scores,
     encode_scores,
@@ -35,6 +36,8 @@ FEEDBACK = 0.5  # share of the last period's over- or underspending that the ran
 DRIFT_POWER = 0.5  # power of budget / usual spending (median over PERIODS) in the rank, against steady drift
 SPREE = 2.0  # greatest factor between the rank in use and the budget, both ways
 CLOCK_FENCE = 4  # a time further from the median of its stride than this many interquartile ranges is a wrong clock's
+FAR_STRIDES = 16  # in a row that are further away than the memory, before they are believed
+MAX_ADVANCE = 8  # times as far as the last stride took, a stride may go ahead, where that is more than the memory
 _PART_HEAD = struct.Struct("<qqq")
 
 
@@ -141,6 +144,8 @@ class AlertBudget(ThresholdPolicy):
 
     def _start_over(self) -> None:
         self._start_ms = self._now_ms = -1
+        self._advance_ms = self._far_strides = 0
+        self._tail: Tail | None = None  # held while a part of a period lasts
         self._parts = {}
         self._changed = set()
 
@@ -154,16 +159,15 @@ class AlertBudget(ThresholdPolicy):
         self._divide()
         if event_time_ms is None or not (event_time_ms >= 0).any():
             return
-        # Times may be out of order: the median of a stride tells where the stream is, so that single wrong clocks do no
-        # harm, and their records count at the median. A stream that steps back by more than the memory starts over.
-        low, middle, high = (int(time) for time in np.quantile(event_time_ms[event_time_ms >= 0], [0.25, 0.5, 0.75]))
-        if middle < self._now_ms - PERIODS * PARTS * self.part_ms:
-            self._start_over()
-        wrong = (event_time_ms < 0) | (np.abs(event_time_ms - middle) > CLOCK_FENCE * (high - low))
-        times = np.where(wrong, middle, event_time_ms)
+        times = self._believed(event_time_ms)
         self._start_ms = int(times.min()) if self._start_ms < 0 else self._start_ms
-        self._now_ms = max(self._now_ms, int(times.max()))
+        held_since = self._now_ms // self.part_ms
+        now_ms = max(self._now_ms, int(times.max()))
+        self._advance_ms = now_ms - (self._now_ms if self._now_ms >= 0 else int(times.min()))
+        self._now_ms = now_ms
         oldest = self._now_ms // self.part_ms - PERIODS * PARTS
+        if self._tail is None or self._now_ms // self.part_ms > held_since:
+            self._learn_tail()
         self._parts = {number: part for number, part in self._parts.items() if number >= oldest}
 
         times = np.maximum(times, oldest * self.part_ms)
@@ -177,6 +181,30 @@ class AlertBudget(ThresholdPolicy):
             part.spent = np.concatenate([part.spent, times[over & here]])
             self._changed.add(number)
         self._threshold = self._choose_threshold()
+
+    # Times may be out of order, and wrong. The median of a stride tells where the stream is: single wrong clocks do no
+    # harm, and their records count at the median. A stride of which most records are further away than the memory
+    # reaches counts as of now: 1,000 records of the year 2099 in a row must not make it forget. Only if FAR_STRIDES say
+    # so, one after the other, the stream has gone there, and starts over. Traffic that is so thin that a stride takes
+    # weeks goes on as fast as it did.
+    def _believed(self, event_time_ms: TimeArray) -> TimeArray:
+        """The times that the records of a stride count at, int64 (B,), for times of which one is known."""
+        known = event_time_ms >= 0
+        far = np.zeros(len(event_time_ms), bool)
+        if self._now_ms >= 0:
+            memory_ms = PERIODS * PARTS * self.part_ms
+            latest = self._now_ms + max(memory_ms, MAX_ADVANCE * self._advance_ms)
+            far = known & ((event_time_ms > latest) | (event_time_ms < self._now_ms - memory_ms))
+        self._far_strides = self._far_strides + 1 if 2 * far.sum() > known.sum() else 0
+        if 0 < self._far_strides < FAR_STRIDES:
+            return np.full(len(event_time_ms), self._now_ms)
+        if self._far_strides:
+            self._start_over()
+            far[:] = False
+        counted = event_time_ms[known & ~far]
+        low, middle, high = (int(time) for time in np.quantile(counted, [0.25, 0.5, 0.75]))
+        wrong = ~known | far | (np.abs(event_time_ms - middle) > CLOCK_FENCE * (high - low))
+        return np.where(wrong, middle, event_time_ms)
 
     def _choose_threshold(self) -> float:
         now, first = self._now_ms // self.part_ms, self._start_ms // self.part_ms
@@ -226,11 +254,24 @@ class AlertBudget(ThresholdPolicy):
 
     @override
     def tail_probability(self, scores: FloatArray) -> FloatArray:
-        if not self._parts:
-            return np.full(len(scores), np.nan)
-        top = np.sort(np.concatenate([part.top for part in self._parts.values()]))
-        records = sum(part.records for part in self._parts.values())
-        return (1 + len(top) - np.searchsorted(top, scores, side="left")) / (1 + records)
+        if self._tail is not None:
+            return self._tail.probability(scores)
+        top, records = self._highest()
+        return ranked(top, records, scores) if records else np.full(len(scores), np.nan)
+
+    def _highest(self) -> tuple[FloatArray, int]:
+        """The highest scores of all parts in memory, float64 ascending (m,), and the number of all scores."""
+        top = np.concatenate([np.empty(0), *(part.top for part in self._parts.values())])
+        return np.sort(top), sum(part.records for part in self._parts.values())
+
+    def _learn_tail(self) -> None:
+        """Fit the tail to the scores in memory, as far down as every part has kept them."""
+        top, records = self._highest()
+        kept = [part.top[0] for part in self._parts.values() if len(part.top) < part.records]
+        top = top[np.searchsorted(top, max(kept, default=-math.inf)) :]
+        above = int(min(START_SHARE * records, len(top) / MIN_BODY))
+        tail = fit_tail(TailData(top, records, float(top[-1 - above]), above / records)) if above else None
+        self._tail = tail or self._tail
 
     @override
     def head(self) -> dict[str, Any]:
@@ -239,6 +280,7 @@ class AlertBudget(ThresholdPolicy):
             "now_ms": self._now_ms,
             "part_ms": self.part_ms,
             "threshold": self._threshold,
+            "tail": saved_tail(self._tail),
         }
 
     # Each part of a period has a slot, which the part PERIODS periods later overwrites: nothing has to be deleted.
@@ -260,6 +302,9 @@ class AlertBudget(ThresholdPolicy):
         self._start_ms, self._now_ms = saved_integer(head["start_ms"], -1), saved_integer(head["now_ms"], -1)
         self._threshold = None if head["threshold"] is None else saved_number(head["threshold"])
         self.part_ms = saved_integer(head["part_ms"], 1)  # that it was saved with: the parts are numbered by it
+        self._advance_ms = saved_integer(head.get("advance_ms", 0))
+        self._far_strides = saved_integer(head.get("far_strides", 0))
+        self._tail = restored_tail(head.get("tail"))
         now = self._now_ms // self.part_ms
         for data in slots.values():
             if len(data) < _PART_HEAD.size:

@@ -17,7 +17,8 @@ from worker.registry import Registry
 from worker.thresholds.budget import ALONE, AlertBudget, PartitionCount
 from worker.thresholds.partition import STRIDE, PartitionThreshold, Strictest, ThresholdPolicy
 from worker.thresholds.quantile import InlierQuantile, SlidingQuantile
-from worker.thresholds.window import RANKED, fit_tail, require_finite
+from worker.thresholds.tail import START_SHARE, TailData, fit_tail, ranked
+from worker.thresholds.window import require_finite
 
 
 class FixedThreshold(ThresholdPolicy):
@@ -29,7 +30,11 @@ class FixedThreshold(ThresholdPolicy):
 
     def __init__(self, theta: float, training: FloatArray) -> None:
         self._theta = theta
-        self._tail = fit_tail(training, len(training), RANKED) if len(training) else None
+        self._training = training
+        self._tail = None
+        if len(training):
+            start = float(training[-1 - int(START_SHARE * len(training))])
+            self._tail = fit_tail(TailData(training, len(training), start, START_SHARE))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "FixedThreshold":
         """Itself: nothing in it ever changes, and the training scores need not stand in memory for each partition."""
@@ -46,7 +51,10 @@ class FixedThreshold(ThresholdPolicy):
 
     @override
     def tail_probability(self, scores: FloatArray) -> FloatArray:
-        return np.full(len(scores), np.nan) if self._tail is None else self._tail.probability(scores)
+        if self._tail is not None:
+            return self._tail.probability(scores)  # the same for good, as the threshold
+        known = len(self._training)
+        return ranked(self._training, known, scores) if known else np.full(len(scores), np.nan)
 
     @override
     def head(self) -> dict[str, Any]:

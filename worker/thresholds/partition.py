@@ -9,9 +9,11 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 from typing_extensions import override
 
 from worker.records import NO_TIME, FloatArray, TimeArray
+from worker.thresholds.severity import SeverityOrder
 from worker.thresholds.window import MAX_SAVED, decode_scores, encode_scores, require_finite, saved_integer
 
 STRIDE = 256  # records between two updates of a threshold
@@ -94,14 +96,16 @@ class ThresholdState(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """What a partition says about scores (B,), both float64 (B,).
+    """What a partition says about scores (B,).
 
-    threshold          NaN before there is one
+    threshold          float64 (B,), NaN before there is one
     tail_probability   estimated share of inliers with a score at least as high, in (0, 1]; NaN up to the threshold
+    severity           places in SEVERITIES, int8 (B,); 0 up to the threshold
     """
 
     threshold: FloatArray
     tail_probability: FloatArray
+    severity: NDArray[np.int8]
 
 
 class PartitionThreshold:
@@ -120,6 +124,7 @@ class PartitionThreshold:
         self._times: list[TimeArray] = []
         self._pending = 0  # scores in the open stride
         self._threshold = _or_nan(policy.threshold())
+        self._severity_order = SeverityOrder()
 
     def compare(self, scores: FloatArray, event_time_ms: TimeArray | None = None) -> FloatArray:
         """The thresholds of `judge` alone, float64 (B,), at less cost."""
@@ -128,7 +133,7 @@ class PartitionThreshold:
     def judge(
         self, scores: FloatArray, event_time_ms: TimeArray | None = None, *, with_tails: bool = True
     ) -> Judgement:
-        """Thresholds for scores (B,) in offset order, and tail probabilities above them; then learn the scores.
+        """Thresholds for scores (B,) in offset order; tail probabilities and severities above them; learn the scores.
 
         event_time_ms: int64 (B,), UTC, NO_TIME where a record has none. ValueError if a score is not finite.
         """
@@ -151,14 +156,19 @@ class PartitionThreshold:
                 self._threshold = _or_nan(self.policy.threshold())
                 self._scores, self._times, self._pending = [], [], 0
             start = end
-        return Judgement(thresholds, tails)
+        severities = np.zeros(len(scores), np.int8)
+        if with_tails and len(above := np.flatnonzero(scores > thresholds)):
+            columns = (scores[above], thresholds[above], tails[above], times[above])
+            severities[above] = self._severity_order.judge(*columns)
+        return Judgement(thresholds, tails, severities)
 
     def head(self) -> bytes:
-        """The small part of the state as JSON: the policy's head and the stride that is not full yet."""
+        """The small part of the state as JSON: the policy's head, the open stride, the order of severities."""
         scores = np.concatenate([np.empty(0), *self._scores])
         times = np.concatenate([np.empty(0, np.int64), *self._times])
         pending = {"scores": base64.b64encode(encode_scores(scores)).decode(), "times": times.tolist()}
-        return orjson.dumps({"stride": self.stride, "policy": self.policy.head(), "pending": pending})
+        head = {"stride": self.stride, "policy": self.policy.head(), "pending": pending}
+        return orjson.dumps({**head, "severity": self._severity_order.state()})
 
     def restore(self, state: ThresholdState) -> None:
         """Continue from a head and all slots, bytes as they were saved.
@@ -172,6 +182,7 @@ class PartitionThreshold:
             self.policy.restore(saved["policy"], state.slots)
             scores = require_finite(decode_scores(base64.b64decode(saved["pending"]["scores"])))
             times = np.array([saved_integer(time, -MAX_SAVED) for time in saved["pending"]["times"]], np.int64)
+            self._severity_order.restore(saved.get("severity", []))
         except (LookupError, TypeError, AttributeError, ArithmeticError) as error:
             raise ValueError(f"saved threshold state is incomplete: {error!r}") from error
         if len(scores) != len(times) or len(scores) >= self.stride:

@@ -23,6 +23,17 @@ from typing_extensions import override
 from worker.records import FloatArray, TimeArray
 from worker.thresholds.density import REACH, bin_of, count_bins, find_density_valley, lower_edge, smooth
 from worker.thresholds.partition import ThresholdPolicy
+from worker.thresholds.tail import (
+    BODY_SHARE,
+    MIN_BODY,
+    START_SHARE,
+    Tail,
+    TailData,
+    fit_tail,
+    ranked,
+    restored_tail,
+    saved_tail,
+)
 from worker.thresholds.window import (
     EMPTY,
     SLOT_SCORES,
@@ -31,7 +42,6 @@ from worker.thresholds.window import (
     require_finite,
     saved_integer,
     saved_number,
-    tail_of,
 )
 
 MIN_ABOVE = 1.0  # scores expected above the quantile, below which a window without seed has no threshold yet
@@ -49,6 +59,8 @@ SHARE_ERRORS = 2.0  # standard errors that a population's share may exceed its s
 # Standard errors, in ranks, by which the calibrated quantile is taken too low: a minimum that is too low costs a few
 # false alerts, one that is too high hides everything beneath it.
 CAUTION_ERRORS = 0.5
+TAIL_RECORDS = 1_000  # for which a tail is held; then it moves towards the window's
+TAIL_STEP = 0.25  # ... by this share of the way: what one block of scores says must not turn severities over
 GONE = 0.05  # share of half a window below the cut-off, under which the old traffic is gone
 
 
@@ -64,13 +76,56 @@ def calibrated_quantile(ordered: FloatArray, quantile: float) -> float:
 
 
 class WindowPolicy(ThresholdPolicy):
-    """A quantile, in (0, 1), of a window of scores, whose slots are the policy's."""
+    """A quantile, in (0, 1), of a window of scores, whose slots are the policy's.
 
-    def __init__(self, window: ScoreWindow, quantile: float) -> None:
+    Its tail is one of scores in multiples of the threshold, so that it follows the traffic from stride to stride while
+    its form is held for TAIL_RECORDS.
+    """
+
+    def __init__(self, window: ScoreWindow, quantile: float, calibration_rows: int) -> None:
         if not 0 < quantile < 1:
             raise ValueError(f"quantile {quantile} is not between 0 and 1")
         self.window = window
         self.quantile = quantile
+        self._calibration_rows = calibration_rows
+        self._tail: Tail | None = None
+
+    @override
+    def tail_probability(self, scores: FloatArray) -> FloatArray:
+        threshold = self.threshold()
+        if self._tail is not None and threshold is not None and threshold > 0:
+            tails = self._tail.probability(scores / threshold)
+            return np.where(scores > threshold, np.minimum(tails, 1 - self.quantile), tails)
+        top, total = self._highest_inliers()
+        return ranked(top, total, scores) if total else np.full(len(scores), np.nan)
+
+    def _highest_inliers(self) -> tuple[FloatArray, int]:
+        """The inliers' highest scores as they count now, float64 ascending (m,), and the number of inliers."""
+        return self.window.highest(max(BODY_SHARE, MIN_BODY * self._share_in_doubt))
+
+    def _push(self, scores: FloatArray) -> tuple[FloatArray, bool]:
+        """Scores that left the window as others entered, and whether the tail was held long enough."""
+        held_since = self.window.position // TAIL_RECORDS
+        return self.window.push(scores), self.window.position // TAIL_RECORDS > held_since
+
+    def _learn_tail(self, *, is_open: bool = True) -> None:
+        """Move the tail towards that of the window. is_open: whether it may be followed among the scores in doubt."""
+        threshold = self.threshold()
+        top, total = self._highest_inliers()
+        share = self._share_in_doubt
+        if threshold is None or threshold <= 0 or share * total < 1:
+            return
+        top = top / threshold
+        start = float(top[-1 - min(int(share * total), len(top) - 1)])
+        independent = min(self.window.size, self._calibration_rows + self.window.position)
+        weight = max(1.0, self.window.count / max(1, independent))
+        tail = fit_tail(TailData(top, total, start, share, weight, is_open))
+        if tail is not None:
+            self._tail = tail if self._tail is None else self._tail.moved_towards(tail, TAIL_STEP)
+
+    @property
+    def _share_in_doubt(self) -> float:
+        return min(0.5, max(START_SHARE, 1 - self.quantile))
 
     @override
     def slots(self, *, only_changed: bool = False) -> dict[int, bytes]:
@@ -99,8 +154,8 @@ class SlidingQuantile(WindowPolicy):
     """
 
     def __init__(self, calibration: FloatArray, quantile: float = 0.995, window: int = 20_000) -> None:
-        super().__init__(ScoreWindow(calibration, window), quantile)
-        self._calibration_rows = len(calibration)
+        super().__init__(ScoreWindow(calibration, window), quantile, len(calibration))
+        self._learn_tail()
 
     @override
     def threshold(self) -> float | None:
@@ -110,21 +165,18 @@ class SlidingQuantile(WindowPolicy):
 
     @override
     def update(self, scores: FloatArray, event_time_ms: TimeArray | None = None) -> None:
-        self.window.push(scores)
-
-    @override
-    def tail_probability(self, scores: FloatArray) -> FloatArray:
-        if self.window.count == 0:
-            return np.full(len(scores), np.nan)
-        return tail_of(self.window, self._calibration_rows).probability(scores)
+        _, held = self._push(scores)
+        if held or self._tail is None:
+            self._learn_tail()
 
     @override
     def head(self) -> dict[str, Any]:
-        return {"position": self.window.position}
+        return {"position": self.window.position, "tail": saved_tail(self._tail)}
 
     @override
     def restore(self, head: dict[str, Any], slots: dict[int, bytes]) -> None:
         self.window.restore(saved_integer(head["position"]), slots)
+        self._tail = restored_tail(head.get("tail")) or self._tail
 
 
 class InlierQuantile(WindowPolicy):
@@ -153,7 +205,8 @@ class InlierQuantile(WindowPolicy):
         if len(calibration) == 0:
             raise ValueError("the quantile of the inliers needs calibration scores")
         ordered = np.sort(require_finite(calibration))
-        super().__init__(ScoreWindow(ordered, window, min(SLOT_SCORES, math.ceil(window / MIN_BLOCKS))), quantile)
+        slot_scores = min(SLOT_SCORES, math.ceil(window / MIN_BLOCKS))
+        super().__init__(ScoreWindow(ordered, window, slot_scores), quantile, len(ordered))
         self.cutoff = math.inf
         self.shifts = 0
         self.location = _at(ordered, LOCATION_QUANTILE)
@@ -178,29 +231,30 @@ class InlierQuantile(WindowPolicy):
         self._quantiles = np.zeros(blocks)
         self._summarise(self._all_slots)
         self._move()
+        self._learn_inlier_tail()
 
     @override
     def threshold(self) -> float:
         return self._threshold
 
     @override
-    def tail_probability(self, scores: FloatArray) -> FloatArray:
-        if not self._inliers.any():
-            return np.full(len(scores), np.nan)
-        # The window's scores count at the location now. Where the minimum has lifted the threshold above them, their
-        # tail is stretched until the threshold's own probability is 1 - quantile.
-        tail = tail_of(self.window, len(self._calibration), self.cutoff, self._moves(self._locations))
-        rank = len(tail.top) - 1 - int((1 - self.quantile) * (tail.total - 1))
-        reached = float(tail.top[rank]) if rank >= 0 else 0.0
-        lifted = self.cutoff < math.inf and self._threshold > reached > 0
-        return tail.probability(scores * (reached / self._threshold) if lifted else scores)
+    def _highest_inliers(self) -> tuple[FloatArray, int]:
+        share = max(BODY_SHARE, MIN_BODY * self._share_in_doubt)
+        return self.window.highest(share, self.cutoff, self._moves(self._locations))
+
+    def _learn_inlier_tail(self) -> None:
+        # Where the tail is hidden behind a cut-off, nothing of it is to be seen but the part that was learned before.
+        if self._threshold < self.cutoff:
+            self._learn_tail(is_open=self.cutoff == math.inf)
 
     @override
     def update(self, scores: FloatArray, event_time_ms: TimeArray | None = None) -> None:
-        left = self.window.push(scores)
+        left, held = self._push(scores)
         self._counts += count_bins(scores) - count_bins(left)
         self._summarise(np.array(sorted(self.window.touched)))
         self._move()
+        if held:
+            self._learn_inlier_tail()
 
     def _move(self) -> None:
         """Choose cut-off, location and threshold anew, in this order, for the window as it is."""
@@ -306,6 +360,7 @@ class InlierQuantile(WindowPolicy):
             "shifts": self.shifts,
             "following": self._following,
             "threshold": self._threshold,
+            "tail": saved_tail(self._tail),
         }
 
     @override
@@ -316,6 +371,7 @@ class InlierQuantile(WindowPolicy):
         high = FAR * max(1.0, float(self.window.ring.max()), float(self._calibration[-1]))
         self.location = saved_number(head["location"], high=high)
         self._following, self._threshold = saved_number(head["following"], 0, 1), saved_number(head["threshold"])
+        self._tail = restored_tail(head.get("tail")) or self._tail
         self._counts = count_bins(self.window.ring)
         self._summarise(self._all_slots)
 
