@@ -41,6 +41,7 @@ Fields = Mapping[str, Any]
 REPORT_EVERY_S = 10.0
 GARBAGE_OBJECTS = 5_000  # new ones from which on garbage is collected between two batches: about 10 ms
 OLDER_EVERY = 50  # collections of new objects between two of older ones
+GARBAGE_BYTES = 64 << 20  # of polled records after which older ones are collected, too: few objects can hold them all
 DRIFT_NEWS: Final[Mapping[DriftState, tuple[str, dict[str, Hint]]]] = {
     DriftState.STABLE: ("traffic is stable again", {}),
     DriftState.DRIFTED: ("normal traffic has drifted", {}),
@@ -117,6 +118,7 @@ class LoopSignals(Signals[Metrics], Events):
         self._consumer = consumer
         self._pipeline = pipeline
         self._collections = 0
+        self._polled_bytes = 0  # since garbage was collected
         self._reported = time.monotonic()
         self._done: Counter[str] = Counter()
         self._missing: set[str] = set()
@@ -159,6 +161,7 @@ class LoopSignals(Signals[Metrics], Events):
     @override
     def beat(self) -> None:
         self.health.beat()
+        self._polled_bytes += self._consumer.polled_bytes()
         if self._consumer.is_member():
             self.health.ready("group")
         else:
@@ -200,9 +203,11 @@ class LoopSignals(Signals[Metrics], Events):
 
     @override
     def batch(self, outcome: Outcome, *, process_s: float, deliver_s: float) -> None:
-        if gc.get_count()[0] >= GARBAGE_OBJECTS:  # here, where nobody waits: see calm_garbage_collector
+        large = self._polled_bytes >= GARBAGE_BYTES
+        if large or gc.get_count()[0] >= GARBAGE_OBJECTS:  # here, where nobody waits: see calm_garbage_collector
             self._collections += 1
-            gc.collect(1 if self._collections % OLDER_EVERY == 0 else 0)
+            gc.collect(1 if large or self._collections % OLDER_EVERY == 0 else 0)
+            self._polled_bytes = 0
         metrics, scored = self.metrics, len(outcome.scores.messages)
         records = scored + len(outcome.dead_letters) + outcome.skipped
         self._done.update(records=records, alerts=len(outcome.alerts), dead_letters=len(outcome.dead_letters))
