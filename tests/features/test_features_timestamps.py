@@ -1,13 +1,18 @@
+import json
 from datetime import UTC, datetime, timedelta, timezone
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.features.common import STEADY, encode, one_field
-from worker.errors import ErrorCode
-from worker.features.kinds.timestamp import parse_column, parse_same_shape, parse_time
+from tests.features.common import STEADY, decoded, encode, one_field
+from worker.errors import ErrorCode, SchemaError
+from worker.features.kinds.timestamp import Timestamp, offsets_ms, parse_column, parse_same_shape, parse_time
+from worker.features.schema import parse_schema
+from worker.features.vectorize import Fitted, Vectorizer, fit_vectorizer
+from worker.records import FloatArray
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MOMENTS = st.datetimes(timezones=st.just(UTC))
@@ -145,3 +150,77 @@ def test_a_cycle_that_the_rows_did_not_cover_is_not_learned(days: float, parts: 
     assert [column.part for column in fitted.numeric] == parts
     assert vectors.numeric.shape == (1, len(parts))
     assert vectors.event_time_ms.tolist() == [int(start.timestamp() * 1000)]
+
+
+def local_waves(zone: str | None, texts: list[str]) -> FloatArray:
+    """What the model sees, (B, 4): sine and cosine of the day's and the week's circle."""
+    time = Timestamp("t", timezone=zone)
+    column, failures = time.read(texts)
+    assert not failures
+    return np.stack(time.numbers(column), 1)
+
+
+@pytest.mark.parametrize(
+    ("zone", "before", "after"),  # the same local time on two days, before and after a change of the clocks
+    [
+        ("Europe/Berlin", "2026-03-22T07:30:00Z", "2026-03-29T06:30:00Z"),
+        ("Europe/Berlin", "2026-10-18T22:15:00Z", "2026-10-25T23:15:00Z"),
+        ("America/New_York", "2026-03-01T13:00:00Z", "2026-03-08T12:00:00Z"),
+        ("America/New_York", "2026-10-25T03:59:59.999Z", "2026-11-08T04:59:59.999Z"),
+        ("Australia/Lord_Howe", "2026-03-29T20:00:00Z", "2026-04-05T20:30:00Z"),
+        ("Asia/Kathmandu", "2026-01-05T00:15:00Z", "2026-07-06T00:15:00Z"),
+        ("Pacific/Apia", "2026-01-01T00:00:00+13:00", "2026-01-08T00:00:00+13:00"),
+    ],
+)
+def test_a_zone_tells_the_hour_and_the_weekday_by_its_own_clocks(zone: str, before: str, after: str) -> None:
+    local, utc = local_waves(zone, [before, after]), local_waves(None, [before, after])
+    moment = datetime.fromisoformat(before).astimezone(ZoneInfo(zone))
+    hour = moment.hour + moment.minute / 60 + moment.second / 3600 + moment.microsecond / 3.6e9
+
+    assert np.allclose(local[0], local[1])
+    assert np.allclose(local[0, :2], [np.sin(np.pi * hour / 12), np.cos(np.pi * hour / 12)])
+    assert np.allclose(utc[0], utc[1]) == (zone in {"Asia/Kathmandu", "Pacific/Apia"})
+
+
+def test_a_zone_changes_no_time_and_a_change_of_the_clocks_happens_at_its_minute() -> None:
+    texts = ["2026-03-29T00:59:59.999Z", "2026-03-29T01:00:00Z", "2026-03-29T01:00:00", "2026-10-25T00:59:59.999Z"]
+    zoned, _ = Timestamp("t", timezone="Europe/Berlin").read(texts)
+    plain, _ = Timestamp("t").read(texts)
+
+    assert zoned.numbers.tolist() == plain.numbers.tolist()
+    assert (offsets_ms(zoned.numbers, "Europe/Berlin") / 3_600_000).tolist() == [1, 2, 2, 2]
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999Z", "1970-01-01T00:00:00Z"])
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Pago_Pago", "UTC"])
+def test_the_first_and_the_last_year_have_a_local_time(zone: str, text: str) -> None:
+    assert np.isfinite(local_waves(zone, [text])).all()
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlim", "../../etc/passwd", "/etc/localtime", "", "Europe", 2, True])
+def test_a_zone_that_is_none_is_refused_by_name(zone: object) -> None:
+    text = f"[fields.t]\nkind = 'timestamp'\ntimezone = {json.dumps(zone)}"
+
+    with pytest.raises(SchemaError, match=r"field 't': timezone = .* must be the IANA name of a time zone"):
+        parse_schema(text)
+
+
+def test_a_zone_is_part_of_the_fingerprint_and_no_zone_is_not() -> None:
+    zoned = parse_schema('[fields.t]\nkind = "timestamp"\ntimezone = "Europe/Berlin"')
+    plain = parse_schema('[fields.t]\nkind = "timestamp"')
+
+    assert zoned.fingerprint != plain.fingerprint
+    assert parse_schema(zoned.to_toml()) == zoned
+    assert plain.fields[0].options().keys() == {"required", "redact", "format", "cyclical", "event_time"}
+
+
+def test_what_was_fitted_by_local_clocks_is_encoded_by_them() -> None:
+    schema = parse_schema('[fields.t]\nkind = "timestamp"\ntimezone = "Europe/Berlin"')
+    start = datetime(2026, 3, 1, 7, 30, tzinfo=UTC)
+    rows = [{"t": (start + timedelta(hours=hour)).isoformat()} for hour in range(24 * 24)]
+    fitted = Fitted.from_json(fit_vectorizer(schema, rows).to_json(), schema)
+    messages = [{"t": "2026-03-27T07:30:00Z"}, {"t": "2026-03-30T06:30:00Z"}]  # 8:30 on two days, in winter and summer
+
+    numeric = Vectorizer(fitted).transform(decoded(messages)).numeric
+
+    assert np.allclose(numeric[0, :2], numeric[1, :2], atol=1e-5)

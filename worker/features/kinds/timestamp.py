@@ -5,7 +5,9 @@ import re
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from typing_extensions import override
@@ -30,6 +32,8 @@ _SHAPE = b"0000-00-00T00:00:00.000000"
 _DIGITS_AS_ZEROS = bytes.maketrans(b"0123456789", b"0000000000")
 _MONDAY_MS = 4 * DAY_MS  # 1970-01-05; the epoch was a Thursday
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_QUARTER_MS = 900_000  # no zone changes its clock between two quarters of an hour
+_FIRST_QUARTER, _LAST_QUARTER = -62_135_596_800 // 900 + 100, 253_402_300_799 // 900 - 100  # local years 1 to 9999
 _YEAR_2000, _YEAR_2100, _THIRTY_YEARS = 946_684_800, 4_102_444_800, 30 * 365 * 86_400  # seconds
 
 
@@ -45,6 +49,16 @@ FORMAT = Check(
     f"one of {', '.join(TIME_FORMATS)}, or a strptime pattern such as %d/%b/%Y:%H:%M:%S",
     lambda value: isinstance(value, str) and (value in TIME_FORMATS or _is_pattern(value)),
 )
+
+
+def _is_zone(name: object) -> bool:
+    try:
+        return isinstance(name, str) and ZoneInfo(name) is not None
+    except (LookupError, ValueError, OSError):  # unknown; a path; a folder of zones
+        return False
+
+
+TIMEZONE = Check("the IANA name of a time zone, such as Europe/Berlin", _is_zone)
 CYCLICAL = Check(
     "a list with any of " + ", ".join(CYCLES),
     lambda value: (
@@ -58,16 +72,17 @@ CYCLICAL = Check(
 
 @dataclass(frozen=True)
 class Timestamp(Field):
-    """A time, of which the model sees its place in the day and in the week, UTC.
+    """A time, of which the model sees its place in the day and in the week.
 
     A time t in a cycle of period T becomes two numbers, sin(2 pi t / T) and cos(2 pi t / T), so that 23:59 lies as
-    close to 00:00 as 12:00 does to 12:01 (Mardia and Jupp, "Directional Statistics", 2000). It works badly where the
-    cycle is not one of UTC (shops that close at six, local time, over a change of the clocks), and says nothing of
+    close to 00:00 as 12:00 does to 12:01 (Mardia and Jupp, "Directional Statistics", 2000). It works badly where life
+    keeps another time than the `timezone` (shops that close at six, over a change of the clocks), and says nothing of
     months or holidays. A cycle that the fit rows did not span about twice is left out: a weekday learned from three
     days would make an anomaly of every other weekday.
 
     format       "auto", "iso8601", "epoch_s|ms|us|ns", or a strptime pattern with a percent sign; UTC where the value
                  names no zone
+    timezone     IANA name of the zone by whose clocks day and week are told (default: UTC); times stay what they are
     cyclical     which cycles the model sees; none of them = the field gives the event time only
     event_time   this field is the record's event time (default: the schema's first timestamp)
 
@@ -83,6 +98,7 @@ class Timestamp(Field):
     cell = "number"
 
     format: str = option("auto", FORMAT)
+    timezone: str | None = option(None, TIMEZONE)
     cyclical: tuple[str, ...] = option(tuple(CYCLES), CYCLICAL)
     event_time: bool = option(False, FLAG)
 
@@ -133,10 +149,12 @@ class Timestamp(Field):
 
     @override
     def numbers(self, column: Column) -> list[FloatArray]:
-        waves = []
+        times, waves = column.numbers, []
+        if self.timezone is not None:
+            times = times + offsets_ms(times, self.timezone)
         for cycle in self.cyclical:
             start, period = _MONDAY_MS if cycle == "weekday" else 0, CYCLES[cycle]
-            angle = (column.numbers - start) % period * (math.tau / period)
+            angle = (times - start) % period * (math.tau / period)
             waves += [np.sin(angle), np.cos(angle)]
         return waves
 
@@ -181,6 +199,25 @@ class Timestamp(Field):
     @override
     def describe(self, stats: FieldStats, vocabulary: CategoryColumn | None) -> str:
         return "its cycles through day and week"
+
+
+def offsets_ms(times: FloatArray | TimeArray, zone: str) -> TimeArray:
+    """What the clocks of a zone are ahead of UTC, at times (B,): int64 (B,), milliseconds.
+
+    >>> offsets_ms(np.array([1_774_745_999_999, 1_774_746_000_000]), "Europe/Berlin").tolist()  # in March 2026
+    [3600000, 7200000]
+    """
+    quarters = np.floor_divide(times, _QUARTER_MS).astype(np.int64)
+    distinct, place = np.unique(quarters, return_inverse=True)  # few in a batch: the zone is asked once for each
+    offsets = [_offset_ms(zone, quarter) for quarter in distinct.tolist()]
+    return np.array(offsets, np.int64)[place]
+
+
+@lru_cache(maxsize=1 << 16)
+def _offset_ms(zone: str, quarter: int) -> int:
+    moment = _EPOCH + timedelta(minutes=15 * min(max(quarter, _FIRST_QUARTER), _LAST_QUARTER))
+    offset = moment.astimezone(ZoneInfo(zone)).utcoffset()
+    return 0 if offset is None else offset // timedelta(milliseconds=1)
 
 
 def parse_time(value: Any, time_format: str) -> int:
