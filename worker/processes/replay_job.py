@@ -25,6 +25,7 @@ from worker.pipeline import Model, Pipeline
 from worker.processes import wiring
 from worker.records import Outcome
 from worker.replay.lines import (
+    PEEK_BYTES,
     FieldLabels,
     IdLabels,
     Labels,
@@ -157,9 +158,9 @@ class Job:
                 note(text)
             del rows
         self._note_misspelt(schema, decoder, head)
-        looked_at = len(head)
+        auto_fit = auto_fit_records(head)
         del head
-        bundle, fit_records, batches = self._choose_model(stored, schema, batches, looked_at)
+        bundle, fit_records, batches = self._choose_model(stored, schema, batches, auto_fit)
         if request.inject:
             batches = plant_into(
                 batches,
@@ -228,7 +229,7 @@ class Job:
         return IdLabels(request.labels, id_field)
 
     def _choose_model(
-        self, stored: Bundle | None, schema: Schema, batches: Batches, looked_at: int
+        self, stored: Bundle | None, schema: Schema, batches: Batches, auto_fit: int
     ) -> tuple[Bundle, int, Batches]:
         """The bundle to score with, how many records it was fitted on here, and the batches that are left."""
         request, settings = self._request, self._settings
@@ -238,7 +239,7 @@ class Job:
                 stored.require_schema(visible)
             self._require_unseen(stored)
             return stored, 0, batches
-        count = request.fit_first or min(MAX_AUTO_FIT, max(1, looked_at // 5))
+        count = request.fit_first or auto_fit
         if not request.fit_first:
             self._display.note(
                 f"no model in {settings.model_store}: fitting one on the first {count} records (see --fit-first)"
@@ -314,6 +315,12 @@ class Job:
             metrics["refits"] = refits.verdicts
             self.findings += refits.findings()
         return result
+
+
+def auto_fit_records(head: Sequence[Line]) -> int:
+    """How many records to fit on where nobody says: a fifth of those looked at; of large ones, which are few, all."""
+    is_full = sum(len(line.value or b"") for line in head) >= PEEK_BYTES
+    return min(MAX_AUTO_FIT, max(1, len(head) if is_full else len(head) // 5))
 
 
 def parse_sweep(text: str, base: ThresholdSettings) -> dict[str, ThresholdFactory]:
