@@ -203,7 +203,9 @@ def test_brokers_that_have_all_moved_are_found_by_the_next_address_of_the_list(m
     servers = f"{moving_broker.bootstrap_servers},127.0.0.1:{port}"
     ensure_topics(Connection(servers), {"in": 1, "once": 1, "repeating": 1})
     produce_values(Connection(servers), "in", [b"0"])
-    clients = build_all(lambda: Connection(servers, options=JOIN_FAST, rebootstrap_s=5), "in")
+    # A session that outlasts the move on a busy machine: else the members are no longer members when they are back.
+    options = {**JOIN_FAST, "session_timeout_ms": 30_000}
+    clients = build_all(lambda: Connection(servers, options=options, rebootstrap_s=5), "in")
     consumers = {"repeating": clients["consumer"][0], "once": clients["transactional consumer"][0]}
     deliveries = {
         "repeating": AtLeastOnce(consumers["repeating"], lambda: clients["producer"][0]),
