@@ -214,7 +214,7 @@ def test_brokers_that_have_all_moved_are_found_by_the_next_address_of_the_list(m
     with ExitStack() as stack:
         for client, _ in clients.values():
             stack.callback(client.close, 1.0)
-        batches = {name: take(consumer, 1) for name, consumer in consumers.items()}
+        batches = {name: take(consumer, 1, 90) for name, consumer in consumers.items()}
 
         moving_broker.move(port)  # which takes longer than the 5 s
         now = Connection(moving_broker.bootstrap_servers)
@@ -223,7 +223,7 @@ def test_brokers_that_have_all_moved_are_found_by_the_next_address_of_the_list(m
             delivery.publish([Outgoing(name, None, b"alert")], next_offsets(batches[name]))
         produce_values(now, "in", [b"1"])
 
-        assert {name: values_of(take(consumer, 1)) for name, consumer in consumers.items()} == {
+        assert {name: values_of(take(consumer, 1, 90)) for name, consumer in consumers.items()} == {
             name: [b"1"] for name in consumers
         }
         assert {name: values_of(read_all(now, name, read_committed=True)) for name in deliveries} == {

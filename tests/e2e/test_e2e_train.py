@@ -56,9 +56,9 @@ def test_traffic_that_was_replaced_is_announced_held_and_learned_while_the_worke
 
     send(site, traffic.rows(2_500, shifted=True))
     train.wait_for("all traffic was replaced")
-    eventually(lambda: any(mark.status is Status.HELD for mark in store.marks().values()), 30, "a held candidate")
+    eventually(lambda: any(mark.status is Status.HELD for mark in store.marks().values()), 120, "a held candidate")
     assert store.current() == first
-    eventually((site.folder / "trainer-state.npz").exists, 30, "the trainer's state")
+    eventually((site.folder / "trainer-state.npz").exists, 120, "the trainer's state")
 
     train.kill()
     train = site.start("train")
