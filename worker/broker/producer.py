@@ -153,7 +153,7 @@ class TransactionalKafkaProducer(AcknowledgedProducer, TransactionalProducer):
         super().__init__(connection, limits, **config)
         try:
             asked(self._client.init_transactions, timeout_s, "starting the transactional producer")
-        except BaseException:
+        except BaseException:  # also when a stop interrupts it: the client has threads, and nobody else knows it
             self.close(1.0)
             raise
 

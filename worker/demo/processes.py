@@ -73,7 +73,7 @@ class EmbeddedBroker:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         try:
             wait_for_port(self._port, self._process, self._start_timeout_s, self._log_file)
-        except BaseException:
+        except BaseException:  # also at Ctrl+C: a broker that nobody knows would stay
             self.stop()
             raise
 

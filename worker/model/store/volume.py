@@ -112,7 +112,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-    except BaseException:
+    except BaseException:  # also when a stop interrupts it: half a file would lie there for ever
         part.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
