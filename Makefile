@@ -11,6 +11,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 # Where pip looks for torch besides its usual index. Empty: the CPU builds where there is no NVIDIA driver.
 TORCH_INDEX_URL ?=
+# Test processes beside each other. Each has a broker of its own, which takes most of a core.
+JOBS ?= 2
 # Replay's records where FILE is not given, and where its report goes.
 SAMPLE := out/sample.jsonl
 OUT ?= out/replay
@@ -41,8 +43,8 @@ $(READY): pyproject.toml
 demo: $(READY)  ## the whole thing on this machine: broker, traffic, training, alerts (DEMO_SECONDS=60)
 	@$(BIN)/worker demo $(if $(DEMO_SECONDS),--seconds $(DEMO_SECONDS))
 
-test: $(READY)  ## all tests; Kafka tests use KAFKA_HOME if set, else the embedded broker
-	$(BIN)/python -m pytest -q
+test: $(READY)  ## all tests (JOBS=2 beside each other); Kafka tests use KAFKA_HOME if set, else the embedded broker
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 test-kafka: $(READY)  ## the broker tests on Apache Kafka (KAFKA_HOME=… and Java 17 or newer)
 	@test -d "$(KAFKA_HOME)/libs" || { echo "error: KAFKA_HOME must name an Apache Kafka 4 folder (with libs/)" >&2; exit 1; }

@@ -171,12 +171,13 @@ def take(consumer: Consumer, count: int, timeout_s: float = 30.0) -> list[RawMes
 
 
 def settle(consumer: Consumer, timeout_s: float = 30.0) -> frozenset[Partition]:
-    """Polls until the member has an assignment; its partitions are paused then."""
+    """Polls until the member has an assignment; its partitions are paused then, and none of their records is passed."""
 
     def assigned() -> bool:
         consumer.pause(consumer.assignment())
-        consumer.poll(50, 1)
+        polled = consumer.poll(50, 1)
         consumer.pause(consumer.assignment())
+        consumer.seek({partition: records[0].offset for partition, records in polled.items()})
         return bool(consumer.assignment()) and consumer.is_member()
 
     eventually(assigned, timeout_s, "an assignment")
