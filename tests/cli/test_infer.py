@@ -97,6 +97,31 @@ def test_lines_that_are_no_records_are_left_out_and_counted(tmp_path: Path, caps
     assert err.startswith("note: 1 of 201 records have no fields")
 
 
+def test_a_field_that_appears_only_late_in_a_file_is_proposed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    late: list[dict[str, object]] = [{**row, "voucher": "SPRING"} for row in ROWS[:20]]
+    path = tmp_path / "history.jsonl"
+    path.write_bytes(lines(ROWS * 5 + late))
+
+    assert main(["infer-schema", str(path), "--records", "400"]) == 0
+    assert "voucher" in kinds(capsys.readouterr().out)
+
+
+def test_of_a_file_that_was_cut_off_the_readable_part_is_looked_at(
+    history: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = lines(ROWS * 50)
+    history.write_bytes(gzip.compress(whole)[:-2000])
+
+    assert main(["infer-schema", str(history), "--records", "500"]) == 0
+
+    out, err = capsys.readouterr()
+    assert kinds(out)["amount"] == "numeric"
+    assert "note: not read to its end: " in err
+    assert "cut off" in err
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

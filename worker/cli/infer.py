@@ -2,9 +2,9 @@
 
 import argparse
 import sys
-from itertools import chain, islice
 from pathlib import Path
 
+from worker.cli.hints import message_of
 from worker.cli.replay import format_argument, ignore_argument, positive
 
 HELP = """Look at the records of a file (JSONL, CSV, Parquet; .gz and .zst too; - is standard input) or of a topic and
@@ -22,25 +22,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--topic", help="look at the newest records of this topic instead")
     format_argument(parser)
     ignore_argument(parser)
-    text = f"records to look at (default: {RECORDS})"
+    text = f"records to look at, spread over all of them (default: {RECORDS})"
     parser.add_argument("--records", type=positive, default=RECORDS, metavar="N", help=text)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a schema for the first records of a file, or the newest ones of a topic."""
+    """Print a schema for records that are spread over a file, or the newest ones of a topic."""
     from worker.errors import DataError, UsageError
     from worker.features.infer import infer_schema
     from worker.features.schema import load_schema
     from worker.processes.wiring import (
         file_source,
-        first_rows,
         for_source,
         make_decoder,
         make_redaction,
         newest_records,
+        sample_rows,
     )
     from worker.settings import load_settings
-    from worker.sources.base import messages_of
     from worker.texts import printable
 
     if (args.file is None) == (args.topic is None):
@@ -49,23 +48,26 @@ def run(args: argparse.Namespace) -> int:
     topic, records = args.topic, args.records
     source = newest_records(settings, topic, records) if topic else file_source(settings, [args.file], args.format)
     decoder = make_decoder(for_source(settings, source))
-    looked_at = first_rows(decoder, [islice(chain.from_iterable(messages_of(source)), records)], records)
+    sample = sample_rows(decoder, source, records)
     for text in source.unreadable.notes():
         print(f"note: {printable(text)}", file=sys.stderr)
-    if not looked_at.rows:
-        why = f": {looked_at.rejects[0].detail}" if looked_at.rejects else ""
-        raise DataError(f"{source.name}: none of {looked_at.records} records has fields{why}")
+    if sample.fault is not None:
+        print(f"note: not read to its end: {printable(message_of(sample.fault))}", file=sys.stderr)
+    if not sample.rows:
+        why = f": {sample.rejects[0].detail}" if sample.rejects else ""
+        raise DataError(f"{source.name}: none of {sample.records} records has fields{why}")
     redaction = make_redaction(settings)
     path = Path(settings.schema_file)
     if path.is_file() and path.stat().st_size:  # `> schema.toml` has emptied it
         redaction = redaction.also(load_schema(settings.schema_file).redacted)
-    proposal = infer_schema(looked_at.rows, args.ignore, limit=records, redaction=redaction)
+    proposal = infer_schema(sample.rows, args.ignore, limit=records, redaction=redaction)
     print(proposal.to_toml().rstrip())
-    if looked_at.rejects:
-        left_out = f"{len(looked_at.rejects)} of {looked_at.records} records have no fields and were left out"
-        print(f"note: {left_out}: {printable(looked_at.rejects[0].detail)}", file=sys.stderr)
-    if looked_at.full:
-        print(f"note: looked at the first {looked_at.records} records: more would fill the memory", file=sys.stderr)
+    if sample.rejects:
+        left_out = f"{len(sample.rejects)} of {sample.records} records have no fields and were left out"
+        print(f"note: {left_out}: {printable(sample.rejects[0].detail)}", file=sys.stderr)
+    if sample.full:
+        looked_at = f"looked at {sample.records:,} of {sample.total:,} records"
+        print(f"note: {looked_at}: more would fill the memory", file=sys.stderr)
     for text in proposal.notes:
         print(f"note: {printable(text)}", file=sys.stderr)
     return 0

@@ -149,7 +149,7 @@ class Job:
             check_labels(labels, head, decoder)
         schema = known
         if schema is None:
-            rows = wiring.first_rows(decoder, [head], SAMPLE_ROWS).rows
+            rows = wiring.first_rows(decoder, head, SAMPLE_ROWS)
             proposal = infer_schema(rows, request.hidden)
             schema = proposal.schema
             kinds = quoted(", ".join(f"{field.name} ({field.kind})" for field in schema.encoded), 2000)

@@ -2,9 +2,8 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import chain
 from typing import Any, NamedTuple
 
 from worker.alerts.grouping import GroupingOptions
@@ -33,6 +32,7 @@ from worker.sources.base import Source, messages_of
 from worker.sources.files import Files
 from worker.sources.history import History
 from worker.sources.lines import MAX_LINE_BYTES
+from worker.sources.sampling import sample_messages
 from worker.sources.topic import TopicRange, parse_time
 from worker.texts import did_you_mean, rfc3339
 from worker.thresholds.budget import ALONE, DAY_MS, HOUR_MS, PartitionCount
@@ -41,6 +41,7 @@ from worker.trainer.reservoir import Reservoir
 from worker.trainer.trainer import Trainer
 
 LEARNED_BYTES = 384 * 1024 * 1024  # decoded, of the records that a schema or a model is learned from
+DECODED_AT_ONCE = 256
 
 Build = Callable[[Bundle], Model]
 
@@ -283,35 +284,60 @@ def newest_rows(
     return [row for row, *_ in rows]
 
 
-class FirstRows(NamedTuple):
-    """The first records of a source, decoded: their fields, how many records that were, and why some had no fields.
+def first_rows(decoder: Decoder, messages: Iterable[RawMessage], limit: int) -> list[Row]:
+    """The fields of the first records that have any, at most `limit`, fewer where they would take more than
+    LEARNED_BYTES.
+    """
+    rows, held = list[Row](), 0
+    for message in messages:
+        held += decoded_bytes(message.value)
+        if len(rows) == limit or held > LEARNED_BYTES:
+            break
+        rows += decoder.decode([message]).rows
+    return rows
 
-    full   whether there are more, for which there was no memory
+
+class SampledRows(NamedTuple):
+    """The fields of a sample of a source.
+
+    rows       in the order of the source
+    records    how many the sample has
+    total      how many the source has
+    rejects    why some of the sample have no fields
+    full       whether the sample is smaller than it was to be, for there was no memory
+    fault      why the source could not be read to its end
     """
 
     rows: list[Row]
     records: int
+    total: int
     rejects: list[DeadLetter]
     full: bool
+    fault: DataError | None = None
 
 
-def first_rows(decoder: Decoder, batches: Iterable[Iterable[RawMessage]], limit: int) -> FirstRows:
-    """The fields of the first `limit` records, fewer where they would take more than LEARNED_BYTES.
-
-    Of the records without fields the first one is kept, and the number of all.
+def sample_rows(decoder: Decoder, source: Source, limit: int) -> SampledRows:
+    """The fields of up to `limit` records that are spread over all of a source, fewer where they would take more than
+    LEARNED_BYTES. DataError where there is nothing in it that could be read.
     """
-    rows, records, rejects, held = list[Row](), 0, list[DeadLetter](), 0
-    for message in chain.from_iterable(batches):
-        if len(rows) == limit:
-            break
-        held += decoded_bytes(message.value)
-        if held > LEARNED_BYTES:
-            return FirstRows(rows, records, rejects, full=True)
-        decoded = decoder.decode([message])
+    faults: list[DataError] = []
+
+    def batches() -> Iterator[Sequence[RawMessage]]:
+        try:
+            yield from messages_of(source)
+        except DataError as error:  # what was read before it is a sample all the same
+            faults.append(error)
+
+    sample = sample_messages(batches(), limit, max_bytes=LEARNED_BYTES)
+    if faults and not sample.messages:
+        raise faults[0]
+    rows, rejects, count = list[Row](), list[DeadLetter](), len(sample.messages)
+    while sample.messages:
+        decoded = decoder.decode(sample.messages[:DECODED_AT_ONCE])
+        del sample.messages[:DECODED_AT_ONCE]  # bytes and fields side by side would take twice the memory
         rows += decoded.rows
         rejects += decoded.rejects
-        records += 1
-    return FirstRows(rows, records, rejects, full=False)
+    return SampledRows(rows, count, sample.records, rejects, sample.full, next(iter(faults), None))
 
 
 def fit_version(settings: Settings, schema: Schema, progress: Progress, source: Source | None = None) -> Bundle:
