@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from worker.errors import DataError, UsageError
 from worker.features.inject import anomalies, inject, plant, with_values, without_fields
 from worker.features.kinds.numeric import scaled
-from worker.features.schema import Schema, parse_schema, read_columns, value_of
+from worker.features.paths import value_of
+from worker.features.schema import Schema, parse_schema, read_columns
 
 SCHEMA = parse_schema("""
 [fields.id]

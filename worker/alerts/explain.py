@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.features.learned import UNKNOWN_ID, Special
-from worker.features.schema import value_of
+from worker.features.paths import value_of
 from worker.features.vectorize import Vectors
 from worker.formats.base import Row
 from worker.model.scoring.scorer import Reconstructor

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from worker.alerts.encode import alert_id
 from worker.alerts.explain import Exceedance
-from worker.features.schema import value_of
+from worker.features.paths import value_of
 from worker.formats.base import Row
 from worker.records import NO_TIME, Alert, AlertGroup, Message, Partition, Summary, TimeArray
 from worker.redaction import MASK, Redaction

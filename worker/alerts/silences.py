@@ -23,7 +23,7 @@ from typing import Any
 
 from worker.alerts.explain import Exceedance
 from worker.errors import SettingsError
-from worker.features.schema import value_of
+from worker.features.paths import value_of
 from worker.formats.base import Row
 from worker.records import NO_TIME, Reason
 

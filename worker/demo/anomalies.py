@@ -13,7 +13,7 @@ from typing import NamedTuple
 from worker.demo.traffic import CATEGORIES, COUNTRIES, Payment, local_amount
 from worker.features.inject import with_values, without_fields
 from worker.features.kinds.numeric import scaled
-from worker.features.schema import value_of
+from worker.features.paths import value_of
 
 MIN_RECALL, MAX_FALSE_SHARE = 0.8, 0.01
 KINDS = (

@@ -10,13 +10,13 @@ import orjson
 from worker.errors import DataError
 from worker.features.kinds import KINDS, Field
 from worker.features.kinds.base import MIN_ROWS, Sample
+from worker.features.paths import MAX_NAME, dots, walk
 from worker.features.schema import Schema
 from worker.formats.base import Row
 from worker.redaction import NOTHING, Redaction
 from worker.texts import did_you_mean, quoted
 
 SAMPLE_ROWS = 20_000
-MAX_NAME = 1_000  # characters of a field's name with the names of the objects around it; longer ones are no names
 MAX_FIELDS = 20_000
 
 
@@ -98,29 +98,11 @@ def _values_of(rows: Iterable[Row]) -> tuple[dict[str, list[Any]], int]:
     values: dict[str, list[Any]] = {}
     too_long = 0
     for row in rows:
-        for name, value in row.items():
-            if len(name) > MAX_NAME:
-                too_long += 1
-                continue
+        fields, longer = walk(row)
+        too_long += longer
+        for name, value in fields.items():
             values.setdefault(name, []).append(value)
-            if type(value) is dict and "." not in name:
-                too_long += _add_nested(values, row, value, name + ".")
     return values, too_long
-
-
-def _add_nested(values: dict[str, list[Any]], row: Row, inner: Row, prefix: str) -> int:
-    """Adds the values below an object of a row. What a dotted path doesn't reach is no field: another key of the row
-    has that name, or a key of an inner object holds a dot itself.
-    """
-    too_long = 0
-    for key, value in inner.items():
-        if len(prefix) + len(key) > MAX_NAME:
-            too_long += 1
-        elif "." not in key and (name := prefix + key) not in row:
-            values.setdefault(name, []).append(value)
-            if type(value) is dict:
-                too_long += _add_nested(values, row, value, name + ".")
-    return too_long
 
 
 def _require_names(names: Sequence[str]) -> None:
@@ -136,9 +118,9 @@ def _require_names(names: Sequence[str]) -> None:
 def _ambiguous(values_of: Mapping[str, Sequence[Any]]) -> set[str]:
     """Names that hold an object in some rows and a value in others, and names under one that ever holds a value."""
     types = {name: set(map(type, values)) for name, values in values_of.items()}
-    leaves = {name for name in types if types[name] - {dict, type(None)}}
-    below = {name for name in types if any(name[:at] in leaves for at, letter in enumerate(name) if letter == ".")}
-    return below | {name for name in leaves if dict in types[name]}
+    mixed = {name for name in types if dict in types[name] and types[name] - {dict, type(None)}}
+    below = {name for name in types if any(name[:at] in mixed for at in dots(name))}
+    return below | mixed
 
 
 def _kind_of(present: Sequence[Any], distinct: int, total: int) -> tuple[str, str]:

@@ -11,7 +11,8 @@ from typing import Any
 
 from worker.errors import DataError, UsageError
 from worker.features.kinds import KINDS
-from worker.features.schema import Schema, value_of
+from worker.features.paths import holder_of, value_of
+from worker.features.schema import Schema
 from worker.formats.base import Row
 
 Change = tuple[Row, tuple[str, ...]]
@@ -51,7 +52,9 @@ def without_fields(row: Row, names: Sequence[str]) -> Row:
 
 def _holder(row: Row, name: str) -> tuple[Row, str]:
     """The object that holds the field, made where it is absent, and the field's key in it."""
-    *path, key = [name] if name in row else name.split(".")
+    if (holder := holder_of(row, name)) is not None:
+        return holder
+    *path, key = name.split(".")
     for step in path:
         if not isinstance(row.get(step), dict):
             row[step] = {}

@@ -8,7 +8,7 @@
     fields = ["p0", "p1", …]    # numeric fields, row by row from the top left
     width = 8                   # pixels in a row
 
-A record that has the literal key "merchant.country" is read at that key; the nested path comes second.
+A record that has the literal key "merchant.country" is read at that key; see worker.features.paths.
 """
 
 import hashlib
@@ -18,13 +18,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from worker.errors import SchemaError
 from worker.features.kinds import KINDS, Numeric
-from worker.features.kinds.base import Column, Failures, Field, NotAnObject
+from worker.features.kinds.base import Column, Failures, Field
+from worker.features.paths import NotAnObject, column_of, dots
 from worker.formats.base import Row
 from worker.texts import did_you_mean, printable
 
@@ -81,6 +81,14 @@ class Schema:
         return frozenset(field.name for field in self.fields if field.redact)
 
     @cached_property
+    def prefixed(self) -> frozenset[str]:
+        """Names that begin like another field's and a dot: `a.b` beside `a`. Where they are read, a value at `a` is
+        that other field's, and no object that is broken.
+        """
+        names = {field.name for field in self.fields}
+        return frozenset(name for name in names if any(name[:at] in names for at in dots(name)))
+
+    @cached_property
     def fingerprint(self) -> str:
         """sha256 (hex) of the canonical JSON of all fields, their order and all their options."""
         plain = [{"name": field.name, "kind": field.kind, **field.options()} for field in self.fields]
@@ -111,25 +119,6 @@ class Schema:
         return "\n".join(blocks)
 
 
-def value_of(row: Row, name: str) -> Any:
-    """The value of a field in one record, None where it has none; the literal key wins over the nested path."""
-    value = _lookup(row, name)
-    return None if isinstance(value, NotAnObject) else value
-
-
-def _lookup(row: Row, name: str) -> Any:
-    if name in row:
-        return row[name]
-    value: Any = row
-    for key in name.split("."):
-        if type(value) is not dict:
-            return NotAnObject()
-        value = value.get(key)
-        if value is None:
-            return None
-    return value
-
-
 def read_columns(schema: Schema, rows: Sequence[Row]) -> tuple[list[Column], Failures]:
     """All fields that are read, as columns of those rows that can be used; for the others, by index, the first reason
     why not.
@@ -139,11 +128,9 @@ def read_columns(schema: Schema, rows: Sequence[Row]) -> tuple[list[Column], Fai
     for field in schema.fields:
         if not (field.encoded or field.required or field.is_time):
             continue
-        try:  # in most topics every record has every field, at the top: no Python code runs for each then
-            values = list(map(itemgetter(field.name), rows))
-        except KeyError:
-            is_path = "." in field.name
-            values = [_lookup(row, field.name) if is_path else row.get(field.name) for row in rows]
+        values = column_of(rows, field.name)
+        if field.name in schema.prefixed:
+            values = [None if type(value) is NotAnObject else value for value in values]
         column, failed = field.read(values)
         columns.append(column)
         for index, error in failed.items():

@@ -16,7 +16,8 @@ from typing_extensions import override
 
 from worker.errors import DataError
 from worker.features.inject import inject
-from worker.features.schema import Schema, value_of
+from worker.features.paths import value_of
+from worker.features.schema import Schema
 from worker.formats.base import Decoder, Row, decoded_bytes
 from worker.formats.json_objects import JsonDecoder
 from worker.records import Headers

@@ -12,7 +12,8 @@ import orjson
 
 from worker.errors import DataError, Hint
 from worker.features.kinds import Numeric
-from worker.features.schema import Image, value_of
+from worker.features.paths import value_of
+from worker.features.schema import Image
 from worker.features.vectorize import Vectorizer
 from worker.formats.base import Decoded
 from worker.model.scoring.scorer import Reconstructor

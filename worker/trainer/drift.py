@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from worker.features.schema import Schema, value_of
+from worker.features.paths import value_of
+from worker.features.schema import Schema
 from worker.formats.base import Row
 from worker.records import FloatArray
 from worker.texts import significant

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from worker.errors import ErrorCode, RecordError
 from worker.features.learned import CategoryColumn, FieldStats, NumericColumn, Scaling, fit_scaling
+from worker.features.paths import NotAnObject
 from worker.formats.base import type_name
 from worker.records import BoolArray, FloatArray
 from worker.redaction import Pseudonym
@@ -32,10 +33,6 @@ SHOWN_VALUES = 6
 MIN_ROWS = 20  # fewer prove neither a constant nor an id
 
 Failures = dict[int, RecordError]  # rows that can't be used, by their index, each with the first reason why
-
-
-class NotAnObject:
-    """Stands where a dotted path runs into something that holds no fields."""
 
 
 class Check(NamedTuple):

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from typing_extensions import override
 
-from worker.features.kinds.base import MIN_ROWS, Column, Evidence, Field, NotAnObject, Sample, Strength, option, size
+from worker.features.kinds.base import MIN_ROWS, Column, Evidence, Field, Sample, Strength, option, size
+from worker.features.paths import NotAnObject
 from worker.records import FloatArray
 from worker.redaction import Pseudonym
 
