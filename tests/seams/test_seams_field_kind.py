@@ -45,7 +45,7 @@ class Currency(Numeric):
     @override
     def infer(cls, sample: Sample) -> Evidence | None:
         fits = sample.types == {str} and all(map(_AMOUNT.fullmatch, sample.values))
-        return (Strength.FORM, "amounts with a currency") if fits else None
+        return Evidence(Strength.FORM, "amounts with a currency") if fits else None
 
     @override
     def parse(self, column: Column) -> tuple[NDArray[np.float64], Failures]:

@@ -70,18 +70,19 @@ def infer_schema(
     _require_names([name for name in values_of if not f"{name}.".startswith(ignored)])
     fields: list[Field] = []
     comments: dict[str, str] = {}
+    options: Mapping[str, Any]
     for name, values in values_of.items():
         present = [value for value in values if value is not None]
         if any(present) and set(map(type, present)) == {dict}:
             continue  # its fields stand for it
         distinct = len({(type(value), value) for value in present if not isinstance(value, list | dict)})
         if name in ignore or name.startswith(ignored):
-            kind, why = "ignore", "left out on request"
+            kind, why, options = "ignore", "left out on request", {}
         elif name in ambiguous:
-            kind, why = "ignore", "sometimes an object, sometimes not"
+            kind, why, options = "ignore", "sometimes an object, sometimes not", {}
         else:
-            kind, why = _kind_of(present, distinct, len(sample))
-        fields.append(KINDS[kind](name))
+            kind, why, options = _kind_of(present, distinct, len(sample))
+        fields.append(KINDS[kind](name, **options))
         comments[name] = f"{why}; {100 * (1 - len(present) / len(sample)):.3g}% missing; {distinct} distinct"
         shown = redaction.record({name: present[0]})[name] if present else ""
         example = orjson.dumps(shown).decode().replace("\x7f", "")
@@ -123,19 +124,19 @@ def _ambiguous(values_of: Mapping[str, Sequence[Any]]) -> set[str]:
     return below | mixed
 
 
-def _kind_of(present: Sequence[Any], distinct: int, total: int) -> tuple[str, str]:
-    """The name of the kind that these values are of, and why; total: number of rows."""
+def _kind_of(present: Sequence[Any], distinct: int, total: int) -> tuple[str, str, Mapping[str, Any]]:
+    """The name of the kind that these values are of, why, and its options; total: number of rows."""
     types = set(map(type, present))
     if not present:
-        return "ignore", "always null"
+        return "ignore", "always null", {}
     if types & {list, dict}:
-        return "ignore", "holds arrays" if list in types else "holds empty objects"
+        return "ignore", "holds arrays" if list in types else "holds empty objects", {}
     if distinct == 1 and len(present) == total >= MIN_ROWS:
-        return "ignore", "constant"
+        return "ignore", "constant", {}
     sample = Sample(present, types, distinct)
     evidence = [(kind, said) for kind in KINDS if (said := KINDS[kind].infer(sample)) is not None]
     if evidence:
-        kind, strongest = max(evidence, key=lambda entry: entry[1][0])  # the first one of several
-        return kind, strongest[1]
+        kind, strongest = max(evidence, key=lambda entry: entry[1].strength)  # the first one of several
+        return kind, strongest.why, strongest.options
     names = sorted({bool: "booleans", str: "strings"}.get(kind, "numbers") for kind in types)
-    return "ignore", f"mixes {' and '.join(dict.fromkeys(names))}"
+    return "ignore", f"mixes {' and '.join(dict.fromkeys(names))}", {}

@@ -11,10 +11,12 @@ Everything about a field is asked of its class: there is no list of kinds anywhe
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
+from functools import cached_property
 from random import Random
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -23,6 +25,7 @@ from numpy.typing import NDArray
 from worker.errors import ErrorCode, RecordError
 from worker.features.learned import CategoryColumn, FieldStats, NumericColumn, Scaling, fit_scaling
 from worker.features.paths import NotAnObject
+from worker.features.values import MISSING, are_numbers, doubles, read_numbers, without_missing
 from worker.formats.base import type_name
 from worker.records import BoolArray, FloatArray
 from worker.redaction import Pseudonym
@@ -57,6 +60,13 @@ def size(minimum: int) -> Check:
     return Check(expected, lambda value: type(value) is int and minimum <= value <= 1_000_000)
 
 
+TEXTS = Check(
+    "a list of strings",
+    lambda value: isinstance(value, list) and all(isinstance(text, str) for text in value),
+    tuple,
+)
+
+
 def option(default: Any, check: Check) -> Any:
     """A dataclass field that a schema file may set."""
     return field(default=default, metadata={"check": check})
@@ -70,15 +80,48 @@ class Strength(IntEnum):
     FORM = 3  # what each single value looks like
 
 
-Evidence = tuple[Strength, str]  # with the reason in words
+class Evidence(NamedTuple):
+    """What speaks for a kind.
+
+    why       the reason, in words
+    options   options of the schema file that the field needs
+    doubt     what a person should know before they rely on it; empty where there is nothing
+    """
+
+    strength: Strength
+    why: str
+    options: Mapping[str, Any] = MappingProxyType({})
+    doubt: str = ""
 
 
-class Sample(NamedTuple):
+@dataclass(frozen=True)
+class Sample:
     """Values of a field, in the order of their records: at least one, none of them None, an array or an object."""
 
     values: Sequence[Any]
     types: Set[type]
     distinct: int
+
+    @cached_property
+    def present(self) -> "Sample":
+        """Those that don't say that there is no value, such as N/A; the sample itself where none does."""
+        values = without_missing(self.values, self.types, MISSING)
+        if values is self.values:
+            return self
+        there = [value for value in values if value is not None]
+        return Sample(there, set(map(type, there)), len({(type(value), value) for value in there}))
+
+    @cached_property
+    def numbers(self) -> FloatArray | None:
+        """Its values as numbers, also where they stand in strings; None where one is none, or there is no value."""
+        texts = [value for value in self.values if type(value) is str]
+        if not self.values or not self.types <= {int, float, str} or not are_numbers(texts):
+            return None
+        numbers = np.empty(len(self.values))
+        is_text = np.array([type(value) is str for value in self.values])
+        numbers[is_text] = read_numbers(texts)
+        numbers[~is_text] = doubles([value for value in self.values if type(value) is not str])
+        return numbers
 
 
 @dataclass(frozen=True)
@@ -95,6 +138,7 @@ class Field:
     is_id            whether it is carried into the alert on its own
     cell             how the cells of a CSV column are read: as "number", "boolean" or "text"
     anomaly          name of the synthetic anomaly that `plant` makes; None = there is none
+    usual_gaps       strings that stand for a missing value; an option `missing` takes their place
 
     name             key in the record, dots reach into nested objects
     required         a record without it (absent or null) is a `missing_field` dead letter
@@ -110,6 +154,7 @@ class Field:
     is_id: ClassVar[bool] = False
     cell: ClassVar[str] = "text"
     anomaly: ClassVar[str | None] = None
+    usual_gaps: ClassVar[Collection[str]] = ()
 
     name: str
     required: bool = option(False, FLAG)
@@ -157,6 +202,9 @@ class Field:
         types = set(map(type, values))
         # A batch has few types, so the types are checked, not the values; only a wrong one makes it look at each value.
         wrong = self.refused(types - {type(None), Pseudonym})
+        if str in types and str not in wrong:
+            values = without_missing(values, types, self.gaps())
+            types = set(map(type, values))
         if wrong or (self.required and type(None) in types):
             for index, value in enumerate(values):
                 if value is None and self.required:
@@ -170,6 +218,10 @@ class Field:
         types.discard(type(None))
         numbers, broken = self.parse(Column(self, values, types, np.empty(0), missing))
         return Column(self, values, types, numbers, missing), {**failures, **broken}
+
+    def gaps(self) -> Collection[str]:
+        """The strings that stand for a missing value."""
+        return self.usual_gaps
 
     def failure(self, error_code: ErrorCode, detail: str) -> RecordError:
         """Why a record can't be used, with the field's name."""

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
-from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -12,6 +11,7 @@ from typing_extensions import override
 
 from worker.features.kinds.base import MIN_ROWS, Column, Evidence, Field, Sample, Strength, option, size
 from worker.features.paths import NotAnObject
+from worker.features.values import spread_evenly
 from worker.records import FloatArray
 from worker.redaction import Pseudonym
 
@@ -39,7 +39,7 @@ class Boolean(Field):
     @classmethod
     @override
     def infer(cls, sample: Sample) -> Evidence | None:
-        return (Strength.TYPES, "true or false") if sample.types == {bool} else None
+        return Evidence(Strength.TYPES, "true or false") if sample.types == {bool} else None
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,13 @@ class Categorical(Field):
     @classmethod
     @override
     def infer(cls, sample: Sample) -> Evidence | None:
-        return (Strength.TYPES, "strings that repeat") if sample.types == {str} else None
+        if sample.types != {str}:
+            return None
+        numbers = sample.present.numbers
+        if numbers is not None and len(numbers) >= MIN_ROWS and spread_evenly(numbers):
+            why = f"strings with whole numbers, spread evenly up to {numbers.max():.0f}"
+            return Evidence(Strength.REPETITION, why, doubt="read as names; where they are amounts, write numeric")
+        return Evidence(Strength.TYPES, "strings that repeat")
 
     @override
     def type_name(self, value: Any) -> str:
@@ -110,7 +116,7 @@ class Text(Categorical):
         spaces = sum(value.count(" ") for value in sample.values) / len(sample.values)
         letters = sum(map(len, sample.values)) / len(sample.values)
         is_text = spaces >= 2 and letters >= 20
-        return (Strength.FORM, f"sentences, {letters:.0f} characters on average") if is_text else None
+        return Evidence(Strength.FORM, f"sentences, {letters:.0f} characters on average") if is_text else None
 
     @override
     def numbers(self, column: Column) -> list[FloatArray]:
@@ -135,17 +141,19 @@ class Id(Field):
     @classmethod
     @override
     def infer(cls, sample: Sample) -> Evidence | None:
-        values, why = sample.values, None
+        sample = sample.present
+        values, numbers, why = sample.values, sample.numbers, None
         if len(values) < MIN_ROWS or sample.distinct <= NEARLY_ALL * len(values):
             return None
-        if sample.types == {str}:
-            why = "UUIDs that hardly repeat" if all(map(_UUID.fullmatch, values)) else "strings that hardly repeat"
-        elif sample.types == {int}:
-            if sum(after > before for before, after in pairwise(values)) >= UPWARDS * (len(values) - 1):
+        if numbers is None:
+            if sample.types == {str}:
+                why = "UUIDs that hardly repeat" if all(map(_UUID.fullmatch, values)) else "strings that hardly repeat"
+        elif float not in sample.types and bool((numbers == np.floor(numbers)).all()):
+            if int((np.diff(numbers) > 0).sum()) >= UPWARDS * (len(values) - 1):
                 why = "whole numbers that count up and hardly repeat"
-            elif min(values) >= 10**12:
+            elif numbers.min() >= 10**12:
                 why = "very large whole numbers that hardly repeat"
-        return (Strength.REPETITION, why) if why is not None else None
+        return Evidence(Strength.REPETITION, why) if why is not None else None
 
     @override
     def refused(self, types: Set[type]) -> Set[type]:

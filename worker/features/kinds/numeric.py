@@ -1,7 +1,6 @@
 """Fields that hold numbers."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -11,14 +10,25 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from worker.errors import ErrorCode
-from worker.features.kinds.base import Check, Column, Evidence, Failures, Field, Sample, Strength, one_of, option
+from worker.features.kinds.base import (
+    TEXTS,
+    Check,
+    Column,
+    Evidence,
+    Failures,
+    Field,
+    Sample,
+    Strength,
+    one_of,
+    option,
+)
 from worker.features.learned import NumericColumn, Scaling, fit_scaling
+from worker.features.values import MISSING, doubles, read_number, read_numbers
 from worker.records import FloatArray
 
 TRANSFORMS = ("auto", "linear", "log1p")
 FACTORS = (100, 1000)  # cents for euros, grams for kilograms
 CONCEALED_STEPS = 16  # in a scale: how finely a redacted number is kept
-_BEYOND = 2**1024 - 2**970  # the first whole number that rounds to no double
 
 
 def _is_range(value: Any) -> bool:
@@ -31,39 +41,68 @@ RANGE = Check("[low, high], two finite numbers with low below high", _is_range, 
 
 @dataclass(frozen=True)
 class Numeric(Field):
-    """A number.
+    """A number, also one that stands in a string.
 
     transform   "log1p" takes sign(x) log(1 + |x|) first, "auto" decides from the data
     range       smallest and largest value that can occur, for models that scale to [0, 1]; None = as fitted
+    missing     strings that stand for no value; None = those of worker.features.values.MISSING
     """
 
-    kind, accepts, expected = "numeric", frozenset({int, float}), "a number"
+    kind, accepts, expected = "numeric", frozenset({int, float, str}), "a number"
     parts = ("value",)
     has_categories = False
     cell = "number"
     anomaly = "scaled_number"
+    usual_gaps = MISSING
 
     transform: str = option("auto", one_of(TRANSFORMS))
     range: tuple[float, float] | None = option(None, RANGE)
+    missing: tuple[str, ...] | None = option(None, TEXTS)
+
+    @override
+    def gaps(self) -> Collection[str]:
+        return self.usual_gaps if self.missing is None else self.missing
 
     @classmethod
     @override
     def infer(cls, sample: Sample) -> Evidence | None:
-        what = "whole numbers" if sample.types == {int} else "numbers"
-        return (Strength.TYPES, what) if sample.types <= {int, float} else None
+        present = sample.present
+        if present.numbers is None:
+            return None
+        what = "whole numbers" if bool((present.numbers == np.floor(present.numbers)).all()) else "numbers"
+        return Evidence(Strength.TYPES, what if sample.types <= {int, float} else f"{what} in strings")
 
     @override
     def parse(self, column: Column) -> tuple[NDArray[np.float64], Failures]:
         values, missing = column.values, column.missing
-        try:
-            x = np.fromiter(values, np.float64, len(values)) if missing is None else np.array(values, np.float64)
-        except OverflowError:  # an integer beyond the range of a double, from a source that isn't JSON
-            x = np.array([math.inf if abs(value or 0) >= _BEYOND else value for value in values], np.float64)
+        if str in column.types:
+            x = self._parse_texts(values)
+        elif missing is None:
+            try:
+                x = np.fromiter(values, np.float64, len(values))
+            except OverflowError:
+                x = doubles(values)
+        else:
+            x = doubles(values)
         if missing is not None:
             x[missing] = 0.0
-        broken = np.flatnonzero(~np.isfinite(x)).tolist()
-        detail = "expected a finite number, got one that a double can't hold"
-        return x, {index: self.failure(ErrorCode.NOT_FINITE, detail) for index in broken}
+        failures = {}
+        for index in np.flatnonzero(~np.isfinite(x)).tolist():
+            if np.isnan(x[index]) and type(values[index]) is str:
+                detail = f"expected {self.expected}, got a string that is none"
+                failures[index] = self.failure(ErrorCode.WRONG_TYPE, detail)
+            else:
+                detail = "expected a finite number, got one that a double can't hold"
+                failures[index] = self.failure(ErrorCode.NOT_FINITE, detail)
+        return x, failures
+
+    def _parse_texts(self, values: Sequence[Any]) -> FloatArray:
+        """float64 (B,), NaN where a string is no number; anything where missing."""
+        is_text = np.array([type(value) is str for value in values])
+        x = np.empty(len(values))
+        x[is_text] = read_numbers([value for value in values if type(value) is str])
+        x[~is_text] = doubles([value for value in values if type(value) is not str])
+        return x
 
     @override
     def scaling(self, x: FloatArray, preprocessing: str) -> Scaling:
@@ -95,11 +134,16 @@ class Numeric(Field):
 
     @override
     def can_plant(self, value: Any) -> bool:
-        return bool(value)
+        column, failures = self.read([value])
+        return not failures and column.missing is None and bool(column.numbers[0])
 
     @override
     def plant(self, value: Any, rng: Random) -> Any:
-        return scaled(value, rng.choice(FACTORS))
+        factor = rng.choice(FACTORS)
+        if not isinstance(value, str):
+            return scaled(value, factor)
+        decimals = len(value.strip().partition(".")[2])
+        return f"{read_number(value) * factor:.{decimals}f}"
 
 
 def scaled(value: float, factor: float) -> float:

@@ -108,7 +108,7 @@ class Timestamp(Field):
         if sample.types == {str}:
             dashed = all(value[4:5] == "-" for value in sample.values)  # 20180401 may be any number
             is_time = dashed and not cls("", format="iso8601").read(sample.values)[1]
-            return (Strength.FORM, "ISO 8601 times") if is_time else None
+            return Evidence(Strength.FORM, "ISO 8601 times") if is_time else None
         if not sample.types <= {int, float}:
             return None
         low, high = min(sample.values), max(sample.values)
@@ -116,7 +116,7 @@ class Timestamp(Field):
             in_range = _YEAR_2000 * per_second <= low and high <= _YEAR_2100 * per_second
             if in_range and high - low <= _THIRTY_YEARS * per_second:
                 unit = name.removeprefix("epoch_")
-                return Strength.FORM, f"epoch times in {unit}, between 2000 and 2100"
+                return Evidence(Strength.FORM, f"epoch times in {unit}, between 2000 and 2100")
         return None
 
     @override
