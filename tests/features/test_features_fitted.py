@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from tests.features.common import STEADY, encode, one_field
 from worker.errors import BundleError
 from worker.features.kinds import Numeric
-from worker.features.kinds.nominal import MAX_TEMPLATE, template
 from worker.features.learned import FieldStats, Special
 from worker.features.schema import Schema
 from worker.features.vectorize import Fitted
@@ -122,26 +121,3 @@ def test_an_unknown_field_has_no_expectation() -> None:
 
     with pytest.raises(ValueError, match="'y' has 0 numeric columns"):
         fitted.expected("y", [0.0])
-
-
-@pytest.mark.parametrize(
-    ("text", "masked"),
-    [
-        ("retry 3 of 10", "retry <num> of <num>"),
-        ("from 192.168.0.1:8080", "from <ip>:<num>"),
-        ("from fe80:0:0:0:1:2:3:4", "from <ip>"),
-        ("id 6fa459ea-ee8a-3ca4-894e-db77e160355e gone", "id <uuid> gone"),
-        ("at 0xDEADbeef and deadbeef12", "at <hex> and <hex>"),
-        ("12345678 123", "<num> <num>"),
-        ("the facade decided", "the facade decided"),
-        ("", ""),
-    ],
-)
-def test_templates_mask_what_always_differs(text: str, masked: str) -> None:
-    assert template(text) == masked
-
-
-@STEADY
-@given(st.text())
-def test_any_text_has_a_short_template(text: str) -> None:
-    assert len(template(text)) <= MAX_TEMPLATE

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.features.common import STEADY, decoded, encode, one_field
 from worker.errors import BundleError, DataError, ErrorCode
 from worker.features.kinds import KINDS, Boolean, Categorical, Id, Numeric, Text, Timestamp
-from worker.features.kinds.nominal import template
+from worker.features.kinds.masks import template
 from worker.features.paths import value_of
 from worker.features.schema import Schema
 from worker.features.vectorize import Fitted, Vectorizer, Vectors, fit_vectorizer

@@ -1,8 +1,9 @@
 """The kinds of fields. What a kind has to answer stands in worker.features.kinds.base."""
 
 from worker.features.kinds.base import Field
-from worker.features.kinds.nominal import Boolean, Categorical, Id, Ignore, Text
+from worker.features.kinds.nominal import Boolean, Categorical, Id, Ignore
 from worker.features.kinds.numeric import Numeric
+from worker.features.kinds.text import Text
 from worker.features.kinds.timestamp import Timestamp
 from worker.registry import Registry
 

@@ -1,32 +1,21 @@
-"""Fields whose values are names: of categories, of sorts of messages, of the record itself, or of nothing at all."""
+"""Fields whose values are names: of categories, of the record itself, or of nothing at all."""
 
 import re
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Set
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-import numpy as np
 from typing_extensions import override
 
-from worker.features.kinds.base import MIN_ROWS, Column, Evidence, Field, Sample, Strength, option, size
+from worker.features.kinds.base import MIN_ROWS, Evidence, Field, Sample, Strength, option, size
 from worker.features.paths import NotAnObject
 from worker.features.values import spread_evenly
-from worker.records import FloatArray
-from worker.redaction import Pseudonym
 
-MAX_TEMPLATE = 512  # characters; a vocabulary of templates must stay small
 NEARLY_ALL = 0.95  # share of distinct values; a retry repeats an id
 UPWARDS = 0.9  # share of steps that go up in a counter; parallel writers swap neighbours
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
-_VARIABLE = re.compile(
-    r"""(?P<uuid>\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b)
-      | (?P<ip>\b[0-9]{1,3}(?:\.[0-9]{1,3}){3}\b | \b(?:[0-9a-fA-F]{1,4}:){7}[0-9a-fA-F]{1,4}\b)
-      | (?P<hex>\b0[xX][0-9a-fA-F]+\b | \b(?=[0-9]*[a-fA-F])(?=[a-fA-F]*[0-9])[0-9a-fA-F]{8,}\b)
-      | (?P<num>[0-9]+)""",
-    re.VERBOSE,
-)
 
 
 @dataclass(frozen=True)
@@ -84,50 +73,6 @@ class Categorical(Field):
     def plant(self, value: Any, rng: Random) -> Any:
         number = rng.randrange(10**9, 10**10)
         return f"unseen-{number}" if isinstance(value, str) else number
-
-
-def template(text: str) -> str:
-    """A message with its variable parts masked, so that messages of one sort become one category; at most 512
-    characters.
-
-    Masked are UUIDs, IP addresses, hexadecimal words and digits: what log parsers call the common variables, which
-    Drain masks before it clusters (He et al., "Drain: An Online Log Parsing Approach with Fixed Depth Tree", ICWS
-    2017). There is no clustering here: messages that differ in names, paths or words of free text keep a template each,
-    fill the vocabulary and end as rare values. Nothing is learned, so a template never changes with the data.
-
-    >>> template("login of 4711 from 10.0.0.7")
-    'login of <num> from <ip>'
-    """
-    return _VARIABLE.sub(lambda match: f"<{match.lastgroup}>", text)[:MAX_TEMPLATE]
-
-
-@dataclass(frozen=True)
-class Text(Categorical):
-    """Free text, of which the model sees the template as a category, and the length."""
-
-    kind, accepts, expected = "text", frozenset({str}), "a string"
-    parts = ("length",)
-
-    @classmethod
-    @override
-    def infer(cls, sample: Sample) -> Evidence | None:
-        if sample.types != {str} or sample.distinct < MIN_ROWS:
-            return None
-        spaces = sum(value.count(" ") for value in sample.values) / len(sample.values)
-        letters = sum(map(len, sample.values)) / len(sample.values)
-        is_text = spaces >= 2 and letters >= 20
-        return Evidence(Strength.FORM, f"sentences, {letters:.0f} characters on average") if is_text else None
-
-    @override
-    def numbers(self, column: Column) -> list[FloatArray]:
-        lengths: Iterable[int] = (len(value or "") for value in column.values)
-        if Pseudonym in column.types:
-            lengths = (value.length if type(value) is Pseudonym else len(value or "") for value in column.values)
-        return [np.fromiter(lengths, np.float64, len(column.values))]
-
-    @override
-    def categories(self, column: Column) -> Sequence[Any]:
-        return [value if value is None or type(value) is Pseudonym else template(value) for value in column.values]
 
 
 @dataclass(frozen=True)
