@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+import numpy as np
 from typing_extensions import override
 
 from worker.features.kinds.base import MIN_ROWS, Evidence, Field, Sample, Strength, option, size
