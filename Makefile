@@ -1,7 +1,7 @@
 # Every target does its own set-up: `make demo` or `make test` can be the first command on a fresh machine.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-kafka chaos fuzz memory check fmt replay bench bench-presets up down
+.PHONY: help setup demo test test-kafka chaos fuzz memory check fmt replay bench bench-presets up down compose
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -39,6 +39,7 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet "$$torch" $${index:+--extra-index-url "$$index"}
 	$(BIN)/python -m pip install --quiet --editable '.[demo,compression,replay,store]' --group dev
 	@touch $@
+	@echo "done: run .venv/bin/worker, or let this shell find it: . .venv/bin/activate"
 
 demo: $(READY)  ## the whole thing on this machine: broker, traffic, training, alerts (DEMO_SECONDS=60)
 	@$(BIN)/worker demo $(if $(DEMO_SECONDS),--seconds $(DEMO_SECONDS))
@@ -86,8 +87,12 @@ bench: $(READY)  ## measure the record path, the thresholds, the trainer and swa
 bench-presets: $(READY)  ## every preset on real network connections, five seeds (WORKER_TEST_DATA=…)
 	@$(BIN)/python -m benchmarks.presets $(if $(SEEDS),--seeds $(SEEDS))
 
-up:  ## Kafka, worker and trainer in containers
+up: compose  ## Kafka, worker and trainer in containers
 	docker compose --file deploy/compose.yaml up --build --detach
 
-down:  ## stop the containers; volumes stay
+down: compose  ## stop the containers; volumes stay
 	docker compose --file deploy/compose.yaml down
+
+compose:
+	@docker compose version >/dev/null 2>&1 || { \
+		echo "error: this needs Docker with its compose plugin: install docker-compose-plugin (or docker-compose-v2)" >&2; exit 1; }

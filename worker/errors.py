@@ -37,6 +37,7 @@ class Hint(StrEnum):
     INSTALL_REPLAY = "install_replay"
     INSTALL_STORE = "install_store"
     INSTALL_COMPRESSION = "install_compression"
+    INSTALL_DEMO = "install_demo"
     ADOPT_OR_VETO_NOW = "adopt_or_veto_now"
     ADOPT_OR_VETO_ONCE_HELD = "adopt_or_veto_once_held"
 

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,8 @@ def _become(request: dict[str, Any], streams: list[int]) -> None:
     try:
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
+        # Python's own streams still know of the files before whether one can seek in them.
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", 1, closefd=False) for number in (1, 2))
         os.chdir(request["folder"])
         os.environ.clear()
         os.environ.update(request["variables"])
@@ -115,6 +118,9 @@ def _become(request: dict[str, Any], streams: list[int]) -> None:
             code = run_command(request["argv"])
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+        raise
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -86,7 +86,7 @@ def ensure_compacted(connection: Connection, topic: str, like: str) -> str | Non
     except FatalError as error:
         raise FatalError(
             f"the topic {topic} is missing and can't be created: create it with {_POLICY}=compact and "
-            f"{partitions[like]} partitions, or do without ([kafka.state_topic] empty); {error}"
+            f"{partitions[like]} partitions, or do without, with an empty [kafka.state_topic]; {error}"
         ) from error
     return None
 

@@ -23,6 +23,7 @@ from worker.errors import BrokerUnavailable, SettingsError, WorkerError
 
 # ApiVersions, version 0: what any broker answers on any listener, before authentication.
 _API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 1, -1)
+_NO_MECHANISM = "NONE"
 _TLS_ALERT, _TLS_HANDSHAKE = b"\x15", b"\x16"
 _ADVICE: Final[Mapping[str, str]] = {  # of the logins that are tried here
     "PLAIN": "check sasl_plain_username and sasl_plain_password",
@@ -171,11 +172,12 @@ def _require_no_login(connection: socket.socket) -> None:
     """SettingsError where the listener wants a login, which it says when it is offered one."""
     try:
         with complaints_of_client():
-            offered = _ask(KafkaProtocol(), connection, SaslHandshakeRequest(mechanism="NONE", version=1))
+            offered = _ask(KafkaProtocol(), connection, SaslHandshakeRequest(mechanism=_NO_MECHANISM, version=1))
     except (OSError, KafkaError, ValueError, LookupError):
         return  # a broker that knows no logins
-    if offered.mechanisms:
-        names = ", ".join(offered.mechanisms)
+    mechanisms = [name for name in offered.mechanisms if name != _NO_MECHANISM]  # some brokers take whatever is offered
+    if mechanisms:
+        names = ", ".join(mechanisms)
         reason = f"this port wants a login: set security_protocol to SASL_…, and sasl_mechanism to {names}"
         raise SettingsError(reason)
 

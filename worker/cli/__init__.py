@@ -7,7 +7,9 @@ Only the chosen one is imported, and it imports what is heavy inside `run`, so t
 """
 
 import argparse
+import codecs
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -18,6 +20,7 @@ from worker.errors import WorkerError
 from worker.texts import printable
 
 INTERRUPTED = 130
+_PLAINER = {"…": "...", "→": "->", "·": "-", "±": "+-", "µ": "u", "≥": ">=", "≤": "<=", "✓": "ok"}
 
 if TYPE_CHECKING:  # the sub-commands of a command
     Actions = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse has no public name for it
@@ -36,6 +39,7 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. `argv` defaults to the process's arguments."""
     argv = sys.argv[1:] if argv is None else argv
+    _print_anything()
     try:
         return _dispatch(list(argv))
     except WorkerError as error:
@@ -51,6 +55,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except Exception as error:  # noqa: BLE001 - the outermost edge: an unexpected error is one line, too
         return _failed(error, f"unexpected {type(error).__name__}: {error}", 1)
+
+
+def _print_anything() -> None:
+    """Let both streams take every character, whatever their encoding: what it lacks becomes plainer."""
+    codecs.register_error("plainer", _plainer)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="plainer")
+
+
+def _plainer(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    return "".join(_PLAINER.get(letter) or ascii(letter)[1:-1] for letter in text), error.end
 
 
 def _dispatch(argv: list[str]) -> int:

@@ -9,17 +9,22 @@ from typing import Final
 
 from worker.errors import Hint, WorkerError
 
+# On no index is a package of this name. The quotes are for zsh, to which brackets are a pattern.
+_INSTALL = "in the worker's checkout, install it with: python -m pip install"
+
 HINTS: Final[Mapping[Hint, str]] = {
     Hint.FIT_A_MODEL: "fit one with: worker train --once --from FILE",
-    Hint.FIT_FOR_THIS_SCHEMA: "fit a model for it (worker train --once), or use the schema that it knows",
+    Hint.FIT_FOR_THIS_SCHEMA: "use the schema that it knows, or fit a model for this one with: worker train --once",
     Hint.PROMOTE_A_VERSION: "name a version again with: worker models promote VERSION",
     Hint.FORCE_THE_PROMOTION: "to take it all the same: worker models promote VERSION --force",
     Hint.PROPOSE_A_SCHEMA: "propose one with: worker infer-schema FILE > schema.toml",
-    Hint.INSTALL_REPLAY: "pip install 'kafka-anomaly-worker[replay]'",
-    Hint.INSTALL_STORE: "pip install 'kafka-anomaly-worker[store]'",
-    Hint.INSTALL_COMPRESSION: "pip install 'kafka-anomaly-worker[compression]'",
-    Hint.ADOPT_OR_VETO_NOW: "worker models adopt or veto decides at once, else it becomes the new normal",
-    Hint.ADOPT_OR_VETO_ONCE_HELD: "worker models adopt or veto, once a candidate is held",
+    Hint.INSTALL_REPLAY: f"{_INSTALL} '.[replay]'",
+    Hint.INSTALL_STORE: f"{_INSTALL} '.[store]'",
+    Hint.INSTALL_COMPRESSION: f"{_INSTALL} '.[compression]'",
+    Hint.INSTALL_DEMO: f"{_INSTALL} '.[demo]'",
+    Hint.ADOPT_OR_VETO_NOW: "decide at once with: worker models adopt (or: worker models veto), "
+    "else it becomes the new normal",
+    Hint.ADOPT_OR_VETO_ONCE_HELD: "once a candidate is held, decide with: worker models adopt (or: worker models veto)",
 }
 
 _PATH = re.compile(r"\[([a-z_]+(?:\.[a-z_]+)?)\]")

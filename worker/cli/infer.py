@@ -4,8 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from worker.cli.arguments import whole_number
 from worker.cli.hints import message_of
-from worker.cli.replay import format_argument, ignore_argument, positive
+from worker.cli.replay import format_argument, ignore_argument
 
 HELP = """Look at the records of a file (JSONL, CSV, Parquet; .gz and .zst too; - is standard input) or of a topic and
 print a schema as TOML: a kind for each field, and why. Read it before you use it: name labels, and other fields that
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     format_argument(parser)
     ignore_argument(parser)
     text = f"records to look at, spread over all of them (default: {RECORDS})"
-    parser.add_argument("--records", type=positive, default=RECORDS, metavar="N", help=text)
+    parser.add_argument("--records", type=whole_number(1), default=RECORDS, metavar="N", help=text)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from worker.cli import models_compare
+from worker.cli.arguments import whole_number
 from worker.cli.printing import print_table, print_tree
 
 if TYPE_CHECKING:
@@ -59,16 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     presets.add_argument("name", metavar="NAME", nargs="?", help="only this one")
     presets.add_argument(
-        "--width", type=_width, default=WIDTH, metavar="F", help=f"input columns to show layers for (default: {WIDTH})"
+        "--width",
+        type=whole_number(2, 1_000_000),
+        default=WIDTH,
+        metavar="F",
+        help=f"input columns to show layers for (default: {WIDTH})",
     )
     presets.set_defaults(perform=_presets)
-
-
-def _width(text: str) -> int:
-    number = int(text)
-    if not 2 <= number <= 1_000_000:
-        raise argparse.ArgumentTypeError(f"{text} is not from 2 to 1000000")
-    return number
 
 
 def run(args: argparse.Namespace) -> int:

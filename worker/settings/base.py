@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from worker.broker.options import RESERVED
@@ -121,6 +122,11 @@ def matching(pattern: str, words: str) -> AfterValidator:
 def empty_is_none(value: Any) -> Any:
     """An empty text switches off what it would name."""
     return None if value == "" else value
+
+
+def is_optional(field: FieldInfo) -> bool:
+    """Whether an empty text switches a setting off."""
+    return any(getattr(rule, "func", None) is empty_is_none for rule in field.metadata)
 
 
 OptionalName = Annotated[Name | None, BeforeValidator(empty_is_none)]

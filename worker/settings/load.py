@@ -25,7 +25,7 @@ from pydantic_settings import (
 )
 
 from worker.errors import SettingsError
-from worker.settings.base import Allowed, is_secret, masked_text, read_secret
+from worker.settings.base import Allowed, is_optional, is_secret, masked_text, read_secret
 from worker.settings.tree import PREFIX, Settings
 from worker.texts import nearest
 
@@ -55,8 +55,14 @@ def load_settings(environ: Mapping[str, str] | None = None, *, dotenv: str | Pat
         raise SettingsError(f"can't read {dotenv}: {error}") from None
     variables |= {name.upper(): text for name, text in environ.items()}
     variables = _secret_files(variables.get(SECRETS_DIR)) | variables
-    # An empty variable hides a weaker source's: so an operator gets the default back.
-    texts = {name: text for name, text in variables.items() if name.startswith(PREFIX) and text}
+    # An empty variable hides a weaker source's: so an operator gets the default back. Where the default is a name, and
+    # empty says that there is none, that is what it says.
+    may_be_empty = {name for name, _, field in leaves() if field.default is not None and is_optional(field)}
+    texts = {
+        name: text or ""
+        for name, text in variables.items()
+        if name.startswith(PREFIX) and (text or name in may_be_empty)
+    }
     config = texts.get(CONFIG_FILE, "").strip()
     problems = list(_unknown(texts))
     if problems:
