@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.errors import ErrorCode
-from worker.formats.base import Decoded
+from worker.formats.base import Decoded, FormatOptions
 from worker.formats.json_objects import MAX_DEPTH, JsonDecoder
 from worker.records import Message
 
@@ -21,6 +21,10 @@ def nested(levels: int) -> bytes:
     return b'{"a":' * levels + b"1" + b"}" * levels
 
 
+NAN = FormatOptions(nan="null")
+CONFLUENT = b"\x00\x00\x00\x00\x2a"
+MARK = b"\xef\xbb\xbf"
+
 GOOD = [b'{"a":1}', b' {"a" : 2}\n', b'{"\xc3\xa9":"\\ud83d\\ude00"}', b"{}", nested(MAX_DEPTH)]
 
 BAD = [
@@ -29,7 +33,6 @@ BAD = [
     (b"\xff\xfe", ErrorCode.INVALID_JSON),
     (b'{"a":"\xed\xa0\x80"}', ErrorCode.INVALID_JSON),
     (b'{"a":"\\ud800"}', ErrorCode.INVALID_JSON),
-    (b'\xef\xbb\xbf{"a":1}', ErrorCode.INVALID_JSON),
     (b'{"a":NaN}', ErrorCode.INVALID_JSON),
     (b'{"a":Infinity}', ErrorCode.INVALID_JSON),
     (b'{"a":1', ErrorCode.INVALID_JSON),
@@ -125,3 +128,45 @@ def test_what_is_encoded_is_decoded_again(row: dict[str, object]) -> None:
     decoder = JsonDecoder()
 
     assert decoder.rows([decoder.encode(row)]) == [row]
+
+
+@pytest.mark.parametrize("front", [CONFLUENT, MARK, CONFLUENT + MARK])
+def test_confluents_bytes_and_a_mark_in_front_are_passed_over_alone_and_among_others(front: bytes) -> None:
+    assert decoded(front + b'{"a":1}', front + b'{"a":2}').rows == [{"a": 1}, {"a": 2}]
+    assert decoded(b'{"a":1}', front + b'{"a":2}', b"[3]").rows == [{"a": 1}, {"a": 2}]
+    assert decoded(front + b'{"a":1}', b'{"a":2}').rows == [{"a": 1}, {"a": 2}]
+
+
+def test_an_array_of_one_object_is_that_object() -> None:
+    assert decoded(b'[{"a":1}]', b'[{"a":1},{"a":2}]').rows == [{"a": 1}]
+
+
+def test_nan_and_infinity_are_null_by_an_option_and_named_without_it() -> None:
+    values = [b'{"a":NaN,"b":"NaN"}', b'{"a":[-Infinity]}', b'{"a":1e999}', b'{"a":NaN']
+    lenient = JsonDecoder().configured(NAN).decode(messages(*values))
+
+    assert lenient.rows == [{"a": None, "b": "NaN"}, {"a": [None]}]
+    assert [reject.error_code for reject in lenient.rejects] == ["not_finite", "invalid_json"]
+    assert "JSON with NaN or Infinity, which [input.nan] = null reads" in decoded(*values).rejects[0].detail
+
+
+@pytest.mark.parametrize(
+    ("value", "detail"),
+    [
+        (CONFLUENT + b"\x06abc\x18", "looks like Avro with Confluent's header, schema id 42"),
+        (b"10:00 INFO done in 4 ms", "looks like a line of text, which [kafka.format] = lines reads"),
+        (b'{"a":1}\n{"a":2}', "looks like 2 JSON values, one a line"),
+        (b"[1,2]", "expected a JSON object, got an array; looks like a JSON array of 2 values"),
+    ],
+)
+def test_the_reason_says_what_the_value_looks_like(value: bytes, detail: str) -> None:
+    assert detail in decoded(value).rejects[0].detail
+
+
+@settings(derandomize=True, deadline=None, max_examples=300)
+@given(st.lists(st.binary(max_size=60) | st.binary(max_size=40).map(lambda value: b'{"a":' + value + b"}"), max_size=5))
+def test_any_bytes_end_in_a_row_or_a_reason(values: list[bytes]) -> None:
+    result = JsonDecoder(50).configured(NAN).decode(messages(*values))
+
+    assert len(result.rows) + len(result.rejects) == len(values)
+    assert all(orjson.dumps(row) for row in result.rows)

@@ -54,18 +54,17 @@ def run(args: argparse.Namespace) -> int:
         print(f"note: {printable(text)}", file=sys.stderr)
     if sample.fault is not None:
         print(f"note: not read to its end: {printable(message_of(sample.fault))}", file=sys.stderr)
+    sample.rejects.check(source.name)
     if not sample.rows:
-        why = f": {sample.rejects[0].detail}" if sample.rejects else ""
-        raise DataError(f"{source.name}: none of {sample.records} records has fields{why}")
+        raise DataError(f"{source.name}: none of {sample.records} records has fields")
     redaction = make_redaction(settings)
     path = Path(settings.schema_file)
     if path.is_file() and path.stat().st_size:  # `> schema.toml` has emptied it
         redaction = redaction.also(load_schema(settings.schema_file).redacted)
     proposal = infer_schema(sample.rows, args.ignore, limit=records, redaction=redaction)
     print(proposal.to_toml().rstrip())
-    if sample.rejects:
-        left_out = f"{len(sample.rejects)} of {sample.records} records have no fields and were left out"
-        print(f"note: {left_out}: {printable(sample.rejects[0].detail)}", file=sys.stderr)
+    if sample.rejects.count:
+        print(f"note: {printable(message_of(sample.rejects.text))}", file=sys.stderr)
     if sample.full:
         looked_at = f"looked at {sample.records:,} of {sample.total:,} records"
         print(f"note: {looked_at}: more would fill the memory", file=sys.stderr)

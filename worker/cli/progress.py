@@ -9,6 +9,7 @@ from rich import progress
 from rich.console import Console
 from typing_extensions import override
 
+from worker.cli.hints import message_of
 from worker.model.network.fit import Progress
 from worker.processes.replay_job import Batches, Display
 from worker.replay.lines import Line
@@ -38,7 +39,7 @@ class TerminalDisplay(Display):
 
     @override
     def note(self, text: str) -> None:
-        sys.stderr.write(f"note: {printable(text)}\n")
+        sys.stderr.write(f"note: {printable(message_of(text))}\n")
 
     @override
     @contextmanager

@@ -9,12 +9,13 @@ Whatever needs the fields of a record is given a decoder; nothing else knows how
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import NoneType
-from typing import Any
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 from worker.errors import ErrorCode, RecordError, UsageError
+from worker.formats.packed import MAX_RATIO, is_packed, unpacked
 from worker.records import DeadLetter, RawMessage, UnreadableValue
 from worker.registry import Registry
 
@@ -22,6 +23,46 @@ VALUE_BYTES = 64  # of an object in memory, with its place in another one
 
 Row = dict[str, Any]
 """The fields of one record: None, booleans, numbers, strings, lists and further rows by name, as JSON has them."""
+
+
+class WriterSchema(NamedTuple):
+    """A schema that a producer has registered; it never changes.
+
+    sort         AVRO, PROTOBUF or JSON
+    text         as it was registered
+    references   the schemas that it imports, by the names it uses for them, each after those it needs itself
+    """
+
+    sort: str
+    text: str
+    references: Mapping[str, str]
+
+
+class Schemas(Protocol):
+    """Where the schemas of records are looked up, by the id that a record begins with. Used from any thread."""
+
+    def schema(self, schema_id: int) -> WriterSchema:
+        """The schema of an id; asked for once, and kept.
+
+        May block for seconds. Raises RecordError where there is none, TransientError where there is no answer,
+        SettingsError where the answer is a refusal.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class FormatOptions:
+    """What the settings say of how records are read; each format takes what concerns it.
+
+    nan         of JSON: NaN and infinite numbers, which JSON has no words for, refuse their record, or are null
+    columns     of delimited values: their names; none: a value's own first line has them, or they are numbered
+    delimiter   of delimited values: what stands between two; None: whichever of , ; | and tab a value has more of
+    schemas     where a registry's formats look schemas up; None: no registry is known
+    """
+
+    nan: Literal["refuse", "null"] = "refuse"
+    columns: tuple[str, ...] = ()
+    delimiter: str | None = None
+    schemas: Schemas | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +85,20 @@ class Decoder(ABC):
     """Turns the bytes of records into fields. Keeps nothing of a stream: one object serves any number of threads.
 
     Override `parse`. `parse_batch` only makes it faster, `encode` only lets a replay plant anomalies, and
-    masked records be published and kept.
+    masked records be published and kept. `configured` takes what the settings say of the format.
+
+    Values that are packed with gzip or zstd are unpacked before `parse` sees them.
 
     max_record_bytes   a larger value is refused unread, as `too_large`; None = no value is too large
     """
 
     def __init__(self, max_record_bytes: int | None = None) -> None:
         self._max_bytes = float("inf") if max_record_bytes is None else max_record_bytes
+
+    def configured(self, options: FormatOptions) -> Self:
+        """The decoder for these options; SettingsError where it can't do with them."""
+        del options
+        return self
 
     @abstractmethod
     def parse(self, value: bytes) -> Row:
@@ -105,7 +153,7 @@ class Decoder(ABC):
         if len(value) > self._max_bytes:
             return RecordError(ErrorCode.TOO_LARGE, f"{len(value)} bytes, the limit is {self._max_bytes}")
         try:
-            return self.parse(value)
+            return self.parse(unpacked(value, self._max_bytes) if is_packed(value) else value)
         except RecordError as error:
             return error
 
@@ -116,9 +164,13 @@ DECODERS: Registry[Callable[[int | None], Decoder]] = Registry("record format")
 
 def decoded_bytes(value: bytes | None) -> int:
     """About how many bytes a record takes in memory once it is decoded, at the worst: in JSON, where each value has its
-    comma or bracket. An array of empty arrays takes 20 times what it takes as text.
+    comma or bracket. An array of empty arrays takes 20 times what it takes as text; a packed value, 64 times.
     """
-    return 0 if value is None else len(value) + VALUE_BYTES * sum(map(value.count, (b",", b"[", b"{")))
+    if value is None:
+        return 0
+    if is_packed(value):
+        return len(value) * MAX_RATIO
+    return len(value) + VALUE_BYTES * sum(map(value.count, (b",", b"[", b"{")))
 
 
 def type_name(value: Any) -> str:

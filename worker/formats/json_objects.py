@@ -1,48 +1,65 @@
 """Records that are JSON objects."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, Self
 
 import orjson
 from typing_extensions import override
 
 from worker.errors import ErrorCode, RecordError
-from worker.formats.base import Decoder, Row, type_name
+from worker.formats.base import Decoder, FormatOptions, Row, type_name
+from worker.formats.guess import CONFLUENT, HEADER_BYTES, MARK, NOT_FINITE, looks_like, without_not_finite
 
 # orjson reads 1024 levels and writes 254: a record must still fit into the alert that carries it.
 MAX_DEPTH = 200
 
 
 class JsonDecoder(Decoder):
-    """Each value is one JSON object in UTF-8.
+    """Each value is one JSON object in UTF-8, or an array of one.
 
-    Duplicate keys: the last one wins. Integers outside 64 bits become floats. Refused are `invalid_json` (also empty, a
-    byte order mark, NaN, deeper than 200 levels), `not_finite` (a number beyond the range of a double) and
-    `not_an_object`.
+    Passed over in front of it are a byte order mark and the five bytes of Confluent's serializers. Duplicate keys: the
+    last one wins. Integers outside 64 bits become floats. Refused are `invalid_json` (also empty, NaN unless it is read
+    as null, deeper than 200 levels), `not_finite` (a number beyond the range of a double) and `not_an_object`; the
+    reason says what the value looks like, and which setting reads it.
     """
+
+    _nan: Literal["refuse", "null"] = "refuse"
+
+    @override
+    def configured(self, options: FormatOptions) -> Self:
+        self._nan = options.nan
+        return self
 
     @override
     def parse(self, value: bytes) -> Row:
-        try:
-            row = orjson.loads(value)
-        except orjson.JSONDecodeError as error:
-            error_code = ErrorCode.NOT_FINITE if "infinity" in str(error) else ErrorCode.INVALID_JSON
-            raise RecordError(error_code, str(error)) from None
+        row = self._loaded(bare(value), value)
+        if type(row) is list and len(row) == 1:
+            row = row[0]
         if type(row) is not dict:
-            raise RecordError(ErrorCode.NOT_AN_OBJECT, f"expected a JSON object, got {type_name(row)}")
-        depth, level = 0, list[Any]([row] if _may_be_deep(value) else [])
-        while level:  # level by level: recursion over a record from outside could end the process
-            depth += 1
-            children = (item for box in level for item in (box.values() if isinstance(box, dict) else box))
-            level = [item for item in children if isinstance(item, dict | list)]
-        if depth > MAX_DEPTH:
-            raise RecordError(ErrorCode.INVALID_JSON, f"nested deeper than {MAX_DEPTH} levels")
+            guess = f"; {looks_like(value)}" if isinstance(row, list | str) else ""
+            raise RecordError(ErrorCode.NOT_AN_OBJECT, f"expected a JSON object, got {type_name(row)}{guess}")
+        if may_be_deep(value):
+            check_depth(row)
         return row
+
+    def _loaded(self, content: bytes, value: bytes) -> Any:
+        try:
+            return orjson.loads(content)
+        except orjson.JSONDecodeError as error:
+            if self._nan == "null" and any(word in content for word in NOT_FINITE):
+                finite = without_not_finite(content)
+                if finite != content:
+                    return self._loaded(finite, value)
+            error_code = ErrorCode.NOT_FINITE if "infinity" in str(error) else ErrorCode.INVALID_JSON
+            guess = "" if error_code is ErrorCode.NOT_FINITE else f"{looks_like(value)}; "
+            raise RecordError(error_code, f"{guess}{error}") from None
 
     @override
     def parse_batch(self, values: Sequence[bytes], size: int) -> list[Row] | None:
-        if size > 2 * MAX_DEPTH and any(map(_may_be_deep, values)):
+        if size > 2 * MAX_DEPTH and any(map(may_be_deep, values)):
             return None
+        if values and values[0][:1] in (CONFLUENT, MARK[:1]):  # the whole topic, then
+            values = list(map(bare, values))
         try:
             rows = list(map(orjson.loads, values))
         except orjson.JSONDecodeError:
@@ -54,6 +71,22 @@ class JsonDecoder(Decoder):
         return orjson.dumps(row)
 
 
-def _may_be_deep(value: bytes) -> bool:
-    # Each level takes two bytes, so a short record needs no count.
+def bare(value: bytes) -> bytes:
+    """The JSON of a value, without Confluent's bytes and a mark in front of it."""
+    return (value[HEADER_BYTES:] if value.startswith(CONFLUENT) else value).removeprefix(MARK)
+
+
+def may_be_deep(value: bytes) -> bool:
+    """Whether JSON of these bytes may be nested deeper than MAX_DEPTH: each level takes two bytes."""
     return len(value) > 2 * MAX_DEPTH and value.count(b"{") + value.count(b"[") > MAX_DEPTH
+
+
+def check_depth(row: Row) -> None:
+    """RecordError where a row is nested deeper than MAX_DEPTH; it is looked at level by level, for it may be deep."""
+    depth, level = 0, list[Any]([row])
+    while level:
+        depth += 1
+        children = (item for box in level for item in (box.values() if isinstance(box, dict) else box))
+        level = [item for item in children if isinstance(item, dict | list)]
+    if depth > MAX_DEPTH:
+        raise RecordError(ErrorCode.INVALID_JSON, f"nested deeper than {MAX_DEPTH} levels")

@@ -14,7 +14,7 @@ import orjson
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from worker.errors import BundleError, UsageError
+from worker.errors import BundleError, DataError, UsageError
 from worker.features.infer import SAMPLE_ROWS, infer_schema
 from worker.features.schema import Schema, load_schema
 from worker.formats.base import Decoder
@@ -149,7 +149,7 @@ class Job:
             check_labels(labels, head, decoder)
         schema = known
         if schema is None:
-            rows = wiring.first_rows(decoder, head, SAMPLE_ROWS)
+            rows = wiring.first_rows(decoder, head, SAMPLE_ROWS, source.name)
             proposal = infer_schema(rows, request.hidden)
             schema = proposal.schema
             kinds = quoted(", ".join(f"{field.name} ({field.kind})" for field in schema.encoded), 2000)
@@ -190,18 +190,26 @@ class Job:
         metrics.update(fit_records=fit_records, blank_lines=reader.blank_lines, unreadable=source.unreadable.count)
         (folder / METRICS_FILE).write_bytes(orjson.dumps(metrics, option=orjson.OPT_INDENT_2) + b"\n")
         (folder / REPORT_FILE).write_text(render(result, facts, folder), encoding="utf-8")
-        for text in source.unreadable.notes():
+        for text in self._notes(result, source, labels):
             note(text)
-        for path in source.empty:
-            note(f"{path} holds no records")
+        if result.fault is None and not metrics["scored"] and (text := _dead_text(result)):
+            result.fault = DataError(f"{source.name}: {text}")
+        return result
+
+    def _notes(self, result: Result, source: Source, labels: Labels | None) -> Iterator[str]:
+        """What a person should know of the input."""
+        metrics = result.metrics
+        yield from source.unreadable.notes()
+        yield from (f"{path} holds no records" for path in source.empty)
         if text := overlap_text(metrics["fit_overlap"]):
-            note(text)
+            yield text
         if metrics["backward_times"]:
-            note(f"time runs backwards: {metrics['backward_times']} records are older than one before them")
+            yield f"time runs backwards: {metrics['backward_times']} records are older than one before them"
         unlabelled = metrics["scored"] - metrics["labelled"]
         if labels is not None and unlabelled:
-            note(f"{unlabelled} records have no {labels.field!r}: not evaluated")
-        return result
+            yield f"{unlabelled} records have no {labels.field!r}: not evaluated"
+        if metrics["scored"] and (text := _dead_text(result)):
+            yield text
 
     def _note_misspelt(self, schema: Schema, decoder: Decoder, head: list[Line]) -> None:
         if self._settings.alerts.redact:
@@ -248,8 +256,11 @@ class Job:
         chosen, left_out, rest = split_for_fit(batches, count, normal_only=normal_only)
         if left_out:
             self._display.note(f"the fit leaves out {left_out} of {count} records: more would fill the memory")
-        rows = wiring.make_decoder(settings).decode(chosen).rows
-        del chosen
+        decoded = wiring.make_decoder(settings).decode(chosen)
+        rows = decoded.rows
+        if not rows and decoded.rejects:
+            raise DataError(f"none of the first {count} records has fields: {decoded.rejects[0].detail}")
+        del chosen, decoded
         options = wiring.fit_options(settings.model, settings.seed)
         with self._display.fit() as progress:
             bundle = fit_bundle(
@@ -315,6 +326,12 @@ class Job:
             metrics["refits"] = refits.verdicts
             self.findings += refits.findings()
         return result
+
+
+def _dead_text(result: Result) -> str:
+    """How many records could not be scored, and why the first one; empty where all could."""
+    dead = result.tally.dead_examples
+    return f"{result.metrics['dead_letters']} records can't be scored; the first: {dead[0].detail}" if dead else ""
 
 
 def auto_fit_records(head: Sequence[Line]) -> int:

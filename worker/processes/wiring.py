@@ -16,7 +16,7 @@ from worker.broker.topics import Topics
 from worker.errors import DataError
 from worker.features.schema import Schema
 from worker.formats import DECODERS
-from worker.formats.base import Decoder, Row, decoded_bytes
+from worker.formats.base import Decoder, FormatOptions, Row, decoded_bytes
 from worker.model.learn import fit_bundle
 from worker.model.network.fit import Progress
 from worker.model.network.options import FitOptions
@@ -24,7 +24,8 @@ from worker.model.presets import preset_options
 from worker.model.store.bundle import Bundle
 from worker.model.store.model_store import ModelStore
 from worker.pipeline import Model, Pipeline
-from worker.records import DeadLetter, RawMessage
+from worker.processes.rejects import Rejects
+from worker.records import RawMessage
 from worker.redaction import Redaction
 from worker.rollout.paired import SAMPLE_EVERY, Pairing
 from worker.settings import AlertSettings, ModelSettings, OauthSettings, Settings, ThresholdSettings
@@ -180,7 +181,9 @@ def unknown_redacted(settings: Settings, schema: Schema, rows: Sequence[Row] = (
 
 def make_decoder(settings: Settings, *, any_size: bool = False) -> Decoder:
     """What turns records into fields. any_size: for records that were scored before, so that none is refused now."""
-    return DECODERS[settings.kafka.format](None if any_size else settings.batch.max_record_bytes)
+    read = settings.input
+    decoder = DECODERS[settings.kafka.format](None if any_size else settings.batch.max_record_bytes)
+    return decoder.configured(FormatOptions(read.nan, read.columns, read.delimiter))
 
 
 def make_pipeline(
@@ -267,14 +270,20 @@ def for_source(settings: Settings, source: Source) -> Settings:
 
 
 def newest_rows(
-    batches: Iterable[Sequence[RawMessage]], decoder: Decoder, max_records: int, max_bytes: int
+    batches: Iterable[Sequence[RawMessage]],
+    decoder: Decoder,
+    max_records: int,
+    max_bytes: int,
+    rejects: Rejects | None = None,
 ) -> list[Row]:
     """The last records that have fields, at most so many and of so many bytes: a file may hold years. Decoded, they
-    take at most LEARNED_BYTES.
+    take at most LEARNED_BYTES. Those without fields are counted in `rejects`.
     """
     rows, size, held = deque[tuple[Row, int, int]](), 0, 0
     for messages in batches:
         decoded = decoder.decode(messages)
+        if rejects is not None:
+            rejects.add(decoded)
         for message, row in zip(decoded.messages, decoded.rows, strict=True):
             rows.append((row, len(message.value or b""), decoded_bytes(message.value)))
             size, held = size + rows[-1][1], held + rows[-1][2]
@@ -284,16 +293,19 @@ def newest_rows(
     return [row for row, *_ in rows]
 
 
-def first_rows(decoder: Decoder, messages: Iterable[RawMessage], limit: int) -> list[Row]:
+def first_rows(decoder: Decoder, messages: Iterable[RawMessage], limit: int, name: str) -> list[Row]:
     """The fields of the first records that have any, at most `limit`, fewer where they would take more than
-    LEARNED_BYTES.
+    LEARNED_BYTES. DataError where most have none; name: of the input.
     """
-    rows, held = list[Row](), 0
+    rows, held, rejects = list[Row](), 0, Rejects()
     for message in messages:
         held += decoded_bytes(message.value)
         if len(rows) == limit or held > LEARNED_BYTES:
             break
-        rows += decoder.decode([message]).rows
+        decoded = decoder.decode([message])
+        rejects.add(decoded)
+        rows += decoded.rows
+    rejects.check(name)
     return rows
 
 
@@ -311,7 +323,7 @@ class SampledRows(NamedTuple):
     rows: list[Row]
     records: int
     total: int
-    rejects: list[DeadLetter]
+    rejects: Rejects
     full: bool
     fault: DataError | None = None
 
@@ -331,12 +343,12 @@ def sample_rows(decoder: Decoder, source: Source, limit: int) -> SampledRows:
     sample = sample_messages(batches(), limit, max_bytes=LEARNED_BYTES)
     if faults and not sample.messages:
         raise faults[0]
-    rows, rejects, count = list[Row](), list[DeadLetter](), len(sample.messages)
+    rows, rejects, count = list[Row](), Rejects(), len(sample.messages)
     while sample.messages:
         decoded = decoder.decode(sample.messages[:DECODED_AT_ONCE])
         del sample.messages[:DECODED_AT_ONCE]  # bytes and fields side by side would take twice the memory
         rows += decoded.rows
-        rejects += decoded.rejects
+        rejects.add(decoded)
     return SampledRows(rows, count, sample.records, rejects, sample.full, next(iter(faults), None))
 
 
@@ -351,11 +363,12 @@ def fit_version(settings: Settings, schema: Schema, progress: Progress, source: 
     train = settings.train
     source = source or newest_records(settings, settings.kafka.input_topic, train.window_records)
     decoder = make_decoder(for_source(settings, source))
-    rows = newest_rows(messages_of(source), decoder, train.window_records, train.max_bytes)
+    rejects = Rejects()
+    rows = newest_rows(messages_of(source), decoder, train.window_records, train.max_bytes, rejects)
     if len(rows) < train.min_records:
         raise DataError(
             f"{source.name} holds {len(rows)} usable records within [train.max_bytes] = {train.max_bytes}, fewer than "
-            f"[train.min_records] = {train.min_records}"
+            f"[train.min_records] = {train.min_records}" + (f"; {rejects.text}" if rejects.count else "")
         )
     options = fit_options(settings.model, settings.seed)
     facts: dict[str, Any] = {"source": source.name}

@@ -25,6 +25,7 @@ from worker.settings.base import (
     secrets_of,
     setting,
 )
+from worker.settings.input import InputSettings
 from worker.settings.oauth import OauthSettings
 from worker.texts import nearest
 
@@ -417,6 +418,7 @@ class Settings(BaseSettings, Group):
     )
     seed: int = setting(0, "start of all that is random", within=(0, 4_294_967_295))
     kafka: KafkaSettings = KafkaSettings()
+    input: InputSettings = InputSettings()
     oauth: OauthSettings = OauthSettings()
     batch: BatchSettings = BatchSettings()
     threshold: ThresholdSettings = ThresholdSettings()

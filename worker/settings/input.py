@@ -1,0 +1,28 @@
+"""Settings of how the bytes of records are read, beside the format itself."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator
+
+from worker.settings.base import Group, Name, empty_is_none, matching, parse_list, setting
+
+
+class InputSettings(Group):
+    """What a record format leaves open."""
+
+    nan: Literal["refuse", "null"] = setting(
+        "refuse", "JSON with NaN or Infinity, as Python writes it, is a dead letter, or has null there"
+    )
+    columns: Annotated[tuple[Name, ...], BeforeValidator(parse_list)] = setting(
+        (),
+        "names of the cells of the format `csv`; empty: a value's own first of two lines, else `column_1` …",
+        allowed="names separated by commas",
+    )
+    delimiter: Annotated[
+        str | None,
+        BeforeValidator(empty_is_none),
+        matching(r"tab|[^\w\s\"]", "one character, or tab"),
+        AfterValidator(lambda value: "\t" if value == "tab" else value),
+    ] = setting(
+        None, "what stands between two cells of the format `csv`, `tab` for a tab; empty: , ; | or tab, as a value has"
+    )
