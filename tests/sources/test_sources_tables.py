@@ -160,3 +160,24 @@ def test_binary_that_is_no_text_becomes_base64(tmp_path: Path) -> None:
     pq.write_table(pa.table({"blob": [b"\xff\xfe", b"text"]}), path)
 
     assert parquet_rows(path) == [{"blob": "//4="}, {"blob": "text"}]
+
+
+@pytest.mark.parametrize(
+    ("cells", "values"),
+    [
+        (["01067", "99501", ""], ["01067", "99501", None]),
+        (["12.5", "7", "nan", ""], [12.5, 7, None, None]),
+        (["12.5", "n/a"], ["12.5", "n/a"]),
+        (["true", "FALSE", ""], [True, False, None]),
+        (["true", "7"], ["true", "7"]),
+        (["true", "yes"], ["true", "yes"]),
+        (["1", "2"] * 5_000 + ["x"], [1, 2] * 5_000 + ["x"]),
+    ],
+)
+def test_a_column_has_one_type_where_nobody_says_which(tmp_path: Path, cells: list[str], values: list[Any]) -> None:
+    path = tmp_path / "r.csv"
+    path.write_text("shop,cell\n" + "".join(f"a,{cell}\n" for cell in cells))
+
+    read, _ = csv_values(path, Columns())
+
+    assert [orjson.loads(value)["cell"] for value in read] == values

@@ -8,6 +8,7 @@ import csv
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from math import isfinite
 from typing import Any, Self
 
@@ -19,11 +20,13 @@ from worker.sources.lines import BLOCK_BYTES, Reading, read_lines
 from worker.texts import parse_number, quoted
 
 BLOCK_ROWS = 8192
+SAMPLE_BYTES = 16 << 20  # of the first rows, which tell what the columns hold
 MAX_ROW_LINES = 4096  # of a row whose quoted cells hold line ends: a quote that never ends must not take the whole file
 INFINITE = orjson.Fragment(b"1e999")
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False, "": None}
 _NO_NUMBER = {"", "nan"}
 _NUMBER_STARTS = frozenset("-0123456789")
+_GUESSED_KINDS = ({"number"}, {"boolean"})
 _GUESSED = {"true": True, "false": False, "": None, "nan": None}
 
 
@@ -31,7 +34,7 @@ _GUESSED = {"true": True, "false": False, "": None, "nan": None}
 class Columns:
     """What is known of the columns of a source's CSV files.
 
-    numbers    columns that hold numbers; None: each cell that looks like a number or a boolean is one
+    numbers    columns that hold numbers; None: those of which every cell of the first rows is one, for 01067 is a text
     booleans   columns that hold booleans
     header     columns of the files read before, empty for the first; a later file may order them anew
     """
@@ -39,6 +42,7 @@ class Columns:
     numbers: frozenset[str] | None = None
     booleans: frozenset[str] = frozenset()
     header: list[str] = field(default_factory=list)
+    _guessed: frozenset[str] | None = None  # columns of numbers or of booleans, where nobody says what they hold
 
     @classmethod
     def of(cls, schema: Schema) -> Self:
@@ -49,13 +53,20 @@ class Columns:
 
     def cell_reader(self, name: str) -> Callable[[str], Any]:
         """What makes a JSON value of the cells of a column."""
-        if self.numbers is None:
+        if name in (self._guessed or ()):
             return _guessed
-        if name in self.numbers:
+        if name in (self.numbers or ()):
             return _number
         if name in self.booleans:
             return lambda cell: _BOOLEANS.get(cell.strip().lower(), cell)
         return lambda cell: cell or None
+
+    def guess(self, names: list[str], rows: list[list[str]]) -> None:
+        """Takes the first rows of a file, where it is not known yet what its columns hold: each has one type."""
+        if self.numbers is not None or self._guessed is not None:
+            return
+        kinds = [{_cell_kind(cell) for cell in column} - {""} for column in zip(*rows, strict=True)]
+        self._guessed = frozenset(name for name, held in zip(names, kinds, strict=False) if held in _GUESSED_KINDS)
 
     def check_header(self, path: str, columns: list[str]) -> None:
         """Takes a file's columns; DataError where one is named twice, or they aren't those of the files before."""
@@ -127,36 +138,52 @@ def read_csv(path: str, reading: Reading, columns: Columns) -> Iterator[list[byt
     text = (line for lines in read_lines(path, reading) for line in lines)
     header, delimiter = _header(path, next(text, b""))
     columns.check_header(path, header)
-    readers = [columns.cell_reader(name) for name in header]
-    csv.field_size_limit(reading.max_line_bytes)  # of the process: nothing else in it reads CSV
     lines = _RowLines(text, reading.max_line_bytes)
-    rows = csv.reader(lines, delimiter=delimiter, strict=True)
-    number, size, values = 2, 0, list[bytes | None]()
-    while True:
-        number += len(lines.taken)
-        lines.begin_row()
-        try:
-            cells = next(rows, None)
-            if cells is None:
-                break
-            if not cells or cells == header:  # the header again: files that were put together
-                continue
-            if len(cells) != len(header):
-                raise csv.Error(f"{len(cells)} cells, but the header names {len(header)} columns")  # noqa: TRY301
-            value = _csv_value(cells, header, readers)
-            size += len(value)
-            values.append(value)
-        except csv.Error as error:
-            lines.give_back()
-            values.append(None)
-            if lines.taken[0] is not None:  # else it was counted where it was found too long
-                reading.unreadable.add(f"{path}:{number}: {error}")
+    rows = _rows(path, lines, header, delimiter, reading)
+    sample, size = list[list[str] | None](), 0
+    for cells in islice(rows, BLOCK_ROWS):
+        sample.append(cells)
+        size += sum(map(len, cells or ()))
+        if size >= SAMPLE_BYTES:
+            break
+    columns.guess(header, [cells for cells in sample if cells is not None])
+    readers = [columns.cell_reader(name) for name in header]
+    size, values = 0, list[bytes | None]()
+    for cells in chain(sample, rows):
+        values.append(None if cells is None else _csv_value(cells, header, readers))
+        size += len(values[-1] or b"")
         if size >= BLOCK_BYTES or len(values) == BLOCK_ROWS:
             yield values
             size, values = 0, []
     yield values
     if lines.fault is not None:
         raise lines.fault
+
+
+def _rows(
+    path: str, lines: _RowLines, header: list[str], delimiter: str, reading: Reading
+) -> Iterator[list[str] | None]:
+    """The cells of each row, None where it could not be read."""
+    csv.field_size_limit(reading.max_line_bytes)  # of the process: nothing else in it reads CSV
+    rows = csv.reader(lines, delimiter=delimiter, strict=True)
+    number = 2
+    while True:
+        number += len(lines.taken)
+        lines.begin_row()
+        try:
+            cells = next(rows, None)
+            if cells is None:
+                return
+            if not cells or cells == header:  # the header again: files that were put together
+                continue
+            if len(cells) != len(header):
+                raise csv.Error(f"{len(cells)} cells, but the header names {len(header)} columns")  # noqa: TRY301
+            yield cells
+        except csv.Error as error:
+            lines.give_back()
+            if lines.taken[0] is not None:  # else it was counted where it was found too long
+                reading.unreadable.add(f"{path}:{number}: {error}")
+            yield None
 
 
 def _header(path: str, line: bytes | None) -> tuple[list[str], str]:
@@ -188,6 +215,14 @@ def _number(cell: str) -> Any:
         text = cell.strip()
         return None if text.lower() in _NO_NUMBER else text
     return number if isfinite(number) else INFINITE
+
+
+def _cell_kind(cell: str) -> str:
+    """What a cell looks like: number, boolean, text, or nothing."""
+    if cell[:1] in _NUMBER_STARTS and parse_number(cell) is not None:
+        return "number"
+    known = cell.lower()
+    return "text" if known not in _GUESSED else "" if _GUESSED[known] is None else "boolean"
 
 
 def _guessed(cell: str) -> Any:

@@ -5,6 +5,7 @@ The rows of CSV and Parquet files become JSON records, so that they go the way o
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from typing_extensions import override
@@ -15,10 +16,22 @@ from worker.registry import Registry
 from worker.sources.base import Block, Meter, Source
 from worker.sources.csv_files import Columns, read_csv
 from worker.sources.history import History, fingerprint
-from worker.sources.lines import MAX_LINE_BYTES, STDIN, Reading, file_size, read_lines
+from worker.sources.json_values import begins_values, split_values
+from worker.sources.lines import MAX_LINE_BYTES, STDIN, Reading, file_size, read_bytes, split_lines
 from worker.sources.parquet_files import read_parquet
 
 PARQUET = b"PAR1"  # at both ends of a file
+
+
+def read_values(path: str, reading: Reading) -> Iterator[list[bytes | None]]:
+    """The lines of a file; of one that is a JSON array, or whose objects take several lines each, its values.
+
+    Raises what `split_lines` and `split_values` raise.
+    """
+    pieces = read_bytes(path, reading.meter)
+    first = next(pieces, b"")
+    split = split_values if isinstance(first, bytes) and begins_values(first) else split_lines
+    yield from split(path, chain([first], pieces), reading)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +51,7 @@ class FileFormat:
 
 
 FORMATS: Registry[FileFormat] = Registry("file format")
-FORMATS.register("jsonl", FileFormat(lambda path, reading, _: read_lines(path, reading), ("jsonl",)))
+FORMATS.register("jsonl", FileFormat(lambda path, reading, _: read_values(path, reading), ("jsonl",)))
 FORMATS.register("csv", FileFormat(read_csv, ("csv", "tsv"), "json"))
 FORMATS.register("parquet", FileFormat(lambda path, reading, _: read_parquet(path, reading), ("parquet", "pq"), "json"))
 

@@ -65,6 +65,11 @@ def file_size(path: str) -> int:
 
 
 def read_lines(path: str, reading: Reading) -> Iterator[list[bytes | None]]:
+    """The lines of a file or of standard input: see `split_lines`."""
+    yield from split_lines(path, read_bytes(path, reading.meter), reading)
+
+
+def split_lines(path: str, pieces: Iterator[bytes | DataError], reading: Reading) -> Iterator[list[bytes | None]]:
     """Lists of whole lines of a file or of standard input, without their line ends and a UTF-8 mark at the start; None
     for a line beyond the limit.
 
@@ -73,7 +78,7 @@ def read_lines(path: str, reading: Reading) -> Iterator[list[bytes | None]]:
     """
     number, held, size, has_end, too_long = 1, list[bytes](), 0, False, False
     gaps: list[DataError] = []
-    for piece in _read_bytes(path, reading.meter):
+    for piece in pieces:
         gap = isinstance(piece, DataError)
         data = b"" if isinstance(piece, DataError) else piece
         if too_long and not gap:
@@ -129,7 +134,7 @@ class _Packing(NamedTuple):
     limit: tuple[int, ...] = ()
 
 
-def _read_bytes(path: str, meter: Meter) -> Iterator[bytes | DataError]:
+def read_bytes(path: str, meter: Meter) -> Iterator[bytes | DataError]:
     """The unpacked bytes in pieces of at most BLOCK_BYTES; a DataError, without file and line, stands for what could
     not be read, and what follows for what comes after it.
     """
