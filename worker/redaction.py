@@ -62,6 +62,11 @@ class Pseudonym(str):
         return int(self.rpartition(":")[2])
 
 
+def _plain(name: str) -> str:
+    """A path without the brackets of its arrays: what lies in arrays is masked wherever a path leads through them."""
+    return name.replace("[]", "")
+
+
 class Redaction:
     """Masks the values of some fields. Immutable; false where there are none, and then nothing else is asked of it.
 
@@ -80,7 +85,7 @@ class Redaction:
         self, fields: Iterable[str] = (), *, secret: str = "", keys: KeyRule = "auto", dead_letters: bool = True
     ) -> None:
         self.fields = frozenset(fields)
-        self._paths = tuple(sorted(self.fields))
+        self._paths = tuple(sorted({*self.fields, *map(_plain, self.fields)}))
         self._options: dict[str, Any] = {"secret": secret, "keys": keys, "dead_letters": dead_letters}
         self._hash_key = blake2b(secret.encode("utf-8", "surrogatepass"), digest_size=32).digest()
         self._token = lru_cache(1 << 16)(self._new_token)
@@ -96,7 +101,11 @@ class Redaction:
 
     def covers(self, name: str) -> bool:
         """Whether a field is redacted, itself or with what it lies in."""
-        return any(_is_below(name, path) for path in self._paths)
+        return any(_is_below(_plain(name), path) for path in self._paths)
+
+    def touches(self, name: str) -> bool:
+        """Whether a field is redacted, or something that lies in it is: of a map that is one field, say, a key."""
+        return self.covers(name) or any(_is_below(path, _plain(name)) for path in self._paths)
 
     def finds(self, row: Mapping[str, Any]) -> bool:
         """Whether a record has one of the fields, in any spelling."""
@@ -226,10 +235,16 @@ NOTHING = Redaction()
 def revive(row: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """A row that was kept as JSON, with its pseudonyms; names: the fields that can have one."""
     for name in names:
-        value = row.get(name)
-        if isinstance(value, str) and _PSEUDONYM.fullmatch(value):
-            row[name] = Pseudonym(value)
+        if (value := row.get(name)) is not None:
+            row[name] = _revived(value)
     return row
+
+
+def _revived(value: Any) -> Any:
+    """The same of one value; a set is kept as the list of its members, a map as one of pairs."""
+    if isinstance(value, list):
+        return list(map(_revived, value))
+    return Pseudonym(value) if isinstance(value, str) and _PSEUDONYM.fullmatch(value) else value
 
 
 def _is_below(name: str, path: str) -> bool:

@@ -106,7 +106,7 @@ class Explainer:
     def __init__(self, bundle: Bundle, *, redaction: Redaction, max_reasons: int) -> None:
         self.redaction, self.ids = redaction, bundle.schema.ids
         self._max_reasons = max_reasons
-        self._redacted = frozenset(name for name in bundle.fields if redaction.covers(name))
+        self._redacted = frozenset(name for name in bundle.fields if redaction.touches(name))
         self._fitted, self._fields = bundle.fitted, bundle.fields
         self._reconstructor = Reconstructor(bundle.network)
         self._weights = bundle.field_weights  # (F,) factors on the errors, as in the score
@@ -156,6 +156,7 @@ class Explainer:
             if observed is None:
                 note, is_same = Special.MISSING.value, expected == Special.MISSING.value
             else:  # True == 1 in Python, not in JSON
+                observed = self._fitted.observed(name, observed)
                 is_same = observed == expected and isinstance(observed, bool) == isinstance(expected, bool)
                 if category is not None and category_ids[category] == UNKNOWN_ID:
                     note = Special.UNKNOWN.value

@@ -10,7 +10,7 @@ import orjson
 from worker.errors import DataError
 from worker.features.kinds import KINDS, Field
 from worker.features.kinds.base import MIN_ROWS, Sample
-from worker.features.paths import MAX_NAME, dots, walk
+from worker.features.paths import MAX_MEMBERS, MAX_NAME, dots, inside, members_of, walk
 from worker.features.schema import Schema
 from worker.formats.base import Row
 from worker.redaction import NOTHING, Redaction
@@ -64,19 +64,22 @@ def infer_schema(
         raise DataError("there are no rows to infer a schema from")
     values_of, too_long = _values_of(sample)
     for name in ignore:
-        if name not in values_of and not any(other.startswith(name + ".") for other in values_of):
+        if name not in values_of and not any(inside(other, name) is not None for other in values_of):
             raise DataError(f"no row has a field {name!r}{did_you_mean(name, values_of)}")
-    ignored, ambiguous = tuple(name + "." for name in ignore), _ambiguous(values_of)
-    _require_names([name for name in values_of if not f"{name}.".startswith(ignored)])
+    inner = {name for name in values_of if any(inside(name, outer) is not None for outer in ignore)}
+    ignored = inner | set(ignore)
+    ambiguous = _ambiguous(values_of)
+    _require_names([name for name in values_of if name not in ignored])
     fields: list[Field] = []
     comments: dict[str, str] = {}
     options: Mapping[str, Any]
     for name, values in values_of.items():
         present = [value for value in values if value is not None]
-        if any(present) and set(map(type, present)) == {dict}:
+        members = members_of(present)
+        if any(present) and set(map(type, present)) in ({dict}, {list}) and set(map(type, members)) == {dict}:
             continue  # its fields stand for it
-        distinct = len({(type(value), value) for value in present if not isinstance(value, list | dict)})
-        if name in ignore or name.startswith(ignored):
+        distinct = len({(type(value), value) for value in members if not isinstance(value, list | dict)})
+        if name in ignored:
             kind, why, options = "ignore", "left out on request", {}
         elif name in ambiguous:
             kind, why, options = "ignore", "sometimes an object, sometimes not", {}
@@ -129,8 +132,10 @@ def _kind_of(present: Sequence[Any], distinct: int, total: int) -> tuple[str, st
     types = set(map(type, present))
     if not present:
         return "ignore", "always null", {}
-    if types & {list, dict}:
-        return "ignore", "holds arrays" if list in types else "holds empty objects", {}
+    if list in types:
+        return _kind_of_arrays(present)
+    if dict in types:
+        return "ignore", "holds empty objects", {}
     if distinct == 1 and len(present) == total >= MIN_ROWS:
         return "ignore", "constant", {}
     sample = Sample(present, types, distinct)
@@ -140,3 +145,17 @@ def _kind_of(present: Sequence[Any], distinct: int, total: int) -> tuple[str, st
         return kind, strongest.why, strongest.options
     names = sorted({bool: "booleans", str: "strings"}.get(kind, "numbers") for kind in types)
     return "ignore", f"mixes {' and '.join(dict.fromkeys(names))}", {}
+
+
+def _kind_of_arrays(present: Sequence[Any]) -> tuple[str, str, Mapping[str, Any]]:
+    """The same where some of the values are arrays; a single value counts as an array of one."""
+    members = members_of(present)
+    if not members:
+        return "set", "arrays that were always empty", {}
+    if boxes := set(map(type, members)) & {list, dict}:
+        return "ignore", "holds arrays of arrays" if list in boxes else "holds arrays of objects and values", {}
+    distinct = len({(type(value), value) for value in members})
+    kind, why, _ = _kind_of(members, distinct, 0)
+    max_length = max(len(value) if type(value) is list else 1 for value in present)
+    size = f"of up to {max_length:,}" + (f", of which {MAX_MEMBERS:,} are read" if max_length > MAX_MEMBERS else "")
+    return ("numbers" if kind == "numeric" else "set"), f"arrays {size} members: {why}", {}

@@ -33,6 +33,7 @@ _MAX_LOG = 709.0  # expm1 of more is beyond a double
 MISSING_PATTERN = "(missing fields)"  # the name of the missing patterns' categorical column, as if it were a field
 PATTERN_KIND = "presence"
 UNKNOWN_ID, MISSING_ID = 0, 1
+ANY_VALUE = "=*"  # ends the member of a set that stands for a key with values that hardly repeat
 
 
 class Scaling(NamedTuple):
@@ -226,7 +227,12 @@ class CategoryColumn:
         return self.first + len(self.values)
 
     def ids(self, values: Sequence[Any], types: Set[type]) -> NDArray[np.int32]:
-        """The ids of some values, (B,); types: those that occur, without None's."""
+        """The ids of some values, (B,); types: those that occur, without None's. A tuple holds the members of a set,
+        of which the rarest has the id.
+        """
+        if tuple in types:
+            memo = {None: MISSING_ID} | {members: self._rarest(members)[0] for members in set(values) - {None}}
+            return np.fromiter(map(memo.__getitem__, values), np.int32, len(values))
         ids = map(self._id, values)
         if len(types) <= 1 and self.spare <= 1:  # the usual case: no Python code runs for each value
             rare = repeat(MISSING_ID + 1 if self.spare else UNKNOWN_ID)
@@ -247,6 +253,26 @@ class CategoryColumn:
             return UNKNOWN_ID if known is None else known
         text = f"{type(value).__name__}:{value}".encode("utf-8", "surrogatepass")
         return MISSING_ID + 1 + int.from_bytes(blake2b(text, digest_size=8).digest(), "big") % self.spare
+
+    def rarest(self, members: Sequence[str]) -> int:
+        """The place of the rarest of these members, at least one: one that was never seen before, or the one that the
+        fewest records of the fit had.
+        """
+        return self._rarest(members)[1]
+
+    def _rarest(self, members: Sequence[str]) -> tuple[int, int]:
+        """Its id, and its place."""
+        ids = list(map(self._member_id, members))
+        low = min(ids)
+        category_id = low if low < self.first else max(ids)  # the vocabulary begins with the most frequent
+        return category_id, ids.index(category_id)
+
+    def _member_id(self, member: str) -> int:
+        known = self._tables[str]
+        category_id = known.get(member)
+        if category_id is None and "=" in member:
+            category_id = known.get(member.partition("=")[0] + ANY_VALUE)
+        return self._id(member) if category_id is None else category_id
 
     def value(self, category_id: int) -> Any:
         """The value that an id stands for, or a `Special`; for a missing pattern a phrase."""

@@ -3,9 +3,11 @@
     country                         a key of the record
     merchant.country                a key of the object at `merchant`
     labels.app.kubernetes.io/name   the key "app.kubernetes.io/name" of the object at `labels`
+    containers[].image              that key of each object in the array at `containers`, as an array
 
 A key may hold dots itself, so a name can be read in several ways. The literal key of the record comes first, then the
-longest key at each level; what leads nowhere is taken back. This is the only place that knows how names are read.
+longest key at each level; what leads nowhere is taken back. A single value counts as an array of one. This is the only
+place that knows how names are read.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,6 +20,8 @@ from typing import Any, Final
 from worker.formats.base import Row
 
 MAX_NAME = 1_000  # characters of a field's name with the names of the objects around it; longer ones are no names
+MAX_MEMBERS = 1_000  # of an array that are looked at
+SAMPLED_MEMBERS = 20  # of an array, where it is to be found out what arrays hold
 
 
 class NotAnObject:
@@ -43,7 +47,7 @@ def read_field(row: Row, name: str) -> Any:
     """
     if name in row:
         return row[name]
-    value = _descend(row, name) if "." in name else None
+    value = _descend(row, name) if _is_path(name) else None
     return None if value is _ABSENT else value
 
 
@@ -52,7 +56,7 @@ def column_of(rows: Sequence[Row], name: str) -> list[Any]:
     try:  # in most topics every record has every field, at the top: no Python code runs for each then
         return list(map(itemgetter(name), rows))
     except KeyError:
-        if "." not in name:
+        if not _is_path(name):
             return [row.get(name) for row in rows]
         nested = _nested_column(rows, name)
         return [read_field(row, name) for row in rows] if nested is None else nested
@@ -66,24 +70,26 @@ def _nested_column(rows: Sequence[Row], name: str) -> list[Any] | None:
         return None
     inner: list[Any] | None = None
     rest = ""
-    for key, after in _splits(name):
+    for key, after, in_array in _splits(name):
         values = list(map(dict.get, rows, repeat(key)))
         types = set(map(type, values))
         if types == {NoneType}:
             continue
-        if inner is not None or not types <= {dict, NoneType}:
+        if inner is not None or in_array or not types <= {dict, NoneType}:
             return None
         inner, rest = values if NoneType not in types else [value or _NO_FIELDS for value in values], after
     return [None] * len(rows) if inner is None else column_of(inner, rest)
 
 
 def holder_of(row: Row, name: str) -> tuple[Row, str] | None:
-    """The object that holds a field, and the field's key in it; None where the record has no such field."""
+    """The object that holds a field, and the field's key in it; None where the record has no such field, and for one
+    that is in an array.
+    """
     if name in row:
         return row, name
-    for key, rest in _splits(name):
+    for key, rest, in_array in _splits(name):
         inner = row.get(key)
-        if type(inner) is dict and (holder := holder_of(inner, rest)) is not None:
+        if not in_array and type(inner) is dict and (holder := holder_of(inner, rest)) is not None:
             return holder
     return None
 
@@ -91,25 +97,73 @@ def holder_of(row: Row, name: str) -> tuple[Row, str] | None:
 def _descend(row: Row, name: str) -> Any:
     """What stands below the keys of an object; `_ABSENT` where nothing does."""
     result: Any = _ABSENT
-    for key, rest in _splits(name):
+    for key, rest, in_array in _splits(name):
         if (inner := row.get(key)) is None:
             continue
-        if type(inner) is not dict:
-            result = _NOT_AN_OBJECT
+        value: Any
+        if in_array:
+            value = _members(inner, rest)
+        elif type(inner) is not dict:
+            value = _NOT_AN_OBJECT
         elif rest in inner:
             return inner[rest]
-        elif "." in rest:
-            value = _descend(inner, rest)
-            if value is not _ABSENT and value is not _NOT_AN_OBJECT:
-                return value
-            result = value if result is _ABSENT else result
+        else:
+            value = _descend(inner, rest) if _is_path(rest) else _ABSENT
+        if value is not _ABSENT and value is not _NOT_AN_OBJECT:
+            return value
+        result = value if result is _ABSENT else result
     return result
 
 
+def _members(value: Any, rest: str) -> list[Any]:
+    """What stands at a path in each member of an array, arrays in one with the others; at most MAX_MEMBERS values. A
+    member that has nothing there is passed over, whatever it is.
+    """
+    values: list[Any] = []
+    items = value[:MAX_MEMBERS] if type(value) is list else [value]
+    for item in items:
+        inner = item if not rest else read_field(item, rest) if type(item) is dict else _NOT_AN_OBJECT
+        if type(inner) is list and rest:
+            values += inner
+        elif inner is not None and inner is not _NOT_AN_OBJECT:
+            values.append(inner)
+        if len(values) >= MAX_MEMBERS:
+            return values[:MAX_MEMBERS]
+    return values
+
+
+def members_of(values: Sequence[Any]) -> list[Any]:
+    """The members of arrays in one list, without null: a sample, some of each, and what is no array as it is."""
+    members: list[Any] = []
+    for value in values:
+        if type(value) is list:
+            members += [member for member in value[:SAMPLED_MEMBERS] if member is not None]
+        elif value is not None:
+            members.append(value)
+    return members
+
+
+def _is_path(name: str) -> bool:
+    return "." in name or "[]" in name
+
+
 @lru_cache(maxsize=1 << 14)
-def _splits(name: str) -> tuple[tuple[str, str], ...]:
-    """A name as a key and what is left of it below that key, the longest key first."""
-    return tuple((name[:at], name[at + 1 :]) for at in reversed(dots(name)))
+def _splits(name: str) -> tuple[tuple[str, str, bool], ...]:
+    """A name as a key, what is left of it below that key, and whether that is in an array; the longest key first."""
+    ends = [*dots(name), *([len(name)] if name.endswith("[]") else [])]
+    splits: list[tuple[str, str, bool]] = []
+    for at in reversed(ends):
+        key, rest = name[:at], name[at + 1 :]
+        splits += [(key, rest, False)] if at < len(name) else []
+        splits += [(key[:-2], rest, True)] if key.endswith("[]") else []
+    return tuple(splits)
+
+
+def inside(name: str, outer: str) -> str | None:
+    """What is left of a name below that of an object or array that it lies in; None where it lies in another one."""
+    if not name.startswith((outer + ".", outer + "[].")):
+        return None
+    return name[len(outer) :].removeprefix("[]")[1:]
 
 
 def dots(name: str) -> list[int]:
@@ -124,22 +178,28 @@ def walk(row: Row) -> tuple[dict[str, Any], int]:
     """
     values: dict[str, Any] = {}
     too_long = 0
-    twice = set[str]()
-    for name, value in _leaves(row, ""):
+    unclear = set[str]()  # in arrays, and where keys with dots spell one name in several ways: the look-up decides
+    for name, value in _named_values(row, ""):
         if len(name) > MAX_NAME:
             too_long += 1
-        elif name in values:
-            twice.add(name)
         else:
-            values[name] = value
-    for name in twice:  # keys with dots spell one name in several ways: the look-up decides
-        values[name] = value_of(row, name)
+            if name in values or value is _ABSENT:
+                unclear.add(name)
+            values.setdefault(name, value)
+    values.update((name, value_of(row, name)) for name in unclear)
     return values, too_long
 
 
-def _leaves(row: Row, prefix: str) -> Iterator[tuple[str, Any]]:
+def _named_values(row: Row, prefix: str) -> Iterator[tuple[str, Any]]:
+    """Names with their values; with `_ABSENT` for a value that lies in an array."""
     for key, value in row.items():
         name = prefix + key
         yield name, value
-        if type(value) is dict and len(name) <= MAX_NAME:
-            yield from _leaves(value, name + ".")
+        if len(name) > MAX_NAME:
+            continue
+        if type(value) is dict:
+            yield from _named_values(value, name + ".")
+        elif type(value) is list:
+            objects = [member for member in value[:MAX_MEMBERS] if type(member) is dict]
+            names = dict.fromkeys(inner for member in objects for inner, _ in _named_values(member, name + "[]."))
+            yield from zip(names, repeat(_ABSENT))

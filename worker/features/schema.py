@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from worker.errors import SchemaError
 from worker.features.kinds import KINDS, Numeric
 from worker.features.kinds.base import Column, Failures, Field
-from worker.features.paths import NotAnObject, column_of, dots
+from worker.features.paths import NotAnObject, column_of, dots, inside
 from worker.formats.base import Row
 from worker.texts import did_you_mean, printable
 
@@ -97,9 +97,13 @@ class Schema:
 
     def without(self, names: Iterable[str]) -> "Schema":
         """This schema without these fields and all that is nested in them; unknown names are no error."""
-        prefixes = tuple(name + "." for name in names)
-        kept = tuple(field for field in self.fields if not f"{field.name}.".startswith(prefixes))
-        if len(kept) == len(self.fields):
+        names = list(names)
+        kept = tuple(
+            _without(field, names)
+            for field in self.fields
+            if not any(field.name in (name, name + "[]") or inside(field.name, name) is not None for name in names)
+        )
+        if kept == self.fields:
             return self
         is_whole = self.image is not None and {field.name for field in kept}.issuperset(self.image.fields)
         return replace(self, fields=kept, image=self.image if is_whole else None)
@@ -117,6 +121,13 @@ class Schema:
             fields = _toml(list(self.image.fields))
             blocks.append(f"[report.image]\nfields = {fields}\nwidth = {self.image.width}\n")
         return "\n".join(blocks)
+
+
+def _without(field: Field, names: Iterable[str]) -> Field:
+    for name in names:
+        path = inside(name, field.name)
+        field = field if path is None else field.without(path)
+    return field
 
 
 def read_columns(schema: Schema, rows: Sequence[Row]) -> tuple[list[Column], Failures]:

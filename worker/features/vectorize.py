@@ -103,6 +103,11 @@ class Fitted:
             raise ValueError(f"{field!r} has {len(columns)} numeric columns, got {len(z)} values")
         return kind.read_back(columns, [float(value) for value in z])
 
+    def observed(self, field: str, value: Any) -> Any:
+        """What an explanation shows of a value that a record has in a field."""
+        kind = self._numbers_of[field][0] if field in self._numbers_of else None
+        return value if kind is None else kind.observed(value, self._vocabularies.get(field))
+
     def describe(self, field: str) -> str:
         """What is usual for an encoded field, in words."""
         if field in self.redacted:
@@ -120,11 +125,15 @@ class Fitted:
             return self
         new = set(names) - set(self.redacted)
         categorical = tuple(
-            replace(column, values=tuple(map(redaction.token, column.values))) if column.field in new else column
+            replace(column, values=tuple(self._tokens(column, redaction))) if column.field in new else column
             for column in self.categorical
         )
         stats = tuple(FieldStats(entry.field) if entry.field in new else entry for entry in self.stats)
         return replace(self, categorical=categorical, stats=stats, redacted=names, check=redaction.check)
+
+    def _tokens(self, column: CategoryColumn, redaction: Redaction) -> list[str]:
+        kind, _ = self._numbers_of[column.field]
+        return [kind.token(value, redaction.token) for value in column.values]
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: dicts, lists, strings, numbers; equal objects give equal data. Of the schema the fingerprint."""
@@ -222,7 +231,7 @@ def _typed(values: Sequence[Any]) -> list[tuple[type, Any]]:
 
 def covered(schema: Schema, redaction: Redaction) -> tuple[str, ...]:
     """The encoded fields that are redacted."""
-    return tuple(field.name for field in schema.encoded if redaction.covers(field.name)) if redaction else ()
+    return tuple(field.name for field in schema.encoded if redaction.touches(field.name)) if redaction else ()
 
 
 def conceal(fitted: Fitted, redaction: Redaction, rows: Sequence[Row]) -> list[Row | None]:
@@ -234,12 +243,12 @@ def conceal(fitted: Fitted, redaction: Redaction, rows: Sequence[Row]) -> list[R
     columns, failures = read_columns(fitted.schema, rows)
     kept = [redaction.record(row) for index, row in enumerate(rows) if index not in failures]
     for field in fitted.schema.fields:
-        if redaction.covers(field.name) and field.required:
+        if redaction.touches(field.name) and field.required:
             for row in kept:
                 row[field.name] = MASK  # what it lies in may be masked as a whole
     for column in columns:
         field = column.field
-        if redaction.covers(field.name) and (field.encoded or field.is_time):
+        if redaction.touches(field.name) and (field.encoded or field.is_time):
             learned = tuple(entry for entry in fitted.numeric if entry.field == field.name)
             for row, value in zip(kept, field.conceal(column, learned, redaction.token), strict=True):
                 row[field.name] = value
@@ -249,8 +258,8 @@ def conceal(fitted: Fitted, redaction: Redaction, rows: Sequence[Row]) -> list[R
 
 def _categories(column: Column, redaction: Redaction | None) -> Sequence[Any]:
     """What is looked up in the vocabulary; redaction: None where the field is not redacted."""
-    values = column.field.categories(column)
-    return values if redaction is None else [None if v is None else redaction.token(v) for v in values]
+    field = column.field
+    return field.categories(column) if redaction is None else field.tokens(column, redaction.token)
 
 
 def fit_vectorizer(

@@ -175,6 +175,11 @@ class Field:
         """Whether the model sees this field at all."""
         return self.has_categories or bool(self.part_names())
 
+    def without(self, path: str) -> "Field":
+        """The field without what lies at a path in its values, where it reads into them."""
+        del path
+        return self
+
     @classmethod
     def infer(cls, sample: Sample) -> Evidence | None:
         """What speaks for this kind in the values of a field that nobody has described; None = nothing does."""
@@ -238,6 +243,19 @@ class Field:
     def categories(self, column: "Column") -> Sequence[Any]:
         """What is looked up in the vocabulary, (B,): strings, whole numbers, booleans, None where missing."""
         return column.values
+
+    def tokens(self, column: "Column", token: Callable[[Any], str]) -> Sequence[Any]:
+        """The categories of a redacted field, (B,), each as its token."""
+        return [None if name is None else self.token(name, token) for name in self.categories(column)]
+
+    def token(self, category: Any, token: Callable[[Any], str]) -> str:
+        """The token of one category, or of a member of a set."""
+        return token(category)
+
+    def observed(self, value: Any, vocabulary: CategoryColumn | None) -> Any:
+        """What an explanation shows of a value that is there."""
+        del vocabulary
+        return value
 
     def scaling(self, x: FloatArray, preprocessing: str) -> Scaling:
         """The scaling of a part, from the values that are there, float64 (n,)."""
