@@ -9,14 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.features.common import STEADY, encode, one_field, rows_of
-from worker.errors import ErrorCode
+from worker.errors import ErrorCode, SchemaError
 from worker.features.infer import infer_schema
 from worker.features.kinds import Field
+from worker.features.kinds.base import Sample
 from worker.features.kinds.numeric import Numeric
-from worker.features.schema import Schema
-from worker.features.values import read_number, read_numbers, without_missing
+from worker.features.numbers import PLAIN, NumberForm
+from worker.features.schema import Schema, parse_schema
+from worker.features.values import MISSING, without_missing
 from worker.features.vectorize import conceal, fit_vectorizer
 from worker.redaction import Redaction
+from worker.sources.csv_files import Columns
 
 N = 200
 NO_NUMBERS = ["", "-", "x", "1,5", "1 2", "0x10", "1_000", "inf", "nan", "\u0663", "1e", "[1]", "1" * 65]
@@ -50,23 +53,51 @@ def field_of(values: list[Any]) -> Field:
     ],
 )
 def test_a_string_is_read_as_the_number_that_it_is(text: str, number: float) -> None:
-    assert np.array_equal([read_number(text)], [number], equal_nan=True)
+    assert np.array_equal([PLAIN.read(text)], [number], equal_nan=True)
+
+
+FORMS: list[tuple[dict[str, str], list[str], list[float]]] = [
+    ({}, ["1.5", "2", "-3.25"], [1.5, 2, -3.25]),
+    ({"decimal": ","}, ["12,50", "7", "-0,25"], [12.5, 7, -0.25]),
+    ({"decimal": ","}, ["1234,5", "99,125", ",5"], [1234.5, 99.125, 0.5]),
+    ({"decimal": ","}, ["1,5e3", "2,25E-2"], [1500, 0.0225]),
+    ({"decimal": ","}, ["\u22125,2", "3,1"], [-5.2, 3.1]),
+    ({"thousands": ","}, ["1,234.50", "999.99", "-12,345,678.00"], [1234.5, 999.99, -12345678]),
+    ({"thousands": ","}, ["1,23,456.00", "12,34,56,789.50"], [123456, 123456789.5]),  # lakh and crore
+    ({"decimal": ",", "thousands": "."}, ["1.234,50", "0,99", "12.345.678,00"], [1234.5, 0.99, 12345678]),
+    ({"decimal": ",", "thousands": " "}, ["1 234,50", "7,25", "12\u00a0345\u202f678,0"], [1234.5, 7.25, 12345678]),
+    ({"thousands": "'"}, ["1'234.50", "7.25", "12\u2019345'678.0"], [1234.5, 7.25, 12345678]),
+    ({"thousands": "_"}, ["1_000", "2_000_000", "7"], [1000, 2000000, 7]),
+    ({"unit": "$"}, ["$12.50", "-$7.25", "$-1.00", "$ 3"], [12.5, -7.25, -1, 3]),
+    ({"unit": "EUR"}, ["12.50 EUR", "7 EUR", "-0.5EUR"], [12.5, 7, -0.5]),
+    ({"unit": "EUR"}, ["EUR 12.50", "EUR 7"], [12.5, 7]),
+    ({"unit": "ms"}, ["5ms", "1.5ms", "12 ms"], [5, 1.5, 12]),
+    ({"unit": "MB"}, ["5 MB", "1.5 MB", "1e3 MB"], [5, 1.5, 1000]),
+    ({"unit": "%"}, ["12%", "7.5 %", "-3%", "+1%"], [12, 7.5, -3, 1]),
+    ({"unit": "°C"}, ["12.1 °C", "-7.5°C"], [12.1, -7.5]),
+    ({"unit": "km/h"}, ["120 km/h", "99.5 km/h"], [120, 99.5]),
+    ({"decimal": ",", "thousands": ".", "unit": "€"}, ["1.234,50 €", "0,99 €", "12 €"], [1234.5, 0.99, 12]),
+    ({"thousands": ",", "unit": "$"}, ["$1,234.50", "$0.99"], [1234.5, 0.99]),
+]
 
 
 NUMBER_TEXTS = st.one_of(
     st.integers(-(10**25), 10**25).map(str),
     st.floats(allow_nan=False).map(str),
     st.sampled_from(["1,2", "[1", "2]", "", " 1 ", "null", "true", '"1"', "1]", "[", "007", "+1", "\ud800"]),
-    st.text("0123456789.,-+eE[] ", max_size=8),
+    st.text("0123456789.,-+eE[] €'_\n$", max_size=8),
 )
 
 
-@STEADY
-@given(st.lists(NUMBER_TEXTS, max_size=6))
-def test_many_strings_are_read_as_one_by_one(texts: list[str]) -> None:
-    expected = np.array([read_number(text) for text in texts], np.float64)
+FORM = st.sampled_from([PLAIN, *(Numeric("x", **options).form for options, _, _ in FORMS)])  # type: ignore[arg-type]
 
-    assert np.array_equal(read_numbers(texts), expected, equal_nan=True)
+
+@STEADY
+@given(FORM, st.lists(NUMBER_TEXTS | st.sampled_from([text for _, texts, _ in FORMS for text in texts]), max_size=6))
+def test_many_strings_are_read_as_one_by_one(form: NumberForm, texts: list[str]) -> None:
+    expected = np.array([form.read(text) for text in texts], np.float64)
+
+    assert np.array_equal(form.read_all(texts), expected, equal_nan=True)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +123,128 @@ def test_many_strings_are_read_as_one_by_one(texts: list[str]) -> None:
 )
 def test_the_kind_of_strings_that_are_numbers(kind: str, values: list[Any]) -> None:
     assert field_of(values).kind == kind
+
+
+@pytest.mark.parametrize(("options", "texts", "numbers"), FORMS)
+def test_a_form_that_reads_all_strings_is_proposed_and_reads_them(
+    options: dict[str, str], texts: list[str], numbers: list[float]
+) -> None:
+    evidence = Numeric.infer(Sample(texts * 10, {str}, len(texts)))
+    assert evidence is not None
+
+    column, failures = Numeric("x", **evidence.options).read([*texts, " ", 4])
+
+    assert (evidence.options, evidence.doubt, failures) == (options, "", {})
+    assert column.numbers.tolist() == [*numbers, 0, 4]
+    assert column.values[-2] is None
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["v1.2", "v1.3"],
+        ["node3", "node4"],
+        ["1.2.3", "1.2.4"],
+        ["12:30", "13:10"],
+        ["2024-03-01", "2024-03-02"],
+        ["10.0.0.1", "10.0.0.2"],
+        ["5 ms", "1.5 s"],
+        ["$5", "€6"],
+        ["$5", "6"],
+        ["10 AM", "11 AM"],
+        ["5-3", "2-1"],
+        ["1/2", "3/4"],
+        ["1,2,3", "4,5,6"],
+        ["1,234", "12,34,5"],
+        ["0x1f", "0x2a"],
+        ["12e", "13e"],
+        ["EUR", "USD"],
+        ["01067", "99501"],
+        ["00 EUR", "01 EUR"],
+        ["+4930123456", "+4989123456"],
+        ["5 five-hundreds", "6 five-hundreds"],
+    ],
+)
+def test_what_only_resembles_numbers_is_none(texts: list[str]) -> None:
+    assert Numeric.infer(Sample(texts * 10, {str}, len(texts))) is None
+
+
+@pytest.mark.parametrize(
+    ("texts", "options", "first"),
+    [
+        (["1,234", "5,678", "999"], {"thousands": ","}, 1234),
+        (["1,234", "5,678"], {"thousands": ","}, 1234),
+        (["1.234", "5.678", "85"], {"decimal": ",", "thousands": "."}, 1234),
+        (["1.234", "5.678", "12.000"], {}, 1.234),
+        (["1.234 €", "12.345 €"], {"unit": "€"}, 1.234),
+    ],
+)
+def test_a_text_that_could_mean_two_numbers_is_a_doubt(texts: list[str], options: dict[str, str], first: float) -> None:
+    evidence = Numeric.infer(Sample(texts * 10, {str}, len(texts)))
+
+    assert evidence is not None
+    assert evidence.options == options
+    assert "could be thousands or a fraction" in evidence.doubt
+    assert Numeric("x", **evidence.options).read(texts)[0].numbers[0] == first
+
+
+@pytest.mark.parametrize(
+    "texts", [["0.123", "5.678"], ["1.234", "5.67"], ["1.234.567", "1.234"], ["1234.567", "1.234"]]
+)
+def test_another_value_decides_what_a_text_means(texts: list[str]) -> None:
+    evidence = Numeric.infer(Sample(texts * 10, {str}, len(texts)))
+
+    assert evidence is not None
+    assert evidence.doubt == ""
+
+
+def test_a_few_words_among_numbers_are_proposed_as_missing() -> None:
+    texts = [str(n / 8) for n in range(95)] + ["unknown"] * 3 + ["?"] * 2
+
+    evidence = Numeric.infer(Sample(texts, {str}, 97))
+
+    assert evidence is not None
+    assert evidence.options == {"missing": (*MISSING, "unknown", "?")}
+    assert "'unknown' and '?' (5%) are read as missing" in evidence.doubt
+    assert Numeric("x", **evidence.options).read(["unknown", "", "7"])[0].values == [None, None, "7"]
+
+
+@pytest.mark.parametrize("words", [["a"] * 30, ["a", "b", "c", "d"], ["x" * 20 + " y"] * 40])
+def test_many_words_among_numbers_are_more_than_missing_ones(words: list[str]) -> None:
+    texts = [str(n / 8) for n in range(95)] + words
+
+    assert Numeric.infer(Sample(texts, {str}, 99)) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("decimal = ';'", r"decimal = ';' must be \".\" or \",\""),
+        ("thousands = '-'", "thousands = '-' must be one of"),
+        ("unit = '5'", "unit = '5' must be 1 to 8 characters"),
+        ("unit = ''", "unit = '' must be 1 to 8 characters"),
+        ("missing = 'x'", "missing = 'x' must be a list of strings"),
+        ("decimal = ','\nthousands = ','", "decimal and thousands are both ','"),
+    ],
+)
+def test_an_option_that_no_number_has_is_refused(options: str, said: str) -> None:
+    with pytest.raises(SchemaError, match=said):
+        parse_schema(f"[fields.x]\nkind = 'numeric'\n{options}")
+
+
+def test_a_schema_without_these_options_keeps_its_fingerprint() -> None:
+    assert parse_schema("[fields.x]\nkind = 'numeric'").fields[0].options().keys() == {
+        "required",
+        "redact",
+        "transform",
+    }
+
+
+def test_a_cell_with_separators_is_read_by_its_form() -> None:
+    schema = parse_schema("[fields.x]\nkind = 'numeric'\nthousands = '.'\n[fields.y]\nkind = 'numeric'")
+    columns = Columns.of(schema)
+
+    assert (columns.cell_reader("x")("1.234"), columns.cell_reader("y")("1.234")) == ("1.234", 1.234)
 
 
 @pytest.mark.parametrize(
@@ -181,12 +334,14 @@ def test_drift_reads_strings() -> None:
     assert Numeric("x").drift(small, [float(text) for text in small])[0] == 0
 
 
-@pytest.mark.parametrize("value", ["12.50", " 3", "-0.25", "1e3", ".5"])
-def test_a_planted_number_is_written_as_it_was(value: str) -> None:
-    planted = Numeric("x").plant(value, Random(1))
+@pytest.mark.parametrize(("options", "texts", "numbers"), FORMS)
+def test_a_planted_number_is_written_as_it_was(options: dict[str, str], texts: list[str], numbers: list[float]) -> None:
+    field = Numeric("x", **options)  # type: ignore[arg-type]  # checked by the schema file
 
-    assert isinstance(planted, str)
-    assert read_number(planted) in (100 * float(value), 1000 * float(value))
+    planted = [field.plant(text, Random(1)) for text in texts]
+
+    assert set(map(type, planted)) == {str}
+    assert field.read(planted)[0].numbers.tolist() == pytest.approx([100 * number for number in numbers])
 
 
 @pytest.mark.parametrize("value", ["0", "-", "apples", "0.00", None, ""])

@@ -48,7 +48,9 @@ class Columns:
     def of(cls, schema: Schema) -> Self:
         """The columns of a schema's fields."""
         sorts = ("number", "boolean")
-        numbers, booleans = (frozenset(entry.name for entry in schema.fields if entry.cell == sort) for sort in sorts)
+        numbers, booleans = (
+            frozenset(entry.name for entry in schema.fields if entry.cell_sort() == sort) for sort in sorts
+        )
         return cls(numbers, booleans)
 
     def cell_reader(self, name: str) -> Callable[[str], Any]:

@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from worker.errors import ErrorCode, RecordError
 from worker.features.learned import CategoryColumn, FieldStats, NumericColumn, Scaling, fit_scaling
+from worker.features.numbers import Reading, find_reading
 from worker.features.paths import NotAnObject
-from worker.features.values import MISSING, are_numbers, doubles, read_numbers, without_missing
+from worker.features.values import MISSING, without_missing
 from worker.formats.base import type_name
 from worker.records import BoolArray, FloatArray
 from worker.redaction import Pseudonym
@@ -112,16 +113,9 @@ class Sample:
         return Sample(there, set(map(type, there)), len({(type(value), value) for value in there}))
 
     @cached_property
-    def numbers(self) -> FloatArray | None:
-        """Its values as numbers, also where they stand in strings; None where one is none, or there is no value."""
-        texts = [value for value in self.values if type(value) is str]
-        if not self.values or not self.types <= {int, float, str} or not are_numbers(texts):
-            return None
-        numbers = np.empty(len(self.values))
-        is_text = np.array([type(value) is str for value in self.values])
-        numbers[is_text] = read_numbers(texts)
-        numbers[~is_text] = doubles([value for value in self.values if type(value) is not str])
-        return numbers
+    def reading(self) -> Reading | None:
+        """How its values are numbers, also where they stand in strings; None where one is none."""
+        return find_reading(self.values) if self.values and self.types <= {int, float, str} else None
 
 
 @dataclass(frozen=True)
@@ -224,6 +218,10 @@ class Field:
         numbers, broken = self.parse(Column(self, values, types, np.empty(0), missing))
         return Column(self, values, types, numbers, missing), {**failures, **broken}
 
+    def cell_sort(self) -> str:
+        """`cell`, where it depends on an option."""
+        return self.cell
+
     def gaps(self) -> Collection[str]:
         """The strings that stand for a missing value."""
         return self.usual_gaps
@@ -268,7 +266,7 @@ class Field:
             scaling, imputed = self.scaling(x, preprocessing), 0.0
             if preprocessing == "minmax" and len(x):  # 0 is an end of the range: the median stands for a missing value
                 imputed = float(scaling.apply(np.median(x, keepdims=True))[0])
-            columns.append(NumericColumn(self.name, part, *scaling[:3], _is_whole(x), scaling.knee, imputed))
+            columns.append(NumericColumn(self.name, part, *scaling[:3], is_whole(x), scaling.knee, imputed))
         return columns
 
     def vocabulary_limit(self) -> tuple[int | None, int]:
@@ -292,7 +290,7 @@ class Field:
         if not numbers or len(numbers[0]) == 0:
             return FieldStats(self.name, top=top)
         seen = np.quantile(numbers[0], [0.01, 0.5, 0.99], method="inverted_cdf").tolist()
-        low, median, high = map(int, seen) if _is_whole(numbers[0]) else seen
+        low, median, high = map(int, seen) if is_whole(numbers[0]) else seen
         return FieldStats(self.name, low=low, high=high, median=median, top=top)
 
     def read_back(self, columns: Sequence[NumericColumn], z: Sequence[float]) -> Any:
@@ -371,5 +369,6 @@ class Column:
         return list(arrays) if self.missing is None else [x[~self.missing] for x in arrays]
 
 
-def _is_whole(x: FloatArray) -> bool:
+def is_whole(x: FloatArray) -> bool:
+    """Whether these are whole numbers that a double holds exactly."""
     return bool((x == np.floor(x)).all()) and bool((np.abs(x) < 2**53).all())

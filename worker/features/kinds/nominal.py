@@ -10,8 +10,8 @@ import numpy as np
 from typing_extensions import override
 
 from worker.features.kinds.base import MIN_ROWS, Evidence, Field, Sample, Strength, option, size
+from worker.features.numbers import spread_evenly
 from worker.features.paths import NotAnObject
-from worker.features.values import spread_evenly
 
 NEARLY_ALL = 0.95  # share of distinct values; a retry repeats an id
 UPWARDS = 0.9  # share of steps that go up in a counter; parallel writers swap neighbours
@@ -52,9 +52,9 @@ class Categorical(Field):
     def infer(cls, sample: Sample) -> Evidence | None:
         if sample.types != {str}:
             return None
-        numbers = sample.present.numbers
-        if numbers is not None and len(numbers) >= MIN_ROWS and spread_evenly(numbers):
-            why = f"strings with whole numbers, spread evenly up to {numbers.max():.0f}"
+        reading = sample.present.reading
+        if reading is not None and len(reading.numbers) >= MIN_ROWS and spread_evenly(reading.numbers):
+            why = f"strings with whole numbers, spread evenly up to {reading.numbers.max():.0f}"
             return Evidence(Strength.REPETITION, why, doubt="read as names; where they are amounts, write numeric")
         return Evidence(Strength.TYPES, "strings that repeat")
 
@@ -88,16 +88,16 @@ class Id(Field):
     @override
     def infer(cls, sample: Sample) -> Evidence | None:
         sample = sample.present
-        values, numbers, why = sample.values, sample.numbers, None
+        values, reading, why = sample.values, sample.reading, None
         if len(values) < MIN_ROWS or sample.distinct <= NEARLY_ALL * len(values):
             return None
-        if numbers is None:
+        if reading is None:
             if sample.types == {str}:
                 why = "UUIDs that hardly repeat" if all(map(_UUID.fullmatch, values)) else "strings that hardly repeat"
-        elif float not in sample.types and bool((numbers == np.floor(numbers)).all()):
-            if int((np.diff(numbers) > 0).sum()) >= UPWARDS * (len(values) - 1):
+        elif float not in sample.types and not reading.form.options() and bool((reading.numbers % 1 == 0).all()):
+            if int((np.diff(reading.numbers) > 0).sum()) >= UPWARDS * (len(values) - 1):
                 why = "whole numbers that count up and hardly repeat"
-            elif numbers.min() >= 10**12:
+            elif reading.numbers.min() >= 10**12:
                 why = "very large whole numbers that hardly repeat"
         return Evidence(Strength.REPETITION, why) if why is not None else None
 

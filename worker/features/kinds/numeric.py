@@ -1,7 +1,9 @@
 """Fields that hold numbers."""
 
+import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from random import Random
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from worker.errors import ErrorCode
+from worker.errors import ErrorCode, SchemaError
 from worker.features.kinds.base import (
     TEXTS,
     Check,
@@ -19,11 +21,13 @@ from worker.features.kinds.base import (
     Field,
     Sample,
     Strength,
+    is_whole,
     one_of,
     option,
 )
 from worker.features.learned import NumericColumn, Scaling, fit_scaling
-from worker.features.values import MISSING, doubles, read_number, read_numbers
+from worker.features.numbers import DECIMALS, MAX_UNIT, PLAIN, THOUSANDS, NumberForm, doubles, read_values
+from worker.features.values import MISSING
 from worker.records import FloatArray
 
 TRANSFORMS = ("auto", "linear", "log1p")
@@ -38,6 +42,15 @@ def _is_range(value: Any) -> bool:
 
 RANGE = Check("[low, high], two finite numbers with low below high", _is_range, lambda ends: tuple(map(float, ends)))
 
+SEPARATOR = Check("one of " + " ".join(map(repr, THOUSANDS)), lambda value: value in THOUSANDS)
+UNIT = Check(
+    f"1 to {MAX_UNIT} characters, more than an e, none of them a digit, a sign, a separator or a space",
+    lambda value: (
+        isinstance(value, str)
+        and re.fullmatch(rf"(?![eE]$)[^0-9.,_'\u2019\s+\u2212-]{{1,{MAX_UNIT}}}", value) is not None
+    ),
+)
+
 
 @dataclass(frozen=True)
 class Numeric(Field):
@@ -45,6 +58,10 @@ class Numeric(Field):
 
     transform   "log1p" takes sign(x) log(1 + |x|) first, "auto" decides from the data
     range       smallest and largest value that can occur, for models that scale to [0, 1]; None = as fitted
+    decimal     what begins the fraction in strings (default: a point, a comma where points stand
+                between groups of digits)
+    thousands   what stands between groups of digits in strings (default: nothing)
+    unit        what stands before or behind the digits in strings, such as EUR or ms (default: nothing)
     missing     strings that stand for no value; None = those of worker.features.values.MISSING
     """
 
@@ -57,26 +74,48 @@ class Numeric(Field):
 
     transform: str = option("auto", one_of(TRANSFORMS))
     range: tuple[float, float] | None = option(None, RANGE)
+    decimal: str | None = option(None, Check('"." or ","', lambda value: value in DECIMALS))
+    thousands: str | None = option(None, SEPARATOR)
+    unit: str | None = option(None, UNIT)
     missing: tuple[str, ...] | None = option(None, TEXTS)
+
+    def __post_init__(self) -> None:
+        if self.form.decimal == self.form.thousands:
+            raise SchemaError(f"field {self.name!r}: decimal and thousands are both {self.form.decimal!r}")
 
     @override
     def gaps(self) -> Collection[str]:
         return self.usual_gaps if self.missing is None else self.missing
 
+    @cached_property
+    def form(self) -> NumberForm:
+        """How strings are read."""
+        usual = "," if self.thousands == "." else "."
+        return NumberForm(self.decimal or usual, self.thousands or "", self.unit or "")
+
+    @override
+    def cell_sort(self) -> str:
+        return self.cell if self.form == PLAIN else "text"
+
     @classmethod
     @override
     def infer(cls, sample: Sample) -> Evidence | None:
-        present = sample.present
-        if present.numbers is None:
+        reading = sample.present.reading
+        if reading is None:
             return None
-        what = "whole numbers" if bool((present.numbers == np.floor(present.numbers)).all()) else "numbers"
-        return Evidence(Strength.TYPES, what if sample.types <= {int, float} else f"{what} in strings")
+        why = "whole numbers" if is_whole(reading.numbers) else "numbers"
+        if str in sample.types:
+            why += " in strings"
+        options = reading.form.options()
+        if reading.gaps:
+            options["missing"] = (*MISSING, *reading.gaps)
+        return Evidence(Strength.TYPES, why, options, reading.doubt)
 
     @override
     def parse(self, column: Column) -> tuple[NDArray[np.float64], Failures]:
         values, missing = column.values, column.missing
         if str in column.types:
-            x = self._parse_texts(values)
+            x = read_values(values, self.form)
         elif missing is None:
             try:
                 x = np.fromiter(values, np.float64, len(values))
@@ -95,14 +134,6 @@ class Numeric(Field):
                 detail = "expected a finite number, got one that a double can't hold"
                 failures[index] = self.failure(ErrorCode.NOT_FINITE, detail)
         return x, failures
-
-    def _parse_texts(self, values: Sequence[Any]) -> FloatArray:
-        """float64 (B,), NaN where a string is no number; anything where missing."""
-        is_text = np.array([type(value) is str for value in values])
-        x = np.empty(len(values))
-        x[is_text] = read_numbers([value for value in values if type(value) is str])
-        x[~is_text] = doubles([value for value in values if type(value) is not str])
-        return x
 
     @override
     def scaling(self, x: FloatArray, preprocessing: str) -> Scaling:
@@ -140,10 +171,7 @@ class Numeric(Field):
     @override
     def plant(self, value: Any, rng: Random) -> Any:
         factor = rng.choice(FACTORS)
-        if not isinstance(value, str):
-            return scaled(value, factor)
-        decimals = len(value.strip().partition(".")[2])
-        return f"{read_number(value) * factor:.{decimals}f}"
+        return self.form.scaled(value, factor) if isinstance(value, str) else scaled(value, factor)
 
 
 def scaled(value: float, factor: float) -> float:
