@@ -14,7 +14,7 @@ from worker.features.infer import infer_schema
 from worker.features.kinds import Field
 from worker.features.kinds.base import Sample
 from worker.features.kinds.numeric import Numeric
-from worker.features.numbers import PLAIN, NumberForm
+from worker.features.number_forms import PLAIN, NumberForm
 from worker.features.schema import Schema, parse_schema
 from worker.features.values import MISSING, without_missing
 from worker.features.vectorize import conceal, fit_vectorizer

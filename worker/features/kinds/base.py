@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from worker.errors import ErrorCode, RecordError
 from worker.features.learned import CategoryColumn, FieldStats, NumericColumn, Scaling, fit_scaling
-from worker.features.numbers import Reading, find_reading
+from worker.features.number_forms import Reading, find_reading
 from worker.features.paths import NotAnObject
 from worker.features.values import MISSING, without_missing
 from worker.formats.base import type_name

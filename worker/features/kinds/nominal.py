@@ -10,7 +10,7 @@ import numpy as np
 from typing_extensions import override
 
 from worker.features.kinds.base import MIN_ROWS, Evidence, Field, Sample, Strength, option, size
-from worker.features.numbers import spread_evenly
+from worker.features.number_forms import spread_evenly
 from worker.features.paths import NotAnObject
 
 NEARLY_ALL = 0.95  # share of distinct values; a retry repeats an id

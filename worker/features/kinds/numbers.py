@@ -12,8 +12,8 @@ from typing_extensions import override
 from worker.features.kinds.base import Column, Failures, Field
 from worker.features.kinds.numeric import FACTORS, scaled
 from worker.features.learned import CategoryColumn, FieldStats, NumericColumn
+from worker.features.number_forms import PLAIN
 from worker.features.paths import MAX_MEMBERS, NotAnObject
-from worker.features.values import read_number
 from worker.records import FloatArray
 from worker.texts import significant
 
@@ -118,5 +118,5 @@ def _numbers(value: Any) -> list[float] | None:
     """The finite numbers in a value; None where there are none."""
     values = value[:MAX_MEMBERS] if type(value) is list else [value]
     if str in set(map(type, values)):
-        values = [read_number(number) if type(number) is str else number for number in values]
+        values = [PLAIN.read(number) if type(number) is str else number for number in values]
     return [number for number in values if type(number) in (int, float) and -_MAX <= number <= _MAX] or None

@@ -26,7 +26,7 @@ from worker.features.kinds.base import (
     option,
 )
 from worker.features.learned import NumericColumn, Scaling, fit_scaling
-from worker.features.numbers import DECIMALS, MAX_UNIT, PLAIN, THOUSANDS, NumberForm, doubles, read_values
+from worker.features.number_forms import DECIMALS, MAX_UNIT, PLAIN, THOUSANDS, NumberForm, doubles, read_values
 from worker.features.values import MISSING
 from worker.records import FloatArray
 
