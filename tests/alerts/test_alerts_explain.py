@@ -8,9 +8,16 @@ import orjson
 import pytest
 
 from devtools import traffic
-from worker.alerts.explain import MIN_SHARE, shares
+from worker.alerts.explain import MIN_SHARE, in_words, shares
+from worker.features.kinds import KINDS
+from worker.features.learned import MissingPattern
+from worker.features.patterns import Patterns
+from worker.features.schema import Schema
 from worker.features.vectorize import Vectors
+from worker.formats.base import Row
 from worker.formats.json_objects import JsonDecoder
+from worker.model.learn import fit_bundle
+from worker.model.network.options import FitOptions
 from worker.pipeline import Model
 from worker.records import Message, Reason
 from worker.redaction import Redaction
@@ -109,3 +116,45 @@ def test_shares_are_parts_of_the_excess_and_add_up_to_one(
 )
 def test_severity_follows_the_probability(probability: float, severity: str) -> None:
     assert SEVERITIES[level_of(probability)] == severity
+
+
+PATTERNS = Patterns(
+    ["a", "b", "c", *(f"d{n}" for n in range(9))],
+    [MissingPattern(), MissingPattern(("a", "b")), MissingPattern(tuple(f"d{n}" for n in range(9)), ("c",))],
+)
+
+
+@pytest.mark.parametrize(
+    ("missing", "pattern", "observed", "expected"),
+    [
+        ("", 0, "all fields present", "all fields present"),
+        ("b", 0, "without b", "all fields present"),
+        ("", 1, "with a, b", "without a, b"),
+        ("ac", 1, "without c; with b", "with c; without b"),
+        ("ab", 2, "without a, b; with d0, d1, d2 and 6 more", "with a, b; without d0, d1, d2 and 6 more"),
+        ("c012345678", 2, "without d0, d1, d2 and 6 more", "without d0, d1, d2 and 6 more"),
+    ],
+)
+def test_of_missing_fields_a_few_are_named_that_differ(
+    missing: str, pattern: int, observed: str, expected: str
+) -> None:
+    bits = np.array([name.removeprefix("d") in missing for name in PATTERNS.names])
+
+    assert in_words(PATTERNS, bits, pattern) == (observed, expected)
+
+
+def test_a_record_that_fits_no_pattern_is_set_against_the_nearest_one() -> None:
+    sorts = {"pay": [f"pay.p{n}" for n in range(20)], "login": [f"login.l{n}" for n in range(20)]}
+    rows: list[Row] = [{"event": name, **dict.fromkeys(sorts[name], 1)} for _ in range(100) for name in sorts]
+    kinds = {"event": "categorical", **dict.fromkeys([*sorts["pay"], *sorts["login"]], "numeric")}
+    schema = Schema(tuple(KINDS[kind](name) for name, kind in kinds.items()))
+    bundle = fit_bundle(schema, rows, FitOptions(hidden=(8, 4, 8), steps=200), created_at="2026-01-01T00:00:00.000Z")
+    model = Model(bundle)
+    odd: Row = {**rows[0], "login.l7": 1}
+    del odd["pay.p3"]
+    batch = model.vectorizer.transform(JsonDecoder(10_000).decode([Message("in", 0, 0, 0, None, orjson.dumps(odd))]))
+
+    (reasons,) = model.explainer.explain(batch.numeric, batch.category_ids, batch.rows)
+
+    said = next(reason for reason in reasons if reason.field == "(missing fields)")
+    assert (said.observed, said.expected) == ("without pay.p3; with login.l7", "with pay.p3; without login.l7")

@@ -1,9 +1,5 @@
-from tests.features.common import decoded, encode, one_field
-from worker.features.kinds import Numeric
+from tests.features.common import encode, one_field
 from worker.features.learned import MISSING_PATTERN
-from worker.features.schema import Schema
-from worker.features.vectorize import Vectorizer, fit_vectorizer
-from worker.formats.base import Row
 
 
 def test_missing_is_not_zero() -> None:
@@ -22,18 +18,6 @@ def test_an_unseen_pattern_of_missing_fields_has_id_0() -> None:
     assert encode(schema, fitted, [1, None]).category_ids[:, -1].tolist() == [1, 0]
     assert fitted.category_fields == (MISSING_PATTERN,)
     assert fitted.widths == (2,)
-
-
-def test_at_most_64_patterns_are_kept_and_the_most_frequent_come_first() -> None:
-    fields = tuple(Numeric(f"f{n}") for n in range(80))
-    rows: list[Row] = [{f.name: 1 for f in fields if f.name != f"f{n}"} for n in range(80)]
-    schema = Schema(fields)
-
-    fitted = fit_vectorizer(schema, [*rows, rows[70], rows[70]])
-
-    assert len(fitted.categorical[-1].values) == 64
-    assert fitted.categorical[-1].values[0] == ("f70",)
-    assert Vectorizer(fitted).transform(decoded([rows[70]])).category_ids[0, -1] == 1
 
 
 def test_ids_are_unknown_missing_then_values_by_frequency() -> None:

@@ -52,9 +52,10 @@ def reference(schema: Schema, fitted: Fitted, record: Row) -> tuple[list[float],
     values = {field.name: value_of(record, field.name) for field in schema.encoded}
     numeric = [reference_number(column, values[column.field]) for column in fitted.numeric]
     category_ids = [reference_id(column, values[column.field]) for column in fitted.categorical[:-1]]
-    absent = tuple(sorted(name for name, value in values.items() if value is None))
-    patterns = list(fitted.categorical[-1].values)
-    category_ids.append(patterns.index(absent) + 1 if absent in patterns else 0)
+    absent = {name for name, value in values.items() if value is None}
+    patterns = fitted.categorical[-1].values
+    fits = [index for index, known in enumerate(patterns, 1) if absent - {*known.free} == {*known.absent}]
+    category_ids.append(fits[0] if fits else 0)
     return numeric, category_ids
 
 

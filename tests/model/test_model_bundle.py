@@ -232,11 +232,11 @@ def test_a_bundle_without_golden_and_rehearsal_rows_is_a_bundle(store: ModelStor
 
 def test_a_bundle_of_another_format_is_refused_with_the_one_that_is_read(store: ModelStore) -> None:
     path = folder(store) / MANIFEST
-    manifest = orjson.loads(path.read_bytes()) | {"format": 3}
+    manifest = orjson.loads(path.read_bytes()) | {"format": 2}
     manifest["manifest_sha256"] = digest_of(manifest)
     path.write_bytes(orjson.dumps(manifest))
 
-    with pytest.raises(BundleError, match="format 3, this worker reads format 2"):
+    with pytest.raises(BundleError, match="format 2, this worker reads format 3"):
         read_folder(folder(store))
 
 

@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.features.learned import UNKNOWN_ID, Special
+from worker.features.learned import UNKNOWN_ID, Special, shortened
 from worker.features.paths import value_of
+from worker.features.patterns import Patterns, missing_sets
+from worker.features.schema import read_columns
 from worker.features.vectorize import Vectors
 from worker.formats.base import Row
 from worker.model.scoring.scorer import Reconstructor
 from worker.model.store.bundle import Bundle
-from worker.records import Alert, FloatArray, RawMessage, Reason, Scores
+from worker.records import Alert, BoolArray, FloatArray, RawMessage, Reason, Scores
 from worker.redaction import MASK, Redaction
 from worker.thresholds.severity import SEVERITIES
 
@@ -126,19 +128,27 @@ class Explainer:
         parts = shares(np.stack([by_field[name] for name in self._fields], 1) * self._weights, self._usual)
         order = np.argsort(-parts, axis=1, kind="stable")  # the same reasons on every machine, also where shares tie
         columns = (category_ids, rebuilt.numeric, rebuilt.expected_ids, parts, order)
+        patterns: list[tuple[str, str] | None] = [None] * len(rows)
+        telling = np.flatnonzero(parts[:, self._fields.index(self._fitted.missing_pattern)] >= MIN_SHARE)
+        if len(telling):
+            chosen = [rows[at] for at in telling.tolist()], category_ids[telling, -1], rebuilt.expected_ids[telling, -1]
+            for at, words in zip(telling.tolist(), self._patterns(*chosen), strict=True):
+                patterns[at] = words
         # Plain lists: in an alert storm, element by element access to arrays would cost as much as all the rest.
-        return list(map(self._reasons, rows, *(column.tolist() for column in columns)))
+        return list(map(self._reasons, rows, patterns, *(column.tolist() for column in columns)))
 
     def _reasons(
         self,
         row: Row,
+        pattern: tuple[str, str] | None,
         category_ids: list[int],
         numbers: list[float],
         expected_ids: list[int],
         parts: list[float],
         order: list[int],
     ) -> tuple[Reason, ...]:
-        """Of one row: its category ids (C,), expected numbers (N,) and ids (C,), shares (F,) and their order."""
+        """Of one row: its missing pattern as observed and expected, its category ids (C,),
+        expected numbers (N,) and ids (C,), shares (F,) and their order."""
         telling: list[Reason] = []
         silent: list[Reason] = []
         for rank, at in enumerate(order):
@@ -151,8 +161,8 @@ class Explainer:
             if isinstance(expected, Special):
                 expected = expected.value
             observed, note = value_of(row, name), None
-            if name == self._fitted.missing_pattern and category is not None:
-                observed = self._pattern(row, category_ids[category])
+            if name == self._fitted.missing_pattern and pattern is not None:
+                observed, expected = pattern
             if observed is None:
                 note, is_same = Special.MISSING.value, expected == Special.MISSING.value
             else:  # True == 1 in Python, not in JSON
@@ -176,12 +186,32 @@ class Explainer:
             for reason in reasons
         )
 
-    def _pattern(self, row: Row, category_id: int) -> str:
-        """The missing pattern of a row in words; one that the model has never seen is made up from the row."""
-        if category_id != UNKNOWN_ID:
-            return str(self._fitted.categorical[-1].value(category_id))
-        absent = [name for name in self._fields if name != self._fitted.missing_pattern and value_of(row, name) is None]
-        return f"without {', '.join(absent)}" if absent else "all fields present"
+    def _patterns(
+        self, rows: Sequence[Row], category_ids: NDArray[np.int32], expected_ids: NDArray[np.int64]
+    ) -> list[tuple[str, str]]:
+        """What each row (A,) lacks or has against the missing pattern that was expected, as observed and expected; of a
+        row that fits no pattern, against the nearest one. ids: of the pattern, (A,)."""
+        patterns, first = self._fitted.patterns, self._fitted.categorical[-1].first
+        columns, _ = read_columns(self._fitted.schema, rows)
+        sets, of_row = missing_sets(columns, len(rows))
+        differences = patterns.differences(sets)
+        words = []
+        for at, own, place in zip(of_row.tolist(), category_ids.tolist(), (expected_ids - first).tolist(), strict=True):
+            is_near = own != UNKNOWN_ID or differences[at, place] == differences[at].min()
+            words.append(in_words(patterns, sets[at], place if is_near else int(differences[at].argmin())))
+        return words
+
+
+def in_words(patterns: Patterns, missing: BoolArray, pattern: int) -> tuple[str, str]:
+    """A set of missing fields (F,) against a pattern: what is observed, and what was expected."""
+    usual = patterns.patterns[pattern]
+    lacks, extra = (shortened(names) for names in patterns.against(missing, pattern))
+    if not lacks and not extra:
+        return str(usual), str(usual)
+    observed = [f"without {lacks}"] * bool(lacks) + [f"with {extra}"] * bool(extra)
+    expected = [f"with {lacks}"] * bool(lacks) + [f"without {extra}"] * bool(extra)
+    is_whole = not usual.absent and not usual.free
+    return "; ".join(observed), str(usual) if is_whole else "; ".join(expected)
 
 
 class Explanations:

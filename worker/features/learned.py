@@ -32,6 +32,7 @@ _MAX_LOG = 709.0  # expm1 of more is beyond a double
 
 MISSING_PATTERN = "(missing fields)"  # the name of the missing patterns' categorical column, as if it were a field
 PATTERN_KIND = "presence"
+MAX_NAMED = 3  # fields that an explanation names of those that are missing
 UNKNOWN_ID, MISSING_ID = 0, 1
 ANY_VALUE = "=*"  # ends the member of a set that stands for a key with values that hardly repeat
 
@@ -200,14 +201,38 @@ def coarse(column: NumericColumn, x: FloatArray, preprocessing: str) -> NumericC
 
 
 @dataclass(frozen=True)
+class MissingPattern:
+    """Which fields a record lacks.
+
+    absent   sorted names of those that all records of this pattern lack; they have all others
+    free     sorted names of those that it says nothing of
+    """
+
+    absent: tuple[str, ...] = ()
+    free: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"without {shortened(self.absent)}" if self.absent else "all fields present"
+
+
+def shortened(names: Sequence[str]) -> str:
+    """Names as a list of a few of them.
+
+    >>> shortened(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    rest = len(names) - MAX_NAMED
+    return ", ".join(names[:MAX_NAMED]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+@dataclass(frozen=True)
 class CategoryColumn:
     """One column of the model's categorical input. Its ids: 0 for a value never seen before, 1 for a missing one, then
     the spare ones, then the vocabulary. A value beyond the vocabulary gets the spare id, its hash's one of several.
 
     field    name of the field, or of the missing patterns, see `pattern_name`
     kind     the field's kind; "presence" for missing patterns, which have no id for missing
-    values   the vocabulary, most frequent first, of a redacted field its tokens; a missing pattern is the tuple of the
-             missing fields' names
+    values   the vocabulary, most frequent first, of a redacted field its tokens; or missing patterns
     spare    ids for values beyond the vocabulary's limit: one for all of them, or as many as there are hash buckets
     """
 
@@ -279,8 +304,7 @@ class CategoryColumn:
         if category_id == UNKNOWN_ID:
             return Special.UNKNOWN
         if self.kind == PATTERN_KIND:
-            absent = self.values[category_id - self.first]
-            return f"without {', '.join(absent)}" if absent else "all fields present"
+            return str(self.values[category_id - self.first])
         if category_id == MISSING_ID:
             return Special.MISSING
         return Special.OTHER if category_id < self.first else self.values[category_id - self.first]

@@ -1,10 +1,8 @@
 """Rows to the model's input, float32 numbers and int32 category ids, column by column: learned, then applied."""
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -16,13 +14,14 @@ from worker.features.learned import (
     FARTHEST,
     PATTERN_KIND,
     TRANSFORMS,
-    UNKNOWN_ID,
     CategoryColumn,
     FieldStats,
+    MissingPattern,
     NumericColumn,
     coarse,
     pattern_name,
 )
+from worker.features.patterns import Patterns, fit_patterns
 from worker.features.schema import Schema, read_columns
 from worker.formats.base import Decoded, Row
 from worker.plain import read_plain
@@ -30,10 +29,6 @@ from worker.records import NO_TIME, DeadLetter, RawMessage, TimeArray
 from worker.redaction import MASK, NOTHING, Redaction
 from worker.texts import MAX_TIME_MS, MIN_TIME_MS, quoted
 
-# F optional fields have 2^F missing patterns. Each that is kept is a row of the model's embedding and of its output and
-# learns from the records that have it: without a bound, a topic of sparse records would give most of the network to
-# patterns that were seen once. The rarer ones share id 0 with those that were never seen, and are as strange.
-MAX_PATTERNS = 64
 MAX_SPARE = 1_000_000  # ids of a column for values beyond its vocabulary, as the schema allows
 
 
@@ -76,6 +71,16 @@ class Fitted:
     def missing_pattern(self) -> str:
         """The name of the missing patterns' column, which no field has."""
         return self.categorical[-1].field
+
+    @cached_property
+    def patterns(self) -> Patterns:
+        """The missing patterns."""
+        return Patterns([field.name for field in self.schema.encoded], self.categorical[-1].values)
+
+    @cached_property
+    def optional(self) -> frozenset[str]:
+        """Names of the fields that some of the rows lacked."""
+        return frozenset(name for pattern in self.patterns.patterns for name in (*pattern.absent, *pattern.free))
 
     @cached_property
     def stats_of(self) -> Mapping[str, FieldStats]:
@@ -152,8 +157,8 @@ class Fitted:
                 learned = quoted(parts.schema_fingerprint)
                 raise BundleError(f"the schema's fingerprint is {schema.fingerprint}, the model's is {learned}")
             *columns, patterns = [*parts.categorical] or [CategoryColumn("", "", ())]
-            names = tuple(tuple(value) if isinstance(value, list) else value for value in patterns.values)
-            categorical = (*columns, replace(patterns, values=names))
+            known = tuple(read_plain(MissingPattern, value) for value in patterns.values)
+            categorical = (*columns, replace(patterns, values=known))
             hidden = parts.redacted, parts.check
             fitted = cls(schema, parts.rows, parts.numeric, categorical, parts.stats, *hidden)
             require_columns(fitted)
@@ -193,9 +198,9 @@ def require_columns(fitted: Fitted) -> None:
     name = pattern_name([field.name for field in fitted.schema.fields])
     if (patterns.field, patterns.kind, patterns.spare) != (name, PATTERN_KIND, 0):
         raise ValueError("the last of categorical is not that of the missing patterns")
-    for names in patterns.values:
-        if not isinstance(names, tuple) or not all(isinstance(name, str) and name in encoded for name in names):
-            raise ValueError("a missing pattern is no list of the schema's fields")
+    for pattern in patterns.values:
+        if not encoded.keys() >= {*pattern.absent, *pattern.free} or {*pattern.absent} & {*pattern.free}:
+            raise ValueError("a missing pattern is not made of the schema's fields")
     _require_statistics(fitted, encoded.keys())
     _require_distinct(fitted)
     for field, columns in fitted._numbers_of.values():  # noqa: SLF001  # its own
@@ -297,27 +302,10 @@ def fit_vectorizer(
             values = dict(zip(field.part_names(), column.present(field.numbers(column)), strict=True))
             numeric += [coarse(entry, values[entry.part], preprocessing) for entry in learned]
             stats.append(FieldStats(field.name))
-    counts = Counter(_missing_patterns(columns, count))
-    patterns = sorted((-rows_with_it, tuple(sorted(names))) for names, rows_with_it in counts.items())[:MAX_PATTERNS]
     name = pattern_name([field.name for field in schema.fields])
-    categorical.append(CategoryColumn(name, PATTERN_KIND, tuple(names for _, names in patterns)))
+    categorical.append(CategoryColumn(name, PATTERN_KIND, fit_patterns(columns, count)))
     check = redaction.check if redacted else ""
     return Fitted(schema, count, tuple(numeric), tuple(categorical), tuple(stats), redacted, check)
-
-
-def _missing_patterns(columns: Sequence[Column], count: int) -> list[frozenset[str]]:
-    """For each of `count` rows the names of the encoded fields that are missing."""
-    gaps = {c.field.name: c.missing for c in columns if c.field.encoded and c.missing is not None}
-    if not gaps:
-        return [frozenset()] * count
-    # A batch has few patterns: a row costs one look-up by its packed bits, and only each pattern is spelled out.
-    packed = np.packbits(np.stack(list(gaps.values()), axis=1), axis=1)  # (B, bytes)
-    keys = packed.view(f"V{packed.shape[1]}").ravel().tolist()
-    names = {}
-    for key in set(keys):
-        bits = np.unpackbits(np.frombuffer(key, np.uint8), count=len(gaps))
-        names[key] = frozenset(name for name, bit in zip(gaps, bits.tolist(), strict=True) if bit)
-    return [names[key] for key in keys]
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,8 +339,6 @@ class Vectorizer:
         self._hidden = dict.fromkeys(fitted.redacted, redaction)
         clock = self.schema.event_time_field
         self._clock = None if clock is not None and redaction.covers(clock) else clock
-        patterns = fitted.categorical[-1]
-        self._pattern_ids = {frozenset(names): patterns.first + i for i, names in enumerate(patterns.values)}
 
     def transform(self, decoded: Decoded) -> Vectors:
         """Vectors of all rows that fit the schema; the others become rejects and leave no trace in their neighbours."""
@@ -378,8 +364,7 @@ class Vectorizer:
             if missing is not None:
                 scaled[missing] = learned.imputed
             numeric[:, at] = scaled
-        patterns = map(self._pattern_ids.get, _missing_patterns(columns, len(rows)), repeat(UNKNOWN_ID))
-        category_ids[:, -1] = np.fromiter(patterns, np.int32, len(rows))
+        category_ids[:, -1] = self.fitted.patterns.find(columns, len(rows)) + self.fitted.categorical[-1].first
         return Vectors(messages, rows, numeric, category_ids, self._event_times(columns, messages), rejects)
 
     def _event_times(self, columns: Sequence[Column], messages: Sequence[RawMessage]) -> TimeArray:

@@ -40,7 +40,7 @@ from worker.thresholds.factory import ThresholdRule
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 """What a version can be called, wherever its name comes from: no path, no hidden file, no option."""
-FORMAT = 2  # part of what a version's name is the hash of
+FORMAT = 3  # part of what a version's name is the hash of
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 ROWS = "rows.jsonl.gz"
