@@ -7,6 +7,7 @@ import pytest
 
 from devtools import traffic
 from devtools.memory_broker import Action
+from devtools.memory_clients import MemoryConsumer
 from devtools.stage import GROUP, Guarantee, Killed, Stage, assert_as_undisturbed, make_model, undisturbed
 from worker.broker.base import Polled
 from worker.errors import (
@@ -85,6 +86,35 @@ def test_a_held_batch_is_dropped_when_its_partitions_are_revoked(guarantee: Guar
     assert len(stage.broker.records("scores")) == before
     second.die()
     first.drain()
+    assert_as_undisturbed(stage)
+
+
+@pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
+@pytest.mark.parametrize("is_first_poll", [False, True])
+def test_records_of_a_partition_that_is_lost_while_they_are_polled_are_left_to_its_new_owner(
+    guarantee: Guarantee, is_first_poll: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage(partitions=2, guarantee=guarantee).feed(traffic.messages(2000, partitions=2))
+    first, second = stage.worker("a"), stage.worker("b")
+    if not is_first_poll:
+        first.loop.step()
+    poll = first.consumer.poll
+
+    def poll_and_lose(timeout_ms: int, max_records: int, max_bytes: int | None = None) -> Polled:
+        polled = poll(timeout_ms, max_records, max_bytes)
+        if polled and not second.seen.owned:
+            second.loop.step()
+            assert isinstance(first.consumer, MemoryConsumer)
+            first.consumer._rejoin()
+        return polled
+
+    monkeypatch.setattr(first.consumer, "poll", poll_and_lose)
+    first.loop.step()
+    while not stage.is_drained():
+        second.loop.step()
+        first.loop.step()
+
+    assert len(first.seen.owned) == len(second.seen.owned) == 1
     assert_as_undisturbed(stage)
 
 

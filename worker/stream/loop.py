@@ -159,8 +159,10 @@ class Loop:
             time.sleep(self._back_off(error) / 1000)
             return False
         self.events.beat()
-        self._apply_assignment_changes()
-        polled = self._restore(polled)
+        revoked = self._apply_assignment_changes()
+        # The client loses partitions on another thread, also after it has read from them. One that came back at once is
+        # read again from where it is committed.
+        polled = self._restore({partition: part for partition, part in polled.items() if partition not in revoked})
         for partition, messages in polled.items():
             self._collected.setdefault(partition, []).extend(messages)
         self._collected_bytes += self.consumer.polled_bytes() if polled else 0
@@ -168,10 +170,11 @@ class Loop:
             self.events.unreadable(*place)
         return bool(polled)
 
-    def _apply_assignment_changes(self) -> None:
+    def _apply_assignment_changes(self) -> frozenset[Partition]:
+        """Forgets what was revoked, and returns it."""
         assigned, revoked = self.consumer.assignment_changes()
         if not assigned and not revoked:
-            return
+            return frozenset()
         dropped = sum(len(self._collected.pop(partition, ())) for partition in revoked)
         if (batch := self._batch) is not None:
             dropped += batch.records
@@ -184,6 +187,7 @@ class Loop:
         self._at_rest_since = self.monotonic()
         self._unrestored = (self._unrestored - revoked) | assigned
         self.events.rebalanced(assigned, revoked)
+        return revoked
 
     def _forget(self, partitions: Collection[Partition]) -> None:
         for sink in (self.kafka_sink, *self.sinks):
