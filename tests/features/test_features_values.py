@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.features.common import STEADY, encode, one_field, rows_of
 from worker.errors import ErrorCode, SchemaError
 from worker.features.infer import infer_schema
-from worker.features.kinds import Field
+from worker.features.kinds import Boolean, Categorical, Field
 from worker.features.kinds.base import Sample
 from worker.features.kinds.numeric import Numeric
 from worker.features.number_forms import PLAIN, NumberForm
@@ -347,3 +347,66 @@ def test_a_planted_number_is_written_as_it_was(options: dict[str, str], texts: l
 @pytest.mark.parametrize("value", ["0", "-", "apples", "0.00", None, ""])
 def test_what_is_no_number_or_nothing_is_not_planted(value: str | None) -> None:
     assert not Numeric("x").can_plant(value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("boolean", ["true", "false", "true"]),
+        ("boolean", ["True", "False", "FALSE", "", "N/A"]),
+        ("boolean", ["yes", "no", "-"]),
+        ("boolean", ["Y", "N", "n"]),
+        ("boolean", [" on ", "off"]),
+        ("boolean", [True, "false", True]),
+        ("boolean", [True, "", False]),
+        ("categorical", ["yes", "no", "unknown"]),
+        ("categorical", ["yes", "false"]),
+        ("categorical", ["true", "yes", "no"]),
+        ("categorical", ["y", "x"]),
+        ("numeric", ["0", "1"]),
+        ("numeric", [0, 1]),
+    ],
+)
+def test_the_kind_of_what_says_true_or_false(kind: str, values: list[Any]) -> None:
+    assert field_of(values * N).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("yes", "no"), [("true", "false"), ("YES", "no"), (" y ", "N"), ("on", "OFF"), ("t", "f"), ("1", "0"), (1, 0)]
+)
+def test_words_for_true_and_false_have_the_vectors_of_booleans(yes: Any, no: Any) -> None:
+    (schema, plain), (_, written) = one_field("boolean", [True, True, False]), one_field("boolean", [yes, yes, no])
+
+    vectors = [encode(schema, plain, values).category_ids.tolist() for values in ([True, False, None], [yes, no, "-"])]
+
+    assert plain == written
+    assert vectors[0] == vectors[1]
+
+
+@pytest.mark.parametrize("value", ["maybe", "truefalse", "2", 2, -1, 0.5, "y" * 100, [True]])
+def test_what_is_neither_true_nor_false_costs_its_own_record(value: Any) -> None:
+    schema, fitted = one_field("boolean", [True, False])
+
+    rejects = encode(schema, fitted, [True, value, "no"]).rejects
+
+    assert [(reject.message.offset, reject.error_code) for reject in rejects] == [(1, ErrorCode.WRONG_TYPE)]
+    assert rejects[0].detail.startswith("x: expected a boolean, got a")
+
+
+def test_redacted_words_for_true_and_false_are_kept_as_tokens_of_the_booleans() -> None:
+    schema, hidden = Schema((Boolean("x"),)), Redaction(["x"])
+    words, plain = rows_of(["yes", "No", "-", "yes"]), rows_of([True, False, None, True])
+    fitted = fit_vectorizer(schema, words, redaction=hidden)
+
+    kept = conceal(fitted, hidden, words)
+
+    assert kept == conceal(fitted, hidden, plain)
+    assert {len(str(row["x"])) for row in kept if row is not None and row["x"] is not None} == {len("redacted:") + 34}
+    assert Boolean("x").drift(["yes", "no"] * 50, [True, False] * 50)[0] == 0
+
+
+def test_an_empty_string_is_a_category_unless_it_is_listed() -> None:
+    plain, listed = Categorical("x"), Categorical("x", missing=("", "n/a"))
+
+    assert list(plain.read(["", "a", "n/a"])[0].values) == ["", "a", "n/a"]
+    assert list(listed.read(["", "a", "n/a"])[0].values) == [None, "a", None]

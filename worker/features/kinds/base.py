@@ -132,7 +132,7 @@ class Field:
     is_id            whether it is carried into the alert on its own
     cell             how the cells of a CSV column are read: as "number", "boolean" or "text"
     anomaly          name of the synthetic anomaly that `plant` makes; None = there is none
-    usual_gaps       strings that stand for a missing value; an option `missing` takes their place
+    usual_gaps       strings that stand for a missing value; a kind can let the option `missing` take their place
 
     name             key in the record, dots reach into nested objects
     required         a record without it (absent or null) is a `missing_field` dead letter
@@ -223,8 +223,9 @@ class Field:
         return self.cell
 
     def gaps(self) -> Collection[str]:
-        """The strings that stand for a missing value."""
-        return self.usual_gaps
+        """The strings that stand for a missing value: `usual_gaps`, or those of an option `missing`."""
+        listed: Collection[str] | None = getattr(self, "missing", None)
+        return self.usual_gaps if listed is None else listed
 
     def failure(self, error_code: ErrorCode, detail: str) -> RecordError:
         """Why a record can't be used, with the field's name."""

@@ -1,19 +1,36 @@
 """Fields whose values are names: of categories, of the record itself, or of nothing at all."""
 
 import re
-from collections.abc import Set
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from typing_extensions import override
 
-from worker.features.kinds.base import MIN_ROWS, Evidence, Field, Sample, Strength, option, size
+from worker.errors import ErrorCode
+from worker.features.kinds.base import (
+    MIN_ROWS,
+    TEXTS,
+    Column,
+    Evidence,
+    Failures,
+    Field,
+    Sample,
+    Strength,
+    option,
+    size,
+)
+from worker.features.learned import NumericColumn
 from worker.features.number_forms import spread_evenly
 from worker.features.paths import NotAnObject
+from worker.features.values import MISSING, PAIRS, read_boolean
+from worker.redaction import Pseudonym
 
 NEARLY_ALL = 0.95  # share of distinct values; a retry repeats an id
+MAX_SPELLINGS = 8  # of true and false in one field, True and TRUE among them
 UPWARDS = 0.9  # share of steps that go up in a counter; parallel writers swap neighbours
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
@@ -21,15 +38,61 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 
 @dataclass(frozen=True)
 class Boolean(Field):
-    """A category of two."""
+    """True or false: a category of two. Read are booleans, 0 and 1, and the words for them in whatever case, such as
+    "yes" and "N".
 
-    kind, accepts, expected = "boolean", frozenset({bool}), "a boolean"
+    missing   strings that stand for no value; None = those of worker.features.values.MISSING
+    """
+
+    kind, accepts, expected = "boolean", frozenset({bool, int, str}), "a boolean"
     cell = "boolean"
+    usual_gaps = MISSING
+
+    missing: tuple[str, ...] | None = option(None, TEXTS)
 
     @classmethod
     @override
     def infer(cls, sample: Sample) -> Evidence | None:
-        return Evidence(Strength.TYPES, "true or false") if sample.types == {bool} else None
+        if sample.types == {bool}:
+            return Evidence(Strength.TYPES, "true or false")
+        present = sample.present
+        if not present.types <= {bool, str} or not 0 < present.distinct <= MAX_SPELLINGS:
+            return None
+        words = {value.strip().lower() for value in set(present.values) if type(value) is str}
+        pair = next((pair for pair in PAIRS if words <= set(pair)), None)
+        if pair is None or (words != set(pair) and bool not in present.types):
+            return None
+        return Evidence(Strength.FORM, f"strings with {pair[0]} and {pair[1]}")
+
+    @override
+    def type_name(self, value: Any) -> str:
+        return f"{super().type_name(value)}{' that is none' if type(value) in (int, str) else ''}"
+
+    @override
+    def parse(self, column: Column) -> tuple[NDArray[Any], Failures]:
+        failures: Failures = {}
+        if column.types - {bool, Pseudonym}:
+            for index, value in enumerate(column.values):
+                if value is not None and type(value) is not Pseudonym and read_boolean(value) is None:
+                    detail = f"expected {self.expected}, got {self.type_name(value)}"
+                    failures[index] = self.failure(ErrorCode.WRONG_TYPE, detail)
+        return np.empty(0), failures
+
+    @override
+    def categories(self, column: Column) -> Sequence[Any]:
+        if not column.types - {bool, Pseudonym}:
+            return column.values
+        return [value if type(value) is Pseudonym else read_boolean(value) for value in column.values]
+
+    @override
+    def conceal(self, column: Column, columns: Sequence[NumericColumn], token: Callable[[Any], str]) -> Sequence[Any]:
+        plain = replace(column, values=self.categories(column), types=column.types - {int, str} | {bool})
+        return super().conceal(plain, columns, token)
+
+    @override
+    def drift(self, learned: Sequence[Any], recent: Sequence[Any]) -> tuple[float, float]:
+        sides = [self.categories(self.read(side)[0]) for side in (learned, recent)]
+        return super().drift(*sides)
 
 
 @dataclass(frozen=True)
@@ -38,6 +101,7 @@ class Categorical(Field):
 
     max_values     size of the vocabulary; rarer values share one id, or `hash_buckets` ids
     hash_buckets   number of ids over which the rarer values spread by their hash; 0 = they share one
+    missing        strings that stand for no value (default: none does, "" is a category)
     """
 
     kind, accepts = "categorical", frozenset({str, int, bool})
@@ -46,6 +110,7 @@ class Categorical(Field):
 
     max_values: int = option(1024, size(1))
     hash_buckets: int = option(0, size(0))
+    missing: tuple[str, ...] | None = option(None, TEXTS)
 
     @classmethod
     @override

@@ -1,7 +1,7 @@
 """Fields that hold numbers."""
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from random import Random
@@ -82,10 +82,6 @@ class Numeric(Field):
     def __post_init__(self) -> None:
         if self.form.decimal == self.form.thousands:
             raise SchemaError(f"field {self.name!r}: decimal and thousands are both {self.form.decimal!r}")
-
-    @override
-    def gaps(self) -> Collection[str]:
-        return self.usual_gaps if self.missing is None else self.missing
 
     @cached_property
     def form(self) -> NumberForm:
