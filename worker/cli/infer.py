@@ -16,6 +16,11 @@ worker infer-schema --topic payments --records 5000"""
 
 RECORDS = 20_000
 
+UNDECODED = (
+    "looks like decimals in base64, and no schema beside them tells their scale: in the connector set "
+    "decimal.handling.mode=string (or double), in Connect's JSON converter decimal.format=NUMERIC"
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options."""
@@ -32,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from worker.errors import DataError, UsageError
     from worker.features.infer import infer_schema
     from worker.features.schema import load_schema
+    from worker.formats.envelopes import undecoded_decimals
     from worker.processes.wiring import (
         file_source,
         for_source,
@@ -70,4 +76,6 @@ def run(args: argparse.Namespace) -> int:
         print(f"note: {looked_at}: more would fill the memory", file=sys.stderr)
     for text in proposal.notes:
         print(f"note: {printable(text)}", file=sys.stderr)
+    for name in undecoded_decimals(sample.rows):
+        print(f"note: {printable(name)} {UNDECODED}", file=sys.stderr)
     return 0

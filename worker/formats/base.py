@@ -93,6 +93,7 @@ class Decoder(ABC):
     """
 
     def __init__(self, max_record_bytes: int | None = None) -> None:
+        self.max_record_bytes = max_record_bytes
         self._max_bytes = float("inf") if max_record_bytes is None else max_record_bytes
 
     def configured(self, options: FormatOptions) -> Self:

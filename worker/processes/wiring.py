@@ -17,6 +17,8 @@ from worker.errors import DataError
 from worker.features.schema import Schema
 from worker.formats import DECODERS
 from worker.formats.base import Decoder, FormatOptions, Row, decoded_bytes
+from worker.formats.envelopes import ENVELOPES, OpeningDecoder
+from worker.formats.json_objects import JsonDecoder
 from worker.model.learn import fit_bundle
 from worker.model.network.fit import Progress
 from worker.model.network.options import FitOptions
@@ -183,7 +185,9 @@ def make_decoder(settings: Settings, *, any_size: bool = False) -> Decoder:
     """What turns records into fields. any_size: for records that were scored before, so that none is refused now."""
     read = settings.input
     decoder = DECODERS[settings.kafka.format](None if any_size else settings.batch.max_record_bytes)
-    return decoder.configured(FormatOptions(read.nan, read.columns, read.delimiter))
+    decoder = decoder.configured(FormatOptions(read.nan, read.columns, read.delimiter))
+    envelopes = [entry for name, entry in ENVELOPES.items() if read.envelope in {name, "auto"}]
+    return OpeningDecoder(decoder, envelopes, by_bytes=isinstance(decoder, JsonDecoder)) if envelopes else decoder
 
 
 def make_pipeline(

@@ -10,6 +10,11 @@ from worker.settings.base import Group, Name, empty_is_none, matching, parse_lis
 class InputSettings(Group):
     """What a record format leaves open."""
 
+    envelope: Literal["auto", "none", "debezium", "mongo", "otel"] = setting(
+        "auto",
+        "what is undone after a record is decoded: change events of Debezium, MongoDB's extended JSON, typed values of "
+        "OpenTelemetry; all of them, none, or one",
+    )
     nan: Literal["refuse", "null"] = setting(
         "refuse", "JSON with NaN or Infinity, as Python writes it, is a dead letter, or has null there"
     )
