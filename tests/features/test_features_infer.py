@@ -61,7 +61,12 @@ def kind_of(values: list[Any]) -> str:
         ("numeric", [n % 2 for n in range(N)]),
         ("numeric", [DRAW.randrange(10**6) for _ in range(N)]),
         ("numeric", [n % 2 / 2 if n % 3 else None for n in range(N)]),
-        ("ignore", [0] * N),
+        ("numeric", [0] * N),
+        ("numeric", ["0.5"] * N),
+        ("categorical", ["EUR"] * N),
+        ("categorical", ["2026-03-01"] * N),
+        ("boolean", [True] * N),
+        ("ignore", ["N/A"] * N),
         ("ignore", [None] * N),
         ("set", [[DRAW.choice(["dev", "ops"])] * (n % 3) for n in range(N)]),
         ("set", [[f"k{n % 4}", True] if n % 2 else "k0" for n in range(N)]),
@@ -71,7 +76,9 @@ def kind_of(values: list[Any]) -> str:
         ("ignore", [[[n]] for n in range(N)]),
         ("ignore", [[n, {"a": n}] for n in range(N)]),
         ("numeric", [n % 9 if n % 2 else str(n % 7) for n in range(N)]),
+        ("categorical", [n % 9 if n % 2 else "none" for n in range(N)]),
         ("ignore", [n if n % 2 else n % 4 == 0 for n in range(N)]),
+        ("ignore", [n % 9 / 2 if n % 2 else "none" for n in range(N)]),
         ("ignore", [{"a": 1} if n % 2 else n for n in range(N)]),
         ("ignore", [{} for _ in range(N)]),
     ],
@@ -86,19 +93,19 @@ def test_few_rows_prove_neither_a_constant_nor_an_id() -> None:
 
 
 def test_nested_objects_become_dotted_names() -> None:
-    rows: list[Row] = [{"merchant": {"country": "DE", "geo": {"lat": n / 7}}, "a.b": n % 5} for n in range(N)]
+    rows: list[Row] = [{"merchant": {"country": "DE", "geo": {"lat": n % 9 / 7}}, "a.b": n % 5} for n in range(N)]
 
     schema = infer_schema(rows).schema
 
     assert [(field.name, field.kind) for field in schema.fields] == [
-        ("merchant.country", "ignore"),
+        ("merchant.country", "categorical"),
         ("merchant.geo.lat", "numeric"),
         ("a.b", "numeric"),
     ]
 
 
 def test_ignored_fields_stay_in_the_file_with_what_is_nested_in_them() -> None:
-    rows: list[Row] = [{"x": n / 3, "label": n % 2, "truth": {"kind": n % 3}} for n in range(N)]
+    rows: list[Row] = [{"x": n % 9 / 3, "label": n % 2, "truth": {"kind": n % 3}} for n in range(N)]
 
     schema = infer_schema(rows, ["label", "truth"]).schema
 
@@ -117,8 +124,8 @@ def test_a_misspelt_ignored_field_is_an_error_for_it_would_leak() -> None:
 def test_nothing_to_learn_from_is_an_error() -> None:
     with pytest.raises(DataError, match="no rows"):
         infer_schema([])
-    with pytest.raises(DataError, match="x: constant"):
-        infer_schema([{"x": 1}] * 50)
+    with pytest.raises(DataError, match="x: always null"):
+        infer_schema([{"x": None}] * 50)
     with pytest.raises(DataError, match="rows are empty"):
         infer_schema([{}])
 
@@ -130,7 +137,7 @@ def test_an_endless_source_is_read_up_to_the_limit() -> None:
 
 
 def test_the_file_says_why_and_reads_back() -> None:
-    rows: list[Row] = [{"x": n / 3, "note\n": f"no {n % 5}\u2028\n"} if n % 4 else {"x": 1} for n in range(N)]
+    rows: list[Row] = [{"x": n * 7 % N / 3, "note\n": f"no {n % 5}\u2028\n"} if n % 4 else {"x": 1} for n in range(N)]
 
     proposal = infer_schema(rows)
 
@@ -163,7 +170,8 @@ def test_a_proposal_fits_the_rows_that_it_was_made_from(drawn: list[Row]) -> Non
 
     assert parse_schema(proposal.to_toml()) == proposal.schema
     fitted = fit_vectorizer(proposal.schema, rows)
-    assert Vectorizer(fitted).transform(decoded(rows)).rejects == []
+    rejects = Vectorizer(fitted).transform(decoded(rows)).rejects
+    assert rejects == [] or any("something else" in note or "are no objects" in note for note in proposal.notes)
 
 
 @needs_data
@@ -172,11 +180,7 @@ def test_network_connections() -> None:
 
     kinds = {field.name: field.kind for field in schema.fields}
     assert {name for name, kind in kinds.items() if kind == "categorical"} == {"protocol_type", "service", "flag"}
-    assert {name for name, kind in kinds.items() if kind == "ignore"} - {"is_host_login"} == {
-        "label",
-        "attack",
-        "num_outbound_cmds",
-    }
+    assert {name for name, kind in kinds.items() if kind == "ignore"} == {"label", "attack"}
     assert set(kinds.values()) == {"categorical", "numeric", "ignore"}
 
 

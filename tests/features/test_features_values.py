@@ -109,7 +109,7 @@ def test_many_strings_are_read_as_one_by_one(form: NumberForm, texts: list[str])
         ("numeric", ["" if n % 3 else str(DRAW.randrange(9999)) for n in range(N)]),
         ("numeric", ["" if n % 3 else DRAW.randrange(9999) for n in range(N)]),
         ("numeric", [DRAW.choice(["N/A", "-", "null", " 3.5", "4.25 "]) for _ in range(N)]),
-        ("numeric", [str(n / 7) if n % 2 else n / 7 for n in range(N)]),
+        ("numeric", [str(n % 90 / 7) if n % 2 else n % 90 / 7 for n in range(N)]),
         ("numeric", [str(DRAW.randrange(0, 101)) for n in range(3 * N)]),  # percentages
         ("categorical", [f"{DRAW.randrange(30) * 1009:05d}" for _ in range(N)]),  # zip codes
         ("categorical", [f"+4930{DRAW.randrange(9):06d}" for _ in range(N)]),

@@ -154,7 +154,7 @@ class Job:
             schema = proposal.schema
             kinds = quoted(", ".join(f"{field.name} ({field.kind})" for field in schema.encoded), 2000)
             note(f"no schema given, so one was proposed from {len(rows)} records: {kinds}")
-            for text in proposal.notes:
+            for text in proposal.lines():
                 note(text)
             del rows
         self._note_misspelt(schema, decoder, head)

@@ -130,6 +130,7 @@ class Field:
     has_categories   whether the model sees a category of a field
     is_time          whether it may be the event time; it always moves, so it can't drift and isn't swapped for another
     is_id            whether it is carried into the alert on its own
+    is_level         whether a value beyond all that were learned is strange, so that what only grows can't be learned
     cell             how the cells of a CSV column are read: as "number", "boolean" or "text"
     anomaly          name of the synthetic anomaly that `plant` makes; None = there is none
     usual_gaps       strings that stand for a missing value; a kind can let the option `missing` take their place
@@ -146,6 +147,7 @@ class Field:
     has_categories: ClassVar[bool] = True
     is_time: ClassVar[bool] = False
     is_id: ClassVar[bool] = False
+    is_level: ClassVar[bool] = False
     cell: ClassVar[str] = "text"
     anomaly: ClassVar[str | None] = None
     usual_gaps: ClassVar[Collection[str]] = ()

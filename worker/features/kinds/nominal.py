@@ -107,6 +107,7 @@ class Categorical(Field):
     kind, accepts = "categorical", frozenset({str, int, bool})
     expected = "a string, a whole number or a boolean"
     anomaly = "unseen_category"
+    is_level = True
 
     max_values: int = option(1024, size(1))
     hash_buckets: int = option(0, size(0))

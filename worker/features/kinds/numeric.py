@@ -71,6 +71,7 @@ class Numeric(Field):
     cell = "number"
     anomaly = "scaled_number"
     usual_gaps = MISSING
+    is_level = True
 
     transform: str = option("auto", one_of(TRANSFORMS))
     range: tuple[float, float] | None = option(None, RANGE)

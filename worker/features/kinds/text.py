@@ -19,6 +19,7 @@ class Text(Categorical):
 
     kind, accepts, expected = "text", frozenset({str}), "a string"
     parts = ("length",)
+    is_level = False
 
     @classmethod
     @override
