@@ -1,4 +1,6 @@
 import math
+import re
+from base64 import b64decode
 from dataclasses import replace
 from datetime import datetime
 from hashlib import blake2b
@@ -12,7 +14,9 @@ from hypothesis import strategies as st
 from tests.features.common import STEADY, decoded, encode, one_field
 from worker.errors import BundleError, DataError, ErrorCode
 from worker.features.kinds import KINDS, Boolean, Categorical, Id, Numeric, Text, Timestamp
-from worker.features.kinds.masks import template
+from worker.features.kinds.lexicon import coarse
+from worker.features.kinds.masks import masked
+from worker.features.learned import Lexicon
 from worker.features.paths import value_of
 from worker.features.schema import Schema
 from worker.features.vectorize import Fitted, Vectorizer, Vectors, fit_vectorizer
@@ -50,8 +54,15 @@ FITTED = fit_vectorizer(SCHEMA, ROWS)
 def reference(schema: Schema, fitted: Fitted, record: Row) -> tuple[list[float], list[int]]:
     """The vector of one record, the plain way."""
     values = {field.name: value_of(record, field.name) for field in schema.encoded}
-    numeric = [reference_number(column, values[column.field]) for column in fitted.numeric]
-    category_ids = [reference_id(column, values[column.field]) for column in fitted.categorical[:-1]]
+    texts = {lexicon.field: reference_text(lexicon, values[lexicon.field]) for lexicon in fitted.lexicons}
+    numeric = [
+        reference_number(column, texts[column.field][column.part] if column.field in texts else values[column.field])
+        for column in fitted.numeric
+    ]
+    category_ids = [
+        reference_id(column, texts[column.field]["template"] if column.field in texts else values[column.field])
+        for column in fitted.categorical[:-1]
+    ]
     absent = {name for name, value in values.items() if value is None}
     patterns = fitted.categorical[-1].values
     fits = [index for index, known in enumerate(patterns, 1) if absent - {*known.free} == {*known.absent}]
@@ -59,13 +70,41 @@ def reference(schema: Schema, fitted: Fitted, record: Row) -> tuple[list[float],
     return numeric, category_ids
 
 
+def reference_text(lexicon: Lexicon, text: str | None) -> dict[str, Any]:
+    """What is seen of a text, the plain way: each template is tried, each trigram looked up by itself."""
+    if text is None:
+        return dict.fromkeys(("template", "length", "novelty", "rarity"))
+    line, values = masked(text)
+    tokens, placeholders = line.split(), re.compile("<[a-z]+>")
+    matching = [
+        (entry, at)
+        for at, entry in enumerate(lexicon.templates)
+        if len(entry.split()) == len(tokens)
+        and all(own in ("<*>", token) for own, token in zip(entry.split(), tokens, strict=True))
+    ]
+    if not matching:
+        octets, bits = line.encode(), np.unpackbits(np.frombuffer(b64decode(lexicon.grams), np.uint8))
+        triples = [octets[at : at + 3] for at in range(len(octets) - 2)]
+        grams = {(a * 40503 + b * 2654435 + c * 97) % 65536 for a, b, c in triples}
+        novelty = sum(bits[gram] == 0 for gram in grams) / len(grams) if grams else 0.0
+        return {"template": line, "length": len(text), "novelty": novelty, "rarity": lexicon.unseen}
+    template, at = min(matching, key=lambda entry: [token == "<*>" for token in entry[0].split()])
+    rarities, slot, left = [lexicon.rarities[at]], 0, iter(values)
+    for own, token in zip(template.split(), tokens, strict=True):
+        inside = [next(left) for _ in placeholders.findall(token)]
+        for value in [token] if own == "<*>" else inside:
+            known = next((entry for entry in lexicon.slots if (entry.template, entry.slot) == (at, slot)), None)
+            if known is not None:
+                rarities.append(known.values.get(coarse(value) if known.coarse else value[:64], known.unseen))
+            slot += 1
+    return {"template": template, "length": len(text), "novelty": 0.0, "rarity": max(rarities)}
+
+
 def reference_number(column: Any, value: Any) -> float:
     if value is None:
         return 0.0
-    if column.part == "value":
+    if column.part in ("value", "length", "novelty", "rarity"):
         x = float(value)
-    elif column.part == "length":
-        x = float(len(value))
     else:
         moment = datetime.fromisoformat(value)
         hours = moment.hour + moment.minute / 60 + (moment.second + moment.microsecond // 1000 / 1000) / 3600
@@ -79,8 +118,6 @@ def reference_number(column: Any, value: Any) -> float:
 def reference_id(column: Any, value: Any) -> int:
     if value is None:
         return 1
-    if column.kind == "text":
-        value = template(value)
     for index, known in enumerate(column.values):
         if type(known) is type(value) and known == value:
             return int(column.first + index)

@@ -310,6 +310,44 @@ class CategoryColumn:
         return Special.OTHER if category_id < self.first else self.values[category_id - self.first]
 
 
+@dataclass(frozen=True)
+class SlotValues:
+    """What usually stands at one slot of a template, where that repeats.
+
+    template   its place among the templates
+    slot       which of its placeholders and wildcards, from the left
+    coarse     whether the values are classes of values: networks, beginnings of paths, numbers of digits
+    unseen     the rarity of any other value
+    values     the rarity of each value
+    """
+
+    template: int
+    slot: int
+    coarse: bool
+    unseen: float
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """What is usual in a field of texts. A rarity is -log10 of the share of rows that are at least as rare.
+
+    field       its name
+    templates   the most frequent first
+    rarities    of each template
+    unseen      of a text that no template covers
+    slots       of templates, those where values repeat
+    grams       a bitmap of the hashed character trigrams of at least two rows, in base64
+    """
+
+    field: str
+    templates: tuple[str, ...]
+    rarities: tuple[float, ...]
+    unseen: float
+    slots: tuple[SlotValues, ...]
+    grams: str
+
+
 def pattern_name(fields: Collection[str]) -> str:
     """The name of the missing patterns' column beside fields of these names: MISSING_PATTERN, unless one has it.
 

@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from worker.errors import BundleError, DataError
 from worker.features.kinds.base import Column, Field
+from worker.features.kinds.lexicon import require_lexicon
 from worker.features.learned import (
     FARTHEST,
     PATTERN_KIND,
     TRANSFORMS,
     CategoryColumn,
     FieldStats,
+    Lexicon,
     MissingPattern,
     NumericColumn,
     coarse,
@@ -40,6 +42,7 @@ class Fitted:
     numeric       N columns, none for a cycle of time that the rows did not cover
     categorical   C columns, the last one is that of the missing patterns
     stats         one per encoded field
+    lexicons      of the fields that learn more than a scale and a vocabulary
     redacted      the encoded fields of which it holds no value: tokens, coarse scales, no statistics
     check         of the secret behind the tokens, see Redaction.check; empty without redacted fields
     """
@@ -51,6 +54,14 @@ class Fitted:
     stats: tuple[FieldStats, ...]
     redacted: tuple[str, ...] = ()
     check: str = ""
+    lexicons: tuple[Lexicon, ...] = ()
+
+    @cached_property
+    def reading(self) -> Schema:
+        """The schema with fields that know what was learned of them: what records are read by."""
+        lexicons = {lexicon.field: lexicon for lexicon in self.lexicons}
+        fields = (f.knowing(lexicons[f.name]) if f.name in lexicons else f for f in self.schema.fields)
+        return replace(self.schema, fields=tuple(fields)) if lexicons else self.schema
 
     @cached_property
     def widths(self) -> tuple[int, ...]:
@@ -93,7 +104,7 @@ class Fitted:
 
     @cached_property
     def _numbers_of(self) -> Mapping[str, tuple[Field, tuple[NumericColumn, ...]]]:
-        return {f.name: (f, tuple(c for c in self.numeric if c.field == f.name)) for f in self.schema.fields}
+        return {f.name: (f, tuple(c for c in self.numeric if c.field == f.name)) for f in self.reading.fields}
 
     def expected(self, field: str, z: Sequence[float], category_id: int | None = None) -> Any:
         """What a reconstruction says that `field` should have been, in the record's own units.
@@ -129,6 +140,7 @@ class Fitted:
         if names == self.redacted:
             return self
         new = set(names) - set(self.redacted)
+        # Lexicons stay: records are read by them, and nothing of them is shown or saved of what is concealed.
         categorical = tuple(
             replace(column, values=tuple(self._tokens(column, redaction))) if column.field in new else column
             for column in self.categorical
@@ -142,7 +154,8 @@ class Fitted:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: dicts, lists, strings, numbers; equal objects give equal data. Of the schema the fingerprint."""
-        parts = {name: [asdict(entry) for entry in getattr(self, name)] for name in ("numeric", "categorical", "stats")}
+        names = ("numeric", "categorical", "stats", "lexicons")
+        parts = {name: [asdict(entry) for entry in getattr(self, name)] for name in names}
         hidden = {"redacted": list(self.redacted), "check": self.check} if self.redacted else {}
         return {"schema_fingerprint": self.schema.fingerprint, "rows": self.rows, **parts, **hidden}
 
@@ -160,7 +173,7 @@ class Fitted:
             known = tuple(read_plain(MissingPattern, value) for value in patterns.values)
             categorical = (*columns, replace(patterns, values=known))
             hidden = parts.redacted, parts.check
-            fitted = cls(schema, parts.rows, parts.numeric, categorical, parts.stats, *hidden)
+            fitted = cls(schema, parts.rows, parts.numeric, categorical, parts.stats, *hidden, parts.lexicons)
             require_columns(fitted)
         except ValueError as error:
             raise BundleError(f"the fitted fields are incomplete or of another version: {error}") from error
@@ -178,12 +191,14 @@ class _Parts:
     stats: tuple[FieldStats, ...]
     redacted: tuple[str, ...] = ()
     check: str = ""
+    lexicons: tuple[Lexicon, ...] = ()
 
 
 def require_columns(fitted: Fitted) -> None:
     """ValueError, naming the column, where one doesn't belong to the schema, or numbers or ids could not be made of
     records by it, or words of them."""
-    encoded = {field.name: field for field in fitted.schema.encoded}
+    _require_lexicons(fitted)
+    encoded = {field.name: field for field in fitted.reading.encoded}
     for place, column in enumerate(fitted.numeric):
         known = column.field in encoded and column.part in encoded[column.field].part_names()
         scales = column.transform in TRANSFORMS and column.scale > 0 and abs(column.imputed) <= FARTHEST
@@ -210,6 +225,18 @@ def require_columns(fitted: Fitted) -> None:
             raise ValueError(f"numeric: a part of field {quoted(field.name)} is missing") from error
 
 
+def _require_lexicons(fitted: Fitted) -> None:
+    shown = {field.name: field for field in fitted.schema.encoded if field.name not in fitted.redacted}
+    for lexicon in fitted.lexicons:
+        field = shown.get(lexicon.field)
+        if field is None or field.knowing(lexicon) is field:
+            raise ValueError(f"lexicons: of {quoted(lexicon.field)}, where nothing is learned")
+        try:
+            require_lexicon(lexicon)
+        except ValueError as error:
+            raise ValueError(f"lexicons: of {quoted(lexicon.field)}: {error}") from error
+
+
 def _require_statistics(fitted: Fitted, names: Collection[str]) -> None:
     for stats in fitted.stats:
         sizes = (stats.low, stats.median, stats.high)
@@ -224,6 +251,7 @@ def _require_distinct(fitted: Fitted) -> None:
         ("numeric", [(column.field, column.part) for column in fitted.numeric]),
         ("categorical", fitted.category_fields),
         ("stats", [stats.field for stats in fitted.stats]),
+        ("lexicons", [lexicon.field for lexicon in fitted.lexicons]),
         *((f"values of {quoted(column.field)}", _typed(column.values)) for column in fitted.categorical),
     ):
         if len(set(entries)) < len(entries):
@@ -245,9 +273,9 @@ def conceal(fitted: Fitted, redaction: Redaction, rows: Sequence[Row]) -> list[R
     """
     if not redaction:
         return list(rows)
-    columns, failures = read_columns(fitted.schema, rows)
+    columns, failures = read_columns(fitted.reading, rows)
     kept = [redaction.record(row) for index, row in enumerate(rows) if index not in failures]
-    for field in fitted.schema.fields:
+    for field in fitted.reading.fields:
         if redaction.touches(field.name) and field.required:
             for row in kept:
                 row[field.name] = MASK  # what it lies in may be masked as a whole
@@ -286,12 +314,15 @@ def fit_vectorizer(
     numeric: list[NumericColumn] = []
     categorical: list[CategoryColumn] = []
     stats: list[FieldStats] = []
+    lexicons: list[Lexicon] = []
     redacted = covered(schema, redaction)
-    for column in columns:
-        field = column.field
-        if not field.encoded:
+    for unread in columns:
+        if not unread.field.encoded:
             continue
-        hidden = redaction if field.name in redacted else None
+        hidden = redaction if unread.field.name in redacted else None
+        column, lexicon = _learned(unread) if hidden is None else (unread, None)  # a lexicon would hold values
+        field = column.field
+        lexicons += [] if lexicon is None else [lexicon]
         vocabulary = field.fit_categories(_categories(column, hidden) if field.has_categories else ())
         categorical += [] if vocabulary is None else [vocabulary]
         learned = [] if hidden is not None and field.is_time else field.fit_numbers(column, preprocessing)
@@ -305,7 +336,13 @@ def fit_vectorizer(
     name = pattern_name([field.name for field in schema.fields])
     categorical.append(CategoryColumn(name, PATTERN_KIND, fit_patterns(columns, count)))
     check = redaction.check if redacted else ""
-    return Fitted(schema, count, tuple(numeric), tuple(categorical), tuple(stats), redacted, check)
+    return Fitted(schema, count, tuple(numeric), tuple(categorical), tuple(stats), redacted, check, tuple(lexicons))
+
+
+def _learned(column: Column) -> tuple[Column, Lexicon | None]:
+    """The column as its field reads it by what it learns of it."""
+    lexicon = column.field.learn(column)
+    return (column, None) if lexicon is None else (column.field.knowing(lexicon).read(column.values)[0], lexicon)
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,7 +371,7 @@ class Vectorizer:
     """
 
     def __init__(self, fitted: Fitted, redaction: Redaction = NOTHING) -> None:
-        self.schema = fitted.schema
+        self.schema = fitted.reading
         self.fitted = fitted = fitted.concealed(redaction.also(fitted.redacted))
         self._hidden = dict.fromkeys(fitted.redacted, redaction)
         clock = self.schema.event_time_field

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.errors import ErrorCode, RecordError
-from worker.features.learned import CategoryColumn, FieldStats, NumericColumn, Scaling, fit_scaling
+from worker.features.learned import CategoryColumn, FieldStats, Lexicon, NumericColumn, Scaling, fit_scaling
 from worker.features.number_forms import Reading, find_reading
 from worker.features.paths import NotAnObject
 from worker.features.values import MISSING, without_missing
@@ -233,8 +233,18 @@ class Field:
         """Why a record can't be used, with the field's name."""
         return RecordError(error_code, f"{self.name}: {detail}")
 
+    def learn(self, column: "Column") -> Lexicon | None:
+        """What a fit learns of these values besides vocabulary and scales; None for a kind that learns nothing else."""
+        del column
+        return None
+
+    def knowing(self, lexicon: Lexicon) -> "Field":
+        """This field, reading values by what a fit learned of it with `learn`."""
+        del lexicon
+        return self
+
     def part_names(self) -> tuple[str, ...]:
-        """`parts`, where they depend on an option."""
+        """`parts`, where they depend on an option or on what was learned."""
         return self.parts
 
     def numbers(self, column: "Column") -> list[FloatArray]:
@@ -357,7 +367,7 @@ class Column:
 
     values    what the rows hold, None where missing
     types     types of the values that are there
-    numbers   what `parse` made of them, (B,) or empty
+    numbers   what `parse` made of them: (B,), of a text (B, 4), or empty
     missing   bool (B,), or None where nothing is missing
     """
 

@@ -1,7 +1,6 @@
 """What differs from one text to the next of the same sort: times, addresses, paths, numbers, masked by their form."""
 
 import re
-from typing import Final
 
 MAX_TEXT = 2048  # characters that are looked at; what a sort of text is shows in its beginning
 MAX_TEMPLATE = 512  # characters; a vocabulary of templates must stay small
@@ -51,6 +50,7 @@ _VERBS = "GET|HEAD|POST|PUT|DELETE|OPTIONS|PATCH|CONNECT|TRACE|PROPFIND"
 _VARIABLE = re.compile(
     rf"""(?P<quoted>{_OPENING}(?:"(?!(?:{_VERBS})\ )[^"\s]++\s[^"]*+"|'[^'\s]++\s[^']*+'(?![A-Za-z0-9])))
       | (?P<list>\[(?!{_TIME})[^\[\],]{{1,99}},[^\[\]]*+\] | \{{[^{{}},]{{1,99}},[^{{}}]*+\}})
+      | (?<=\[)(?P<index>\ *(?!1[4-9]\d{{8}})\d++(?:\.\d++)?)(?=\])
       | (?<![A-Za-z0-9])(?:
             (?P<time>{_TIME})
           | (?P<uuid>{_HEX}{{8}}-(?:{_HEX}{{4}}-){{3}}{_HEX}{{12}}\b)
@@ -72,7 +72,8 @@ _VARIABLE = re.compile(
       | (?P<num>(?<![\w.)\]>])[-+]?{_NUMBER}|\d++)""",
     re.VERBOSE,
 )
-ID_LIKE: Final = frozenset({"time", "uuid", "hex", "id"})  # by their form alone they say which record it is, or when
+_ID_LIKE = frozenset({"time", "uuid", "hex", "id", "index", "version"})  # what no two months share
+_SHOWN = {"index": "num"}  # a number alone in brackets: a process, a place in a list, the seconds since a start
 
 
 def template(text: str) -> str:
@@ -82,23 +83,26 @@ def template(text: str) -> str:
     Masked are, by their form alone: dates and times in the usual spellings with their names of months and weekdays,
     UUIDs, IP and MAC addresses, URLs, e-mail addresses, host names, paths, quotations and lists of several words,
     hexadecimal words, long words with digits in them, versions, sizes with their unit, numbers. Nothing is learned, so
-    a mask never changes with the data or the month.
+    a mask never changes with the data or the month. What the form doesn't show, such as a user's name, is found by
+    comparing texts: see `learn_templates`.
 
     >>> template("Mar  1 06:25:43 web-1 sshd[4711]: login of alice from 10.0.0.7 port 22")
     '<time> web-<num> sshd[<num>]: login of alice from <ip> port <num>'
     >>> template("wrote /var/tmp/a.txt, 12.5 MB in 3 ms")
     'wrote <path>, <size> in <size>'
     """
-    return _VARIABLE.sub(lambda match: f"<{match.lastgroup}>", text[:MAX_TEXT])[:MAX_TEMPLATE]
+    return masked(text)[0]
 
 
 def masked(text: str) -> tuple[str, list[str]]:
-    """The template of a text, and what stands at each of its masks, in their order; empty where that is id-like."""
+    """The template of a text, and what stands at each of its placeholders, in their order: empty where the form alone
+    says that it hardly repeats, or changes with the time.
+    """
     values: list[str] = []
 
     def mask(match: re.Match[str]) -> str:
         name = match.lastgroup or ""
-        values.append("" if name in ID_LIKE else match[0])
-        return f"<{name}>"
+        values.append("" if name in _ID_LIKE else match[0])
+        return f"<{_SHOWN.get(name, name)}>"
 
     return _VARIABLE.sub(mask, text[:MAX_TEXT])[:MAX_TEMPLATE], values
