@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
+from kafka import TopicPartition
 from kafka.admin import NewPartitions
 
 from devtools.brokers import Broker, eventually, produce, produce_values, values_of
@@ -76,6 +77,26 @@ def test_new_partitions_are_read_although_the_rebalance_outlasts_a_poll(
     produce(connection, [record for key in range(20) for record in numbered(topic, 1, str(key).encode())])
     assert len(take(alone, 20)) == 20
     alone.close(1)
+
+
+def test_what_was_taken_away_is_gone_though_the_client_keeps_it_until_the_next_assignment(
+    connection: Connection, topic: str, group: str
+) -> None:
+    produce_values(connection, topic, [b"0"])
+    consumer = GroupConsumer(connection, [topic], group)
+    take(consumer, 1)
+    partition = TopicPartition(topic, 0)
+
+    consumer._listener.on_partitions_revoked([partition])
+    produce_values(connection, topic, [b"1"])
+
+    assert partition in consumer._client.assignment()
+    assert consumer.assignment() == frozenset()
+    assert consumer.positions() == consumer.lag() == {}
+    assert consumer.poll(500, 10) == {}
+    consumer._listener.on_partitions_assigned([partition])
+    assert values_of(take(consumer, 2)) == [b"0", b"1"]
+    consumer.close(1)
 
 
 def test_a_close_hands_the_partitions_over_at_once(connection: Connection, topic: str, group: str) -> None:

@@ -62,19 +62,27 @@ class CommittedWatermark:
 # another member has committed meanwhile (they would be published twice). And of a topic that was deleted and created
 # again it takes the offset that was committed of the one before.
 #
+# What was taken away stays in the client's assignment until the group has agreed on the next one, with its position, and
+# nobody asks for it by then: it is gone here from the moment at which the client says so.
+#
 # So whatever is assigned needs a seek. The listener only takes notes, for on the client's IO thread every blocking call
 # of the client fails. The next poll asks for offsets and seeks before it reads; the poll in which the rebalance
 # happened drops what the client returned of these partitions.
 
 
 class AssignmentListener(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Notes what changed, on the client's IO thread. needs_seek: partitions whose position there can't be trusted."""
+    """Notes what changed, on the client's IO thread.
+
+    needs_seek   partitions whose position there can't be trusted
+    gone         those that were taken away, and have not come back
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._assigned: set[Partition] = set()
         self._revoked: set[Partition] = set()
         self.needs_seek: frozenset[Partition] = frozenset()
+        self.gone: frozenset[Partition] = frozenset()
         self.committed = CommittedWatermark()
 
     @override
@@ -84,6 +92,7 @@ class AssignmentListener(ConsumerRebalanceListener):  # type: ignore[misc]
             self._assigned -= partitions
             self._revoked |= partitions
             self.needs_seek -= partitions
+            self.gone |= partitions
         self.committed.forget(partitions)
 
     @override
@@ -92,6 +101,7 @@ class AssignmentListener(ConsumerRebalanceListener):  # type: ignore[misc]
         with self._lock:
             self._assigned |= partitions
             self.needs_seek |= partitions
+            self.gone -= partitions
 
     def recreated(self, partitions: Collection[Partition]) -> None:
         """Their topic is another one of the same name: as if they had been taken away and given back."""

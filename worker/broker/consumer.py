@@ -123,8 +123,8 @@ class GroupConsumer(Consumer):
             self._resolve_out_of_range(dict.fromkeys(error.args[0]))
             return {}
         self._follow_topics()
-        needs_seek = self._listener.needs_seek
-        return {Partition(*p): records for p, records in polled.items() if Partition(*p) not in needs_seek}
+        unsure = self._listener.needs_seek | self._listener.gone
+        return {Partition(*p): records for p, records in polled.items() if Partition(*p) not in unsure}
 
     def _follow_topics(self) -> None:
         """Notices a topic that was deleted and created again, also where no partition changed its owner for it."""
@@ -294,7 +294,7 @@ class GroupConsumer(Consumer):
 
     @override
     def assignment(self) -> frozenset[Partition]:
-        return frozenset(Partition(*partition) for partition in self._client.assignment())
+        return frozenset(Partition(*partition) for partition in self._client.assignment()) - self._listener.gone
 
     @override
     def is_member(self) -> bool:
@@ -321,8 +321,8 @@ class GroupConsumer(Consumer):
         # The client's own question takes 20 times as long for each partition, and asks the broker where there is none.
         states = list(self._client._subscription.assignment.items())  # noqa: SLF001
         positions = {Partition(*partition): state.position for partition, state in states}
-        needs_seek = self._listener.needs_seek
-        return {key: place.offset for key, place in positions.items() if place is not None and key not in needs_seek}
+        unsure = self._listener.needs_seek | self._listener.gone
+        return {key: place.offset for key, place in positions.items() if place is not None and key not in unsure}
 
     @override
     def lag(self) -> Offsets:
