@@ -62,8 +62,8 @@ class CommittedWatermark:
 # another member has committed meanwhile (they would be published twice). And of a topic that was deleted and created
 # again it takes the offset that was committed of the one before.
 #
-# What was taken away stays in the client's assignment until the group has agreed on the next one, with its position, and
-# nobody asks for it by then: it is gone here from the moment at which the client says so.
+# What was taken away stays in the client's assignment, with its position, until the group has agreed on the next one.
+# Here it is gone from the moment at which the client says so.
 #
 # So whatever is assigned needs a seek. The listener only takes notes, for on the client's IO thread every blocking call
 # of the client fails. The next poll asks for offsets and seeks before it reads; the poll in which the rebalance
