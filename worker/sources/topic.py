@@ -18,6 +18,8 @@ from worker.texts import parse_iso_time
 BLOCK_RECORDS = 8192
 MAX_BLOCK_BYTES = 16 << 20
 WINDOW_RECORDS = 32_768
+READ_WHOLE = 5  # times as many records as are to be spread: reading them all is no slower than jumping about
+PIECES = 32  # of each partition
 CLOSE_S = 5.0
 
 
@@ -40,6 +42,7 @@ class TopicRange(Source):
     to_ms         milliseconds since the epoch; None: up to the records that are there when reading begins
     later_topic_ids   the topic's id for partitions whose group has read an earlier topic of this name; asked once
     newest        instead of a range: about so many of the newest records, as one block
+    spread        of a range that is much longer: about so many records, in pieces that are spread over it
     window_bytes  of the records that are held of all partitions, about; each has at least one batch of its own
     """
 
@@ -48,6 +51,7 @@ class TopicRange(Source):
     from_ms: int | None = None
     to_ms: int | None = None
     newest: int | None = None
+    spread: int | None = None
     window_bytes: int = 64 << 20
     later_topic_ids: Callable[[], Mapping[Partition, str]] = dict
 
@@ -77,7 +81,10 @@ class TopicRange(Source):
                 ends = reader.end_offsets(topic) if to_ms is None else reader.offsets_for_times(topic, to_ms)
                 bounds = {partition: (starts[partition], ends[partition]) for partition in sorted(ends)}
                 self.meter.total = sum(max(0, end - start) for start, end in bounds.values())
-                records = read_range(reader, bounds, self.window_bytes)
+                if self.spread is not None and self.meter.total > READ_WHOLE * self.spread:
+                    self.meter.total, records = self.spread, read_spread(reader, bounds, self.spread)
+                else:
+                    records = read_range(reader, bounds, self.window_bytes)
             for messages in records:
                 self.meter.done += len(messages)
                 self._last.update({message.partition: message.offset for message in messages})
@@ -131,3 +138,20 @@ def read_range(
             block, size = [], 0
     if block:
         yield block
+
+
+def read_spread(
+    reader: RangeReader, bounds: Mapping[Partition, tuple[int, int]], count: int
+) -> Iterator[Sequence[RawMessage]]:
+    """About `count` records of all partitions, of a longer one more, in 32 pieces that are spread evenly over each from
+    its first record to its last: a piece of every partition at a time, by timestamp.
+    """
+    total = sum(max(0, end - start) for start, end in bounds.values())
+    for number in range(PIECES):
+        piece: dict[Partition, tuple[int, int]] = {}
+        for partition, (start, end) in bounds.items():
+            length = max(0, end - start)
+            size = min(length, -(-count * length // (total * PIECES)))
+            first = start + (length - size) * number // (PIECES - 1)
+            piece[partition] = (first, first + size)
+        yield sorted(chain.from_iterable(reader.read(piece)), key=attrgetter("timestamp", "partition", "offset"))
