@@ -405,10 +405,14 @@ class Vectorizer:
         return Vectors(messages, rows, numeric, category_ids, self._event_times(columns, messages), rejects)
 
     def _event_times(self, columns: Sequence[Column], messages: Sequence[RawMessage]) -> TimeArray:
-        times, missing = next(((c.numbers, c.missing) for c in columns if c.field.name == self._clock), (None, None))
-        if times is not None and missing is None:
-            return times
-        timestamps = np.fromiter((message.timestamp for message in messages), np.int64, len(messages))
-        # A producer can send any 64 bits: outside of the calendar they are no time.
-        timestamps[(timestamps < MIN_TIME_MS) | (timestamps > MAX_TIME_MS)] = NO_TIME
-        return timestamps if times is None or missing is None else np.where(missing, timestamps, times)
+        def near() -> TimeArray:
+            timestamps = np.fromiter((message.timestamp for message in messages), np.int64, len(messages))
+            # A producer can send any 64 bits: outside of the calendar they are no time.
+            timestamps[(timestamps < MIN_TIME_MS) | (timestamps > MAX_TIME_MS)] = NO_TIME
+            return timestamps
+
+        column = next((column for column in columns if column.field.name == self._clock), None)
+        if column is None:
+            return near()
+        times = column.field.moments(column, near)
+        return times if column.missing is None else np.where(column.missing, near(), times)

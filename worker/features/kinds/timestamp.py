@@ -13,10 +13,25 @@ import numpy as np
 from typing_extensions import override
 
 from worker.errors import ErrorCode
-from worker.features.kinds.base import FLAG, Check, Column, Evidence, Failures, Field, Sample, Strength, option
+from worker.features.kinds.base import (
+    FLAG,
+    TEXTS,
+    Check,
+    Column,
+    Evidence,
+    Failures,
+    Field,
+    Sample,
+    Strength,
+    option,
+)
 from worker.features.learned import CYCLE, CategoryColumn, FieldStats, NumericColumn, Scaling
+from worker.features.number_forms import PLAIN
+from worker.features.time_forms import MAX_TIME, NAMED, knows, names_year, patterns_of, read_times, with_year
+from worker.features.time_search import PER_SECOND, epoch_unit, find_format
+from worker.features.values import MISSING
 from worker.formats.base import type_name
-from worker.records import FloatArray, TimeArray
+from worker.records import BoolArray, FloatArray, TimeArray
 from worker.texts import MAX_TIME_MS, MIN_TIME_MS
 
 DAY_MS = 86_400_000
@@ -24,29 +39,28 @@ CYCLES = {"hour": DAY_MS, "weekday": 7 * DAY_MS}
 """Their periods. An hour of the day lies on the daily circle, a weekday with its time on the weekly one."""
 
 MIN_CYCLES = 1.9  # that the fit rows have to span: about two, so that two calendar weeks of records are enough
-TIME_FORMATS = ("auto", "iso8601", "epoch_s", "epoch_ms", "epoch_us", "epoch_ns")
+TIME_FORMATS = ("auto", "iso8601", "epoch_s", "epoch_ms", "epoch_us", "epoch_ns", *NAMED)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_PER_SECOND = {"epoch_s": 1, "epoch_ms": 1_000, "epoch_us": 1_000_000, "epoch_ns": 1_000_000_000}
 _SHAPE = b"0000-00-00T00:00:00.000000"
+_EPOCH_TEXT = re.compile(r"-?[0-9]{9,20}(\.[0-9]{1,9})?")  # less than 9 digits may be a date: 20260301
 _DIGITS_AS_ZEROS = bytes.maketrans(b"0123456789", b"0000000000")
 _MONDAY_MS = 4 * DAY_MS  # 1970-01-05; the epoch was a Thursday
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _QUARTER_MS = 900_000  # no zone changes its clock between two quarters of an hour
 _FIRST_QUARTER, _LAST_QUARTER = -62_135_596_800 // 900 + 100, 253_402_300_799 // 900 - 100  # local years 1 to 9999
-_YEAR_2000, _YEAR_2100, _THIRTY_YEARS = 946_684_800, 4_102_444_800, 30 * 365 * 86_400  # seconds
 
 
 def _is_pattern(text: str) -> bool:
     try:
         datetime.strptime(datetime(2000, 1, 1, tzinfo=UTC).strftime(text), text)
     except (ValueError, re.error):  # a directive that stands in it twice
-        return False
+        return knows(text) and "%z" in text and "%Z" in text
     return "%" in text
 
 
 FORMAT = Check(
-    f"one of {', '.join(TIME_FORMATS)}, or a strptime pattern such as %d/%b/%Y:%H:%M:%S",
+    f"one of {', '.join(TIME_FORMATS)}, or a strptime pattern such as %d.%m.%Y %H:%M",
     lambda value: isinstance(value, str) and (value in TIME_FORMATS or _is_pattern(value)),
 )
 
@@ -80,10 +94,11 @@ class Timestamp(Field):
     months or holidays. A cycle that the fit rows did not span about twice is left out: a weekday learned from three
     days would make an anomaly of every other weekday.
 
-    format       "auto", "iso8601", "epoch_s|ms|us|ns", or a strptime pattern with a percent sign; UTC where the value
-                 names no zone
+    format       "auto", "iso8601", "epoch_s|ms|us|ns", one of worker.features.time_forms.NAMED, or a strptime pattern
+                 with a percent sign; UTC where the value names no zone
     timezone     IANA name of the zone by whose clocks day and week are told (default: UTC); times stay what they are
     cyclical     which cycles the model sees; none of them = the field gives the event time only
+    missing      strings that stand for no value; None = those of worker.features.values.MISSING
     event_time   this field is the record's event time (default: the schema's first timestamp)
 
     >>> time = Timestamp("at", cyclical=("hour",))
@@ -96,63 +111,74 @@ class Timestamp(Field):
     has_categories = False
     is_time = True
     cell = "number"
+    usual_gaps = MISSING
 
     format: str = option("auto", FORMAT)
     timezone: str | None = option(None, TIMEZONE)
     cyclical: tuple[str, ...] = option(tuple(CYCLES), CYCLICAL)
     event_time: bool = option(False, FLAG)
+    missing: tuple[str, ...] | None = option(None, TEXTS)
 
     @classmethod
     @override
     def infer(cls, sample: Sample) -> Evidence | None:
+        sample = sample.present
         if sample.types == {str}:
             dashed = all(value[4:5] == "-" for value in sample.values)  # 20180401 may be any number
-            is_time = dashed and not cls("", format="iso8601").read(sample.values)[1]
-            return Evidence(Strength.FORM, "ISO 8601 times") if is_time else None
-        if not sample.types <= {int, float}:
+            if dashed and not cls("", format="iso8601").read(sample.values)[1]:
+                return Evidence(Strength.FORM, "ISO 8601 times")
+            proposed = find_format(sample.values)
+            if proposed is not None:
+                time_format, doubt = proposed
+                return Evidence(Strength.FORM, f"times as {time_format}", {"format": time_format}, doubt)
+        reading = sample.reading
+        unit = None if reading is None or reading.form != PLAIN or reading.gaps else epoch_unit(reading.numbers)
+        if unit is None:
             return None
-        low, high = min(sample.values), max(sample.values)
-        for name, per_second in _PER_SECOND.items():
-            in_range = _YEAR_2000 * per_second <= low and high <= _YEAR_2100 * per_second
-            if in_range and high - low <= _THIRTY_YEARS * per_second:
-                unit = name.removeprefix("epoch_")
-                return Evidence(Strength.FORM, f"epoch times in {unit}, between 2000 and 2100")
-        return None
+        why = f"epoch times in {unit.removeprefix('epoch_')}, between 2000 and 2100"
+        return Evidence(Strength.FORM, why, {"format": unit} if str in sample.types else {})
 
     @override
     def refused(self, types: Set[type]) -> Set[type]:
-        if self.format == "auto":
-            return types - {int, float, str}
-        return types - ({int, float} if self.format in _PER_SECOND else {str})
+        return types - ({str} if self.format == "iso8601" else {int, float, str})
+
+    @override
+    def cell_sort(self) -> str:
+        return self.cell if self.format == "auto" or self.format in PER_SECOND else "text"
 
     @override
     def parse(self, column: Column) -> tuple[TimeArray, Failures]:
         values, missing = column.values, column.missing
-        result, failures = np.zeros(len(values), np.int64), Failures()
+        result = np.zeros(len(values), np.int64)
+        there = np.arange(len(values)) if missing is None else np.flatnonzero(~missing)
         present = values if missing is None else [value for value in values if value is not None]
-        fast = parse_column(present, column.types, self.format)
-        if fast is not None:
-            result[... if missing is None else ~missing] = fast
-            return result, {}
-        for index, value in enumerate(values):
-            try:
-                result[index] = 0 if value is None else parse_time(value, self.format)
-            except (ValueError, OverflowError):
-                form = "an ISO 8601 time or an epoch" if self.format == "auto" else self.format
-                detail = f"expected {form}, got {type_name(value)} that is none"
-                failures[index] = self.failure(ErrorCode.BAD_TIMESTAMP, detail)
+        if self.format in ("auto", "iso8601") or self.format in PER_SECOND:
+            times, broken = _parse(present, column.types, self.format)
+        else:
+            times, broken = _parse_texts(present, self.format)
+        result[there] = times
+        failures = Failures()
+        for index in there[broken].tolist():
+            form = "an ISO 8601 time or an epoch" if self.format == "auto" else self.format
+            detail = f"expected {form}, got {type_name(values[index])} that is none"
+            failures[index] = self.failure(ErrorCode.BAD_TIMESTAMP, detail)
         return result, failures
 
     @override
+    def moments(self, column: Column, near: Callable[[], TimeArray]) -> TimeArray:
+        return column.numbers if names_year(self.format) else with_year(column.numbers, near())
+
+    @override
     def part_names(self) -> tuple[str, ...]:
-        return tuple(f"{cycle}_{wave}" for cycle in self.cyclical for wave in ("sin", "cos"))
+        cycles = [cycle for cycle in self.cyclical if cycle != "weekday" or names_year(self.format)]
+        return tuple(f"{cycle}_{wave}" for cycle in cycles for wave in ("sin", "cos"))
 
     @override
     def numbers(self, column: Column) -> list[FloatArray]:
         times, waves = column.numbers, []
         if self.timezone is not None:
             times = times + offsets_ms(times, self.timezone)
-        for cycle in self.cyclical:
+        for cycle in dict.fromkeys(part.partition("_")[0] for part in self.part_names()):
             start, period = _MONDAY_MS if cycle == "weekday" else 0, CYCLES[cycle]
             angle = (times - start) % period * (math.tau / period)
             waves += [np.sin(angle), np.cos(angle)]
@@ -173,12 +199,12 @@ class Timestamp(Field):
     @override
     def conceal(self, column: Column, columns: Sequence[NumericColumn], token: Callable[[Any], str]) -> Sequence[Any]:
         """One and the same moment for all: a redacted time is not learned from."""
-        if self.format in _PER_SECOND:
+        if self.format in PER_SECOND:
             moment: Any = 0
         elif self.format in ("auto", "iso8601"):
             moment = _EPOCH.isoformat()
         else:
-            moment = _EPOCH.strftime(self.format)
+            moment = _EPOCH.strftime(patterns_of(self.format)[0])
         return [None if value is None else moment for value in column.values]
 
     @override
@@ -220,26 +246,80 @@ def _offset_ms(zone: str, quarter: int) -> int:
     return 0 if offset is None else offset // timedelta(milliseconds=1)
 
 
-def parse_time(value: Any, time_format: str) -> int:
-    """Milliseconds of one value of a type that the format accepts; ValueError or OverflowError for what is no time."""
-    if isinstance(value, str):
-        iso = time_format in ("auto", "iso8601")
-        moment = datetime.fromisoformat(value) if iso else datetime.strptime(value, time_format)
-        aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-        milliseconds = (aware - _EPOCH) // timedelta(milliseconds=1)
+def _parse(values: Sequence[Any], types: Set[type], time_format: str) -> tuple[TimeArray, BoolArray]:
+    """int64 (B,) milliseconds of ISO texts and epochs without gaps, and which of them are no times."""
+    times = parse_column(values, types, time_format)
+    broken = np.zeros(len(values), bool)
+    if times is not None:
+        return times, broken
+    times = np.zeros(len(values), np.int64)
+    for index, value in enumerate(values):
+        try:
+            times[index] = parse_time(value, time_format)
+        except (ValueError, OverflowError):
+            broken[index] = True
+    return times, broken
+
+
+def _parse_texts(values: Sequence[Any], time_format: str) -> tuple[TimeArray, BoolArray]:
+    """The same of texts in a named format or of a pattern; a number stands for its digits."""
+    texts = [value if type(value) is str else str(value) for value in values]
+    is_known = all(map(knows, patterns_of(time_format)))
+    if is_known:
+        times, fits = read_times(texts, time_format)
     else:
-        per_second = _guess_unit(value) if time_format == "auto" else _PER_SECOND[time_format]
-        exact = type(value) is int
-        milliseconds = value * 1000 // per_second if exact else round(value / per_second * 1000)
+        times, fits = np.zeros(len(texts), np.int64), np.zeros(len(texts), bool)
+    if time_format in NAMED:
+        return times, ~fits
+    for index in np.flatnonzero(~fits).tolist():  # a pattern that only strptime knows, or that it takes more freely
+        try:
+            moment = datetime.strptime(texts[index][:MAX_TIME], time_format)
+            times[index] = _milliseconds(moment)
+            fits[index] = True
+        except (ValueError, OverflowError):
+            continue
+    return times, ~fits
+
+
+def _milliseconds(moment: datetime) -> int:
+    aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+    milliseconds = (aware - _EPOCH) // timedelta(milliseconds=1)
     if not MIN_TIME_MS <= milliseconds <= MAX_TIME_MS:
         raise ValueError("outside the years 1 to 9999, UTC")
     return milliseconds
 
 
+def parse_time(value: Any, time_format: str) -> int:
+    """Milliseconds of one ISO text or epoch, which may stand in a string; ValueError or OverflowError for what is no
+    time.
+    """
+    if isinstance(value, str):
+        number = _epoch_in(value) if time_format != "iso8601" else None
+        if number is None:
+            if time_format in PER_SECOND:
+                raise ValueError("no number")
+            return _milliseconds(datetime.fromisoformat(value.strip()))
+        value = number
+    per_second = _guess_unit(value) if time_format == "auto" else PER_SECOND[time_format]
+    exact = type(value) is int
+    milliseconds: int = value * 1000 // per_second if exact else round(value / per_second * 1000)
+    if not MIN_TIME_MS <= milliseconds <= MAX_TIME_MS:
+        raise ValueError("outside the years 1 to 9999, UTC")
+    return milliseconds
+
+
+def _epoch_in(text: str) -> float | None:
+    """The number in a string; None where there is none, or so short a one that ISO 8601 has a date for it: 20260301."""
+    match = _EPOCH_TEXT.fullmatch(text.strip()) if len(text) <= MAX_TIME else None
+    if match is None:
+        return None
+    return float(match[0]) if match[1] else int(match[0])
+
+
 def _guess_unit(value: float) -> int:
     # Seconds until the year 5138, milliseconds from 1973 on, and so forth: the magnitudes don't overlap in practice.
     limits = {"epoch_s": 1e11, "epoch_ms": 1e14, "epoch_us": 1e17}
-    return next((_PER_SECOND[name] for name, limit in limits.items() if abs(value) < limit), 1_000_000_000)
+    return next((PER_SECOND[name] for name, limit in limits.items() if abs(value) < limit), 1_000_000_000)
 
 
 def parse_column(values: Sequence[Any], types: Set[type], time_format: str) -> TimeArray | None:
@@ -247,8 +327,12 @@ def parse_column(values: Sequence[Any], types: Set[type], time_format: str) -> T
 
     types   the types that occur in it
     """
-    if types == {str} and time_format in ("auto", "iso8601"):
-        return parse_same_shape(values)
+    if types == {str}:
+        times = parse_same_shape(values) if time_format in ("auto", "iso8601") else None
+        if times is not None or time_format == "iso8601" or not all(map(_EPOCH_TEXT.fullmatch, values)):
+            return times
+        values = list(map(int, values)) if "." not in "".join(values) else [float("nan")]
+        types = set(map(type, values))
     if types != {int}:
         return None
     try:
@@ -256,7 +340,7 @@ def parse_column(values: Sequence[Any], types: Set[type], time_format: str) -> T
     except OverflowError:
         return None
     low, high, guess = int(ticks.min()), int(ticks.max()), time_format == "auto"
-    unit = _guess_unit(high) if guess else _PER_SECOND[time_format]
+    unit = _guess_unit(high) if guess else PER_SECOND[time_format]
     if guess and (low < 0 or _guess_unit(low) != unit):
         return None
     if low * 1000 // unit < MIN_TIME_MS or high * 1000 // unit > MAX_TIME_MS:
