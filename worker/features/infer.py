@@ -11,10 +11,11 @@ from worker.errors import DataError
 from worker.features.choice import MAX_STRAYS, Choice, choose_kind, count_distinct
 from worker.features.kinds import Field
 from worker.features.labels import is_label
+from worker.features.maps import OpenMap, open_maps
 from worker.features.paths import MAX_NAME, dots, inside, members_of, walk
 from worker.features.schema import Schema
 from worker.formats.base import Row
-from worker.redaction import NOTHING, Redaction
+from worker.redaction import MASK, NOTHING, Redaction
 from worker.texts import did_you_mean, quoted
 
 SAMPLE_ROWS = 20_000
@@ -91,7 +92,8 @@ def infer_schema(
     sample = list(islice(rows, limit))
     if not sample:
         raise DataError("there are no rows to infer a schema from")
-    values_of, too_long = _values_of(sample)
+    maps = open_maps(sample, ignore)
+    values_of, too_long = _values_of(sample, maps)
     for name in ignore:
         if name not in values_of and not any(inside(other, name) is not None for other in values_of):
             raise DataError(f"no row has a field {name!r}{did_you_mean(name, values_of)}")
@@ -100,16 +102,19 @@ def infer_schema(
     objects, mixtures = _objects(values_of)
     columns: dict[str, _Column] = {}
     for name, values in values_of.items():
-        if name in objects:
+        if name in objects and name not in maps:
             continue  # its fields stand for it
         present = [value for value in values if value is not None]
         if name in ignored:
             choice = Choice("ignore", "left out on request")
+        elif name in maps:
+            choice = maps[name].choice
         elif (why := next((mixtures[part] for part in _with_parents(name) if part in mixtures), None)) is not None:
             choice = Choice("ignore", why, doubt="left out")
         else:
             choice = choose_kind(present, len(sample))
-        columns[name] = _Column(present, count_distinct(present), choice)
+        distinct = maps[name].keys if name in maps else count_distinct(present)
+        columns[name] = _Column(present, distinct, choice)
     fields = tuple(column.choice.field(name) for name, column in columns.items())
     if not any(field.encoded for field in fields):
         reasons = "; ".join(f"{quoted(name)}: {column.choice.why}" for name, column in islice(columns.items(), 10))
@@ -123,13 +128,13 @@ def infer_schema(
     return Proposal(Schema(fields), comments, notes, labels, _summary(columns))
 
 
-def _values_of(rows: Iterable[Row]) -> tuple[dict[str, list[Any]], int]:
+def _values_of(rows: Iterable[Row], maps: Mapping[str, OpenMap]) -> tuple[dict[str, list[Any]], int]:
     """The values of each field, in the order of the rows, and how many times a name was too long to be looked at."""
     values: dict[str, list[Any]] = {}
-    too_long = 0
+    too_long, usual = 0, {name: map_of.usual for name, map_of in maps.items()}
     for row in rows:
         is_flat = {dict, list}.isdisjoint(map(type, row.values())) and max(map(len, row), default=0) <= MAX_NAME
-        fields, longer = (row, 0) if is_flat else walk(row)
+        fields, longer = (row, 0) if is_flat else walk(row, usual)
         too_long += longer
         for name, value in fields.items():
             values.setdefault(name, []).append(value)
@@ -197,7 +202,7 @@ def _comment(name: str, column: _Column, total: int, redaction: Redaction) -> st
     present, choice = column.present, column.choice
 
     def shown(value: Any) -> str:
-        text = orjson.dumps(redaction.record({name: value})[name]).decode().replace("\x7f", "")
+        text = orjson.dumps(MASK if redaction.touches(name) else value).decode().replace("\x7f", "")
         return text if len(text) <= MAX_EXAMPLE else f"{text[:MAX_EXAMPLE]}..."
 
     facts = f"{choice.why}; {100 * (1 - len(present) / total):.3g}% missing; {column.distinct} distinct"

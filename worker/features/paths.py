@@ -10,11 +10,11 @@ longest key at each level; what leads nowhere is taken back. A single value coun
 place that knows how names are read.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import repeat
 from operator import contains, itemgetter
-from types import NoneType
+from types import MappingProxyType, NoneType
 from typing import Any, Final
 
 from worker.formats.base import Row
@@ -171,15 +171,17 @@ def dots(name: str) -> list[int]:
     return [at for at, letter in enumerate(name) if letter == "."]
 
 
-def walk(row: Row) -> tuple[dict[str, Any], int]:
+def walk(row: Row, only: Mapping[str, Iterable[str]] = MappingProxyType({})) -> tuple[dict[str, Any], int]:
     """Every field of a record with its value, also of nested ones, by the name under which `read_field` finds it.
 
     With it comes the number of names that are too long to be looked at.
+
+    only   the keys of some objects that are fields, by the objects' names; all keys of the others are
     """
     values: dict[str, Any] = {}
     too_long = 0
     unclear = set[str]()  # in arrays, and where keys with dots spell one name in several ways: the look-up decides
-    for name, value in _named_values(row, ""):
+    for name, value in _named_values(row, "", only):
         if len(name) > MAX_NAME:
             too_long += 1
         else:
@@ -190,7 +192,7 @@ def walk(row: Row) -> tuple[dict[str, Any], int]:
     return values, too_long
 
 
-def _named_values(row: Row, prefix: str) -> Iterator[tuple[str, Any]]:
+def _named_values(row: Row, prefix: str, only: Mapping[str, Iterable[str]]) -> Iterator[tuple[str, Any]]:
     """Names with their values; with `_ABSENT` for a value that lies in an array."""
     for key, value in row.items():
         name = prefix + key
@@ -198,8 +200,9 @@ def _named_values(row: Row, prefix: str) -> Iterator[tuple[str, Any]]:
         if len(name) > MAX_NAME:
             continue
         if type(value) is dict:
-            yield from _named_values(value, name + ".")
+            kept = value if name not in only else {key: value[key] for key in only[name] if key in value}
+            yield from _named_values(kept, name + ".", only)
         elif type(value) is list:
             objects = [member for member in value[:MAX_MEMBERS] if type(member) is dict]
-            names = dict.fromkeys(inner for member in objects for inner, _ in _named_values(member, name + "[]."))
-            yield from zip(names, repeat(_ABSENT))
+            named = (inner for member in objects for inner, _ in _named_values(member, name + "[].", only))
+            yield from zip(dict.fromkeys(named), repeat(_ABSENT))

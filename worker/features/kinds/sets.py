@@ -1,9 +1,9 @@
 """Fields that hold several values at once: arrays of names, and maps of which the keys are data."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from random import Random
 from typing import Any
 
@@ -29,7 +29,7 @@ class SetOfNames(Field):
     Each member is counted at the fit, and a record's category is its rarest member: of two groups the one that fewer
     records have. A record with a member that no record of the fit had is of the category that was never seen before,
     an empty set is a category of its own. Members are texts: `7`, `true` and "7" are what their JSON says. The members
-    of an object are its entries, `key=value`.
+    of an object, and of those in an array, are its entries, `key=value`.
 
     Where more than 1% of a key's entries are in one record alone, another new value of it is nothing special, and
     counts as `key=*`; where more than 1% of all members are, so is a new member, which counts as a rare value.
@@ -67,6 +67,8 @@ class SetOfNames(Field):
     def _length(self, value: Any) -> int:
         if type(value) is dict:
             return len(value) - sum(key in value for key in self.leave_out)
+        if type(value) is list and value and type(value[0]) is dict:
+            return len(self.members(value))
         return len(value) if type(value) is list else 1
 
     @override
@@ -88,13 +90,17 @@ class SetOfNames(Field):
 
     def members(self, value: Any) -> list[Any]:
         """The members of a value as texts, in its order; what `conceal` has kept as it is."""
-        if type(value) is dict:
-            kept = ((key, inner) for key, inner in value.items() if key not in self.leave_out)
-            return [f"{key[:MAX_MEMBER]}={_text(inner)}" for key, inner in islice(kept, MAX_MEMBERS)]
         values = value[:MAX_MEMBERS] if type(value) is list else [value]
-        if set(map(type, values)) == {str} and max(map(len, values)) <= MAX_MEMBER:
+        types = set(map(type, values))
+        if types == {str} and max(map(len, values)) <= MAX_MEMBER:
             return values
-        return list(map(_text, values))
+        if dict not in types:
+            return list(map(_text, values))
+        parts = (self._entries(one) if type(one) is dict else (_text(one),) for one in values)
+        return list(islice(chain.from_iterable(parts), MAX_MEMBERS))
+
+    def _entries(self, value: Mapping[str, Any]) -> Iterator[str]:
+        return (f"{key[:MAX_MEMBER]}={_text(value[key])}" for key in value if key not in self.leave_out)
 
     @override
     def vocabulary_limit(self) -> tuple[int | None, int]:
