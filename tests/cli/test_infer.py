@@ -148,7 +148,7 @@ def test_a_file_without_records_is_one_clear_line(
 @pytest.mark.parametrize("arguments", [[], ["file", "--topic", "t"]])
 def test_a_file_or_a_topic_must_be_named(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["infer-schema", *arguments]) == 2
-    assert "name either a FILE or a --topic" in capsys.readouterr().err
+    assert "name either FILEs or a --topic" in capsys.readouterr().err
 
 
 @pytest.mark.broker

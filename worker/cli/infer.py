@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 
 from worker.cli.arguments import whole_number
 from worker.cli.hints import message_of
-from worker.cli.replay import format_argument, ignore_argument
+from worker.cli.inputs import FILES, format_argument, ignore_argument, source_request, start_argument, topic_arguments
 from worker.texts import printable
 
 if TYPE_CHECKING:
     from worker.features.infer import Proposal
 
-HELP = """Look at the records of a file (JSONL, CSV, Parquet; .gz and .zst too; - is standard input) or of a topic and
-print a schema as TOML: a kind for each field, and why. Read it before you use it: name labels, and other fields that
-the model must not see, with --ignore."""
+HELP = """Look at the records of files (- is standard input) or of a topic and print a schema as TOML: a kind for each
+field, and why. Read it before you use it: name labels, and other fields that the model must not see, with --ignore."""
 EXAMPLE = """worker infer-schema history.jsonl.gz --ignore is_fraud > schema.toml
 worker infer-schema --topic payments --records 5000"""
 
@@ -33,8 +32,9 @@ UNDECODED = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options."""
-    parser.add_argument("file", nargs="?", metavar="FILE", help="file with records")
-    parser.add_argument("--topic", help="look at the newest records of this topic instead")
+    parser.add_argument("file", nargs="*", metavar="FILE", help=FILES)
+    topic_arguments(parser, "instead of files: its newest records, or a range of it")
+    start_argument(parser)
     format_argument(parser)
     ignore_argument(parser)
     text = f"records to look at, spread over all of them (default: {RECORDS})"
@@ -59,21 +59,19 @@ def run(args: argparse.Namespace) -> int:
     from worker.features.infer import infer_schema
     from worker.features.schema import load_schema
     from worker.formats.envelopes import undecoded_decimals
+    from worker.processes.inputs import open_source
     from worker.processes.wiring import (
-        file_source,
         for_source,
         make_decoder,
         make_redaction,
-        newest_records,
         sample_rows,
     )
     from worker.settings import load_settings
 
-    if (args.file is None) == (args.topic is None):
-        raise UsageError("name either a FILE or a --topic (worker infer-schema --help)")
-    settings = load_settings()
-    topic, records = args.topic, args.records
-    source = newest_records(settings, topic, records) if topic else file_source(settings, [args.file], args.format)
+    if bool(args.file) == bool(args.topic):
+        raise UsageError("name either FILEs or a --topic (worker infer-schema --help)")
+    settings, records = load_settings(), args.records
+    source = open_source(settings, source_request(args), newest=records)
     decoder = make_decoder(for_source(settings, source))
     with without_collector():
         sample = sample_rows(decoder, source, records)

@@ -4,8 +4,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from worker.cli.inputs import replay_arguments
 from worker.cli.printing import print_table
-from worker.cli.replay import SUMMARY, check_usage, input_arguments, label_arguments, replayed
+from worker.cli.replay import SUMMARY, check_usage, label_arguments, replayed
 
 if TYPE_CHECKING:
     from worker.cli import Actions
@@ -23,7 +24,7 @@ def add_actions(actions: "Actions") -> None:
     compare = actions.add_parser("compare", help=HELP, epilog=EXAMPLE)
     compare.add_argument("version", metavar="VERSION", help="the one in question")
     compare.add_argument("--against", metavar="VERSION", help="the one to compare it with (default: the current one)")
-    input_arguments(compare)
+    replay_arguments(compare)
     label_arguments(compare)
     compare.add_argument("--out", default=OUT, metavar="DIR", help=f"folder for the results (default: {OUT})")
     compare.set_defaults(perform=_compare)

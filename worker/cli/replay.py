@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worker.cli.arguments import number, whole_number
+from worker.cli.inputs import replay_arguments, source_request
 
 if TYPE_CHECKING:
     from worker.processes.replay_job import Job
@@ -13,9 +14,9 @@ if TYPE_CHECKING:
     from worker.settings import Settings
 
 HELP = """Score recorded traffic exactly as `worker run` would, and write alerts.jsonl, scores.parquet, metrics.json and
-report.html. Input: JSONL, CSV or Parquet files (.gz and .zst too), - for standard input, a range of a topic, or a
-sample. The model is the store's current one or --model; --fit-first fits one on the start of the input instead, which
-also happens where the store has none. A label never reaches the model."""
+report.html. Input: files, - for standard input, a range of a topic, or a sample. The model is the store's current one
+or --model; --fit-first fits one on the start of the input instead, which also happens where the store has none. A label
+never reaches the model."""
 EXAMPLE = """worker replay march.jsonl.gz --schema schema.toml --label is_fraud
 worker replay march.jsonl.gz --sweep threshold.quantile=0.99,0.995,0.999
 worker replay --topic payments --from 2026-03-01 --to 2026-03-08 --compare 3f9a1c20b7de
@@ -40,7 +41,7 @@ SUMMARY = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options."""
-    input_arguments(parser)
+    replay_arguments(parser)
     model = parser.add_argument_group("model")
     model.add_argument("--schema", metavar="FILE", help="schema file (default: the model's own, else proposed)")
     model.add_argument("--model", metavar="VERSION", help="model version (default: the store's current one)")
@@ -73,42 +74,6 @@ def label_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RATE",
         help="plant anomalies into this share of the records",
     )
-
-
-def input_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where the records come from."""
-    parser.add_argument("file", nargs="*", metavar="FILE", help="files in time order; - is standard input")
-    group = parser.add_argument_group("input")
-    group.add_argument("--sample", action="store_true", help="card payments with planted anomalies, made up here")
-    group.add_argument("--topic", help="a topic instead of files")
-    group.add_argument("--from", dest="start", metavar="TIME", help="first broker timestamp of --topic (ISO 8601)")
-    group.add_argument("--to", dest="end", metavar="TIME", help="broker timestamp of --topic to stop before")
-    format_argument(group)
-    group.add_argument("--key", metavar="FIELD", help="field that is the record's key in the topic")
-    text = "spread the records by key (default: 1); with --topic: for a budget (default: those that it has)"
-    group.add_argument("--partitions", type=whole_number(1), metavar="N", help=text)
-    ignore_argument(group)
-
-
-def format_argument(parser: argparse._ActionsContainer) -> None:
-    """The format of files whose names don't tell it."""
-    text = "jsonl, csv or parquet, whatever the files' names say"
-    parser.add_argument("--format", type=_file_format, metavar="FORMAT", help=text)
-
-
-def _file_format(name: str) -> str:
-    """Looks a name up only when one is given: the readers import numpy, which --help has no time for."""
-    from worker.sources.files import FORMATS
-
-    if name not in FORMATS:
-        raise argparse.ArgumentTypeError(FORMATS.unknown(name))
-    return name
-
-
-def ignore_argument(parser: argparse._ActionsContainer) -> None:
-    """Fields that a model must not see."""
-    text = "keep this field from the model (repeatable)"
-    parser.add_argument("--ignore", action="append", default=[], metavar="FIELD", help=text)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -148,8 +113,6 @@ def check_usage(args: argparse.Namespace) -> None:
 
     if sum((bool(args.file), bool(args.topic), args.sample)) != 1:
         raise UsageError("name FILEs, a --topic or --sample, and only one of them (worker replay --help)")
-    if (args.start or args.end) and not args.topic:
-        raise UsageError("--from and --to need a --topic")
     if args.label and args.labels:
         raise UsageError("--label and --labels: only one of them")
     if vars(args).get("fit_first") and args.model:
@@ -159,16 +122,15 @@ def check_usage(args: argparse.Namespace) -> None:
 def replayed(args: argparse.Namespace, settings: "Settings") -> "tuple[Result, Job]":
     """Replay into the folder of the arguments, which is made."""
     from worker.cli.progress import TerminalDisplay
+    from worker.processes.inputs import open_source
     from worker.processes.process import tune_process
     from worker.processes.replay_job import Job, ReplayRequest
-    from worker.processes.wiring import file_source, topic_range
 
     tune_process(settings)
     options = {name: value for name, value in vars(args).items() if name in ReplayRequest.__slots__}
-    options["open_source"] = lambda schema: file_source(settings, args.file, args.format, schema)
-    if args.topic:
-        options["open_source"] = lambda _: topic_range(settings, args.topic, args.start, args.end)
-    elif args.sample:
+    request = source_request(args)
+    options["open_source"] = lambda schema: open_source(settings, request, schema)
+    if args.sample:
         from worker.demo.sample import LABEL, Sample
         from worker.demo.traffic import SCHEMA_FILE
 

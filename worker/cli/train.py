@@ -3,9 +3,10 @@
 import argparse
 import sys
 
-from worker.cli.replay import format_argument
+from worker.cli.inputs import FILES, format_argument, source_request, topic_arguments
 
-HELP = """Fit a model version on recent records of the input topic, or on a file, and put it into the model store.
+HELP = """Fit a model version on recent records of the input topic, on another topic or on files, and put it into the
+model store.
 
 With --once the new version becomes the current one: a person asked for it. Without --once it runs beside the workers:
 it fits the first version where there is none, then checks every WORKER_TRAIN__INTERVAL_S whether normal traffic has
@@ -18,8 +19,9 @@ worker train"""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options."""
     parser.add_argument("--once", action="store_true", help="fit one version, promote it and exit")
-    text = "learn from JSONL, CSV or Parquet (.gz, .zst), not from Kafka"
-    parser.add_argument("--from", dest="file", metavar="FILE", help=text)
+    text = f"learn from files: {FILES}; with --topic, its first broker timestamp (ISO 8601)"
+    parser.add_argument("--from", dest="file", nargs="+", action="extend", default=[], metavar="FILE|TIME", help=text)
+    topic_arguments(parser, "to learn from (default: WORKER_KAFKA__INPUT_TOPIC): its newest records, or a range of it")
     format_argument(parser)
     parser.add_argument("--schema", metavar="FILE", help="schema file (default: WORKER_SCHEMA_FILE)")
 
@@ -30,15 +32,23 @@ def run(args: argparse.Namespace) -> int:
     from worker.cli.progress import fit_progress
     from worker.errors import UsageError
     from worker.features.schema import load_schema
+    from worker.processes.inputs import open_source
     from worker.processes.process import Request, Stop, start_logs, tune_process
     from worker.processes.trainer_process import TrainerProcess
-    from worker.processes.wiring import file_source, fit_version, model_store, unknown_redacted
+    from worker.processes.wiring import fit_version, model_store, unknown_redacted
     from worker.settings import load_settings
     from worker.texts import printable
 
-    if args.file and not args.once:
-        raise UsageError("--from needs --once: a file doesn't change")
+    if (args.file or args.topic or args.end) and not args.once:
+        raise UsageError("--from, --to and --topic need --once: the trainer follows WORKER_KAFKA__INPUT_TOPIC")
+    args.start = None
+    if args.topic and args.file:  # of a topic, --from is a time
+        if len(args.file) > 1:
+            raise UsageError("--topic and --from: either files, or a topic from one time on")
+        args.start, args.file = args.file[0], []
     settings = load_settings()
+    if not args.file and not args.topic:
+        args.topic = settings.kafka.input_topic
     start_logs(settings, message_of)
     tune_process(settings)
     schema = load_schema(args.schema or settings.schema_file)
@@ -48,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         return TrainerProcess(settings, schema, stop=Stop(), asked=Request(), message_of=message_of).run()
     store = model_store(settings)
     store.require_writable()
-    source = file_source(settings, [args.file], args.format, schema) if args.file else None
+    source = open_source(settings, source_request(args), schema, newest=settings.train.window_records)
     with fit_progress() as progress:
         bundle = fit_version(settings, schema, progress, source)
     store.save(bundle)

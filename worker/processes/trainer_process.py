@@ -15,6 +15,7 @@ from worker.ops.health import Health
 from worker.ops.metrics import TrainerMetrics
 from worker.pipeline import Model
 from worker.processes import wiring
+from worker.processes.inputs import newest_records
 from worker.processes.outage import LastResort, OutageWatch
 from worker.processes.process import CLOSE_S, Stop, Stopped, Words, patiently, watched
 from worker.processes.signals import TrainerSignals
@@ -65,7 +66,7 @@ class TrainerProcess:
         """The current model; where there is none yet, one that is fitted once there are records for it."""
 
         topic, count = self._settings.kafka.input_topic, self._settings.train.window_records
-        newest = wiring.newest_records(self._settings, topic, count, self._link)
+        newest = newest_records(self._settings, topic, count, self._link)
 
         def fitted_or_current() -> Model:
             if store.current() is None:

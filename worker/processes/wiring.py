@@ -9,9 +9,7 @@ from typing import Any, NamedTuple
 from worker.alerts.grouping import GroupingOptions
 from worker.alerts.silences import Silences, load_silences
 from worker.broker.client import CONSUMER_DEFAULTS, Connection
-from worker.broker.ranges import TopicReader
 from worker.broker.tokens import Fetch, TokenProvider, token_from_command, token_from_endpoint, token_from_file
-from worker.broker.topic_ids import later_topic_ids
 from worker.broker.topics import Topics
 from worker.errors import DataError
 from worker.features.schema import Schema
@@ -32,11 +30,8 @@ from worker.redaction import Redaction
 from worker.rollout.paired import SAMPLE_EVERY, Pairing
 from worker.settings import AlertSettings, ModelSettings, OauthSettings, Settings, ThresholdSettings
 from worker.sources.base import Source, messages_of
-from worker.sources.files import Files
 from worker.sources.history import History
-from worker.sources.lines import MAX_LINE_BYTES
 from worker.sources.sampling import sample_messages
-from worker.sources.topic import TopicRange, parse_time
 from worker.texts import did_you_mean, rfc3339
 from worker.thresholds.budget import ALONE, DAY_MS, HOUR_MS, PartitionCount
 from worker.thresholds.factory import ThresholdFactory
@@ -239,32 +234,6 @@ def max_batch_s(settings: Settings) -> float:
     return min(poll_interval_ms(settings) / 1000, settings.http.stall_s) / 4
 
 
-def topic_range(settings: Settings, topic: str, start: str | None, end: str | None) -> Source:
-    """A topic's records from one time to another, as the live worker would read them; UsageError for no time."""
-    from_ms, to_ms = (None if text is None else parse_time(text) for text in (start, end))
-    return TopicRange(
-        topic,
-        lambda: TopicReader(connection(settings, "anomaly-replay"), read_committed=settings.kafka.read_committed),
-        from_ms=from_ms,
-        to_ms=to_ms,
-        later_topic_ids=lambda: later_topic_ids(connection(settings, "anomaly-replay"), topic, settings.kafka.group_id),
-    )
-
-
-def newest_records(settings: Settings, topic: str, count: int, link: Connection | None = None) -> Source:
-    """About the newest `count` records of a topic."""
-    link, committed = link or connection(settings), settings.kafka.read_committed
-    return TopicRange(topic, lambda: TopicReader(link, read_committed=committed), newest=count)
-
-
-def file_source(
-    settings: Settings, paths: Sequence[str], file_format: str | None = None, schema: Schema | None = None
-) -> Source:
-    """Files as one source; lines up to the size that a record may have are read, at least up to 8 MiB."""
-    max_bytes = max(MAX_LINE_BYTES, settings.batch.max_record_bytes)
-    return Files(paths, schema=schema, format=file_format, max_line_bytes=max_bytes)
-
-
 def for_source(settings: Settings, source: Source) -> Settings:
     """The same settings, with the record format of a source that has its own."""
     if source.record_format is None:
@@ -356,16 +325,15 @@ def sample_rows(decoder: Decoder, source: Source, limit: int) -> SampledRows:
     return SampledRows(rows, count, sample.records, rejects, sample.full, next(iter(faults), None))
 
 
-def fit_version(settings: Settings, schema: Schema, progress: Progress, source: Source | None = None) -> Bundle:
+def fit_version(settings: Settings, schema: Schema, progress: Progress, source: Source) -> Bundle:
     """One fit with the settings: a version that is in no store yet.
 
     progress   called with step, steps and held-out error
-    source     records to learn from; None: the newest ones of the input topic
+    source     records to learn from
 
     Raises DataError where the records are too few, and what reading and fitting raise.
     """
     train = settings.train
-    source = source or newest_records(settings, settings.kafka.input_topic, train.window_records)
     decoder = make_decoder(for_source(settings, source))
     rejects = Rejects()
     rows = newest_rows(messages_of(source), decoder, train.window_records, train.max_bytes, rejects)

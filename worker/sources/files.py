@@ -21,6 +21,7 @@ from worker.sources.lines import MAX_LINE_BYTES, STDIN, Reading, file_size, read
 from worker.sources.parquet_files import read_parquet
 
 PARQUET = b"PAR1"  # at both ends of a file
+LINES = ("jsonl", "ndjson", "json", "log", "txt")
 
 
 def read_values(path: str, reading: Reading) -> Iterator[list[bytes | None]]:
@@ -51,16 +52,21 @@ class FileFormat:
 
 
 FORMATS: Registry[FileFormat] = Registry("file format")
-FORMATS.register("jsonl", FileFormat(lambda path, reading, _: read_values(path, reading), ("jsonl",)))
+FORMATS.register("jsonl", FileFormat(lambda path, reading, _: read_values(path, reading), LINES))
 FORMATS.register("csv", FileFormat(read_csv, ("csv", "tsv"), "json"))
 FORMATS.register("parquet", FileFormat(lambda path, reading, _: read_parquet(path, reading), ("parquet", "pq"), "json"))
+
+
+def name_suffix(path: str) -> str:
+    """What a name ends in, without .gz and .zst: `csv` of `a.csv.gz`."""
+    return path.lower().removesuffix(".gz").removesuffix(".zst").rpartition(".")[2]
 
 
 def format_of(path: str) -> str:
     """The format of a file: Parquet where its first bytes are, else what its name tells, packed or not; lines where
     that tells nothing, or where it tells of a table and the file begins like a JSON object.
     """
-    suffix = path.lower().removesuffix(".gz").removesuffix(".zst").rpartition(".")[2]
+    suffix = name_suffix(path)
     named = next((name for name in FORMATS if suffix in FORMATS[name].suffixes), "jsonl")
     if path == STDIN or not Path(path).is_file():
         return named
@@ -73,6 +79,10 @@ def format_of(path: str) -> str:
         return "parquet"
     is_object = head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")
     return "jsonl" if named == "parquet" or (is_object and named == "csv") else named
+
+
+def _name_of(path: str) -> str:
+    return "standard input" if path == STDIN else path
 
 
 class Files(Source):
@@ -95,7 +105,7 @@ class Files(Source):
         format: str | None = None,  # noqa: A002
         max_line_bytes: int = MAX_LINE_BYTES,
     ) -> None:
-        self.name = ", ".join("standard input" if path == STDIN else path for path in paths)
+        self.name = ", ".join(map(_name_of, paths))
         self._reading = Reading(Meter(total=sum(map(file_size, paths))), max_line_bytes=max_line_bytes)
         self.meter, self.unreadable = self._reading.meter, self._reading.unreadable
         self.empty: list[str] = []
@@ -122,7 +132,7 @@ class Files(Source):
             except DataError as error:
                 faults.append(error)
             if not any_record and len(faults) == known_faults:
-                self.empty.append(path)
+                self.empty.append(_name_of(path))
         if faults:
             more = f" (and {len(faults) - 1} more of the files)" if len(faults) > 1 else ""
             raise DataError(f"{faults[0]}{more}", hint=faults[0].hint)

@@ -10,12 +10,13 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from worker.errors import DataError, Hint
 from worker.sources.base import Meter, UnreadableItems
+from worker.texts import did_you_mean
 
 READ_BYTES = 256 * 1024  # read at once from a plain or gzip file
 ZSTD_READ_BYTES = 1024  # zstd has no limit on what one read unpacks to: at the very worst 32 MiB of 1 KiB
@@ -30,6 +31,7 @@ FOREIGN = {
     b"Obj\x01": "Avro, which is not read: convert it to JSON lines or Parquet",
     b"ORC": "ORC, which is not read: convert it to JSON lines or Parquet",
     b"ARROW1": "Arrow IPC, which is not read: convert it to Parquet",
+    b"PAR1": "Parquet, which is read from a file: not from standard input or a pipe",
     b"SQLite format 3": "an SQLite database: export it as CSV",
 }
 """First bytes of what can't be read, and what to do about it."""
@@ -56,12 +58,23 @@ def file_size(path: str) -> int:
     try:
         status = Path(path).stat()
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
+        raise DataError(f"{path}: no such file{nearest_file(path)}") from None
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
     if stat.S_ISDIR(status.st_mode):
         raise DataError(f"{path}: is a directory, not a file")
     return status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+
+def nearest_file(path: str) -> str:
+    """What to add where there is no such file: the name beside it that is most like it, or that there is no folder."""
+    folder = Path(path).parent
+    try:
+        return did_you_mean(Path(path).name, (entry.name for entry in islice(folder.iterdir(), 10_000)))
+    except FileNotFoundError:
+        return f": there is no folder {folder}"
+    except (OSError, ValueError):
+        return ""
 
 
 def read_lines(path: str, reading: Reading) -> Iterator[list[bytes | None]]:
