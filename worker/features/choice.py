@@ -79,8 +79,9 @@ def _constant(present: Sequence[Any]) -> Choice | None:
     sample = _sample(present)
     if not sample.present.values:
         return Choice("ignore", "always missing")
-    kind = "boolean" if type(value) is bool else "categorical" if sample.present.reading is None else "numeric"
-    return Choice(kind, "never varied yet", constant=True)
+    reading = sample.present.reading
+    kind = "boolean" if type(value) is bool else "categorical" if reading is None else "numeric"
+    return Choice(kind, "never varied yet", {} if reading is None else reading.form.options(), constant=True)
 
 
 def count_distinct(values: Sequence[Any]) -> int:
@@ -154,7 +155,9 @@ def _of_arrays(present: Sequence[Any]) -> Choice:
     inner = _unanimous(members) or _of_majority(members) or _mixed(members)
     max_length = max(len(value) if type(value) is list else 1 for value in present)
     size = f"of up to {max_length:,}" + (f", of which {MAX_MEMBERS:,} are read" if max_length > MAX_MEMBERS else "")
-    choice = Choice("numbers" if inner.kind == "numeric" else "set", f"arrays {size} members: {inner.why}")
+    choice = Choice(
+        "numbers" if inner.kind == "numeric" and not inner.options else "set", f"arrays {size} members: {inner.why}"
+    )
     return choice._replace(strays=sorted(choice.field("").read(present)[1]))
 
 

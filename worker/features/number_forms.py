@@ -17,8 +17,6 @@ DECIMALS = (".", ",")
 THOUSANDS = (",", ".", " ", "'", "_")
 MAX_UNIT = 8  # characters; what is longer is a word
 
-MAX_PERCENT = 100  # percentages, minutes and small amounts end there
-MIN_COVERAGE, MAX_UNEVENNESS = 0.8, 0.05  # share of the numbers that occur; Kolmogorov's distance
 MIN_NUMBERS, MAX_WORDS, MIN_DISTINCT = 0.8, 3, 10  # in a field where a few words say that there is no number
 HEAD = 100  # values that a form has to read before it is tried on all of them
 
@@ -270,14 +268,3 @@ def _reads(form: NumberForm, bodies: Sequence[str]) -> bool:
     if form.decimal == "," and not any("," in body for body in bodies):
         return form.thousands == "." and bool(np.isfinite(form.read_all(bodies)).all())
     return bool(np.isfinite(form.read_all(bodies)).all())
-
-
-def spread_evenly(numbers: FloatArray) -> bool:
-    """Whether whole numbers are spread evenly over all numbers from 0 or 1 to more than 100, as those are by which a
-    table counts its rows, and as hardly any magnitude is.
-    """
-    distinct, high = len(np.unique(numbers)), float(numbers.max())
-    if numbers.min() not in (0, 1) or high <= MAX_PERCENT or distinct < MIN_COVERAGE * high:
-        return False
-    ranks = np.arange(1, len(numbers) + 1) / len(numbers)
-    return bool(np.abs(np.sort(numbers) / high - ranks).max() <= MAX_UNEVENNESS)

@@ -24,13 +24,15 @@ from worker.features.kinds.base import (
     size,
 )
 from worker.features.learned import NumericColumn
-from worker.features.number_forms import spread_evenly
+from worker.features.number_forms import PLAIN
+from worker.features.number_names import find_names, spread_evenly
 from worker.features.paths import NotAnObject
 from worker.features.values import MISSING, PAIRS, read_boolean
 from worker.redaction import Pseudonym
 
 NEARLY_ALL = 0.95  # share of distinct values; a retry repeats an id
 MAX_SPELLINGS = 8  # of true and false in one field, True and TRUE among them
+AS_NAMES = "read as names; where they are amounts, write numeric"
 UPWARDS = 0.9  # share of steps that go up in a counter; parallel writers swap neighbours
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
@@ -116,12 +118,19 @@ class Categorical(Field):
     @classmethod
     @override
     def infer(cls, sample: Sample) -> Evidence | None:
+        reading = sample.present.reading if sample.types <= {int, str} else None
+        if reading is not None and reading.form == PLAIN and not reading.gaps:
+            numbers, in_strings = reading.numbers, str in sample.present.types
+            names = find_names(numbers, in_strings=in_strings)
+            if names is not None:
+                return Evidence(
+                    Strength.REPETITION, f"{names or 'numbers'} that repeat", doubt="" if names else AS_NAMES
+                )
+            if in_strings and len(numbers) >= MIN_ROWS and spread_evenly(numbers):
+                why = f"strings with whole numbers, spread evenly up to {numbers.max():.0f}"
+                return Evidence(Strength.REPETITION, why, doubt=AS_NAMES)
         if sample.types != {str}:
             return None
-        reading = sample.present.reading
-        if reading is not None and len(reading.numbers) >= MIN_ROWS and spread_evenly(reading.numbers):
-            why = f"strings with whole numbers, spread evenly up to {reading.numbers.max():.0f}"
-            return Evidence(Strength.REPETITION, why, doubt="read as names; where they are amounts, write numeric")
         return Evidence(Strength.TYPES, "strings that repeat")
 
     @override

@@ -97,7 +97,8 @@ class Numeric(Field):
     @classmethod
     @override
     def infer(cls, sample: Sample) -> Evidence | None:
-        reading = sample.present.reading
+        sample = sample.present
+        reading = sample.reading
         if reading is None:
             return None
         why = "whole numbers" if is_whole(reading.numbers) else "numbers"
