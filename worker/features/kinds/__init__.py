@@ -1,6 +1,7 @@
 """The kinds of fields. What a kind has to answer stands in worker.features.kinds.base."""
 
 from worker.features.kinds.base import Field
+from worker.features.kinds.forms import Agent, Command, Domain, Url
 from worker.features.kinds.nominal import Boolean, Categorical, Id, Ignore
 from worker.features.kinds.numbers import Numbers
 from worker.features.kinds.numeric import Numeric
@@ -11,8 +12,11 @@ from worker.registry import Registry
 
 __all__ = [
     "KINDS",
+    "Agent",
     "Boolean",
     "Categorical",
+    "Command",
+    "Domain",
     "Field",
     "Id",
     "Ignore",
@@ -21,10 +25,25 @@ __all__ = [
     "SetOfNames",
     "Text",
     "Timestamp",
+    "Url",
 ]
 
 KINDS: Registry[type[Field]] = Registry("field kind")
 """By the name in the schema file. Where equally much speaks for two kinds of a field, the first one here has it."""
 
-for _kind in (Numeric, Categorical, Boolean, Timestamp, Text, SetOfNames, Numbers, Id, Ignore):
+for _kind in (
+    Numeric,
+    Categorical,
+    Boolean,
+    Timestamp,
+    Url,
+    Agent,
+    Domain,
+    Command,
+    Text,
+    SetOfNames,
+    Numbers,
+    Id,
+    Ignore,
+):
     KINDS.register(_kind.kind, _kind)

@@ -37,7 +37,7 @@ _OTHER_TIME = (
 )
 _TIME = rf"(?=[0-9JFMASONDTWjfmasondtw])(?:{_DATE_WITH_NAME}|{_DATE}|{_OTHER_TIME})"
 _HEX = "[0-9a-fA-F]"
-_DOMAINS = (
+DOMAINS = (
     "com|net|org|edu|gov|mil|info|biz|io|ai|dev|app|cloud|local|localdomain|internal|lan|corp|arpa"
     "|de|fr|uk|us|eu|nl|ru|cn|hk|jp|kr|tw|sg|br|mx|es|pt|se|no|dk|fi|cz|ch|at|be|au|nz|za|ca"
 )
@@ -62,7 +62,7 @@ _VARIABLE = re.compile(
           | (?P<url>[A-Za-z][A-Za-z0-9+.-]{{1,15}}://[^\s"'<>)\]]++)
           | (?P<email>[A-Za-z0-9._%+-]{{1,64}}@(?:[A-Za-z0-9-]{{1,63}}\.){{1,8}}[A-Za-z]{{2,18}}\b)
           | (?P<path>(?:(?<![\w.>\]])~?/(?!{_HEX}{{1,4}}[:.])[^\s"'<>()\[\]{{}},;|]++ | [A-Za-z]:\\[^\s"'<>|,;]*+))
-          | (?P<host>(?:[A-Za-z0-9_-]{{1,63}}\.){{1,8}}(?:{_DOMAINS})\b(?![.\w-]))
+          | (?P<host>(?:[A-Za-z0-9_-]{{1,63}}\.){{1,8}}(?:{DOMAINS})\b(?![.\w-]))
           | (?P<hex>0[xX]{_HEX}++ | (?=\d*+[a-fA-F])(?=[a-fA-F]*+\d){_HEX}{{6,}}+\b)
           | (?P<id>(?=(?:[A-Za-z_-]*+\d){{4}})(?=[\d_-]*+[A-Za-z])[A-Za-z0-9_-]{{16,}}+(?![A-Za-z0-9.])
               | (?=[A-Za-z]{{0,20}}\d{{1,20}}[A-Za-z]{{1,20}}\d)[A-Za-z0-9]{{5,}}+(?!\w))
