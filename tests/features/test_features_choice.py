@@ -132,6 +132,32 @@ def test_what_only_grows_is_left_out_and_named_and_times_are_not() -> None:
     assert note_of(proposal, "at") == ""
 
 
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("Day", [10]),
+        ("event.month", ["Dec"]),
+        ("hourOfDay", [9, 10]),
+        ("Date", ["081109", "081110"]),
+        ("at", [20261102, 20261103]),
+    ],
+)
+def test_a_date_that_hardly_moved_is_left_out_for_the_next_one_is_no_anomaly(name: str, values: list[Any]) -> None:
+    rows: list[Row] = [{name: values[n * len(values) // N], "x": n % 7} for n in range(N)]
+    proposal = infer_schema(rows)
+
+    assert kind_of(proposal, name) == "ignore"
+    assert "hardly moved" in note_of(proposal, name)
+
+
+def test_what_moves_to_and_fro_or_is_no_date_is_kept() -> None:
+    rows: list[Row] = [
+        {"day": n % 2, "code": "991342", "release": "v1.2" if n < N / 2 else "v1.3", "today": "x"} for n in range(N)
+    ]
+
+    assert infer_schema(rows).schema.encoded == infer_schema(rows).schema.fields
+
+
 def test_what_never_varied_is_kept_and_what_was_always_null_is_named() -> None:
     rows: list[Row] = [{"currency": "EUR", "version": 3, "live": True, "voucher": None, "x": n % 7} for n in range(N)]
     proposal = infer_schema(rows)

@@ -1,5 +1,6 @@
 """The kind of one field, chosen by its values in a sample."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from random import Random
@@ -10,12 +11,15 @@ import numpy as np
 
 from worker.features.kinds import KINDS
 from worker.features.kinds.base import MIN_ROWS, Evidence, Field, Sample
-from worker.features.order import MIN_VARIETY, describe_growth
+from worker.features.order import MIN_VARIETY, describe_calendar, describe_growth
 from worker.features.paths import MAX_MEMBERS, members_of
 
 MAX_STRAYS = 0.05  # share of values that the kind of the others need not read
 DRAWS, DRAWN_VALUES = 8, 20  # with as many strays as that, 97 of 100 fields have a draw without any
 MAX_REPEATING = 0.25  # share of distinct values where numbers and strings together are categories
+NEVER_VARIED = "never varied yet"
+UNSEEN = "left out: whatever comes next was never seen before"
+_CODE = re.compile("[0-9]{5,}")
 
 
 class Choice(NamedTuple):
@@ -41,7 +45,7 @@ class Choice(NamedTuple):
         return KINDS[self.kind](name, **self.options)
 
 
-def choose_kind(present: Sequence[Any], total: int) -> Choice:
+def choose_kind(name: str, present: Sequence[Any], total: int) -> Choice:
     """The kind that all values speak for, or all but a few; a field that only grows is none of them.
 
     Every kind in KINDS says what speaks for it, and the strongest evidence decides. Where no kind reads all values, or
@@ -50,6 +54,7 @@ def choose_kind(present: Sequence[Any], total: int) -> Choice:
     Sample Consensus", Communications of the ACM 24, 1981). It works badly for names of which nearly all look like
     something else: of 100 article numbers, 96 of digits, 4 have letters and are taken for strays.
 
+    name      of the field: only dates that hardly move are known by it
     present   values that are not null, in the order of their records
     total     number of records
     """
@@ -60,6 +65,8 @@ def choose_kind(present: Sequence[Any], total: int) -> Choice:
         return _of_arrays(present)
     if types.keys() == {dict}:
         return Choice("ignore", "holds empty objects")
+    if len(present) >= MIN_ROWS and (why := describe_calendar(name, present)) is not None:
+        return _calendar(why, present)
     constant = _constant(present) if len(present) == total >= MIN_ROWS else None
     if constant is not None:
         return constant
@@ -79,9 +86,21 @@ def _constant(present: Sequence[Any]) -> Choice | None:
     sample = _sample(present)
     if not sample.present.values:
         return Choice("ignore", "always missing")
+    choice = _unanimous(present)
+    if choice is not None and KINDS[choice.kind].is_time:
+        return choice  # the next one is another time
+    if type(value) is bool:
+        return Choice("boolean", NEVER_VARIED, constant=True)
     reading = sample.present.reading
-    kind = "boolean" if type(value) is bool else "categorical" if reading is None else "numeric"
-    return Choice(kind, "never varied yet", {} if reading is None else reading.form.options(), constant=True)
+    if reading is None or (type(value) is str and _CODE.fullmatch(value)):
+        return Choice("categorical", NEVER_VARIED, constant=True)
+    return Choice("numeric", NEVER_VARIED, reading.form.options(), constant=True)
+
+
+def _calendar(why: str, present: Sequence[Any]) -> Choice:
+    choice = _unanimous(present)
+    is_time = choice is not None and KINDS[choice.kind].is_time
+    return choice if choice is not None and is_time else Choice("ignore", why, doubt=UNSEEN)
 
 
 def count_distinct(values: Sequence[Any]) -> int:
@@ -185,4 +204,4 @@ def _without_growth(choice: Choice, present: Sequence[Any]) -> Choice:
         return choice
     names = float not in set(map(type, present)) and len(set(there)) >= MIN_VARIETY * len(there)
     kind = "id" if names else "ignore"
-    return Choice(kind, growth, doubt="left out: whatever comes next was never seen before")
+    return Choice(kind, growth, doubt=UNSEEN)

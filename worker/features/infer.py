@@ -112,7 +112,7 @@ def infer_schema(
         elif (why := next((mixtures[part] for part in _with_parents(name) if part in mixtures), None)) is not None:
             choice = Choice("ignore", why, doubt="left out")
         else:
-            choice = choose_kind(present, len(sample))
+            choice = choose_kind(name, present, len(sample))
         distinct = maps[name].keys if name in maps else count_distinct(present)
         columns[name] = _Column(present, distinct, choice)
     fields = tuple(column.choice.field(name) for name, column in columns.items())

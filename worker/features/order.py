@@ -6,6 +6,7 @@ A process id, an offset, a date as text: learned as a level or as a name, every 
 import re
 from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,30 @@ MIN_NOVELTY, FAR_GAPS = 0.1, 5  # of the second half: hours and months rise and 
 DIGITS = re.compile("[0-9]+")
 MAX_TEXT = 64  # characters of a text that are compared
 
+CALENDAR = {"year", "month", "day", "date", "week", "weekday", "hour", "minute"}
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+_COMPACT_DATE = re.compile("(?:19|20)?[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])")
+
 Ranks = NDArray[np.int64]
+
+
+def describe_calendar(name: str, values: Sequence[Any]) -> str | None:
+    """Why a field that had one value, or changed once, will have another one soon: it is a date, or a part of one, by
+    its name or by its digits (081109, 20261102); None where nothing says so.
+
+    values   of the field, in the order of their records, none of them missing
+
+    >>> describe_calendar("Month", ["Mar"] * 50), describe_calendar("shop", ["Mar"] * 50)
+    ('a date or a part of one, which hardly moved in this sample', None)
+    """
+    if not values or not set(map(type, values)) <= {int, str} or (values[0] == values[-1] and len(set(values)) > 1):
+        return None
+    if len(set(values)) > 2 or sum(after != before for before, after in pairwise(values)) > 1:
+        return None
+    words = {word.lower() for word in _WORD.findall(name.rpartition(".")[2])}
+    if CALENDAR.isdisjoint(words) and not all(_COMPACT_DATE.fullmatch(str(value)) for value in set(values)):
+        return None
+    return "a date or a part of one, which hardly moved in this sample"
 
 
 def describe_growth(values: Sequence[Any]) -> str | None:
