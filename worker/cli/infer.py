@@ -33,7 +33,7 @@ UNDECODED = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options."""
     parser.add_argument("file", nargs="*", metavar="FILE", help=FILES)
-    topic_arguments(parser, "instead of files: its newest records, or a range of it")
+    topic_arguments(parser, "instead of files: all that it keeps, or a range of it")
     start_argument(parser)
     format_argument(parser)
     ignore_argument(parser)
@@ -54,7 +54,7 @@ def without_collector() -> Iterator[None]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a schema for records that are spread over a file, or the newest ones of a topic."""
+    """Print a schema for records that are spread over files or a topic."""
     from worker.errors import DataError, UsageError
     from worker.features.infer import infer_schema
     from worker.features.schema import load_schema
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     if bool(args.file) == bool(args.topic):
         raise UsageError("name either FILEs or a --topic (worker infer-schema --help)")
     settings, records = load_settings(), args.records
-    source = open_source(settings, source_request(args), newest=records)
+    source = open_source(settings, source_request(args), spread=records)
     decoder = make_decoder(for_source(settings, source))
     with without_collector():
         sample = sample_rows(decoder, source, records)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from worker.broker.client import Connection
 from worker.broker.ranges import TopicReader
@@ -34,12 +35,18 @@ class SourceRequest:
 
 
 def open_source(
-    settings: Settings, request: SourceRequest, schema: Schema | None = None, newest: int | None = None
+    settings: Settings,
+    request: SourceRequest,
+    schema: Schema | None = None,
+    *,
+    newest: int | None = None,
+    spread: int | None = None,
 ) -> Source:
     """The source that was asked for. DataError for a file that is none, UsageError for a time that is none.
 
     schema   tells what the cells of a CSV file are, where one is known
     newest   of a topic without a range: about so many of its last records; None: all
+    spread   of a long topic, or a long range of it: about so many records that are spread over it; None: all
     """
     if request.topic is None:
         # Lines up to the size that a record may have are read, at least up to 8 MiB.
@@ -48,7 +55,7 @@ def open_source(
         return Files(files, schema=schema, format=request.file_format, max_line_bytes=max_bytes)
     if newest is not None and request.start is None and request.end is None:
         return newest_records(settings, request.topic, newest)
-    return _topic_range(settings, request.topic, request.start, request.end)
+    return _topic_range(settings, request.topic, request.start, request.end, spread)
 
 
 def newest_records(settings: Settings, topic: str, count: int, link: Connection | None = None) -> Source:
@@ -57,10 +64,13 @@ def newest_records(settings: Settings, topic: str, count: int, link: Connection 
     return TopicRange(topic, lambda: TopicReader(link, read_committed=committed), newest=count)
 
 
-def _topic_range(settings: Settings, topic: str, start: str | None, end: str | None) -> Source:
+def _topic_range(settings: Settings, topic: str, start: str | None, end: str | None, spread: int | None) -> Source:
     """A topic's records from one time to another, as the live worker would read them."""
     from_ms, to_ms = (None if text is None else parse_time(text) for text in (start, end))
     link = connection(settings, "anomaly-replay")
+    if spread is not None:  # no alert comes of it, so no group is asked
+        reader = partial(TopicReader, link, read_committed=settings.kafka.read_committed)
+        return TopicRange(topic, reader, from_ms, to_ms, spread=spread)
     return TopicRange(
         topic,
         lambda: TopicReader(link, read_committed=settings.kafka.read_committed),
