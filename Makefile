@@ -37,7 +37,7 @@ $(READY): pyproject.toml
 		print(*(d for d in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"] if d.startswith("torch")))'); \
 	echo "pip install $$torch $${index:+(also from $$index)}"; \
 	$(BIN)/python -m pip install --quiet "$$torch" $${index:+--extra-index-url "$$index"}
-	$(BIN)/python -m pip install --quiet --editable '.[demo,compression,replay,store]' --group dev
+	$(BIN)/python -m pip install --quiet --editable '.[demo,compression,replay,store,registry]' --group dev
 	@touch $@
 	@echo "done: run .venv/bin/worker, or let this shell find it: . .venv/bin/activate"
 

@@ -24,6 +24,8 @@ class ErrorCode(StrEnum):
     BAD_TIMESTAMP = "bad_timestamp"
     TOO_LARGE = "too_large"
     UNREADABLE = "unreadable"
+    INVALID_RECORD = "invalid_record"
+    UNKNOWN_SCHEMA = "unknown_schema"
 
 
 class Hint(StrEnum):
@@ -37,6 +39,7 @@ class Hint(StrEnum):
     INSTALL_REPLAY = "install_replay"
     INSTALL_STORE = "install_store"
     INSTALL_COMPRESSION = "install_compression"
+    INSTALL_REGISTRY = "install_registry"
     INSTALL_DEMO = "install_demo"
     ADOPT_OR_VETO_NOW = "adopt_or_veto_now"
     ADOPT_OR_VETO_ONCE_HELD = "adopt_or_veto_once_held"
@@ -75,6 +78,10 @@ class BrokerUnavailable(TransientError):
 
 class MissingTopic(TransientError):
     """A topic does not exist on the broker; somebody may create it yet."""
+
+
+class RegistryUnavailable(TransientError):
+    """The schema registry did not answer; records whose schema is not known yet can't be read until it does."""
 
 
 class DeliveryError(TransientError):

@@ -67,7 +67,7 @@ def test_what_is_no_row_of_the_columns_says_why(value: bytes, detail: str) -> No
     with pytest.raises(RecordError) as caught:
         delimited("a", "b").parse(value)
 
-    assert caught.value.error_code == ErrorCode.INVALID_JSON
+    assert caught.value.error_code == ErrorCode.INVALID_RECORD
     assert detail in caught.value.detail
 
 

@@ -100,4 +100,7 @@ def test_the_settings_know_the_formats_that_are_registered(
     monkeypatch.setenv("WORKER_KAFKA__FORMAT", "pair")
 
     assert main(["infer-schema", "history.txt"]) == 1
-    assert "WORKER_KAFKA__FORMAT = 'pair': allowed is json, lines, csv or pairs" in capsys.readouterr().err
+    assert (
+        "WORKER_KAFKA__FORMAT = 'pair': allowed is json, lines, csv, avro, protobuf, json-schema or pairs"
+        in capsys.readouterr().err
+    )

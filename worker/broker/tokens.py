@@ -140,7 +140,7 @@ def token_from_endpoint(
     }
     request = urllib.request.Request(url, urllib.parse.urlencode(form).encode(), headers)  # noqa: S310  # checked
     try:
-        with _opener(ca_file).open(request, timeout=TIMEOUT_S) as response:
+        with web_opener(ca_file).open(request, timeout=TIMEOUT_S) as response:
             text = response.read(MAX_BYTES).decode(errors="replace")
     except urllib.error.HTTPError as error:
         refusal = f"{source} refuses: HTTP {error.code} {_reason(error)}"
@@ -164,11 +164,12 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def _opener(ca_file: str | None) -> urllib.request.OpenerDirector:
+def web_opener(ca_file: str | None, setting: str = "[oauth.ca_file]") -> urllib.request.OpenerDirector:
+    """Opens URLs, redirects not followed; SettingsError, naming the setting, where the authorities can't be read."""
     try:
         context = ssl.create_default_context(cafile=ca_file)
     except OSError as error:
-        raise SettingsError(f"[oauth.ca_file] = {ca_file!r} can't be used: {error.strerror or error}") from error
+        raise SettingsError(f"{setting} = {ca_file!r} can't be used: {error.strerror or error}") from error
     return urllib.request.build_opener(_NoRedirect, urllib.request.HTTPSHandler(context=context))
 
 

@@ -21,8 +21,8 @@ class DelimitedDecoder(Decoder):
     `column_1`, `column_2` and so on. A cell is never made a number here, where one record alone could not tell a code
     such as 01067 from a number: the kind of its field reads it.
 
-    Refused as `invalid_json`: no UTF-8, a quote that never ends, another number of cells than names, the header again,
-    several rows in one value.
+    Refused as `invalid_record`: no UTF-8, a quote that never ends, another number of cells than names, the header
+    again, several rows in one value.
     """
 
     _columns: tuple[str, ...] = ()
@@ -80,4 +80,4 @@ def _cell(value: Any) -> str:
 
 
 def _refused(detail: str) -> RecordError:
-    return RecordError(ErrorCode.INVALID_JSON, detail)
+    return RecordError(ErrorCode.INVALID_RECORD, detail)

@@ -95,11 +95,11 @@ def _with_header(value: bytes) -> Guess:
 
 def _message_indexes_end(body: bytes) -> int | None:
     """Where the fields of a Protobuf message begin, behind the place of its type in the schema; None: not there."""
-    at, count = _varint(body, 0)
+    at, count = read_varint(body, 0)
     if at is None or count % 2 or count > 16:
         return None
     for _ in range(count // 2):
-        at, index = _varint(body, at)
+        at, index = read_varint(body, at)
         if at is None or index % 2:
             return None
     return at
@@ -109,14 +109,14 @@ def _is_protobuf(data: bytes) -> bool:
     """Whether these bytes are fields of Protobuf, one after the other, up to the end."""
     at: int | None = 0
     while at is not None and at < len(data):
-        at, tag = _varint(data, at)
+        at, tag = read_varint(data, at)
         if at is None or not tag >> 3:
             return False
         kind = tag & 7
         if kind == 0:
-            at, _ = _varint(data, at)
+            at, _ = read_varint(data, at)
         elif kind == 2:
-            at, size = _varint(data, at)
+            at, size = read_varint(data, at)
             at = None if at is None else at + size
         elif kind in (1, 5):
             at += 8 if kind == 1 else 4
@@ -125,8 +125,8 @@ def _is_protobuf(data: bytes) -> bool:
     return at == len(data) and at > 0
 
 
-def _varint(data: bytes, at: int) -> tuple[int | None, int]:
-    """The place behind a number of variable length, and the number; no place where it does not end."""
+def read_varint(data: bytes, at: int) -> tuple[int | None, int]:
+    """Of Protobuf: the place behind a number of variable length, and the number; no place where it does not end."""
     number = shift = 0
     for byte in data[at : at + 10]:
         number |= (byte & 0x7F) << shift

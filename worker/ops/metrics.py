@@ -82,6 +82,9 @@ class Metrics:
             "worker_checkpoint_restores", "thresholds of new partitions: restored or rebuilt", ["result"]
         )
         self.broker_retries = counter("worker_broker_retries", "waits for a broker that did not answer")
+        self.registry_retries = counter(
+            "worker_registry_retries", "waits for a schema registry that did not answer, with the batch held"
+        )
         self.last_contact_seconds = gauge(
             "worker_last_contact_seconds", "seconds since a broker last answered, for the client that waits longest"
         )

@@ -21,7 +21,7 @@ import structlog
 from typing_extensions import override
 
 from worker.broker.base import Consumer
-from worker.errors import DeliveryError, Hint, TransientError
+from worker.errors import DeliveryError, Hint, RegistryUnavailable, TransientError
 from worker.ops.health import Health
 from worker.ops.metrics import Metrics, TrainerMetrics
 from worker.pipeline import Pipeline
@@ -154,8 +154,15 @@ class LoopSignals(Signals[Metrics], Events):
     @override
     def retrying(self, error: TransientError, attempt: int) -> None:
         metrics = self.metrics
-        (metrics.delivery_failures if isinstance(error, DeliveryError) else metrics.broker_retries).inc()
-        if "contact" not in self.health.reasons():  # else a line a minute says so already
+        reasons = self.health.reasons()
+        if isinstance(error, RegistryUnavailable):
+            self.health.waiting("registry", error)
+            metrics.registry_retries.inc()
+            is_known = "registry" in reasons  # it may be away for hours: one line, then the reason of health
+        else:
+            (metrics.delivery_failures if isinstance(error, DeliveryError) else metrics.broker_retries).inc()
+            is_known = "contact" in reasons  # a line a minute says so already
+        if not is_known:
             self.log.warning("retrying, nothing is lost", error=error, attempt=attempt, kind=type(error).__name__)
 
     @override
@@ -208,6 +215,7 @@ class LoopSignals(Signals[Metrics], Events):
             self._collections += 1
             gc.collect(1 if large or self._collections % OLDER_EVERY == 0 else 0)
             self._polled_bytes = 0
+        self.health.ready("registry")
         metrics, scored = self.metrics, len(outcome.scores.messages)
         records = scored + len(outcome.dead_letters) + outcome.skipped
         self._done.update(records=records, alerts=len(outcome.alerts), dead_letters=len(outcome.dead_letters))

@@ -3,12 +3,13 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 from worker.alerts.grouping import GroupingOptions
 from worker.alerts.silences import Silences, load_silences
 from worker.broker.client import CONSUMER_DEFAULTS, Connection
+from worker.broker.schema_registry import SchemaRegistry
 from worker.broker.tokens import Fetch, TokenProvider, token_from_command, token_from_endpoint, token_from_file
 from worker.broker.topics import Topics
 from worker.errors import DataError
@@ -28,7 +29,7 @@ from worker.processes.rejects import Rejects
 from worker.records import RawMessage
 from worker.redaction import Redaction
 from worker.rollout.paired import SAMPLE_EVERY, Pairing
-from worker.settings import AlertSettings, ModelSettings, OauthSettings, Settings, ThresholdSettings
+from worker.settings import AlertSettings, ModelSettings, OauthSettings, RegistrySettings, Settings, ThresholdSettings
 from worker.sources.base import Source, messages_of
 from worker.sources.history import History
 from worker.sources.sampling import sample_messages
@@ -176,11 +177,28 @@ def unknown_redacted(settings: Settings, schema: Schema, rows: Sequence[Row] = (
     return f"[alerts.redact]: {where}: " + ", ".join(f"{name!r}{did_you_mean(name, known)}" for name in names)
 
 
+@cache
+def schema_registry(settings: RegistrySettings) -> SchemaRegistry | None:
+    """The client of the registry, one for all that reads records, so that each schema is asked for once."""
+    if settings.url is None:
+        return None
+    password, token = settings.password, settings.token
+    return SchemaRegistry(
+        settings.url,
+        user=settings.user,
+        password=password.get_secret_value() if password else "",
+        token=token.get_secret_value() if token else None,
+        ca_file=settings.ca_file,
+    )
+
+
 def make_decoder(settings: Settings, *, any_size: bool = False) -> Decoder:
     """What turns records into fields. any_size: for records that were scored before, so that none is refused now."""
     read = settings.input
     decoder = DECODERS[settings.kafka.format](None if any_size else settings.batch.max_record_bytes)
-    decoder = decoder.configured(FormatOptions(read.nan, read.columns, read.delimiter))
+    decoder = decoder.configured(
+        FormatOptions(read.nan, read.columns, read.delimiter, schema_registry(settings.registry))
+    )
     envelopes = [entry for name, entry in ENVELOPES.items() if read.envelope in {name, "auto"}]
     return OpeningDecoder(decoder, envelopes, by_bytes=isinstance(decoder, JsonDecoder)) if envelopes else decoder
 

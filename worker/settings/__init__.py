@@ -6,6 +6,7 @@ never see a `Settings`.
 
 from worker.settings.load import allowed, debug_and_secrets, leaves, load_settings, shown, variable_of
 from worker.settings.oauth import OauthSettings
+from worker.settings.registry import RegistrySettings
 from worker.settings.tree import (
     AlertSettings,
     BatchSettings,
@@ -20,6 +21,7 @@ __all__ = [
     "BatchSettings",
     "ModelSettings",
     "OauthSettings",
+    "RegistrySettings",
     "Settings",
     "ThresholdSettings",
     "TrainSettings",

@@ -27,6 +27,7 @@ from worker.settings.base import (
 )
 from worker.settings.input import InputSettings
 from worker.settings.oauth import OauthSettings
+from worker.settings.registry import RegistrySettings
 from worker.texts import nearest
 
 PREFIX = "WORKER_"
@@ -419,6 +420,7 @@ class Settings(BaseSettings, Group):
     seed: int = setting(0, "start of all that is random", within=(0, 4_294_967_295))
     kafka: KafkaSettings = KafkaSettings()
     input: InputSettings = InputSettings()
+    registry: RegistrySettings = RegistrySettings()
     oauth: OauthSettings = OauthSettings()
     batch: BatchSettings = BatchSettings()
     threshold: ThresholdSettings = ThresholdSettings()

@@ -2,7 +2,8 @@
 
     1. poll until the batch is full or its first record has waited long enough; a partition that is new gets its
        checkpoint before its first record is taken
-    2. process: every record becomes a score or a dead letter, tombstones are skipped
+    2. process: every record becomes a score or a dead letter, tombstones are skipped; where the schema of a record
+       can't be asked for now, the batch waits as it is
     3. ask the breaker whether the stream is still worth going on
     4. flush the sinks beside the Kafka topics
     5. publish all results, then the checkpoints, and only when every one is acknowledged commit the offsets
@@ -233,10 +234,15 @@ class Loop:
         return min(FIRST_BACKOFF_MS << min(self._attempt, 10), MAX_BACKOFF_MS)
 
     def _process(self) -> None:
-        collected, self._collected, self._collected_bytes = self._collected, {}, 0
         started = self.monotonic()
+        collected = self._collected
         messages = [message for part in collected.values() for message in part]
-        outcome = self.pipeline.process(messages, self.wall_clock())
+        try:
+            outcome = self.pipeline.process(messages, self.wall_clock())
+        except TransientError as error:  # the schema of a record could not be asked for: nothing has been changed yet
+            self._wait(error)
+            return
+        self._collected, self._collected_bytes = {}, 0
         self.breaker.check(len(outcome.scores.messages), len(outcome.dead_letters))
         public = outcome.public
         for sink in (self.kafka_sink, *self.sinks):
@@ -294,11 +300,7 @@ class Loop:
             # A sink that is away is asked for as long as it takes: its batch read again in smaller ones would reach
             # the other sinks twice.
             batch.attempts += batch.flushed == len(self.sinks)
-            backoff_ms = self._back_off(error)
-            # Waits by polling with everything paused, so that the group doesn't give this member up.
-            self.consumer.pause(self.consumer.assignment())
-            self._poll(backoff_ms, max(1, self._room()))
-            self.consumer.resume(self.consumer.assignment())
+            self._wait(error)
         else:
             self._batch, self._attempt = None, 0
             self.kafka_sink.discard(batch.starts)
@@ -309,6 +311,13 @@ class Loop:
             self._adapt_size(batch, started)
             process_s = batch.process_s + self.monotonic() - delivered
             self.events.batch(batch.outcome, process_s=process_s, deliver_s=delivered - started)
+
+    def _wait(self, error: TransientError) -> None:
+        """Until the next attempt, by polling with everything paused, so that the group doesn't give this member up."""
+        backoff_ms = self._back_off(error)
+        self.consumer.pause(self.consumer.assignment())
+        self._poll(backoff_ms, max(1, self._room()))
+        self.consumer.resume(self.consumer.assignment())
 
     def _shorten(self, batch: "Batch", error: RecordTooLarge) -> None:
         """Cut the results that are too large; SettingsError where a checkpoint is, for that is never cut."""
