@@ -33,6 +33,7 @@ _MAX_LOG = 709.0  # expm1 of more is beyond a double
 MISSING_PATTERN = "(missing fields)"  # the name of the missing patterns' categorical column, as if it were a field
 PATTERN_KIND = "presence"
 MAX_NAMED = 3  # fields that an explanation names of those that are missing
+ADDRESS_KIND = "address"
 UNKNOWN_ID, MISSING_ID = 0, 1
 ANY_VALUE = "=*"  # ends the member of a set that stands for a key with values that hardly repeat
 
@@ -253,10 +254,11 @@ class CategoryColumn:
 
     def ids(self, values: Sequence[Any], types: Set[type]) -> NDArray[np.int32]:
         """The ids of some values, (B,); types: those that occur, without None's. A tuple holds the members of a set,
-        of which the rarest has the id.
+        of which the rarest has the id, or an address with its network, of which the first known one has it.
         """
         if tuple in types:
-            memo = {None: MISSING_ID} | {members: self._rarest(members)[0] for members in set(values) - {None}}
+            choose = self._first_known if self.kind == ADDRESS_KIND else self._rarest
+            memo = {None: MISSING_ID} | {members: choose(members)[0] for members in set(values) - {None}}
             return np.fromiter(map(memo.__getitem__, values), np.int32, len(values))
         ids = map(self._id, values)
         if len(types) <= 1 and self.spare <= 1:  # the usual case: no Python code runs for each value
@@ -291,6 +293,10 @@ class CategoryColumn:
         low = min(ids)
         category_id = low if low < self.first else max(ids)  # the vocabulary begins with the most frequent
         return category_id, ids.index(category_id)
+
+    def _first_known(self, names: Sequence[str]) -> tuple[int, int]:
+        known = self._tables[str]
+        return next(((known[name], at) for at, name in enumerate(names) if name in known), (self._id(names[-1]), 0))
 
     def _member_id(self, member: str) -> int:
         known = self._tables[str]

@@ -1,5 +1,6 @@
 """The kinds of fields. What a kind has to answer stands in worker.features.kinds.base."""
 
+from worker.features.kinds.address import Address
 from worker.features.kinds.base import Field
 from worker.features.kinds.forms import Agent, Command, Domain, Url
 from worker.features.kinds.nominal import Boolean, Categorical, Id, Ignore
@@ -12,6 +13,7 @@ from worker.registry import Registry
 
 __all__ = [
     "KINDS",
+    "Address",
     "Agent",
     "Boolean",
     "Categorical",
@@ -36,6 +38,7 @@ for _kind in (
     Categorical,
     Boolean,
     Timestamp,
+    Address,
     Url,
     Agent,
     Domain,
