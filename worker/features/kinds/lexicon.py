@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from ipaddress import ip_address
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ MAX_SLOT_TEMPLATES = 512  # templates whose slots are looked at
 MAX_VALUES = 20_000  # of all slots together
 MAX_VALUE = 64  # characters of a value that are compared
 MAX_CACHED = 8192  # masked texts whose template is remembered; those of a topic repeat
+MAX_KEPT = 50_000  # texts that a fit reduces once; more of them are reduced in every walk
 MAX_RARITY = 20.0
 GRAM_BITS = 1 << 16
 MIN_SLOT_ROWS = 50
@@ -126,14 +128,28 @@ def trigrams(line: str) -> NDArray[np.int64]:
     return np.unique((octets[:-2] * 40503 + octets[1:-1] * 2654435 + octets[2:] * 97) % GRAM_BITS)
 
 
-class _Lines:
-    """The masked texts, made anew whenever they are walked through: kept, they would take more memory than the rows."""
+class _Reduced:
+    """The texts with placeholders, and what stands at these. Many are made anew whenever they are walked through: kept,
+    they would take more memory than the rows.
+    """
 
     def __init__(self, texts: Iterable[str], reduce: Reduce) -> None:
         self._texts, self._reduce = texts, reduce
+        first = list(islice(texts, MAX_KEPT + 1))
+        self._kept = [reduce(text) for text in first] if len(first) <= MAX_KEPT else None
+
+    def __iter__(self) -> Iterator[tuple[str, list[str]]]:
+        return iter(self._kept) if self._kept is not None else map(self._reduce, self._texts)
+
+
+class _Lines:
+    """The first part of each."""
+
+    def __init__(self, reduced: _Reduced) -> None:
+        self._reduced = reduced
 
     def __iter__(self) -> Iterator[str]:
-        return (self._reduce(text)[0] for text in self._texts)
+        return (line for line, _ in self._reduced)
 
 
 class _Slot:
@@ -221,8 +237,9 @@ def fit_lexicon(field: str, texts: Iterable[str], limit: int, reduce: Reduce) ->
     texts   walked through several times
     limit   of templates; slots of the MAX_SLOT_TEMPLATES most frequent ones are looked at
     """
-    templates = learn_templates(_Lines(texts, reduce), min(limit, MAX_TEMPLATES))
-    counts, slots, grams = _count(texts, templates, reduce)
+    reduced = _Reduced(texts, reduce)
+    templates = learn_templates(_Lines(reduced), min(limit, MAX_TEMPLATES))
+    counts, slots, grams = _count(reduced, templates)
     kept = sorted((n for n in counts if n >= 0 and counts[n] > 1), key=lambda n: (-counts[n], n))
     unseen, rarities = _rarities(
         Counter({templates[n]: counts[n] for n in kept}), counts.total() - sum(counts[n] for n in kept)
@@ -247,13 +264,12 @@ def fit_lexicon(field: str, texts: Iterable[str], limit: int, reduce: Reduce) ->
 
 
 def _count(
-    texts: Iterable[str], templates: Sequence[str], reduce: Reduce
+    reduced: _Reduced, templates: Sequence[str]
 ) -> tuple[Counter[int], dict[tuple[int, int], _Slot], NDArray[np.int64]]:
     """Rows by template, -1 for none, by value at each slot, and by trigram."""
     counts, slots, grams = Counter[int](), dict[tuple[int, int], _Slot](), np.zeros(GRAM_BITS, np.int64)
     find = lru_cache(MAX_CACHED)(TemplateTree(templates).match)
-    for text in texts:
-        line, values = reduce(text)
+    for line, values in reduced:
         grams[trigrams(line)] += 1
         match = find(line)
         counts[-1 if match is None else match.template] += 1
