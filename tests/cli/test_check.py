@@ -17,6 +17,7 @@ import pytest
 
 from devtools.brokers import KAFKA_HOME, ApacheBroker
 from devtools.objects import ObjectServer
+from devtools.registry import running_registry
 from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
 from worker.broker.probe import probe
@@ -162,6 +163,29 @@ def test_a_model_of_another_schema_is_refused_with_both_fingerprints(
     assert verdict == "FAILED"
     assert parse_schema(SCHEMA).fingerprint in text
     assert parse_schema(other).fingerprint in text
+
+
+def test_the_schema_registry_is_asked_where_records_need_one(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    none = verdicts(capsys)["registry"]
+    monkeypatch.setenv("WORKER_KAFKA__FORMAT", "avro")
+    unnamed = verdicts(capsys)["registry"]
+    with running_registry() as registry:
+        monkeypatch.setenv("WORKER_REGISTRY__URL", registry.url)
+        there = verdicts(capsys)["registry"]
+        registry.login = "t0ken"
+        refused = verdicts(capsys)["registry"]
+        registry.away = True
+        away = verdicts(capsys)["registry"]
+
+    assert none[1:] == ("ok", "none")
+    assert unnamed[1] == "FAILED"
+    assert unnamed[2].startswith("WORKER_REGISTRY__URL is not set: WORKER_KAFKA__FORMAT = avro")
+    assert there[1] == "ok"
+    assert refused[1] == away[1] == "FAILED"
+    assert "HTTP 401; check WORKER_REGISTRY__USER" in refused[2]
+    assert "HTTP 503" in away[2]
 
 
 def test_silences_are_read(place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,6 +80,14 @@ class SchemaRegistry(Schemas):
             self._schemas[schema_id] = schema
             return schema
 
+    def probe(self) -> str:
+        """Asks whether it is there and lets this user in: what it answers. RegistryUnavailable, SettingsError."""
+        try:
+            self._content("/schemas/types", "the sorts of schemas")
+        except RecordError as error:  # not all registries have this page
+            return error.detail
+        return f"{self._url} answers"
+
     def _fetch(self, schema_id: int) -> WriterSchema:
         what = f"schema id {schema_id}"
         answer = self._get(f"/schemas/ids/{schema_id}", what)
@@ -107,11 +115,22 @@ class SchemaRegistry(Schemas):
             texts[name] = _text(below, what)
 
     def _get(self, path: str, what: str) -> dict[str, Any]:
+        content = self._content(path, what)
+        try:
+            answer = json.loads(content) if len(content) <= MAX_BYTES else None
+        except (ValueError, RecursionError):
+            answer = None
+        if not isinstance(answer, dict):
+            # A proxy's page, say: it passes, and the topic must not be lost meanwhile.
+            raise RegistryUnavailable(f"the schema registry {self._url}: no JSON object in the answer for {what}")
+        return answer
+
+    def _content(self, path: str, what: str) -> bytes:
         source = f"the schema registry {self._url}"
         request = urllib.request.Request(self._url + path, headers=self._headers)  # noqa: S310  # checked
         try:
             with self._opener.open(request, timeout=TIMEOUT_S) as response:
-                content = response.read(MAX_BYTES + 1)
+                content: bytes = response.read(MAX_BYTES + 1)
         except urllib.error.HTTPError as error:
             error.close()
             if error.code in REFUSED:
@@ -128,17 +147,7 @@ class SchemaRegistry(Schemas):
                 words = f"its certificate is refused: {cause.verify_message}; check [registry.ca_file]"
                 raise SettingsError(f"{source}: {words}") from None
             raise RegistryUnavailable(f"{source} does not answer: {cause}") from None
-        return self._read(content, what)
-
-    def _read(self, content: bytes, what: str) -> dict[str, Any]:
-        try:
-            answer = json.loads(content) if len(content) <= MAX_BYTES else None
-        except (ValueError, RecursionError):
-            answer = None
-        if not isinstance(answer, dict):
-            # A proxy's page, say: it passes, and the topic must not be lost meanwhile.
-            raise RegistryUnavailable(f"the schema registry {self._url}: no JSON object in the answer for {what}")
-        return answer
+        return content
 
 
 def _text(answer: dict[str, Any], what: str) -> str:

@@ -197,6 +197,13 @@ def redaction(known: Known) -> str:
     return "; ".join(said)
 
 
+def registry(known: Known) -> str:
+    """Where records need one, the schema registry answers and lets this user in."""
+    wiring.make_decoder(known.settings)  # SettingsError where the format needs a registry that nobody names
+    client = wiring.schema_registry(known.settings.registry)
+    return "none" if client is None else client.probe()
+
+
 def broker(known: Known) -> str:
     """At least one bootstrap server answers, and the client gets in."""
     link = _connection(known.settings)
@@ -238,5 +245,17 @@ def _connection(settings: Settings) -> Connection:
 
 CHECKS: Final[Mapping[str, Callable[[Known], str | WorkerError]]] = {
     check.__name__.replace("_", " "): check
-    for check in (device, schema, model_store, recipe, scoring, threshold, silences, redaction, broker, topics)
+    for check in (
+        device,
+        schema,
+        model_store,
+        recipe,
+        scoring,
+        threshold,
+        silences,
+        redaction,
+        registry,
+        broker,
+        topics,
+    )
 }
