@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.features.common import STEADY, encode, one_field, rows_of
 from worker.errors import ErrorCode, SchemaError
 from worker.features.infer import infer_schema
-from worker.features.kinds import Boolean, Categorical, Field
+from worker.features.kinds import Boolean, Categorical, Field, Timestamp
 from worker.features.kinds.base import Sample
 from worker.features.kinds.numeric import Numeric
 from worker.features.number_forms import PLAIN, NumberForm
@@ -205,11 +205,23 @@ def test_a_few_words_among_numbers_are_proposed_as_missing() -> None:
 
     assert evidence is not None
     assert evidence.options == {"missing": (*MISSING, "unknown", "?")}
-    assert "'unknown' and '?' (5%) are read as missing" in evidence.doubt
+    assert evidence.doubt == "5% are words, listed and read as missing"
     assert Numeric("x", **evidence.options).read(["unknown", "", "7"])[0].values == [None, None, "7"]
 
 
-@pytest.mark.parametrize("words", [["a"] * 30, ["a", "b", "c", "d"], ["x" * 20 + " y"] * 40])
+@pytest.mark.parametrize("values", [["4.711", "8.150"], [*map(str, range(30)), "Smith"], ["01/02/2026", "03/02/2026"]])
+def test_nothing_that_is_said_of_a_field_quotes_its_values(values: list[str]) -> None:
+    sample = Sample(values * 10, {str}, len(values))
+
+    said = [kind.infer(sample) for kind in (Numeric, Categorical, Timestamp)]
+
+    assert any(evidence.doubt for evidence in said if evidence is not None)
+    assert not any(
+        value in f"{one.why} {one.doubt}" for one in said if one is not None for value in values if len(value) > 2
+    )
+
+
+@pytest.mark.parametrize("words", [["a", "b"] * 15, ["a", "b", "c", "d"]])
 def test_many_words_among_numbers_are_more_than_missing_ones(words: list[str]) -> None:
     texts = [str(n / 8) for n in range(95)] + words
 

@@ -10,7 +10,6 @@ import numpy as np
 import orjson
 
 from worker.records import FloatArray
-from worker.texts import quoted
 
 MAX_NUMBER = 64  # characters of a number in a string, with the spaces around it; what is longer is none
 DECIMALS = (".", ",")
@@ -182,8 +181,8 @@ def read_values(values: Sequence[Any], form: NumberForm) -> FloatArray:
 def find_reading(values: Sequence[Any]) -> Reading | None:
     """How to read a sample of numbers and strings; None where they are something else.
 
-    The form has to read all strings. Up to three words in up to a fifth of them, such as "unknown", are no numbers:
-    they become `gaps`. Codes are none: digits that begin with a zero, telephone numbers. It works badly where a text
+    The form has to read all strings but one word, such as "unknown", or up to three in up to a fifth of them: they
+    become `gaps`. Codes are none: digits that begin with a zero, telephone numbers. It works badly where a text
     could mean two numbers, such as 1.234: `doubt` says so where no other value of the sample decides.
 
     >>> reading = find_reading(["1.234,50 €", "0,99 €"])
@@ -191,12 +190,12 @@ def find_reading(values: Sequence[Any]) -> Reading | None:
     (NumberForm(decimal=',', thousands='.', unit='€'), [1234.5, 0.99])
     """
     texts = [value for value in values if type(value) is str]
-    if sum(1 for text in texts[:HEAD] if not _DIGIT.search(text)) > len(texts[:HEAD]) // 2:
+    if len({text for text in texts[:HEAD] if not _DIGIT.search(text)}) > MAX_WORDS:
         return None
     words = Counter(text for text in texts if not _DIGIT.search(text))
     if words:
-        distinct = len(set(values)) - len(words)
-        if len(words) > MAX_WORDS or words.total() > (1 - MIN_NUMBERS) * len(values) or distinct < MIN_DISTINCT:
+        are_many = len(words) > 1 and words.total() > (1 - MIN_NUMBERS) * len(values)
+        if len(words) > MAX_WORDS or are_many or len(set(values)) - len(words) < MIN_DISTINCT:
             return None
         values = [value for value in values if value not in words]
         texts = [text for text in texts if text not in words]
@@ -207,9 +206,8 @@ def find_reading(values: Sequence[Any]) -> Reading | None:
     if not len(numbers) or not np.isfinite(numbers).all():
         return None
     if words:
-        names = " and ".join(quoted(repr(word), 40) for word in words)
-        share = 100 * words.total() / (words.total() + len(values))
-        doubt = "; ".join(filter(None, (doubt, f"{names} ({share:.2g}%) are read as missing")))
+        share = 100 * words.total() / (words.total() + len(values))  # no word is quoted: the field may be redacted
+        doubt = "; ".join(filter(None, (doubt, f"{share:.2g}% are words, listed and read as missing")))
     return Reading(form, numbers, tuple(words), doubt)
 
 
@@ -256,8 +254,9 @@ def _form_of_bodies(bodies: Sequence[str], unit: str) -> tuple[NumberForm, str] 
         return fits[0], ""
     # Three digits behind the point in all values that have one say that zeros are kept: 85 would be written 85.000.
     chosen = as_thousands if mark == "," or len(marked) < len(bodies) else as_fraction
+    name = "point" if mark == "." else "comma"
     meant = "thousands" if chosen is as_thousands else "a fraction"
-    return chosen, f"{marked[0]!r} could be thousands or a fraction: read as {meant}"
+    return chosen, f"three digits behind a {name} could be thousands or a fraction: read as {meant}"
 
 
 def _reads(form: NumberForm, bodies: Sequence[str]) -> bool:

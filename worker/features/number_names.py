@@ -26,7 +26,7 @@ def find_names(numbers: FloatArray, *, in_strings: bool = False) -> str | None:
     in_strings   whether they stand in strings: then more of them may differ
 
     >>> find_names(np.array([200.0] * 40 + [404.0] * 20 + [500.0] * 5))
-    'states from 200 to 500'
+    'states as those of HTTP'
     >>> find_names(np.arange(100.0) % 5) is None
     True
     """
@@ -40,7 +40,7 @@ def find_names(numbers: FloatArray, *, in_strings: bool = False) -> str | None:
     if repeated < MIN_REPEATED or low < 0 or above[0] < MIN_NAME or len(above) > MAX_DENSITY * (high - above[0] + 1):
         return None
     if _STATES[0] <= above[0] and high <= _STATES[1] and 200 in above:  # that of what went well
-        return f"states from {above[0]:.0f} to {high:.0f}"
+        return "states as those of HTTP"
     if len(above) < 2 or np.gcd.reduce(above.astype(np.int64)) >= MIN_ROUND or (np.log2(above) % 1 == 0).all():
         return None  # round numbers: of money, of seconds, of bytes
     digits = np.floor(np.log10(above))

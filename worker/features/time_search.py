@@ -7,7 +7,6 @@ import numpy as np
 
 from worker.features.time_forms import MAX_TIME, NAMED, read_times, regex_of, shape_of
 from worker.records import FloatArray, TimeArray
-from worker.texts import quoted
 
 HEAD = 100  # texts that a format has to read before it is tried on all of them
 PER_SECOND = {"epoch_s": 1, "epoch_ms": 1_000, "epoch_us": 1_000_000, "epoch_ns": 1_000_000_000}
@@ -69,7 +68,7 @@ def find_format(texts: Sequence[str]) -> tuple[str, str] | None:
     if steps[chosen] < SMOOTHER * sorted(steps)[1] and len(np.unique(readings[chosen][1])) >= MIN_TIMES:
         return readings[chosen][0], ""
     names = " or ".join(name for name, _ in readings)
-    return readings[chosen][0], f"{quoted(first)!r} could be {names}: read as {readings[chosen][0]}"
+    return readings[chosen][0], f"could be {names}: read as {readings[chosen][0]}"
 
 
 def _candidates(text: str) -> Iterator[str]:

@@ -127,7 +127,7 @@ class Categorical(Field):
                     Strength.REPETITION, f"{names or 'numbers'} that repeat", doubt="" if names else AS_NAMES
                 )
             if in_strings and len(numbers) >= MIN_ROWS and spread_evenly(numbers):
-                why = f"strings with whole numbers, spread evenly up to {numbers.max():.0f}"
+                why = "strings with whole numbers, spread evenly from the lowest on"
                 return Evidence(Strength.REPETITION, why, doubt=AS_NAMES)
         if sample.types != {str}:
             return None
