@@ -28,6 +28,9 @@ class Source(TypedDict):
         int, Field(ge=-1, description="milliseconds since the epoch, UTC; -1 = the record has none")
     ]
     key: Annotated[str | None, Field(description="UTF-8, other bytes escaped; null = no key")]
+    member: NotRequired[
+        Annotated[int, Field(ge=0, description="its place in a record that wraps others and was unfolded")]
+    ]
 
 
 class ReasonDocument(TypedDict):
@@ -149,6 +152,7 @@ def asyncapi() -> dict[str, Any]:
                         "source.topic": {"type": "string"},
                         "source.partition": {"type": "string"},
                         "source.offset": {"type": "string"},
+                        "source.member": {"type": "string"},
                         "truncated": {"type": "string"},
                         "truncated.parts": {"type": "string"},
                     },

@@ -23,7 +23,7 @@ from worker.formats.base import Decoder
 from worker.formats.json_objects import JsonDecoder
 from worker.model.scoring.scorer import LatentEncoder
 from worker.model.store.bundle import Bundle
-from worker.records import DeadLetter, Outcome, Partition, RawMessage, Scores
+from worker.records import DeadLetter, Outcome, Partition, RawMessage, Scores, place_of
 from worker.redaction import NOTHING, Redaction
 from worker.thresholds.factory import ThresholdFactory
 from worker.thresholds.partition import PartitionThreshold, ThresholdState
@@ -221,7 +221,7 @@ class Pipeline:
             alert = score > threshold  # never for NaN: there is no threshold yet
         version = model.bundle.version
         scores = Scores(vectors.messages, score, threshold, alert, vectors.event_time_ms, version, latent)
-        dead_letters = sorted([*decoded.rejects, *vectors.rejects], key=lambda dead: dead.message.offset)
+        dead_letters = sorted([*decoded.rejects, *vectors.rejects], key=lambda dead: place_of(dead.message))
         if redaction := model.redaction:
             scores = replace(scores, sources=redaction.sources(vectors.messages, vectors.rows))
             dead_letters = [self._masked(dead) for dead in dead_letters]

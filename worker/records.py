@@ -56,6 +56,18 @@ class RawMessage(Protocol):
         """Names and values; a name can occur twice."""
 
 
+def member_of(message: RawMessage) -> int | None:
+    """The place of a record among those that its Kafka record wraps; None where it is all of it."""
+    member: int | None = getattr(message, "member", None)
+    return member
+
+
+def place_of(message: RawMessage) -> tuple[int, ...]:
+    """What tells a record from the others of its partition: its offset, and its place in that Kafka record."""
+    member = member_of(message)
+    return (message.offset,) if member is None else (message.offset, member)
+
+
 class UnreadableValue(bytes):
     """The value of a record that the Kafka client could not read: its bytes as they stood in the log. detail: why."""
 
@@ -69,7 +81,10 @@ class UnreadableValue(bytes):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A RawMessage that did not come from a broker: from a file, remembered by an alert group, made by a test."""
+    """A RawMessage that did not come from a broker: from a file, remembered by an alert group, made by a test.
+
+    member   its place among the records that its Kafka record wraps, where that was unfolded
+    """
 
     topic: str
     partition: int
@@ -78,6 +93,7 @@ class Message:
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
+    member: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from urllib.parse import unquote_to_bytes
 import orjson
 
 from worker.errors import UsageError
-from worker.records import DeadLetter, Headers, Message, RawMessage
+from worker.records import DeadLetter, Headers, Message, RawMessage, member_of
 
 MASK = "[redacted]"
 HASHED = "redacted:"  # begins what stands for a key or a category
@@ -135,7 +135,10 @@ class Redaction:
     def sources(self, messages: Iterable[RawMessage], rows: Iterable[Mapping[str, Any]]) -> list[Message]:
         """The same of scored records, which are many."""
         return [
-            Message(one.topic, one.partition, one.offset, one.timestamp, self.key(one.key, row), None)
+            Message(
+                *(one.topic, one.partition, one.offset, one.timestamp, self.key(one.key, row), None),
+                member=member_of(one),
+            )
             for one, row in zip(messages, rows, strict=True)
         ]
 

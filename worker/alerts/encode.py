@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from worker.records import Alert, DeadLetter, Headers, RawMessage, Scores
+from worker.records import Alert, DeadLetter, Headers, RawMessage, Scores, member_of
 
 SCHEMA_VERSION = 1
 CONTENT_TYPE = b"application/json"
@@ -16,8 +16,9 @@ DEAD_LETTER_HEADERS = ("error.code", "error.detail", "source.topic", "source.par
 def alert_id(*origin: object) -> str:
     """The id of what comes of this origin, the same each time: 128 bits of a hash.
 
-    origin   topic, partition and offset of a record, with the topic's id where the group has read an earlier topic of
-             this name; or the id of an alert, and what follows from it: its closing, the summary of its minute
+    origin   topic, partition and offset of a record, its place among those that were unfolded from that offset, and the
+             topic's id where the group has read an earlier topic of this name; or the id of an alert, and what follows
+             from it: its closing, the summary of its minute
     """
     return hashlib.blake2b("\0".join(map(str, origin)).encode(), digest_size=16).hexdigest()
 
@@ -25,13 +26,14 @@ def alert_id(*origin: object) -> str:
 def source(message: RawMessage) -> dict[str, Any]:
     """Where a record stands. A key that isn't UTF-8 is given with its bytes escaped."""
     key = None if message.key is None else message.key.decode(errors="backslashreplace")
+    member = member_of(message)
     return {
         "topic": message.topic,
         "partition": message.partition,
         "offset": message.offset,
         "timestamp_ms": message.timestamp,
         "key": key,
-    }
+    } | ({} if member is None else {"member": member})
 
 
 def encode_alert(alert: Alert) -> bytes:
@@ -92,4 +94,6 @@ def dead_letter_headers(dead: DeadLetter) -> Headers:
     message = dead.message
     values = (dead.error_code, dead.detail, message.topic, str(message.partition), str(message.offset))
     reasons = [value.encode(errors="backslashreplace") for value in values]
-    return (*message.headers, *zip(DEAD_LETTER_HEADERS, reasons, strict=True))
+    member = member_of(message)
+    place = () if member is None else (("source.member", str(member).encode()),)
+    return (*message.headers, *zip(DEAD_LETTER_HEADERS, reasons, strict=True), *place)

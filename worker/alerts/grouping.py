@@ -27,7 +27,7 @@ from worker.alerts.encode import alert_id
 from worker.alerts.explain import Exceedance
 from worker.features.paths import value_of
 from worker.formats.base import Row
-from worker.records import NO_TIME, Alert, AlertGroup, Message, Partition, Summary, TimeArray
+from worker.records import NO_TIME, Alert, AlertGroup, Message, Partition, Summary, TimeArray, member_of, place_of
 from worker.redaction import MASK, Redaction
 from worker.texts import event_time_text
 
@@ -45,7 +45,7 @@ _remembered = attrgetter(
     *("severity", "tail_probability", "model_version"),
 )
 _group_fields = attrgetter("digest", "shown", "seen_ms", "first_ms", "last_ms", "count", "opening_id")
-_minute_fields = attrgetter("start_ms", "published", "rate_limited", "first_offset")
+_minute_fields = attrgetter("start_ms", "published", "rate_limited", "first_offset", "first_member")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +130,7 @@ class _Minute:
     strongest      of the exceedances over the limit, without its record
     start_ms       when the minute began, milliseconds since the epoch
     first_offset   offset of the first exceedance over the limit
+    first_member   its place among the records that were in one, counted from 1; 0 where it was no such
     """
 
     strongest: Exceedance | None
@@ -137,6 +138,7 @@ class _Minute:
     published: int = 0
     rate_limited: int = 0
     first_offset: int = 0
+    first_member: int = 0
 
 
 @dataclass(slots=True)
@@ -214,7 +216,7 @@ class PartitionGrouping:
         """
         if not self._active:
             for exceedance in exceedances:
-                published.add(exceedance.row, alert_id(*self._origin, exceedance.message.offset), exceedance)
+                published.add(exceedance.row, alert_id(*self._origin, *place_of(exceedance.message)), exceedance)
             return
         now = self._clock.advance(published.event_time_ms[rows])
         start = 0
@@ -232,7 +234,7 @@ class PartitionGrouping:
             if now_ms != NO_TIME and self._is_over_limit(exceedance, now_ms, published.redaction):
                 published.rate_limited += 1
                 continue
-            identity = alert_id(*self._origin, exceedance.message.offset)
+            identity = alert_id(*self._origin, *place_of(exceedance.message))
             if group is not None:
                 is_opening = group.opening_id is None
                 group.opening_id = group.opening_id or identity
@@ -261,7 +263,8 @@ class PartitionGrouping:
         if minute is not None and not self._lasts(now_ms, minute.start_ms, MINUTE_MS - 1):
             self._minute = None
             if minute.strongest is not None:
-                identity = alert_id(alert_id(*self._origin, minute.first_offset), "summary")
+                member = (minute.first_member - 1,) if minute.first_member else ()
+                identity = alert_id(alert_id(*self._origin, minute.first_offset, *member), "summary")
                 summary = Summary(event_time_text(minute.start_ms), minute.rate_limited)
                 published.add(row, identity, minute.strongest, summary=summary)
 
@@ -311,7 +314,8 @@ class PartitionGrouping:
             minute.published += 1
             return False
         if minute.strongest is None:
-            minute.first_offset = exceedance.message.offset
+            member = member_of(exceedance.message)
+            minute.first_offset, minute.first_member = exceedance.message.offset, 0 if member is None else member + 1
         minute.strongest = remember(minute.strongest, exceedance, redaction)
         minute.rate_limited += 1
         return True
@@ -403,6 +407,7 @@ def remember(strongest: Exceedance | None, other: Exceedance, redaction: Redacti
     message = other.message
     key = redaction.key(message.key, other.record)
     key = key if key is None or len(key) <= MAX_KEY_BYTES else None
+    # The member is not saved with the rest: the closing alert of a record that wraps others names that record.
     bare = Message(message.topic, message.partition, message.offset, message.timestamp, key, None)
     return replace(other, row=-1, message=bare, record={})
 

@@ -102,4 +102,4 @@ def _say(proposal: "Proposal", undecoded: Iterable[str]) -> None:
     """What a person should know of a proposal, on standard error; undecoded: fields that look like packed decimals."""
     notes = [*proposal.lines(), *([LABELS] if proposal.labels else []), *(f"{name} {UNDECODED}" for name in undecoded)]
     for text in notes:
-        print(f"note: {printable(text)}", file=sys.stderr)
+        print(f"note: {printable(message_of(text))}", file=sys.stderr)

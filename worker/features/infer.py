@@ -14,6 +14,7 @@ from worker.features.labels import is_label
 from worker.features.maps import OpenMap, open_maps
 from worker.features.paths import MAX_NAME, dots, inside, members_of, walk
 from worker.features.schema import Schema
+from worker.features.wrapping import wrapping_notes
 from worker.formats.base import Row
 from worker.redaction import MASK, NOTHING, Redaction
 from worker.texts import did_you_mean, quoted
@@ -121,7 +122,8 @@ def infer_schema(
         raise DataError(f"no field that a model could learn from ({reasons or 'the rows are empty'})")
     comments = {name: _comment(name, column, len(sample), redaction) for name, column in columns.items()}
     labels = [n for n, c in columns.items() if c.choice.field("").encoded and is_label(n, c.distinct, len(c.present))]
-    notes = [f"{quoted(name)} looks like a label: unless it is left out, the model learns it" for name in labels]
+    notes = wrapping_notes(sample)
+    notes += [f"{quoted(name)} looks like a label: unless it is left out, the model learns it" for name in labels]
     notes += _notes(columns, {name: comment.partition("\n")[2] for name, comment in comments.items()})
     notes += [f"{quoted(name)}: {text}" for name, text in objects.items() if text]
     notes += [f"{too_long:,} names of more than {MAX_NAME:,} characters are left out"] if too_long else []

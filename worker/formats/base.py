@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import NoneType
-from typing import Any, Literal, NamedTuple, Protocol, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
 from worker.errors import ErrorCode, RecordError, UsageError
 from worker.formats.packed import MAX_RATIO, is_packed, unpacked
@@ -67,7 +67,8 @@ class FormatOptions:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A batch of messages, decoded. Each is in `messages`, in `rejects`, or counted in `skipped`, exactly once.
+    """A batch of messages, decoded. Each is in `messages`, in `rejects`, or counted in `skipped`, exactly once; of one
+    that wraps others, each of those is, and a message of its own.
 
     messages   those that have fields, in input order
     rows       the fields of messages[i]
@@ -92,6 +93,8 @@ class Decoder(ABC):
     max_record_bytes   a larger value is refused unread, as `too_large`; None = no value is too large
     """
 
+    unfolds: ClassVar[bool] = False  # whether a value may wrap several records
+
     def __init__(self, max_record_bytes: int | None = None) -> None:
         self.max_record_bytes = max_record_bytes
         self._max_bytes = float("inf") if max_record_bytes is None else max_record_bytes
@@ -112,6 +115,13 @@ class Decoder(ABC):
         has to go through them one by one.
         """
         del values, size
+        return None
+
+    def members(self, value: bytes | None) -> list[bytes] | None:
+        """The values of the records that this one wraps, none of them empty; None where it is a record itself. Only
+        asked where the decoder `unfolds`; `decode` does so by itself.
+        """
+        del value
         return None
 
     def encode(self, row: Row) -> bytes:

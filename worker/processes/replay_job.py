@@ -143,6 +143,7 @@ class Job:
             batch_size=settings.batch.size,
             max_bytes=settings.batch.max_bytes,
             decoder=decoder_any_size,
+            unfolding=decoder if decoder.unfolds else None,
         )
         head, batches = peek(reader.batches(source.blocks()), 1 if stored else PEEK_RECORDS)
         if labels is not None:

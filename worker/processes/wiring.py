@@ -18,6 +18,7 @@ from worker.formats import DECODERS
 from worker.formats.base import Decoder, FormatOptions, Row, decoded_bytes
 from worker.formats.envelopes import ENVELOPES, OpeningDecoder
 from worker.formats.json_objects import JsonDecoder
+from worker.formats.unfold import UnfoldingDecoder
 from worker.model.learn import fit_bundle
 from worker.model.network.fit import Progress
 from worker.model.network.options import FitOptions
@@ -200,7 +201,9 @@ def make_decoder(settings: Settings, *, any_size: bool = False) -> Decoder:
         FormatOptions(read.nan, read.columns, read.delimiter, schema_registry(settings.registry))
     )
     envelopes = [entry for name, entry in ENVELOPES.items() if read.envelope in {name, "auto"}]
-    return OpeningDecoder(decoder, envelopes, by_bytes=isinstance(decoder, JsonDecoder)) if envelopes else decoder
+    if envelopes:
+        decoder = OpeningDecoder(decoder, envelopes, by_bytes=isinstance(decoder, JsonDecoder))
+    return decoder if read.unfold is None else UnfoldingDecoder(decoder, read.unfold)
 
 
 def make_pipeline(
@@ -291,7 +294,7 @@ def first_rows(decoder: Decoder, messages: Iterable[RawMessage], limit: int, nam
     rows, held, rejects = list[Row](), 0, Rejects()
     for message in messages:
         held += decoded_bytes(message.value)
-        if len(rows) == limit or held > LEARNED_BYTES:
+        if len(rows) >= limit or held > LEARNED_BYTES:
             break
         decoded = decoder.decode([message])
         rejects.add(decoded)
@@ -340,6 +343,7 @@ def sample_rows(decoder: Decoder, source: Source, limit: int) -> SampledRows:
         del sample.messages[:DECODED_AT_ONCE]  # bytes and fields side by side would take twice the memory
         rows += decoded.rows
         rejects.add(decoded)
+    rows = rows[:: -(-len(rows) // limit) or 1]  # unfolded, they may be more
     return SampledRows(rows, count, sample.records, rejects, sample.full, next(iter(faults), None))
 
 

@@ -41,8 +41,9 @@ _UNNAMED = dict.fromkeys(("1", "1.0", "true", "yes", "y", "t"), ANOMALY)
 class Line(NamedTuple):
     """A RawMessage with what replay knows besides. The pipeline sees neither.
 
-    row     0-based line or row, counted over the whole input
-    label   "" for a normal record, else the kind of anomaly; None where it is unknown
+    row      0-based line or row, counted over the whole input
+    label    "" for a normal record, else the kind of anomaly; None where it is unknown
+    member   its place among the records that its line wraps, where that was unfolded
     """
 
     topic: str
@@ -54,6 +55,7 @@ class Line(NamedTuple):
     headers: Headers
     row: int
     label: Label
+    member: int | None = None
 
 
 Batches = Iterable[list[Line]]
@@ -148,6 +150,7 @@ class Reader:
     batch_size   lines of a batch
     max_bytes    decoded bytes of a batch; a record that is larger is one of its own
     decoder      reads the fields of key and label; of any size, for a record that is too large has a label, too
+    unfolding    takes records apart that wrap others, as the pipeline would; None: there are none
     """
 
     topic: str = "replay"
@@ -157,6 +160,7 @@ class Reader:
     batch_size: int = 8192
     max_bytes: int = BATCH_BYTES
     decoder: Decoder = JsonDecoder()  # noqa: RUF009  immutable
+    unfolding: Decoder | None = None
     blank_lines: int = field(default=0, init=False)
     _next_row: int = field(default=0, init=False)
     _next_offsets: Counter[int] = field(default_factory=Counter, init=False)
@@ -166,6 +170,16 @@ class Reader:
         return rebatch(map(self._lines, blocks), self.batch_size, self.max_bytes)
 
     def _lines(self, block: Block) -> list[Line]:
+        lines = self._whole_lines(block)
+        if self.unfolding is None:
+            return lines
+        parts = [part for line in lines for part in _members_of(line, self.unfolding)]
+        if self.labels is None:
+            return parts
+        labels = self.labels.of(self.decoder.rows([line.value for line in parts]))
+        return [line._replace(label=label) for line, label in zip(parts, labels, strict=True)]
+
+    def _whole_lines(self, block: Block) -> list[Line]:
         values = block.values
         rows: Sequence[int] = range(self._next_row, self._next_row + len(values))
         self._next_row += len(values)
@@ -204,8 +218,15 @@ class Reader:
                 offsets.append(following[partition])
                 following[partition] += 1
         topics, times, headers = repeat(self.topic), repeat(NO_TIMESTAMP), repeat(())
-        columns = zip(topics, partitions, offsets, times, keys, values, headers, rows, labels)  # noqa: B905  repeat() has no end
+        columns = zip(topics, partitions, offsets, times, keys, values, headers, rows, labels, repeat(None))
         return list(map(_line_of, columns))
+
+
+def _members_of(line: Line, decoder: Decoder) -> list[Line]:
+    values = decoder.members(line.value)
+    if values is None:
+        return [line]
+    return [line._replace(value=value, member=member) for member, value in enumerate(values)]
 
 
 @lru_cache(maxsize=1 << 16)

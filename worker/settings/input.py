@@ -15,6 +15,14 @@ class InputSettings(Group):
         "what is undone after a record is decoded: change events of Debezium, MongoDB's extended JSON, typed values of "
         "OpenTelemetry; all of them, none, or one",
     )
+    unfold: Annotated[
+        str | None,
+        BeforeValidator(empty_is_none),
+        matching(r"[^\[\]]+(\[\]\.[^\[\]]+)*(\[\])?", "names of arrays: Records, or one in another, a[].b"),
+    ] = setting(
+        None,
+        "array whose members are the records: `Records`, or `resourceLogs[].scopeLogs[].logRecords`; empty: none",
+    )
     nan: Literal["refuse", "null"] = setting(
         "refuse", "JSON with NaN or Infinity, as Python writes it, is a dead letter, or has null there"
     )

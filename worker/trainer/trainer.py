@@ -226,7 +226,8 @@ class Trainer:
         records = self.reservoir.records()
         since = self.streak.since if drift.state is DriftState.REPLACED else 0
         records = records.take(np.array(spread(np.flatnonzero(records.number >= since).tolist(), max_rows), np.int64))
-        messages = [Message("", 0, position, -1, None, value) for position, value in enumerate(records.values)]
+        places = enumerate(records.values)  # as members, for what was unfolded once is a record now
+        messages = [Message("", 0, position, -1, None, value, member=0) for position, value in places]
         decoded = self.decoder.decode(messages)
         kept = np.fromiter((message.offset for message in decoded.messages), np.int64, len(decoded.messages))
         rows = decoded.rows
