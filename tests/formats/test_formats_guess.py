@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.formats.guess import guessed, looks_like, without_not_finite
+from worker.formats.guess import UNFOLD, guessed, looks_like, without_not_finite
 
 CONFLUENT = b"\x00\x00\x00\x00\x11"
 
@@ -27,9 +27,9 @@ GUESSES = [
     (b'{"a": [1, -Infinity], "b": "NaN"}', "JSON with NaN or Infinity", "[input.nan] = null"),
     (b'{"a": "NaN"', "JSON that is cut off or broken", ""),
     (b'{"a": 1}', "a JSON object", JSON),
-    (b'{"a": 1}{"a": 2}', "several JSON values, one after the other", ""),
-    (b'{"a": 1}\n{"a": 2}\n', "2 JSON values, one a line", ""),
-    (b'[{"a": 1}, {"a": 2}]', "a JSON array of 2 values", ""),
+    (b'{"a": 1}{"a": 2}', "several JSON values, one after the other", UNFOLD),
+    (b'{"a": 1}\n{"a": 2}\n', "2 JSON values, one a line", UNFOLD),
+    (b'[{"a": 1}, {"a": 2}]', "a JSON array of 2 values", UNFOLD),
     (b"[", "JSON that is cut off or broken", ""),
     (b"{'a': 1}", "a Python dictionary", ""),
     (b'"{\\"a\\": 1}"', "JSON inside of a JSON string", ""),

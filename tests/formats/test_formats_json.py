@@ -163,6 +163,26 @@ def test_the_reason_says_what_the_value_looks_like(value: bytes, detail: str) ->
     assert detail in decoded(value).rejects[0].detail
 
 
+@pytest.mark.parametrize(
+    "value",
+    [b'[{"a":1},{"a":2}]', b'{"a":1}{"a":2}', b'{"a":1}\n{"a":2}\n', b' {"a":1},\r\n{"a":2},', b'{"a":1}{"a":NaN}'],
+)
+def test_several_values_are_an_array_by_an_option(value: bytes) -> None:
+    options = FormatOptions(nan="null", array="rows")
+    (row, last) = JsonDecoder().configured(options).decode(messages(value, b'{"b":3}')).rows
+
+    assert [list(member) for member in row["rows"]] == [["a"], ["a"]]
+    assert last == {"b": 3}
+    assert "which [input.unfold] = records reads" in decoded(value.replace(b"NaN", b"2")).rejects[0].detail
+
+
+@pytest.mark.parametrize("value", [b'{"a":1}x', b'{"a":1}2', b"{}" * 10_001, b'{"a":1}{"a":', b'{"a":' * 100_000, b""])
+def test_what_is_no_series_of_objects_is_refused_with_the_option_too(value: bytes) -> None:
+    (dead,) = JsonDecoder().configured(FormatOptions(array="rows")).decode(messages(value)).rejects
+
+    assert dead.error_code == ErrorCode.INVALID_JSON
+
+
 @settings(derandomize=True, deadline=None, max_examples=300)
 @given(st.lists(st.binary(max_size=60) | st.binary(max_size=40).map(lambda value: b'{"a":' + value + b"}"), max_size=5))
 def test_any_bytes_end_in_a_row_or_a_reason(values: list[bytes]) -> None:

@@ -5,11 +5,12 @@ import dataclasses
 import pytest
 
 from devtools import traffic
+from worker.formats.base import Decoder
 from worker.formats.json_objects import JsonDecoder
 from worker.model.network.options import SETTINGS, FitOptions, other_options
 from worker.model.presets import PRESETS, preset_options
 from worker.model.scoring.score import SCORES
-from worker.processes.wiring import fit_options, max_batch_s, newest_rows, threshold_factory
+from worker.processes.wiring import fit_options, make_decoder, max_batch_s, newest_rows, threshold_factory
 from worker.records import Message
 from worker.settings import ModelSettings, allowed, load_settings
 from worker.thresholds.budget import AlertBudget, PartitionCount
@@ -156,3 +157,31 @@ def test_of_a_long_history_the_end_is_learned_within_records_and_bytes(
     rows = newest_rows([messages[:11], messages[11:]], JsonDecoder(), max_records, max_bytes)
 
     assert [row["at"] for row in rows] == list(range(20 - kept, 20))
+
+
+def decoder_of(**variables: str) -> Decoder:
+    return make_decoder(load_settings({f"WORKER_{name}": text for name, text in variables.items()}, dotenv="/none"))
+
+
+@pytest.mark.parametrize("front", [b"", b"\0\0\0\0\1"])
+@pytest.mark.parametrize(
+    "value",
+    [b'[{"a":1},{"a":2}]', b'{"a":1}{"a":2}', b'{"a":1}\n{"a":2}', b'{"rows":[{"a":1},{"a":2}]}'],
+)
+def test_the_setting_that_unfolds_an_array_unfolds_several_values_too(front: bytes, value: bytes) -> None:
+    decoded = decoder_of(INPUT__UNFOLD="rows").decode([Message("in", 0, 7, 0, None, front + value)])
+
+    assert decoded.rows == [{"a": 1}, {"a": 2}]
+    assert decoded.rejects == []
+
+
+def test_formats_get_what_the_settings_say_of_them() -> None:
+    cells = decoder_of(KAFKA__FORMAT="csv", INPUT__COLUMNS="zip,shop", INPUT__DELIMITER=";")
+
+    assert cells.parse(b"01067;a,b") == {"zip": "01067", "shop": "a,b"}
+    assert decoder_of(KAFKA__FORMAT="csv", INPUT__DELIMITER="tab").parse(b"1,5\t2") == {
+        "column_1": "1,5",
+        "column_2": "2",
+    }
+    assert decoder_of(INPUT__NAN="null").parse(b'{"a": NaN}') == {"a": None}
+    assert decoder_of(INPUT__ENVELOPE="none").parse(b'{"a": {"$oid": "x"}}') == {"a": {"$oid": "x"}}

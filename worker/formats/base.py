@@ -55,11 +55,14 @@ class FormatOptions:
 
     nan         of JSON: NaN and infinite numbers, which JSON has no words for, refuse their record, or are null
     columns     of delimited values: their names; none: a value's own first line has them, or they are numbered
+    array       name of the array that a JSON value is read as which is one itself, or is several values one after the
+                other; None: such a value is refused
     delimiter   of delimited values: what stands between two; None: whichever of , ; | and tab a value has more of
     schemas     where a registry's formats look schemas up; None: no registry is known
     """
 
     nan: Literal["refuse", "null"] = "refuse"
+    array: str | None = None
     columns: tuple[str, ...] = ()
     delimiter: str | None = None
     schemas: Schemas | None = None

@@ -15,6 +15,7 @@ HEADER_BYTES: Final = 5
 MAX_BYTES = 16_384  # of a value that are looked at
 MAX_CELL, MAX_CELL_WORDS = 64, 4
 DELIMITERS: Final = ",;\t|"
+UNFOLD: Final = "[input.unfold] = records"
 NOT_FINITE: Final = (b"NaN", b"Infinity")
 
 # A string is taken whole, whether it ends or not, so that the time is linear in the length of any value.
@@ -158,7 +159,7 @@ def _json_guess(value: bytes, text: str) -> Guess | None:
     if isinstance(read, dict):
         return Guess("a JSON object", "[kafka.format] = json")
     if isinstance(read, list):
-        return Guess(f"a JSON array of {len(read)} values")
+        return Guess(f"a JSON array of {len(read)} values", UNFOLD)
     return Guess("JSON inside of a JSON string: it was encoded twice") if _is_json(str(read).encode()) else None
 
 
@@ -174,10 +175,10 @@ def _several_guess(content: bytes) -> Guess | None:
         return None
     lines = [line for line in content.splitlines() if line.strip()]
     if len(lines) > 1 and all(map(_is_json, lines)):
-        return Guess(f"{len(lines)} JSON values, one a line")
+        return Guess(f"{len(lines)} JSON values, one a line", UNFOLD)
     first = re.split(rb"(?<=[}\]])\s*,?\s*(?=[{\[])", content, maxsplit=1)[0]
     if len(first) < len(content) and _is_json(first):
-        return Guess("several JSON values, one after the other")
+        return Guess("several JSON values, one after the other", UNFOLD)
     if _BEGINS_JSON.match(content):
         return Guess("JSON that is cut off or broken")
     if re.match(rb"\{\s*'", content):

@@ -1,5 +1,7 @@
 """Records that are JSON objects."""
 
+import json
+import re
 from collections.abc import Sequence
 from typing import Any, Literal, Self
 
@@ -12,10 +14,15 @@ from worker.formats.guess import CONFLUENT, HEADER_BYTES, MARK, NOT_FINITE, look
 
 # orjson reads 1024 levels and writes 254: a record must still fit into the alert that carries it.
 MAX_DEPTH = 200
+MAX_VALUES = 10_000  # in one record
+_SCANNER = json.JSONDecoder()  # tells where a value ends
+_BETWEEN = re.compile(r"[ \t\r\n,]*")
 
 
 class JsonDecoder(Decoder):
     """Each value is one JSON object in UTF-8, or an array of one.
+
+    With the option `array` a longer one, and several objects one after the other, are an object with this array.
 
     Passed over in front of it are a byte order mark and the five bytes of Confluent's serializers. Duplicate keys: the
     last one wins. Integers outside 64 bits become floats. Refused are `invalid_json` (also empty, NaN unless it is read
@@ -24,17 +31,18 @@ class JsonDecoder(Decoder):
     """
 
     _nan: Literal["refuse", "null"] = "refuse"
+    _array: str | None = None
 
     @override
     def configured(self, options: FormatOptions) -> Self:
-        self._nan = options.nan
+        self._nan, self._array = options.nan, options.array
         return self
 
     @override
     def parse(self, value: bytes) -> Row:
         row = self._loaded(bare(value), value)
-        if type(row) is list and len(row) == 1:
-            row = row[0]
+        if type(row) is list:
+            row = row[0] if len(row) == 1 else row if self._array is None else {self._array: row}
         if type(row) is not dict:
             guess = f"; {looks_like(value)}" if isinstance(row, list | str) else ""
             raise RecordError(ErrorCode.NOT_AN_OBJECT, f"expected a JSON object, got {type_name(row)}{guess}")
@@ -50,6 +58,8 @@ class JsonDecoder(Decoder):
                 finite = without_not_finite(content)
                 if finite != content:
                     return self._loaded(finite, value)
+            if self._array is not None and (values := several_values(content)) is not None:
+                return values
             error_code = ErrorCode.NOT_FINITE if "infinity" in str(error) else ErrorCode.INVALID_JSON
             guess = "" if error_code is ErrorCode.NOT_FINITE else f"{looks_like(value)}; "
             raise RecordError(error_code, f"{guess}{error}") from None
@@ -69,6 +79,27 @@ class JsonDecoder(Decoder):
     @override
     def encode(self, row: Row) -> bytes:
         return orjson.dumps(row)
+
+
+def several_values(content: bytes) -> list[Any] | None:
+    """The objects that stand one after the other, with white space or a comma between them; None where there is only
+    one, or more than 10,000, or something else stands there.
+
+    >>> several_values(b'{"a": 1}{"a": 2}'), several_values(b'{"a": 1} x')
+    ([{'a': 1}, {'a': 2}], None)
+    """
+    try:
+        text = content.decode()
+        values, at = list[Any](), 0
+        while (at := _BETWEEN.match(text, at).end()) < len(text):  # type: ignore[union-attr]  # it matches nothing, too
+            _, end = _SCANNER.raw_decode(text, at)
+            values.append(orjson.loads(text[at:end]))
+            at = end
+            if len(values) > MAX_VALUES:
+                return None
+    except (ValueError, RecursionError):
+        return None
+    return values if len(values) > 1 and set(map(type, values)) == {dict} else None
 
 
 def bare(value: bytes) -> bytes:

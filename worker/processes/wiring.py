@@ -197,8 +197,15 @@ def make_decoder(settings: Settings, *, any_size: bool = False) -> Decoder:
     """What turns records into fields. any_size: for records that were scored before, so that none is refused now."""
     read = settings.input
     decoder = DECODERS[settings.kafka.format](None if any_size else settings.batch.max_record_bytes)
+    array = None if read.unfold is None or "[]." in read.unfold else read.unfold.removesuffix("[]")
     decoder = decoder.configured(
-        FormatOptions(read.nan, read.columns, read.delimiter, schema_registry(settings.registry))
+        FormatOptions(
+            nan=read.nan,
+            array=array,
+            columns=read.columns,
+            delimiter=read.delimiter,
+            schemas=schema_registry(settings.registry),
+        )
     )
     envelopes = [entry for name, entry in ENVELOPES.items() if read.envelope in {name, "auto"}]
     if envelopes:
