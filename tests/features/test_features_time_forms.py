@@ -148,6 +148,7 @@ NUMBERS = {
     "counters below them": [DRAW.randrange(10**9, 2 * 10**9) for _ in range(200)],
     "counters in strings": [str(DRAW.randrange(2 * 10**9, 3 * 10**9)) for _ in range(200)],
     "terabytes": [DRAW.randrange(10**12, 2 * 10**12) for _ in range(200)],
+    "a level that drifts": [2 * 10**9 + int(4e7 * np.sin(n / 30)) for n in range(800)],
     "fractions": [DRAW.uniform(1e9, 2e9) for _ in range(200)],
 }
 

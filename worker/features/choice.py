@@ -78,6 +78,12 @@ def choose_kind(name: str, present: Sequence[Any], total: int) -> Choice:
     return _without_growth(choice, present)
 
 
+def as_amounts(present: Sequence[Any]) -> Choice:
+    """What numbers are that looked like times, and lie far from those of their records."""
+    doubt = "of the magnitude of Unix times, but far from the other times of the records: read as amounts"
+    return _without_growth(Choice("numeric", "numbers", doubt=doubt), present)
+
+
 def _constant(present: Sequence[Any]) -> Choice | None:
     """What never varied is kept, so that another value stands out."""
     value = present[0]

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from worker.errors import DataError
-from worker.features.choice import MAX_STRAYS, Choice, choose_kind, count_distinct
+from worker.features.choice import MAX_STRAYS, Choice, as_amounts, choose_kind, count_distinct
+from worker.features.clocks import find_clock, is_written
 from worker.features.kinds import Field
 from worker.features.labels import is_label
 from worker.features.maps import OpenMap, open_maps
@@ -116,6 +117,7 @@ def infer_schema(
             choice = choose_kind(name, present, len(sample))
         distinct = maps[name].keys if name in maps else count_distinct(present)
         columns[name] = _Column(present, distinct, choice)
+    columns |= _far_from_times(columns)
     fields = tuple(column.choice.field(name) for name, column in columns.items())
     if not any(field.encoded for field in fields):
         reasons = "; ".join(f"{quoted(name)}: {column.choice.why}" for name, column in islice(columns.items(), 10))
@@ -128,6 +130,19 @@ def infer_schema(
     notes += [f"{quoted(name)}: {text}" for name, text in objects.items() if text]
     notes += [f"{too_long:,} names of more than {MAX_NAME:,} characters are left out"] if too_long else []
     return Proposal(Schema(fields), comments, notes, labels, _summary(columns))
+
+
+def _far_from_times(columns: Mapping[str, _Column]) -> dict[str, _Column]:
+    """Those of the columns that only look like times beside the times that the records have in strings, as amounts."""
+    clock = find_clock((column.choice.field(""), column.present) for column in columns.values())
+    far = {}
+    for name, column in columns.items():
+        field = column.choice.field("")
+        if clock is None or not field.is_time or is_written(field, column.present):
+            continue
+        if not clock.fits(field, column.present):
+            far[name] = column._replace(choice=as_amounts(column.present))
+    return far
 
 
 def _values_of(rows: Iterable[Row], maps: Mapping[str, OpenMap]) -> tuple[dict[str, list[Any]], int]:

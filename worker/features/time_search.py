@@ -13,7 +13,7 @@ PER_SECOND = {"epoch_s": 1, "epoch_ms": 1_000, "epoch_us": 1_000_000, "epoch_ns"
 """Ticks in a second of the formats of epochs."""
 
 ORDERED = 0.9  # share of steps in one direction; parallel writers swap neighbours
-SMOOTH = 0.05  # of the range: the usual step from one time to the next
+SMOOTH, MIN_WAY = 0.05, 0.5  # of the range: the usual step from one time to the next, and the way of all of them
 _YEAR_2000, _YEAR_2100, _THIRTY_YEARS, _DAY = 946_684_800, 4_102_444_800, 30 * 365 * 86_400, 86_400  # seconds
 _YEAR_2100_MS = 4_102_444_800_000
 SMOOTHER, MIN_TIMES = 0.2, 5  # so small the steps must be for a reading to be the right one, over so many times
@@ -123,5 +123,8 @@ def epoch_unit(numbers: FloatArray) -> str | None:
         if high - low <= _DAY * per_second or not len(steps):
             return name
         is_ordered = max((steps >= 0).mean(), (steps <= 0).mean()) >= ORDERED
-        return name if is_ordered or np.median(np.abs(steps)) <= SMOOTH * (high - low) else None
+        tenth = -(-len(numbers) // 10)
+        way = abs(np.median(numbers[-tenth:]) - np.median(numbers[:tenth]))  # a level goes up and down
+        is_smooth = np.median(np.abs(steps)) <= SMOOTH * (high - low) and way >= MIN_WAY * (high - low)
+        return name if is_ordered or is_smooth else None
     return None
