@@ -51,8 +51,9 @@ def main() -> None:
         command = [sys.executable, "-m", "worker", "infer-schema", str(path)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         seconds = time.monotonic() - start
-    megabytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    print(f"{seconds:.1f} s, {megabytes:.0f} MB at the most")
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = usage.ru_utime + usage.ru_stime
+    print(f"{seconds:.1f} s, of which {cpu_s:.1f} s of one core; {usage.ru_maxrss / 1024:.0f} MB at the most")
 
 
 if __name__ == "__main__":

@@ -40,8 +40,8 @@ AMOUNTS = [round(DRAW.lognormvariate(3, 1), 2) for _ in range(N)]
 TIMES = [(START + timedelta(seconds=DRAW.randrange(10**6))).isoformat() for _ in range(N)]
 SHOPS = [DRAW.choice(["till", "web", "app"]) for _ in range(N)]
 STRAYS: dict[str, tuple[str, list[Any]]] = {
-    "one text among numbers": ("numeric", with_strays(AMOUNTS, ["broken"], 1 / N)),
-    "many texts among numbers": ("numeric", with_strays(AMOUNTS, ["broken", "?", "see above"])),
+    "one text among numbers": ("numeric", with_strays(AMOUNTS, ["3 of 4"], 1 / N)),
+    "many texts among numbers": ("numeric", with_strays(AMOUNTS, ["broken", "?", "see above", "3 of 4"])),
     "texts among numbers in strings": ("numeric", with_strays([f"{x:.2f}" for x in AMOUNTS], ["a", "b", "3 o", "+"])),
     "arrays among numbers": ("numeric", with_strays(AMOUNTS, [[1], [2]])),
     "objects among numbers": ("numeric", with_strays(AMOUNTS, [{"value": 1}])),

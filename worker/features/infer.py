@@ -70,8 +70,8 @@ def infer_schema(
 ) -> Proposal:
     """Propose a kind for every field of these rows; nested objects become dotted names.
 
-    What decides is told by `choose_kind`. A field that is always null, mixed, or only grows is left out, and so is an
-    array; one that never varied is kept. Every choice that is doubtful, or loses something, is a note. It works badly
+    What decides is told by `choose_kind`. A field that is always null, mixed, or only grows is left out, one that never
+    varied is kept. Every choice that is doubtful, or loses something, is a note. It works badly
     where the rows are not typical of what will come, and for labels, which it only knows by their names: read the
     proposal before you use it.
 
@@ -102,21 +102,11 @@ def infer_schema(
     ignored = {name for name in values_of if any(inside(name, outer) is not None for outer in ignore)}.union(ignore)
     _require_names([name for name in values_of if name not in ignored])
     objects, mixtures = _objects(values_of)
-    columns: dict[str, _Column] = {}
-    for name, values in values_of.items():
-        if name in objects and name not in maps:
-            continue  # its fields stand for it
-        present = [value for value in values if value is not None]
-        if name in ignored:
-            choice = Choice("ignore", "left out on request")
-        elif name in maps:
-            choice = maps[name].choice
-        elif (why := next((mixtures[part] for part in _with_parents(name) if part in mixtures), None)) is not None:
-            choice = Choice("ignore", why, doubt="left out")
-        else:
-            choice = choose_kind(name, present, len(sample))
-        distinct = maps[name].keys if name in maps else count_distinct(present)
-        columns[name] = _Column(present, distinct, choice)
+    named = {name: values for name, values in values_of.items() if name in maps or name not in objects}
+    columns = {
+        name: _column_of(name, values, len(sample), mixtures, maps.get(name), is_ignored=name in ignored)
+        for name, values in named.items()  # of objects the fields stand for them
+    }
     columns |= _far_from_times(columns)
     fields = tuple(column.choice.field(name) for name, column in columns.items())
     if not any(field.encoded for field in fields):
@@ -130,6 +120,27 @@ def infer_schema(
     notes += [f"{quoted(name)}: {text}" for name, text in objects.items() if text]
     notes += [f"{too_long:,} names of more than {MAX_NAME:,} characters are left out"] if too_long else []
     return Proposal(Schema(fields), comments, notes, labels, _summary(columns))
+
+
+def _column_of(
+    name: str,
+    values: Sequence[Any],
+    total: int,
+    mixtures: Mapping[str, str],
+    map_of: OpenMap | None,
+    *,
+    is_ignored: bool,
+) -> _Column:
+    present = [value for value in values if value is not None]
+    if is_ignored:
+        choice = Choice("ignore", "left out on request")
+    elif map_of is not None:
+        choice = map_of.choice
+    elif (why := next((mixtures[part] for part in _with_parents(name) if part in mixtures), None)) is not None:
+        choice = Choice("ignore", why, doubt="left out")
+    else:
+        choice = choose_kind(name, present, total)
+    return _Column(present, count_distinct(present) if map_of is None else map_of.keys, choice)
 
 
 def _far_from_times(columns: Mapping[str, _Column]) -> dict[str, _Column]:

@@ -21,6 +21,7 @@ MAX_DISORDER = 0.25  # series that the values need, as a part of what they need 
 MIN_VARIETY = 0.2  # share of distinct values in a counter
 MIN_NOVELTY, FAR_GAPS = 0.1, 5  # of the second half: hours and months rise and begin again, too, but come again
 DIGITS = re.compile("[0-9]+")
+HEAD = 64  # values of which many differ where all do
 MAX_TEXT = 64  # characters of a text that are compared
 
 CALENDAR = {"year", "month", "day", "date", "week", "weekday", "hour", "minute"}
@@ -39,12 +40,13 @@ def describe_calendar(name: str, values: Sequence[Any]) -> str | None:
     >>> describe_calendar("Month", ["Mar"] * 50), describe_calendar("shop", ["Mar"] * 50)
     ('a date or a part of one, which hardly moved in this sample', None)
     """
-    if not values or not set(map(type, values)) <= {int, str} or (values[0] == values[-1] and len(set(values)) > 1):
-        return None
-    if len(set(values)) > 2 or sum(after != before for before, after in pairwise(values)) > 1:
+    if not values or type(values[0]) not in (int, str) or len(set(map(str, values[:HEAD]))) > 2:
+        return None  # as most
+    distinct = set(map(str, values))
+    if len(distinct) > 2 or sum(after != before for before, after in pairwise(values)) > 1:
         return None
     words = {word.lower() for word in _WORD.findall(name.rpartition(".")[2])}
-    if CALENDAR.isdisjoint(words) and not all(_COMPACT_DATE.fullmatch(str(value)) for value in set(values)):
+    if CALENDAR.isdisjoint(words) and not all(map(_COMPACT_DATE.fullmatch, distinct)):
         return None
     return "a date or a part of one, which hardly moved in this sample"
 

@@ -40,7 +40,8 @@ from worker.thresholds.factory import ThresholdFactory
 from worker.trainer.reservoir import Reservoir
 from worker.trainer.trainer import Trainer
 
-LEARNED_BYTES = 384 * 1024 * 1024  # decoded, of the records that a schema or a model is learned from
+LEARNED_BYTES = 384 * 1024 * 1024  # decoded, of the records that a model is learned from
+SAMPLED_BYTES = 256 * 1024 * 1024  # decoded, of the records that a schema is proposed from
 DECODED_AT_ONCE = 256
 
 Build = Callable[[Bundle], Model]
@@ -331,7 +332,7 @@ class SampledRows(NamedTuple):
 
 def sample_rows(decoder: Decoder, source: Source, limit: int) -> SampledRows:
     """The fields of up to `limit` records that are spread over all of a source, fewer where they would take more than
-    LEARNED_BYTES. DataError where there is nothing in it that could be read.
+    SAMPLED_BYTES. DataError where there is nothing in it that could be read.
     """
     faults: list[DataError] = []
 
@@ -341,7 +342,7 @@ def sample_rows(decoder: Decoder, source: Source, limit: int) -> SampledRows:
         except DataError as error:  # what was read before it is a sample all the same
             faults.append(error)
 
-    sample = sample_messages(batches(), limit, max_bytes=LEARNED_BYTES)
+    sample = sample_messages(batches(), limit, max_bytes=SAMPLED_BYTES)
     if faults and not sample.messages:
         raise faults[0]
     rows, rejects, count = list[Row](), Rejects(), len(sample.messages)
