@@ -43,7 +43,7 @@ GUESSES = [
     (b"\x28\xb5\x2f\xfd....", "zstd", ""),
     ("a".encode("utf-16"), "text in UTF-16", ""),
     (b"Obj\x01\x04\x14avro.codec", "a whole file of Avro", ""),
-    (b"\x80\x02\x03}q\x00X", "bytes that are no text, beginning with 80 02", ""),
+    (b"\x80\x02\x03}q\x00X", "bytes that are no text", ""),
 ]  # fmt: skip
 
 

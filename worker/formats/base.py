@@ -97,6 +97,7 @@ class Decoder(ABC):
     """
 
     unfolds: ClassVar[bool] = False  # whether a value may wrap several records
+    is_flat: ClassVar[bool] = False  # whether its fields are texts alone, which no envelope can wrap
 
     def __init__(self, max_record_bytes: int | None = None) -> None:
         self.max_record_bytes = max_record_bytes

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from typing_extensions import override
 
@@ -24,6 +24,8 @@ class DelimitedDecoder(Decoder):
     Refused as `invalid_record`: no UTF-8, a quote that never ends, another number of cells than names, the header
     again, several rows in one value.
     """
+
+    is_flat: ClassVar[bool] = True
 
     _columns: tuple[str, ...] = ()
     _delimiter: str | None = None

@@ -1,6 +1,6 @@
 """Records that are plain text, such as a log's lines."""
 
-from typing import Final
+from typing import ClassVar, Final
 
 from typing_extensions import override
 
@@ -17,6 +17,8 @@ class LinesDecoder(Decoder):
     Line ends behind it and a byte order mark in front of it are left out; lines within, as those of a stack trace, stay
     in it. Bytes that are no UTF-8 become U+FFFD each.
     """
+
+    is_flat: ClassVar[bool] = True
 
     @override
     def parse(self, value: bytes) -> Row:

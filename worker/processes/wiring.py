@@ -18,6 +18,7 @@ from worker.formats import DECODERS
 from worker.formats.base import Decoder, FormatOptions, Row, decoded_bytes
 from worker.formats.envelopes import ENVELOPES, OpeningDecoder
 from worker.formats.json_objects import JsonDecoder
+from worker.formats.json_schema import JsonSchemaDecoder
 from worker.formats.unfold import UnfoldingDecoder
 from worker.model.learn import fit_bundle
 from worker.model.network.fit import Progress
@@ -209,8 +210,8 @@ def make_decoder(settings: Settings, *, any_size: bool = False) -> Decoder:
         )
     )
     envelopes = [entry for name, entry in ENVELOPES.items() if read.envelope in {name, "auto"}]
-    if envelopes:
-        decoder = OpeningDecoder(decoder, envelopes, by_bytes=isinstance(decoder, JsonDecoder))
+    if envelopes and not decoder.is_flat:
+        decoder = OpeningDecoder(decoder, envelopes, by_bytes=isinstance(decoder, JsonDecoder | JsonSchemaDecoder))
     return decoder if read.unfold is None else UnfoldingDecoder(decoder, read.unfold)
 
 
