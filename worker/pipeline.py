@@ -240,6 +240,7 @@ class Pipeline:
             dead_letters=dead_letters,
             skipped=decoded.skipped,
             next_offsets={key: messages[index[-1]].offset + 1 for key, index in by_partition(messages)},
+            unexpected={name: int(bits.sum()) for name, bits in vectors.unexpected.items()},
             silenced=silenced,
             grouped=published.grouped,
             rate_limited=published.rate_limited,

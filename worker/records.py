@@ -222,6 +222,7 @@ class Outcome:
     Every exceedance has an alert of its own, or is counted once: silenced, grouped or rate limited.
 
     next_offsets   to commit once all of it is acknowledged
+    unexpected     values of scored records that their field can't read, by field
     silenced       exceedances by the name of the silence
     grouped        exceedances that only count in an open group
     rate_limited   exceedances beyond the rate limit, to be named in a summary
@@ -232,6 +233,7 @@ class Outcome:
     dead_letters: Sequence[DeadLetter]
     skipped: int
     next_offsets: Mapping[Partition, int] = field(default_factory=dict)
+    unexpected: Mapping[str, int] = field(default_factory=dict)
     silenced: Mapping[str, int] = field(default_factory=dict)
     grouped: int = 0
     rate_limited: int = 0

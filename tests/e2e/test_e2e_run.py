@@ -29,7 +29,7 @@ NASTY: list[bytes | None] = [
     b"\xff\xfe\x00",
     b'{"amount": NaN}',
     b'{"amount": 1e999}',
-    b'{"amount": "12.5"}',
+    b'{"amount": "much"}',
     b'{"amount": true}',
     b'{"at": "yesterday"}',
     b'{"merchant": 3}',

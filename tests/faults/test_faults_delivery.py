@@ -14,7 +14,7 @@ from worker.broker.delivery import ExactlyOnce
 from worker.errors import BrokerUnavailable, CommitRefused, DeliveryError, FatalError, OffsetOutOfRange, WorkerError
 from worker.records import Message, Partition
 
-BROKEN = [b"{", b'{"amount": "12"}', b"[1]", None]
+BROKEN = [b"{", b'{"amount": "much"}', b"[1]", None]
 
 
 def mixed(count: int = 600, partitions: int = 2) -> list[Message]:

@@ -198,10 +198,10 @@ BROKEN: list[tuple[Row, ErrorCode, str]] = [
 
 
 @pytest.mark.parametrize(("change", "error_code", "detail"), BROKEN)
-def test_an_impossible_value_costs_its_own_record_and_nothing_else(
+def test_where_the_schema_is_strict_an_unexpected_value_costs_its_own_record_and_nothing_else(
     change: Row, error_code: ErrorCode, detail: str
 ) -> None:
-    vectorizer = Vectorizer(FITTED)
+    vectorizer = Vectorizer(replace(FITTED, schema=replace(SCHEMA, strict=True)))
     clean = vectorizer.transform(decoded(ROWS))
 
     vectors = vectorizer.transform(decoded([*ROWS[:30], ROWS[0] | change, *ROWS[30:]]))
@@ -211,6 +211,29 @@ def test_an_impossible_value_costs_its_own_record_and_nothing_else(
     assert vectors.rows == ROWS
     assert vectors.numeric.tobytes() == clean.numeric.tobytes()
     assert vectors.category_ids.tobytes() == clean.category_ids.tobytes()
+
+
+@pytest.mark.parametrize(("change", "error_code", "detail"), BROKEN)
+def test_an_unexpected_value_is_missing_and_its_record_is_scored(
+    change: Row, error_code: ErrorCode, detail: str
+) -> None:
+    (name,) = change
+    field = name if name != "merchant" else "merchant.country"
+    vectorizer = Vectorizer(FITTED)
+    without = {key: value for key, value in ROWS[0].items() if key != name}
+    clean = vectorizer.transform(decoded([*ROWS, without]))
+
+    vectors = vectorizer.transform(decoded([*ROWS, ROWS[0] | change]))
+
+    assert vectors.rejects == []
+    assert {key: np.flatnonzero(bits).tolist() for key, bits in vectors.unexpected.items()} == {field: [60]}
+    assert vectors.numeric.tobytes() == clean.numeric.tobytes()
+    assert vectors.category_ids[:60].tobytes() == clean.category_ids[:60].tobytes()
+    unknown = [at for at, known in enumerate(FITTED.category_fields[:-1]) if known == field]
+    assert not vectors.category_ids[60, [*unknown, -1]].any()
+    others = [at for at in range(len(FITTED.category_fields) - 1) if at not in unknown]
+    assert vectors.category_ids[60, others].tolist() == clean.category_ids[60, others].tolist()
+    assert vectors.event_time_ms[60] == (1060 if name == "time" else clean.event_time_ms[0])
 
 
 def test_the_first_wrong_field_in_schema_order_is_named() -> None:

@@ -14,7 +14,7 @@ from worker.errors import ErrorCode
 from worker.pipeline import Model, by_partition
 from worker.records import Message, Outcome, Partition
 
-BROKEN = [b"", b"{", b"[1]", b"\xff\xfe", b'{"amount": "12"}', b'{"amount": 1e999}', b"null", b'{"at": "soon"}']
+BROKEN = [b"", b"{", b"[1]", b"\xff\xfe", b'{"amount": "much"}', b'{"amount": 1e999}', b"null", b'{"at": "soon"}']
 
 
 def mixed_traffic(count: int = 3000, partitions: int = 3) -> list[Message]:

@@ -101,14 +101,20 @@ def test_a_toy_kind_goes_from_the_proposed_schema_to_an_alert_that_explains_it(
     )
 
 
-def test_an_amount_that_is_none_is_a_dead_letter(history: list[dict[str, Any]]) -> None:
+@pytest.mark.parametrize(
+    ("head", "dead", "unexpected"), [("", {}, {"amount": 5}), ("strict = true\n", {"wrong_type": 5}, {})]
+)
+def test_an_amount_that_is_none_is_unexpected_or_where_the_schema_is_strict_a_dead_letter(
+    history: list[dict[str, Any]], head: str, dead: dict[str, int], unexpected: dict[str, int]
+) -> None:
     broken = [{**row, "amount": "much"} for row in history[:3]] + [{**row, "amount": 5} for row in history[:2]]
-    Path("schema.toml").write_text(infer_schema(history, ["fraud"]).to_toml())
+    Path("schema.toml").write_text(head + infer_schema(history, ["fraud"]).to_toml())
     Path("march.jsonl").write_bytes(b"\n".join(map(orjson.dumps, [*history, *broken])))
     main(["replay", "march.jsonl", "--ignore", "fraud", "--fit-first", "800"])
     metrics = orjson.loads(Path("out/replay/metrics.json").read_bytes())
 
-    assert metrics["dead_letters_by_code"] == {"wrong_type": 5}
+    assert metrics["dead_letters_by_code"] == dead
+    assert metrics["unexpected_values"] == unexpected
 
 
 def test_anomalies_are_planted_in_it_and_its_drift_is_noticed(history: list[dict[str, Any]]) -> None:

@@ -1,18 +1,21 @@
 """What is said of a record above its threshold: how severe it is, and why, field by field, in the record's units."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.features.learned import UNKNOWN_ID, Special, shortened
-from worker.features.paths import value_of
+from worker.features.learned import MAX_NAMED, UNKNOWN_ID, Special, shortened
+from worker.features.paths import read_field, value_of
 from worker.features.patterns import Patterns, missing_sets
 from worker.features.schema import read_columns
 from worker.features.vectorize import Vectors
-from worker.formats.base import Row
+from worker.formats.base import Row, type_name
 from worker.model.scoring.scorer import Reconstructor
 from worker.model.store.bundle import Bundle
 from worker.records import Alert, BoolArray, FloatArray, RawMessage, Reason, Scores
@@ -21,6 +24,7 @@ from worker.thresholds.severity import SEVERITIES
 
 SHARE_DIGITS = 4
 MIN_SHARE = 0.01
+UNREAD = "a value that can't be read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,7 @@ class Explainer:
         self._max_reasons = max_reasons
         self._redacted = frozenset(name for name in bundle.fields if redaction.touches(name))
         self._fitted, self._fields = bundle.fitted, bundle.fields
+        self._schema_fields = {field.name: field for field in bundle.schema.fields}
         self._reconstructor = Reconstructor(bundle.network)
         self._weights = bundle.field_weights  # (F,) factors on the errors, as in the score
         self._usual = bundle.field_errors * self._weights
@@ -118,9 +123,16 @@ class Explainer:
         self._category_at = {name: j for j, name in enumerate(bundle.fitted.category_fields)}
 
     def explain(
-        self, numeric: NDArray[np.float32], category_ids: NDArray[np.int32], rows: Sequence[Row]
+        self,
+        numeric: NDArray[np.float32],
+        category_ids: NDArray[np.int32],
+        rows: Sequence[Row],
+        unexpected: Mapping[str, BoolArray] = MappingProxyType({}),
     ) -> list[tuple[Reason, ...]]:
-        """Reasons of each row, largest share first; rows (A, N), (A, C) and the A JSON objects they came from."""
+        """Reasons of each row, largest share first; rows (A, N), (A, C) and the A JSON objects they came from.
+
+        unexpected   by field, bool (A,): where its value can't be read
+        """
         if not rows:
             return []
         rebuilt = self._reconstructor.rows(numeric, category_ids)
@@ -135,11 +147,14 @@ class Explainer:
             for at, words in zip(telling.tolist(), self._patterns(*chosen), strict=True):
                 patterns[at] = words
         # Plain lists: in an alert storm, element by element access to arrays would cost as much as all the rest.
-        return list(map(self._reasons, rows, patterns, *(column.tolist() for column in columns)))
+        return list(
+            map(self._reasons, rows, _by_row(unexpected, len(rows)), patterns, *(column.tolist() for column in columns))
+        )
 
     def _reasons(
         self,
         row: Row,
+        unexpected: Collection[str],
         pattern: tuple[str, str] | None,
         category_ids: list[int],
         numbers: list[float],
@@ -147,8 +162,8 @@ class Explainer:
         parts: list[float],
         order: list[int],
     ) -> tuple[Reason, ...]:
-        """Of one row: its missing pattern as observed and expected, its category ids (C,),
-        expected numbers (N,) and ids (C,), shares (F,) and their order."""
+        """Of one row: the fields whose values can't be read, its missing pattern as observed and expected, its category
+        ids (C,), expected numbers (N,) and ids (C,), shares (F,) and their order."""
         telling: list[Reason] = []
         silent: list[Reason] = []
         for rank, at in enumerate(order):
@@ -163,7 +178,9 @@ class Explainer:
             observed, note = value_of(row, name), None
             if name == self._fitted.missing_pattern and pattern is not None:
                 observed, expected = pattern
-            if observed is None:
+            if name in unexpected:
+                observed, note, is_same = _shown(observed), self._complaint(row, name), False
+            elif observed is None:
                 note, is_same = Special.MISSING.value, expected == Special.MISSING.value
             else:  # True == 1 in Python, not in JSON
                 observed = self._fitted.observed(name, observed)
@@ -171,7 +188,8 @@ class Explainer:
                 if category is not None and category_ids[category] == UNKNOWN_ID:
                     note = Special.UNKNOWN.value
             typical = None if stats is None or stats.low is None or category is not None else (stats.low, stats.high)
-            if name in self._redacted and observed is not None and category is not None:  # what is expected is a token
+            is_read = observed is not None and name not in unexpected
+            if name in self._redacted and is_read and category is not None:  # what is expected is a token
                 is_same = UNKNOWN_ID != category_ids[category] == expected_ids[category]
             reason = Reason(name, observed, expected, round(parts[at], SHARE_DIGITS), typical, note)
             (silent if is_same else telling).append(reason)
@@ -196,22 +214,56 @@ class Explainer:
         sets, of_row = missing_sets(columns, len(rows))
         differences = patterns.differences(sets)
         words = []
-        for at, own, place in zip(of_row.tolist(), category_ids.tolist(), (expected_ids - first).tolist(), strict=True):
+        places = (of_row, category_ids, expected_ids - first)
+        for row, at, own, place in zip(rows, *(column.tolist() for column in places), strict=True):
             is_near = own != UNKNOWN_ID or differences[at, place] == differences[at].min()
-            words.append(in_words(patterns, sets[at], place if is_near else int(differences[at].argmin())))
+            nearest = place if is_near else int(differences[at].argmin())
+            words.append(in_words(patterns, sets[at], nearest, partial(self._complaint, row)))
         return words
 
+    def _complaint(self, row: Row, name: str) -> str:
+        """Why the value of a field can't be read; of a redacted one only that it can't."""
+        if name not in self._redacted:
+            complaint = self._schema_fields[name].complaint(read_field(row, name))
+            if complaint is not None:
+                return complaint
+        return UNREAD
 
-def in_words(patterns: Patterns, missing: BoolArray, pattern: int) -> tuple[str, str]:
-    """A set of missing fields (F,) against a pattern: what is observed, and what was expected."""
-    usual = patterns.patterns[pattern]
-    lacks, extra = (shortened(names) for names in patterns.against(missing, pattern))
-    if not lacks and not extra:
-        return str(usual), str(usual)
+
+def in_words(
+    patterns: Patterns, bits: BoolArray, pattern: int, complaint_of: Callable[[str], str] = lambda _: UNREAD
+) -> tuple[str, str]:
+    """A set, (F,) or (2 F,), against a pattern: what is observed, and what was expected.
+
+    complaint_of   why the value of a field can't be read
+    """
+    usual, against = patterns.patterns[pattern], patterns.against(bits, pattern)
+    lacks, extra = shortened(against.lacks), shortened(against.extra)
     observed = [f"without {lacks}"] * bool(lacks) + [f"with {extra}"] * bool(extra)
+    observed += [f"{name}: {complaint_of(name)}" for name in against.unexpected[:MAX_NAMED]]
+    if len(against.unexpected) > MAX_NAMED:
+        observed.append(f"{len(against.unexpected) - MAX_NAMED:,} more that can't be read")
+    if not observed:
+        return str(usual), str(usual)
     expected = [f"with {lacks}"] * bool(lacks) + [f"without {extra}"] * bool(extra)
-    is_whole = not usual.absent and not usual.free
-    return "; ".join(observed), str(usual) if is_whole else "; ".join(expected)
+    expected += [f"{shortened(against.unexpected)} as usual"] * bool(against.unexpected)
+    return "; ".join(observed), str(usual) if usual.is_whole else "; ".join(expected)
+
+
+def _by_row(unexpected: Mapping[str, BoolArray], count: int) -> Sequence[Collection[str]]:
+    """Of each of `count` rows the fields whose value can't be read."""
+    if not unexpected:
+        return [()] * count
+    names: list[set[str]] = [set() for _ in range(count)]
+    for name, bits in unexpected.items():
+        for at in np.flatnonzero(bits).tolist():
+            names[at].add(name)
+    return names
+
+
+def _shown(value: Any) -> Any:
+    """What is shown of a value that can't be read: of an array or object only that it is one."""
+    return type_name(value) if isinstance(value, list | dict) else value
 
 
 class Explanations:
@@ -227,7 +279,8 @@ class Explanations:
         missing = [row for row in rows if row not in self._reasons]
         vectors = self._vectors
         records = [vectors.rows[row] for row in missing]
-        reasons = self._explainer.explain(vectors.numeric[missing], vectors.category_ids[missing], records)
+        unexpected = {name: bits[missing] for name, bits in vectors.unexpected.items()}
+        reasons = self._explainer.explain(vectors.numeric[missing], vectors.category_ids[missing], records, unexpected)
         self._reasons.update(zip(missing, reasons, strict=True))
         return [self._reasons[row] for row in rows]
 

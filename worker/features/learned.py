@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.records import FloatArray
-from worker.texts import significant
+from worker.texts import quoted, significant
 
 PREPROCESSING = ("robust", "standard", "minmax")
 TRANSFORMS = LINEAR, LOG1P, CYCLE = "linear", "log1p", "cycle"
@@ -203,17 +203,27 @@ def coarse(column: NumericColumn, x: FloatArray, preprocessing: str) -> NumericC
 
 @dataclass(frozen=True)
 class MissingPattern:
-    """Which fields a record lacks.
+    """Which fields a record lacks, and which hold an unexpected value, one that can't be read. All names are sorted.
 
-    absent   sorted names of those that all records of this pattern lack; they have all others
-    free     sorted names of those that it says nothing of
+    absent            those that all records of this pattern lack; they have all others
+    free              those that it says nothing of
+    unexpected        those whose value all records of this pattern hold in a form that can't be read
+    free_unexpected   those of which it says nothing in this respect
     """
 
     absent: tuple[str, ...] = ()
     free: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    free_unexpected: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"without {shortened(self.absent)}" if self.absent else "all fields present"
+        parts = ("without", self.absent), ("unexpected", self.unexpected)
+        return "; ".join(f"{word} {shortened(names)}" for word, names in parts if names) or "all fields present"
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its records have all fields."""
+        return not (self.absent or self.free or self.unexpected or self.free_unexpected)
 
 
 def shortened(names: Sequence[str]) -> str:
@@ -224,6 +234,20 @@ def shortened(names: Sequence[str]) -> str:
     """
     rest = len(names) - MAX_NAMED
     return ", ".join(names[:MAX_NAMED]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+def unexpected_text(counts: Mapping[str, int], rows: int, why: str = "") -> str:
+    """What to say of unexpected values, counted by field, in so many rows; why: what is wrong with one of the first.
+
+    >>> unexpected_text({"amount": 3, "at": 7}, 1000)
+    "values that can't be read count as missing: at in 7, amount in 3 of 1,000 records"
+    """
+    ranked = sorted(counts, key=lambda name: (-counts[name], name))
+    listed = [f"{quoted(name)} in {counts[name]:,}" for name in ranked[:MAX_NAMED]]
+    more = len(ranked) - MAX_NAMED
+    rest = f"; {more:,} more fields have some" if more > 0 else ""
+    because = f" ({why})" if why else ""
+    return f"values that can't be read count as missing: {', '.join(listed)} of {rows:,} records{because}{rest}"
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,15 @@
-"""Missing patterns: which fields a record lacks, as one category of the model's input.
+"""Missing patterns: which fields a record lacks, or can't be read, as one category of the model's input.
 
 In most topics few sets of fields are missing together, and each of them is a pattern. Where sorts of records have
 fields of their own, of which some come and go as they like, hardly any set comes twice: there a pattern stands for a
 cluster of records, says of some fields that all of the cluster have or lack them, and leaves the others free.
+
+A set is F bits, 1 where a field is missing. Where records hold unexpected values it is 2 F bits: a field whose value
+can't be read is not missing, and has 1 among the second F.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +31,14 @@ MAX_CLUSTERED = 4000  # sets
 MAX_COMPARED = 1000  # fields; of more, those that come and go most. Both bound the time of a fit
 
 
+class Difference(NamedTuple):
+    """Names of the fields of a set that are otherwise than a pattern says: missing, there, unexpected."""
+
+    lacks: tuple[str, ...]
+    extra: tuple[str, ...]
+    unexpected: tuple[str, ...]
+
+
 class Patterns:
     """The missing patterns of a model, to be looked up.
 
@@ -37,24 +49,31 @@ class Patterns:
     def __init__(self, names: Sequence[str], patterns: Sequence[MissingPattern]) -> None:
         self.names, self.patterns = tuple(names), tuple(patterns)
         place_of = {name: place for place, name in enumerate(self.names)}
-        self._there = np.ones((len(self.patterns), len(self.names)), np.float32)  # (P, F): 1 where a pattern says so
-        self._absent = np.zeros_like(self._there)
+        self._unset = np.ones((len(self.patterns), 2 * len(self.names)), np.float32)  # (P, 2 F): a pattern wants 0
+        self._set = np.zeros_like(self._unset)  # it wants 1
         for place, pattern in enumerate(self.patterns):
-            absent, free = ([place_of[name] for name in listed] for listed in (pattern.absent, pattern.free))
-            self._absent[place, absent] = 1
-            self._there[place, [*absent, *free]] = 0
+            for start, ones, free in (
+                (0, pattern.absent, pattern.free),
+                (len(self.names), pattern.unexpected, pattern.free_unexpected),
+            ):
+                self._set[place, [start + place_of[name] for name in ones]] = 1
+                self._unset[place, [start + place_of[name] for name in (*ones, *free)]] = 0
 
-    def differences(self, missing: BoolArray) -> NDArray[np.int64]:
-        """How many fields of each set (B, F) are missing or there against each pattern, int64 (B, P)."""
-        counts = missing.astype(np.float32) @ (self._there - self._absent).T + self._absent.sum(1)
-        whole: NDArray[np.int64] = counts.astype(np.int64)
+    def differences(self, sets: BoolArray) -> NDArray[np.int64]:
+        """How many bits of each set, (B, F) or (B, 2 F), are otherwise than each pattern says, int64 (B, P)."""
+        weights = (self._unset - self._set)[:, : sets.shape[1]]
+        whole: NDArray[np.int64] = (sets.astype(np.float32) @ weights.T + self._set.sum(1)).astype(np.int64)
         return whole
 
-    def against(self, missing: BoolArray, pattern: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Names of the fields of a set (F,) that are missing, and of those that are there, against a pattern."""
-        lacks = np.flatnonzero(missing & (self._there[pattern] == 1))
-        extra = np.flatnonzero(~missing & (self._absent[pattern] == 1))
-        return tuple(self.names[place] for place in lacks), tuple(self.names[place] for place in extra)
+    def against(self, bits: BoolArray, pattern: int) -> Difference:
+        """How a set, (F,) or (2 F,), differs from a pattern."""
+        size = len(self.names)
+        bits = np.pad(bits, (0, 2 * size - len(bits)))
+        more = (bits & (self._unset[pattern] == 1)).reshape(2, size)
+        less = (~bits & (self._set[pattern] == 1)).reshape(2, size)
+        unexpected = more[1]
+        extra = (less[0] | less[1]) & ~unexpected & ~bits[:size]
+        return Difference(*(tuple(self.names[at] for at in np.flatnonzero(of)) for of in (more[0], extra, unexpected)))
 
     def find(self, columns: Sequence[Column], count: int) -> NDArray[np.int64]:
         """The pattern of each of `count` rows, its place among the patterns or -1, int64 (B,)."""
@@ -67,18 +86,27 @@ class Patterns:
 
 
 def missing_sets(columns: Sequence[Column], count: int) -> tuple[BoolArray, NDArray[np.int64]]:
-    """The different sets of encoded fields that `count` rows lack, bool (S, F), and the place of each row's, (B,)."""
+    """The different sets of encoded fields that `count` rows lack, bool (S, F), or (S, 2 F) where there are unexpected
+    values, and the place of each row's, (B,).
+    """
     encoded = [column for column in columns if column.field.encoded]
-    gaps = [place for place, column in enumerate(encoded) if column.missing is not None]
+    all_bits = [
+        column.missing if column.missing is None or column.unexpected is None else column.missing & ~column.unexpected
+        for column in encoded
+    ]
+    unexpected = [column.unexpected for column in encoded]
+    if any(bits is not None for bits in unexpected):
+        all_bits += unexpected
+    gaps = [place for place, bits in enumerate(all_bits) if bits is not None]
     if not gaps:
         return np.zeros((min(count, 1), len(encoded)), bool), np.zeros(count, np.int64)
-    bits = np.stack([column.missing for column in encoded if column.missing is not None], axis=1)
+    bits = np.stack([bits for bits in all_bits if bits is not None], axis=1)
     # A batch has few different sets: each is spelled out once, and a row costs one look-up by its packed bits.
     packed = np.packbits(bits, axis=1)
     keys = packed.view(f"V{packed.shape[1]}").ravel().tolist()
     place_of: dict[bytes, int] = {}
     of_row = np.fromiter((place_of.setdefault(key, len(place_of)) for key in keys), np.int64, count)
-    sets = np.zeros((len(place_of), len(encoded)), bool)
+    sets = np.zeros((len(place_of), len(all_bits)), bool)
     distinct = np.frombuffer(b"".join(place_of), np.uint8).reshape(len(place_of), -1)
     sets[:, gaps] = np.unpackbits(distinct, axis=1, count=len(gaps)).astype(bool)
     return sets, of_row
@@ -108,7 +136,7 @@ def fit_patterns(columns: Sequence[Column], count: int) -> tuple[MissingPattern,
     Estimating the dimension of a model. Annals of Statistics 6. Good, I. J. (1953): The population frequencies of
     species and the estimation of population parameters. Biometrika 40.
     """
-    names = np.array([column.field.name for column in columns if column.field.encoded])
+    names = [column.field.name for column in columns if column.field.encoded]
     sets, of_row = missing_sets(columns, count)
     rows = np.bincount(of_row, minlength=len(sets))
     single = int((rows == 1).sum())
@@ -116,11 +144,15 @@ def fit_patterns(columns: Sequence[Column], count: int) -> tuple[MissingPattern,
         sizes, absent, free = rows, sets, np.zeros_like(sets)
     else:
         sizes, absent, free = _clusters(sets, rows)
-    patterns = [
-        (-size, tuple(sorted(names[lacking].tolist())), tuple(sorted(names[open_].tolist())))
-        for size, lacking, open_ in zip(sizes.tolist(), absent, free, strict=True)
-    ]
-    return tuple(MissingPattern(lacking, open_) for _, lacking, open_ in sorted(patterns))
+    patterns = []
+    for size, ones, open_ in zip(sizes.tolist(), absent, free, strict=True):
+        places = [
+            np.flatnonzero(bits[half])
+            for half in (slice(len(names)), slice(len(names), None))
+            for bits in (ones, open_)
+        ]
+        patterns.append((-size, *(tuple(sorted(names[at] for at in of)) for of in places)))
+    return tuple(MissingPattern(*listed) for _, *listed in sorted(patterns))
 
 
 def _clusters(sets: BoolArray, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], BoolArray, BoolArray]:

@@ -1,5 +1,6 @@
 """The schema: which fields of a record the model sees, and how.
 
+    strict = true               # optional: a record with a value that its field can't read is a dead letter
     [fields.amount]
     kind = "numeric"            # one of worker.features.kinds.KINDS
     [fields."merchant.country"] # a dot reaches into nested JSON
@@ -20,6 +21,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from worker.errors import SchemaError
 from worker.features.kinds import KINDS, Numeric
@@ -42,11 +45,13 @@ class Image(NamedTuple):
 class Schema:
     """The fields in file order; their names are unique and at least one is encoded, else SchemaError.
 
-    image   fields that form a picture in a report; no part of the fingerprint
+    image    fields that form a picture in a report; no part of the fingerprint
+    strict   a record with a value that its field can't read is a dead letter
     """
 
     fields: tuple[Field, ...]
     image: Image | None = None
+    strict: bool = False
 
     def __post_init__(self) -> None:
         for name, count in Counter(field.name for field in self.fields).items():
@@ -91,7 +96,10 @@ class Schema:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 (hex) of the canonical JSON of all fields, their order and all their options."""
-        plain = [{"name": field.name, "kind": field.kind, **field.options()} for field in self.fields]
+        plain: list[dict[str, Any]] = [
+            {"name": field.name, "kind": field.kind, **field.options()} for field in self.fields
+        ]
+        plain += [{"strict": True}] if self.strict else []
         text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -110,7 +118,7 @@ class Schema:
 
     def to_toml(self, comments: Mapping[str, str] | None = None) -> str:
         """The schema file's text: options that differ from their default, a comment line above each field."""
-        blocks = []
+        blocks = ["strict = true\n"] if self.strict else []
         for field in self.fields:
             default = type(field)(field.name).options()
             lines = [f"# {printable(line)}" for line in (comments or {}).get(field.name, "").splitlines()]
@@ -133,9 +141,13 @@ def _without(field: Field, names: Iterable[str]) -> Field:
 def read_columns(schema: Schema, rows: Sequence[Row]) -> tuple[list[Column], Failures]:
     """All fields that are read, as columns of those rows that can be used; for the others, by index, the first reason
     why not.
+
+    A value that can't be read is missing and unexpected. A row can't be used where it is that of a required field, or
+    no encoded field of the row has another one; and where the schema is strict.
     """
     columns: list[Column] = []
     failures: Failures = {}
+    unread: Failures = {}  # rows with an unexpected value, each with what is said of the first
     for field in schema.fields:
         if not (field.encoded or field.required or field.is_time):
             continue
@@ -143,12 +155,26 @@ def read_columns(schema: Schema, rows: Sequence[Row]) -> tuple[list[Column], Fai
         if field.name in schema.prefixed:
             values = [None if type(value) is NotAnObject else value for value in values]
         column, failed = field.read(values)
-        columns.append(column)
+        is_fatal = schema.strict or field.required
+        columns.append(column.without(failed) if failed and not is_fatal else column)
         for index, error in failed.items():
-            failures.setdefault(index, error)
+            (failures if is_fatal else unread).setdefault(index, error)
+    if unread:
+        there = _has_values(columns, sorted(unread))
+        for index in (index for index, has_one in zip(sorted(unread), there, strict=True) if not has_one):
+            failures.setdefault(index, unread[index])
     if failures:  # what stands in their columns is anything; nothing of it may reach their neighbours
         columns, _ = read_columns(schema, [row for index, row in enumerate(rows) if index not in failures])
     return columns, failures
+
+
+def _has_values(columns: Sequence[Column], rows: Sequence[int]) -> list[bool]:
+    """Whether an encoded field of each of these rows has a value."""
+    there = np.zeros(len(rows), bool)
+    for column in columns:
+        if column.field.encoded:
+            there |= True if column.missing is None else ~column.missing[rows]
+    return there.tolist()
 
 
 def load_schema(path: str | Path) -> Schema:
@@ -174,14 +200,17 @@ def parse_schema(text: str, *, source: str = "schema") -> Schema:
 
 def _parse_document(document: Mapping[str, Any]) -> Schema:
     for key in document:
-        if key not in ("fields", "report"):
-            hint = did_you_mean(key, ("fields", "report"))
+        if key not in ("fields", "report", "strict"):
+            hint = did_you_mean(key, ("fields", "report", "strict"))
             raise SchemaError(f"unknown key {key!r}{hint}; a schema has [fields.NAME] tables")
+    strict = document.get("strict", False)
+    if not isinstance(strict, bool):
+        raise SchemaError(f"strict = {strict!r} must be true or false")
     tables = document.get("fields", {})
     if not isinstance(tables, dict):
         raise SchemaError("'fields' must hold [fields.NAME] tables")
     fields = tuple(_parse_field(name, table) for name, table in tables.items())
-    return Schema(fields, _parse_report(document.get("report", {}), fields))
+    return Schema(fields, _parse_report(document.get("report", {}), fields), strict)
 
 
 def _parse_field(name: str, table: Any) -> Field:

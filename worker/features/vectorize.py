@@ -1,6 +1,6 @@
 """Rows to the model's input, float32 numbers and int32 category ids, column by column: learned, then applied."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -15,6 +15,7 @@ from worker.features.learned import (
     FARTHEST,
     PATTERN_KIND,
     TRANSFORMS,
+    UNKNOWN_ID,
     CategoryColumn,
     FieldStats,
     Lexicon,
@@ -27,7 +28,7 @@ from worker.features.patterns import Patterns, fit_patterns
 from worker.features.schema import Schema, read_columns
 from worker.formats.base import Decoded, Row
 from worker.plain import read_plain
-from worker.records import NO_TIME, DeadLetter, RawMessage, TimeArray
+from worker.records import NO_TIME, BoolArray, DeadLetter, RawMessage, TimeArray
 from worker.redaction import MASK, NOTHING, Redaction
 from worker.texts import MAX_TIME_MS, MIN_TIME_MS, quoted
 
@@ -213,9 +214,7 @@ def require_columns(fitted: Fitted) -> None:
     name = pattern_name([field.name for field in fitted.schema.fields])
     if (patterns.field, patterns.kind, patterns.spare) != (name, PATTERN_KIND, 0):
         raise ValueError("the last of categorical is not that of the missing patterns")
-    for pattern in patterns.values:
-        if not encoded.keys() >= {*pattern.absent, *pattern.free} or {*pattern.absent} & {*pattern.free}:
-            raise ValueError("a missing pattern is not made of the schema's fields")
+    _require_patterns(patterns.values, encoded.keys())
     _require_statistics(fitted, encoded.keys())
     _require_distinct(fitted)
     for field, columns in fitted._numbers_of.values():  # noqa: SLF001  # its own
@@ -235,6 +234,13 @@ def _require_lexicons(fitted: Fitted) -> None:
             require_lexicon(lexicon)
         except ValueError as error:
             raise ValueError(f"lexicons: of {quoted(lexicon.field)}: {error}") from error
+
+
+def _require_patterns(patterns: Sequence[MissingPattern], names: Set[str]) -> None:
+    for pattern in patterns:
+        for ones, free in ((pattern.absent, pattern.free), (pattern.unexpected, pattern.free_unexpected)):
+            if not names >= {*ones, *free} or {*ones} & {*free}:
+                raise ValueError("a missing pattern is not made of the schema's fields")
 
 
 def _require_statistics(fitted: Fitted, names: Collection[str]) -> None:
@@ -285,6 +291,9 @@ def conceal(fitted: Fitted, redaction: Redaction, rows: Sequence[Row]) -> list[R
             learned = tuple(entry for entry in fitted.numeric if entry.field == field.name)
             for row, value in zip(kept, field.conceal(column, learned, redaction.token), strict=True):
                 row[field.name] = value
+            if column.unexpected is not None and list in field.refused({list}):
+                for at in np.flatnonzero(column.unexpected).tolist():
+                    kept[at][field.name] = []  # can't be read either
     following = iter(kept)
     return [None if index in failures else next(following) for index in range(len(rows))]
 
@@ -298,7 +307,8 @@ def _categories(column: Column, redaction: Redaction | None) -> Sequence[Any]:
 def fit_vectorizer(
     schema: Schema, rows: Sequence[Row], preprocessing: str = "robust", redaction: Redaction = NOTHING
 ) -> Fitted:
-    """Learn from these rows; rows that don't fit the schema are left out. The order of the rows doesn't matter.
+    """Learn from these rows; rows that can't be used are left out, unexpected values are missing. The order of the rows
+    doesn't matter.
 
     preprocessing   how numbers are scaled, one of worker.features.learned.PREPROCESSING
     redaction       of its fields no value is kept, and no time learned
@@ -354,6 +364,7 @@ class Vectors:
     category_ids     int32 (B, C), 0 <= id < width
     event_time_ms    int64 (B,), UTC; the message's own timestamp where the record has no event time
     rejects          those that don't fit the schema, without the decoder's
+    unexpected       by field, bool (B,): where its value can't be read; fields without such values are not there
     """
 
     messages: list[RawMessage]
@@ -362,6 +373,7 @@ class Vectors:
     category_ids: NDArray[np.int32]
     event_time_ms: TimeArray
     rejects: list[DeadLetter]
+    unexpected: Mapping[str, BoolArray]
 
 
 class Vectorizer:
@@ -394,6 +406,8 @@ class Vectorizer:
             values = _categories(column, self._hidden.get(vocabulary.field))
             types = column.types if values is column.values else set(map(type, values)) - {type(None)}
             category_ids[:, at] = vocabulary.ids(values, types)
+            if column.unexpected is not None:
+                category_ids[column.unexpected, at] = UNKNOWN_ID
         parts = {c.field.name: dict(zip(c.field.part_names(), c.field.numbers(c), strict=True)) for c in columns}
         for at, learned in enumerate(self.fitted.numeric):
             scaled = learned.scaling.apply(parts[learned.field][learned.part])
@@ -402,7 +416,8 @@ class Vectorizer:
                 scaled[missing] = learned.imputed
             numeric[:, at] = scaled
         category_ids[:, -1] = self.fitted.patterns.find(columns, len(rows)) + self.fitted.categorical[-1].first
-        return Vectors(messages, rows, numeric, category_ids, self._event_times(columns, messages), rejects)
+        unexpected = {column.field.name: column.unexpected for column in columns if column.unexpected is not None}
+        return Vectors(messages, rows, numeric, category_ids, self._event_times(columns, messages), rejects, unexpected)
 
     def _event_times(self, columns: Sequence[Column], messages: Sequence[RawMessage]) -> TimeArray:
         def near() -> TimeArray:

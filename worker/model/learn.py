@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.errors import DataError, SettingsError
+from worker.features.learned import unexpected_text
+from worker.features.paths import read_field
 from worker.features.schema import Schema
-from worker.features.vectorize import Fitted, Vectorizer, fit_vectorizer
+from worker.features.vectorize import Fitted, Vectorizer, Vectors, fit_vectorizer
 from worker.formats.base import Decoded, Row
 from worker.model.network.autoencoder import Layout
 from worker.model.network.fit import MIN_ROWS, FitOptions, Progress, fit_network
@@ -38,8 +40,8 @@ def fit_bundle(
 ) -> Bundle:
     """Learn a model version from JSON objects, unlabelled and mostly normal.
 
-    Rows that don't fit the schema are left out and counted. DataError where too few rows are left, SettingsError where
-    the options don't fit them.
+    Rows that can't be used are left out, unexpected values are missing; both are counted. DataError where too few rows
+    are left, SettingsError where the options don't fit them.
 
         schema      the fields of a record
         rows        records; numbers are scaled and vocabularies built from all of them
@@ -81,8 +83,9 @@ def fit_bundle(
     report = {
         **asdict(fit),
         "preset": options.preset,
-        "notes": [*notes, *fit.notes],
+        "notes": [*notes, *_unexpected_notes(schema, vectors, redaction), *fit.notes],
         "rejected_rows": len(vectors.rejects),
+        "unexpected_values": {name: int(bits.sum()) for name, bits in vectors.unexpected.items()},
         **_event_times(vectors.event_time_ms),
         **(facts or {}),
     }
@@ -104,6 +107,18 @@ def fit_bundle(
             rows_file=pack_rehearsal(fitted, kept, keep_rows, options.seed, redaction),
         )
     )
+
+
+def _unexpected_notes(schema: Schema, vectors: Vectors, redaction: Redaction) -> list[str]:
+    """What to say of values that can't be read, with the reason of one; none where all can."""
+    counts = {name: int(bits.sum()) for name, bits in vectors.unexpected.items()}
+    if not counts:
+        return []
+    name = max(counts, key=lambda name: counts[name])
+    field = next(field for field in schema.fields if field.name == name)
+    first = vectors.rows[int(vectors.unexpected[name].argmax())]
+    complaint = None if redaction.touches(name) else field.complaint(read_field(first, name))
+    return [unexpected_text(counts, len(vectors.rows), f"{name}: {complaint}" if complaint else "")]
 
 
 def _event_times(event_time_ms: TimeArray) -> dict[str, Any]:

@@ -35,6 +35,9 @@ class Metrics:
         self.records_scored = counter("worker_records_scored", "records that got a score")
         self.tombstones = counter("worker_tombstones", "records without a value, which are skipped")
         self.dead_letters = counter("worker_dead_letters", "records that could not be scored, by error code", ["code"])
+        self.unexpected_values = counter(
+            "worker_unexpected_values", "values of scored records that their field can't read, by field", ["field"]
+        )
         self.records_unreadable = counter(
             "worker_records_unreadable", "records passed over because they can't be read; the log names each"
         )

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from worker.errors import BundleError, DataError, UsageError
 from worker.features.infer import SAMPLE_ROWS, infer_schema
+from worker.features.learned import unexpected_text
 from worker.features.schema import Schema, load_schema
 from worker.formats.base import Decoder
 from worker.model.learn import fit_bundle
@@ -211,6 +212,8 @@ class Job:
             yield f"{unlabelled} records have no {labels.field!r}: not evaluated"
         if metrics["scored"] and (text := _dead_text(result)):
             yield text
+        if metrics["unexpected_values"]:
+            yield unexpected_text(metrics["unexpected_values"], metrics["scored"])
 
     def _note_misspelt(self, schema: Schema, decoder: Decoder, head: list[Line]) -> None:
         if self._settings.alerts.redact:

@@ -30,6 +30,7 @@ from worker.rollout.canary import CanaryVerdict
 from worker.rollout.paired import ShadowReport
 from worker.rollout.rollout import RolloutEvents
 from worker.stream.events import Events
+from worker.texts import quoted
 from worker.trainer.drift import DriftState
 from worker.trainer.sidecar import TrainerEvents
 from worker.trainer.trainer import Decision, TrainerVerdict
@@ -235,6 +236,7 @@ class LoopSignals(Signals[Metrics], Events):
         for counter, counts in (
             (metrics.dead_letters, Counter(dead.error_code.value for dead in outcome.dead_letters)),
             (metrics.alerts, Counter(alert.severity for alert in outcome.alerts)),
+            (metrics.unexpected_values, {quoted(name): count for name, count in outcome.unexpected.items()}),
             (metrics.alerts_silenced, outcome.silenced),
         ):
             for label, count in counts.items():

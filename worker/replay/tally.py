@@ -165,6 +165,7 @@ class Tally:
         self.dead_letters: Counter[ErrorCode] = Counter()
         self.dead_examples: list[DeadLetter] = []
         self.skipped = self.published = self.grouped = self.rate_limited = self.backwards = 0
+        self.unexpected: Counter[str] = Counter()
         self.silenced: Counter[str] = Counter()
         self.models: Counter[str] = Counter()
         self.first_ms: int | None = None
@@ -179,6 +180,7 @@ class Tally:
             self.dead_examples.append(replace(dead, message=example))
         self.skipped += outcome.skipped
         self.published += len(outcome.alerts)
+        self.unexpected.update(outcome.unexpected)
         self.silenced.update(outcome.silenced)
         self.grouped += outcome.grouped
         self.rate_limited += outcome.rate_limited

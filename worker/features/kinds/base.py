@@ -30,7 +30,7 @@ from worker.features.values import MISSING, without_missing
 from worker.formats.base import type_name
 from worker.records import BoolArray, FloatArray, TimeArray
 from worker.redaction import Pseudonym
-from worker.texts import significant
+from worker.texts import quoted, significant
 
 COMPARED_VALUES = 50  # categories that are compared one by one between two samples; the rarer ones count together
 SHOWN_VALUES = 6
@@ -124,8 +124,8 @@ class Field:
     A kind's dataclass fields are the options of the schema file, its class attributes say the rest:
 
     kind             its name in the schema file and in the registry
-    accepts          JSON types that a value may have; another one is a `wrong_type` dead letter
-    expected         what such a value is, with its article, for that dead letter
+    accepts          JSON types that a value may have; one of another type is unexpected
+    expected         what such a value is, with its article, for what is said of those
     parts            names of the numbers that the model sees of a field, in the order of `numbers`
     has_categories   whether the model sees a category of a field
     is_time          whether it may be the event time; it always moves, so it can't drift and isn't swapped for another
@@ -136,7 +136,8 @@ class Field:
     usual_gaps       strings that stand for a missing value; a kind can let the option `missing` take their place
 
     name             key in the record, dots reach into nested objects
-    required         a record without it (absent or null) is a `missing_field` dead letter
+    required         a record without it (absent or null) is a `missing_field` dead letter, and one whose value can't be
+                     read is a dead letter, too
     redact           nothing that leaves the worker shows the value
     """
 
@@ -187,7 +188,7 @@ class Field:
         return types - self.accepts
 
     def type_name(self, value: Any) -> str:
-        """What a dead letter calls a value of a refused type."""
+        """What a value of a refused type is called."""
         return "a path through a value that is no object" if type(value) is NotAnObject else type_name(value)
 
     def parse(self, column: "Column") -> tuple[NDArray[Any], Failures]:
@@ -233,6 +234,11 @@ class Field:
         """The strings that stand for a missing value: `usual_gaps`, or those of an option `missing`."""
         listed: Collection[str] | None = getattr(self, "missing", None)
         return self.usual_gaps if listed is None else listed
+
+    def complaint(self, value: Any) -> str | None:
+        """Why a value can't be read, such as "expected a number, got an array"; None where it can."""
+        failures = self.read([value])[1]
+        return quoted(failures[0].detail.removeprefix(f"{self.name}: ")) if failures else None
 
     def failure(self, error_code: ErrorCode, detail: str) -> RecordError:
         """Why a record can't be used, with the field's name."""
@@ -370,10 +376,11 @@ class Field:
 class Column:
     """One field of B rows.
 
-    values    what the rows hold, None where missing
-    types     types of the values that are there
-    numbers   what `parse` made of them: (B,), of a text (B, 4), or empty
-    missing   bool (B,), or None where nothing is missing
+    values       what the rows hold, None where missing
+    types        types of the values that are there
+    numbers      what `parse` made of them: (B,), of a text (B, 4), or empty
+    missing      bool (B,), or None where nothing is missing
+    unexpected   bool (B,), which of the missing values are there and can't be read; None where none is
     """
 
     field: Field
@@ -381,6 +388,19 @@ class Column:
     types: Set[type]
     numbers: NDArray[Any]
     missing: BoolArray | None
+    unexpected: BoolArray | None = None
+
+    def without(self, failures: Failures) -> "Column":
+        """The same with these rows' values, at least one, as missing and unexpected."""
+        unexpected = np.zeros(len(self.values), bool)
+        unexpected[list(failures)] = True
+        values = [None if index in failures else value for index, value in enumerate(self.values)]
+        numbers = self.numbers.copy()
+        if len(numbers):
+            numbers[unexpected] = 0
+        missing = unexpected if self.missing is None else self.missing | unexpected
+        types = set(map(type, values)) - {type(None)}
+        return Column(self.field, values, types, numbers, missing, unexpected)
 
     def present(self, arrays: Iterable[FloatArray]) -> list[FloatArray]:
         """These arrays (B,) without the rows where the field is missing."""
