@@ -50,6 +50,7 @@ kind = "categorical"
 kind = "timestamp"
 event_time = true
 """
+UNEXPECTED = 6
 REDACT = "customer,account,pin,card,note,born,owners.mail,contact.phone,tags"
 PIN = 48213577  # the same in every record: what a fit learns of a constant is the value
 CUSTOMERS = ["Zebulon Quark", "Wilhelmina-Ö-Xyzzy", "yolanda@secret.example", 'Quo"te\\Back']
@@ -95,7 +96,9 @@ def escaped(row: dict[str, Any]) -> bytes:
 
 
 def messages(topic: str) -> list[Outgoing]:
-    """800 records, a third of them keyed by a secret, and dead letters of several sorts with secrets everywhere."""
+    """800 records, a third of them keyed by a secret, UNEXPECTED with a value that can't be read, and dead letters of
+    several sorts, with secrets everywhere.
+    """
     result = []
     for number in range(800):
         row = record(number)
@@ -103,10 +106,17 @@ def messages(topic: str) -> list[Outgoing]:
         value = escaped(row) if number % 5 == 4 else orjson.dumps(row)
         result.append(Outgoing(topic, key, value, (("trace", b"1"), ("customer", CUSTOMERS[0].encode()))))
     whole, headers = orjson.dumps(record(1)), ((MEMBER, b"1"), ("who", MAILS[0].encode()), ("phone", PHONE.encode()))
-    bad = [whole[:-5], whole.decode().encode("utf-16"), b"\xff" + whole, b"[" + whole + b"]", orjson.dumps(TAG)]
-    bad += [orjson.dumps({**record(1), "amount": "much"}), orjson.dumps({**record(1), "at": "soon"})]
-    bad += [orjson.dumps({**record(1), "account": CUSTOMERS[1]}), whole[:-1] + b',"amount":NaN}']
-    bad += [orjson.dumps({**record(1), "customer": None, "amount": "much"})]
+    changes: list[dict[str, Any]] = [
+        {"amount": "much"},
+        {"at": "soon"},
+        {"account": CUSTOMERS[1]},
+        {"member": [MEMBER]},
+        {"note": {"text": NOTES[0]}, "amount": 5e6},
+        {"customer": None, "amount": "much"},
+    ]
+    bad = [orjson.dumps({**record(1), **change}) for change in changes]
+    bad += [whole[:-5], whole.decode().encode("utf-16"), b"\xff" + whole, b"[" + whole + b"]", orjson.dumps(TAG)]
+    bad += [whole[:-1] + b',"amount":NaN}', orjson.dumps({"amount": "much", "customer": [CUSTOMERS[1]]})]
     return [*result, *(Outgoing(topic, CUSTOMERS[1].encode(), value, headers) for value in bad)]
 
 
@@ -221,8 +231,8 @@ def test_no_output_of_any_command_holds_a_planted_secret(
     assert len(SECRETS) >= 20
     # It did work, and what is not redacted is all there.
     alerts = [orjson.loads(one.value or b"") for one in records[site.alerts]]
-    assert len(records[site.scores]) == 800
-    assert len(records[site.dead_letters]) == len(sent) - 800
+    assert len(records[site.scores]) == 800 + UNEXPECTED
+    assert len(records[site.dead_letters]) == len(sent) - 800 - UNEXPECTED
     assert len(alerts) >= 5
     assert all(alert["record"]["channel"] in {"shop", "web"} for alert in alerts if alert["record"])
     assert any(alert["group"] for alert in alerts if "group" in alert)
