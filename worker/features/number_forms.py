@@ -34,6 +34,7 @@ _WITH_UNIT = re.compile(f"{_SIGN}?\\s*(?P<before>{_CURRENCIES})?\\s*{_SIGN}?{_BO
 _DIGIT = re.compile("[0-9]")
 _NO_UNITS = frozenset(("am", "pm", "st", "nd", "rd", "th", "e", "x"))
 _GROUPS = {" ": "[ \u00a0\u202f\u2009]", "'": "['\u2019]"}  # what else stands for these two
+_UNGROUPED = re.compile(f"{_SIGN}?[0-9]{{4}}")
 _MAYBE_THOUSANDS = re.compile(f"{_SIGN}?(?:[0-9]{{1,3}}|[1-9][0-9]{{0,2}}[.,][0-9]{{3}})")
 
 
@@ -76,15 +77,9 @@ class NumberForm(NamedTuple):
 
     def read_all(self, texts: Sequence[str]) -> FloatArray:
         """`read` of many texts, float64 (B,); ten times as fast where all are numbers of JSON's grammar."""
-        numbers: list[Any] = []
-        if len(texts) and max(map(len, texts)) <= MAX_NUMBER:
-            try:
-                numbers = orjson.loads(f"[{_as_json(self, texts)}]")
-            except (orjson.JSONDecodeError, UnicodeEncodeError):  # a lone surrogate
-                numbers = []
-        # Each comma within a text would be one number more, so where there are as many, each text is one of them.
-        if numbers and len(numbers) == len(texts) and set(map(type, numbers)) <= {int, float}:
-            return doubles(numbers)
+        numbers = _read_json(self, texts)
+        if numbers is not None:
+            return numbers
         return np.array([self.read(text) for text in texts], np.float64)
 
     def scaled(self, text: str, factor: float) -> str:
@@ -161,6 +156,19 @@ def _as_json(form: NumberForm, texts: Sequence[str]) -> str:
     return joined
 
 
+def _read_json(form: NumberForm, texts: Sequence[str]) -> FloatArray | None:
+    """The numbers of texts of this form that become numbers of JSON's grammar; None where one does not."""
+    if not len(texts) or max(map(len, texts)) > MAX_NUMBER:
+        return None
+    try:
+        numbers = orjson.loads(f"[{_as_json(form, texts)}]")
+    except (orjson.JSONDecodeError, UnicodeEncodeError):  # a lone surrogate
+        return None
+    # Each comma within a text would be one number more, so where there are as many, each text is one of them.
+    is_each = len(numbers) == len(texts) and set(map(type, numbers)) <= {int, float}
+    return doubles(numbers) if is_each else None
+
+
 def doubles(values: Sequence[Any]) -> FloatArray:
     """Numbers as float64 (B,), NaN for None; infinite where a whole number is beyond the range of a double."""
     try:
@@ -190,6 +198,9 @@ def find_reading(values: Sequence[Any]) -> Reading | None:
     (NumberForm(decimal=',', thousands='.', unit='€'), [1234.5, 0.99])
     """
     texts = [value for value in values if type(value) is str]
+    plain = _read_json(PLAIN, texts)
+    if plain is not None and len(plain) == len(values) and not _may_group(texts):  # as most
+        return Reading(PLAIN, plain)
     if len({text for text in texts[:HEAD] if not _DIGIT.search(text)}) > MAX_WORDS:
         return None
     words = Counter(text for text in texts if not _DIGIT.search(text))
@@ -241,12 +252,9 @@ def _form_of_bodies(bodies: Sequence[str], unit: str) -> tuple[NumberForm, str] 
     fits = [form for form in fits if _reads(form, bodies)]
     if not fits:
         return None
-    if not all(_MAYBE_THOUSANDS.fullmatch(body) for body in bodies[:HEAD]):
+    if not _may_group(bodies):
         return fits[0], ""
-    # Nothing but 1.234 or 1,234 with one mark in each: a fraction of three digits, or thousands.
     marked = [body for body in bodies if "." in body or "," in body]
-    if not marked or not all(map(_MAYBE_THOUSANDS.fullmatch, bodies)):
-        return fits[0], ""
     mark = next(mark for mark in DECIMALS if mark in marked[0])
     as_fraction = NumberForm(mark, "", unit)
     as_thousands = NumberForm("," if mark == "." else ".", mark, unit)
@@ -259,10 +267,17 @@ def _form_of_bodies(bodies: Sequence[str], unit: str) -> tuple[NumberForm, str] 
     return chosen, f"three digits behind a {name} could be thousands or a fraction: read as {meant}"
 
 
+def _may_group(bodies: Sequence[str]) -> bool:
+    """Whether there is nothing but 1.234 or 1,234, one mark in each: a fraction of three digits, or thousands."""
+    if not all(map(_MAYBE_THOUSANDS.fullmatch, bodies[:HEAD])) or not all(map(_MAYBE_THOUSANDS.fullmatch, bodies)):
+        return False
+    return any("." in body or "," in body for body in bodies)
+
+
 def _reads(form: NumberForm, bodies: Sequence[str]) -> bool:
     if form.thousands and not any(form.thousands in body for body in bodies) and form.thousands not in _GROUPS:
         return False
-    if form.thousands and any(re.match(f"{_SIGN}?[0-9]{{4}}", body) for body in bodies):
+    if form.thousands and any(map(_UNGROUPED.match, bodies)):
         return False  # who groups digits groups all of them
     if form.decimal == "," and not any("," in body for body in bodies):
         return form.thousands == "." and bool(np.isfinite(form.read_all(bodies)).all())

@@ -53,12 +53,15 @@ def find_format(texts: Sequence[str]) -> tuple[str, str] | None:
     if not 6 <= len(first) <= MAX_TIME or not any(map(str.isdigit, first)):
         return None
     readings: list[tuple[str, TimeArray]] = []
+    head = texts[:HEAD]
     for time_format in dict.fromkeys(_candidates(first)):
-        if read_times(texts[:HEAD], time_format)[1].all():
-            times, fits = read_times(texts, time_format)
-            is_number = first.isdecimal() and not (times.min() > 0 and times.max() < _YEAR_2100_MS)
-            if fits.all() and not is_number and not any(np.array_equal(times, others) for _, others in readings):
-                readings.append((time_format, times))
+        times, fits = read_times(head, time_format)
+        if not fits.all() or any(np.array_equal(times, others[: len(head)]) for _, others in readings):
+            continue
+        times, fits = read_times(texts, time_format)
+        is_number = first.isdecimal() and not (times.min() > 0 and times.max() < _YEAR_2100_MS)
+        if fits.all() and not is_number:
+            readings.append((time_format, times))
     if not readings:
         return None
     steps = [float(np.abs(np.diff(times)).sum()) for _, times in readings]

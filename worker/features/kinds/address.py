@@ -187,32 +187,49 @@ class Address(Field):
 @lru_cache(maxsize=1 << 16)
 def _read(text: str, prefix_v4: int, prefix_v6: int) -> _Known | None:
     """What is known of an address; None where a text is none."""
-    match = _PARTS.fullmatch(text.strip()) if len(text) <= MAX_ADDRESS else None
-    if match is None:
+    if len(text) > MAX_ADDRESS or "\0" in text:
         return None
     try:
-        if match["four"]:
-            packed = socket.inet_pton(socket.AF_INET, match["four"])
-        else:
-            packed = socket.inet_pton(socket.AF_INET6, match["boxed"] or match["six"])
+        packed = socket.inet_pton(socket.AF_INET, text)  # as most: no more than digits and dots
+    except (OSError, UnicodeEncodeError):
+        packed = _packed(text)
+    if len(packed) == 4:
+        place = int.from_bytes(packed, "big")
+        address = f"{packed[0]}.{packed[1]}.{packed[2]}.{packed[3]}"
+        return _Known(
+            address, _network(4, place >> (32 - prefix_v4), prefix_v4), _flags_v4(packed[0], packed[1], place)
+        )
+    if len(packed) == 16:
+        network = _network(16, int.from_bytes(packed, "big") >> (128 - prefix_v6), prefix_v6)
+        return _Known(socket.inet_ntop(socket.AF_INET6, packed), network, VERSION_6 | _flags_v6(packed))
+    return None
+
+
+def _packed(text: str) -> bytes:
+    """The bytes of an address that may have a port or a prefix; none where a text is no address."""
+    match = _PARTS.fullmatch(text.strip())
+    if match is None:
+        return b""
+    family = socket.AF_INET if match["four"] else socket.AF_INET6
+    try:
+        packed = socket.inet_pton(family, match["four"] or match["boxed"] or match["six"])
     except OSError:
-        return None
-    if packed[:12] == _MAPPED:
-        packed = packed[12:]
-    family, bits = (socket.AF_INET, prefix_v4) if len(packed) == 4 else (socket.AF_INET6, prefix_v6)
-    shift = 8 * len(packed) - bits
-    network = (int.from_bytes(packed, "big") >> shift << shift).to_bytes(len(packed), "big")
-    flags = _flags_v4(packed) if family == socket.AF_INET else VERSION_6 | _flags_v6(packed)
-    return _Known(socket.inet_ntop(family, packed), f"{socket.inet_ntop(family, network)}/{bits}", flags)
+        return b""
+    return packed.removeprefix(_MAPPED)
 
 
-def _flags_v4(packed: bytes) -> int:
-    first, second = packed[0], packed[1]
-    if first in (0, 127) or (first, second) == (169, 254):
+@lru_cache(maxsize=1 << 12)
+def _network(size: int, beginning: int, bits: int) -> str:
+    packed = (beginning << (8 * size - bits)).to_bytes(size, "big")
+    return f"{socket.inet_ntop(socket.AF_INET if size == 4 else socket.AF_INET6, packed)}/{bits}"
+
+
+def _flags_v4(first: int, second: int, place: int) -> int:
+    if first in (0, 127) or (first == 169 and second == 254):
         return LOCAL
-    if 224 <= first <= 239 or packed == b"\xff" * 4:
+    if 224 <= first <= 239 or place == 0xFFFF_FFFF:
         return MULTICAST  # and broadcast
-    is_private = first == 10 or (first, second) == (192, 168) or (first == 172 and 16 <= second <= 31)
+    is_private = first == 10 or (first == 192 and second == 168) or (first == 172 and 16 <= second <= 31)
     return 0 if is_private or (first == 100 and 64 <= second <= 127) else PUBLIC  # 100.64/10: behind a provider
 
 
