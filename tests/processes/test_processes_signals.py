@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from devtools import traffic
 from devtools.memory_broker import MemoryBroker
 from devtools.memory_clients import MemoryConsumer
-from worker.errors import DeliveryError
+from worker.errors import DeliveryError, RegistryUnavailable
 from worker.ops.health import Health
 from worker.ops.metrics import Metrics
 from worker.pipeline import Model, Pipeline
@@ -63,6 +63,24 @@ def test_it_is_ready_only_while_it_is_a_member_of_its_group(consumer: MemoryCons
         waits.append(list(health.reasons()))
 
     assert waits == [["group"], [], ["group"], []]
+
+
+def test_it_is_not_ready_while_a_schema_registry_is_away_and_says_so_once(consumer: MemoryConsumer) -> None:
+    pipeline = Pipeline(Model(traffic.bundle()), threshold_factory=traffic.plain_threshold())
+    health, metrics = Health(), Metrics()
+    health.ready()
+    with capture_logs() as logs:
+        signals = LoopSignals(consumer, pipeline, metrics, health)
+        for attempt in (1, 2, 3):
+            signals.retrying(RegistryUnavailable("the registry is away"), attempt)
+        reasons = health.reasons()
+        signals.batch(pipeline.process(traffic.messages(10)), process_s=0.1, deliver_s=0.1)
+
+    assert reasons == {"registry": "the registry is away"}
+    assert health.reasons() == {}
+    assert metrics.registry_retries._value.get() == 3
+    assert metrics.broker_retries._value.get() == 0
+    assert [line["event"] for line in logs] == ["retrying, nothing is lost"]
 
 
 class Knot:

@@ -26,6 +26,10 @@ class RegistrySettings(Group):
     def _usable(self) -> Self:
         if self.url is not None and not self.url.startswith(("https://", "http://")):
             raise ValueError(f"WORKER_REGISTRY__URL = {self.url!r}: must be an https:// or http:// URL")
+        if self.url is not None and "@" in self.url:
+            raise ValueError(
+                "WORKER_REGISTRY__URL holds a user: set WORKER_REGISTRY__USER and WORKER_REGISTRY__PASSWORD instead"
+            )
         if self.user is not None and self.token is not None:
             raise ValueError("WORKER_REGISTRY__USER and WORKER_REGISTRY__TOKEN: only one of them can be sent")
         return self

@@ -1,0 +1,62 @@
+"""A wrong guess of the format ends in one line that names the setting, with exit 1."""
+
+from pathlib import Path
+
+import pytest
+
+from worker.cli import main
+
+SCHEMA = '[fields.amount]\nkind = "numeric"\n'
+LINES = "".join(f"10:00:{second:02d} INFO worker done in {second} ms\n" for second in range(50))
+READS = "looks like a line of text, which WORKER_KAFKA__FORMAT = lines reads"
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WORKER_DEVICE", "cpu")
+    Path("schema.toml").write_text(SCHEMA)
+    Path("app.log").write_text(LINES)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["infer-schema", "app.log"],
+        ["train", "--once", "--from", "app.log"],
+        ["replay", "app.log"],
+        ["replay", "app.log", "--fit-first", "20"],
+    ],
+)
+def test_lines_of_text_are_named_with_the_setting_that_reads_them(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(command)
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+
+    assert code == 1
+    assert len(errors) == 1
+    assert READS in errors[0]
+
+
+def test_less_than_half_is_no_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("app.log").write_text(LINES + '{"amount": 1}\n' * 40)
+
+    assert main(["infer-schema", "app.log"]) == 1
+    assert "50 of 90 records have no fields" in capsys.readouterr().err
+
+
+def test_the_setting_reads_them(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("WORKER_KAFKA__FORMAT", "lines")
+
+    assert main(["infer-schema", "app.log"]) == 0
+    assert "[fields.message]" in capsys.readouterr().out
+
+
+def test_decimals_that_nothing_tells_the_scale_of_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("changes.jsonl").write_text(
+        '{"op": "c", "after": {"price": "B4s="}}\n{"op": "c", "after": {"price": "arw="}}\n' * 30
+    )
+
+    assert main(["infer-schema", "changes.jsonl"]) == 0
+    assert "after.price looks like decimals in base64" in capsys.readouterr().err
