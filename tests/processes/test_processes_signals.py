@@ -12,9 +12,12 @@ from devtools import traffic
 from devtools.memory_broker import MemoryBroker
 from devtools.memory_clients import MemoryConsumer
 from worker.errors import DeliveryError, RegistryUnavailable
+from worker.features.schema import parse_schema
+from worker.formats.json_objects import JsonDecoder
 from worker.ops.health import Health
 from worker.ops.metrics import Metrics
 from worker.pipeline import Model, Pipeline
+from worker.processes.first_records import FirstRecords
 from worker.processes.signals import GARBAGE_OBJECTS, LoopSignals
 from worker.records import Partition
 
@@ -132,3 +135,14 @@ def test_a_row_of_the_table_logs_its_events_parameters_and_counts(consumer: Memo
         1,
         0,
     ]
+
+
+def test_fields_that_the_first_records_spell_otherwise_are_said_once() -> None:
+    schema = parse_schema(traffic.SCHEMA_TEXT.replace("[fields.amount]", "[fields.amuont]"))
+    first = FirstRecords(schema, JsonDecoder())
+    messages = traffic.messages(1500)
+
+    assert first.note(messages[:900]) is None
+    assert first.note(messages[900:]) == "none of 1,000 records has a value in 'amuont' (did you mean 'amount'?)"
+    assert first.note(messages) is None
+    assert FirstRecords(traffic.schema(), JsonDecoder()).note(messages) is None

@@ -1,8 +1,10 @@
 """Whether records are hardly more than an array of others, such as {"Records": [...]}."""
 
 from collections.abc import Sequence
+from itertools import chain, islice
 from typing import Any
 
+from worker.features.paths import MAX_MEMBERS
 from worker.formats.base import Row
 
 SAMPLED = 200  # records; what wraps others does so in all of them
@@ -23,7 +25,9 @@ def wrapping_array(rows: Sequence[Row]) -> str | None:
     while level:
         arrays = {key: [row.get(key) for row in level] for key in level[0] if type(level[0][key]) is list}
         for key, values in arrays.items():
-            members = [one for value in values if type(value) is list for one in value if type(one) is dict]
+            members = [
+                one for value in values if type(value) is list for one in value[:MAX_MEMBERS] if type(one) is dict
+            ]
             held = sum(type(value) is list and len(value) > 0 for value in values)
             content = sum(map(_count_values, members))
             if held >= MIN_RECORDS * len(level) and content >= MIN_CONTENT * total:
@@ -49,5 +53,6 @@ def _count_values(value: Any) -> int:
     while level and count < MAX_VALUES:
         boxes = [one for one in level[:MAX_VALUES] if isinstance(one, dict | list)]
         count += len(level) - len(boxes)
-        level = [one for box in boxes for one in (box.values() if isinstance(box, dict) else box)]
+        parts = (islice(box.values() if isinstance(box, dict) else box, MAX_MEMBERS) for box in boxes)
+        level = list(chain.from_iterable(parts))
     return count

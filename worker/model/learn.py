@@ -11,6 +11,7 @@ from worker.errors import DataError, SettingsError
 from worker.features.learned import unexpected_text
 from worker.features.paths import read_field
 from worker.features.schema import Schema
+from worker.features.unread import unread_note
 from worker.features.vectorize import Fitted, Vectorizer, Vectors, fit_vectorizer
 from worker.formats.base import Decoded, Row
 from worker.model.network.autoencoder import Layout
@@ -80,10 +81,11 @@ def fit_bundle(
         training = np.sort(make_scorer(network, fitted, score).score(*learned))
     scorer = make_scorer(network, fitted, score)
     errors = Reconstructor(network).rows(*held).field_errors(fitted.numeric_fields, fitted.category_fields)
+    unread = unread_note(schema, rows)
     report = {
         **asdict(fit),
         "preset": options.preset,
-        "notes": [*notes, *_unexpected_notes(schema, vectors, redaction), *fit.notes],
+        "notes": [*notes, *_unexpected_notes(schema, vectors, redaction), *fit.notes, *filter(None, [unread])],
         "rejected_rows": len(vectors.rejects),
         "unexpected_values": {name: int(bits.sum()) for name, bits in vectors.unexpected.items()},
         **_event_times(vectors.event_time_ms),

@@ -18,6 +18,7 @@ from worker.errors import BundleError, DataError, UsageError
 from worker.features.infer import SAMPLE_ROWS, infer_schema
 from worker.features.learned import unexpected_text
 from worker.features.schema import Schema, load_schema
+from worker.features.unread import unread_note
 from worker.formats.base import Decoder
 from worker.model.learn import fit_bundle
 from worker.model.network.fit import Progress
@@ -216,10 +217,11 @@ class Job:
             yield unexpected_text(metrics["unexpected_values"], metrics["scored"])
 
     def _note_misspelt(self, schema: Schema, decoder: Decoder, head: list[Line]) -> None:
-        if self._settings.alerts.redact:
-            rows = decoder.decode(head[:MISSPELT_RECORDS]).rows
-            if (unknown := wiring.unknown_redacted(self._settings, schema, rows)) is not None:
-                self._display.note(unknown)
+        rows = decoder.decode(head[:MISSPELT_RECORDS]).rows
+        if (unread := unread_note(schema, rows, misspelt=True)) is not None:
+            self._display.note(unread)
+        if (unknown := wiring.unknown_redacted(self._settings, schema, rows)) is not None:
+            self._display.note(unknown)
 
     def _known_schema(self, stored: Bundle | None) -> Schema | None:
         """The schema that is known before the first record is read."""

@@ -25,6 +25,7 @@ from worker.errors import DeliveryError, Hint, RegistryUnavailable, TransientErr
 from worker.ops.health import Health
 from worker.ops.metrics import Metrics, TrainerMetrics
 from worker.pipeline import Pipeline
+from worker.processes.first_records import FirstRecords
 from worker.records import Outcome, Partition
 from worker.rollout.canary import CanaryVerdict
 from worker.rollout.paired import ShadowReport
@@ -112,10 +113,18 @@ def shown(value: Any) -> Any:
 
 
 class LoopSignals(Signals[Metrics], Events):
-    """Where `worker run` is seen from outside."""
+    """Where `worker run` is seen from outside. first_records: says what they spell otherwise; None: nothing does."""
 
-    def __init__(self, consumer: Consumer, pipeline: Pipeline, metrics: Metrics, health: Health) -> None:
+    def __init__(
+        self,
+        consumer: Consumer,
+        pipeline: Pipeline,
+        metrics: Metrics,
+        health: Health,
+        first_records: FirstRecords | None = None,
+    ) -> None:
         super().__init__(metrics, health)
+        self._first_records = first_records
         self._consumer = consumer
         self._pipeline = pipeline
         self._collections = 0
@@ -217,6 +226,8 @@ class LoopSignals(Signals[Metrics], Events):
             gc.collect(1 if large or self._collections % OLDER_EVERY == 0 else 0)
             self._polled_bytes = 0
         self.health.ready("registry")
+        if self._first_records is not None and (note := self._first_records.note(outcome.scores.messages)) is not None:
+            self.log.warning("fields of the schema may be misspelt", reason=note)
         metrics, scored = self.metrics, len(outcome.scores.messages)
         records = scored + len(outcome.dead_letters) + outcome.skipped
         self._done.update(records=records, alerts=len(outcome.alerts), dead_letters=len(outcome.dead_letters))

@@ -26,6 +26,7 @@ from worker.ops.health import GuardedThread, Health
 from worker.ops.metrics import Metrics
 from worker.pipeline import Model, Pipeline
 from worker.processes import wiring
+from worker.processes.first_records import FirstRecords
 from worker.processes.outage import LastResort, OutageWatch
 from worker.processes.process import (
     CLOSE_S,
@@ -166,7 +167,8 @@ class WorkerProcess:
         self._patiently(delivery.open)  # before the first poll: a predecessor's open transaction ends here
         partitions = PartitionCount(lambda: consumer.partition_count(kafka.input_topic))
         pipeline = wiring.make_pipeline(settings, model, partitions)
-        signals = LoopSignals(consumer, pipeline, self._metrics, self._health)
+        first_records = FirstRecords(self._schema, wiring.make_decoder(settings, any_size=True))
+        signals = LoopSignals(consumer, pipeline, self._metrics, self._health, first_records)
         sinks: list[Sink] = []
         for name in settings.sinks:
             sinks.append(SINKS[name]())
