@@ -8,11 +8,12 @@ import pytest
 
 from tests.features.common import decoded, encode, one_field, through_json
 from worker.features.infer import infer_schema
-from worker.features.kinds import Numbers, SetOfNames
+from worker.features.inject import anomalies, inject
+from worker.features.kinds import Numbers, Numeric, SetOfNames
 from worker.features.kinds.sets import MAX_MEMBER
 from worker.features.learned import Special
 from worker.features.paths import MAX_MEMBERS, value_of
-from worker.features.schema import Schema, parse_schema
+from worker.features.schema import Schema, parse_schema, read_columns
 from worker.features.vectorize import Vectorizer, conceal, fit_vectorizer
 from worker.formats.base import Row
 from worker.redaction import Redaction, revive
@@ -294,3 +295,20 @@ def test_what_is_ignored_in_arrays_and_maps_reaches_no_model() -> None:
     rows: list[Row] = [{"n": at % 3, "items": [{"fraud": at % 2, "ok": "ab"[at % 2]}]} for at in range(40)]
     assert [field.kind for field in infer_schema(rows, ["items"]).schema.fields] == ["numeric", "ignore", "ignore"]
     assert [field.kind for field in infer_schema(rows, ["items[].fraud"]).schema.fields] == ["numeric", "ignore", "set"]
+
+
+def test_anomalies_are_planted_in_sets_and_numbers_also_within_arrays() -> None:
+    rows: list[Row] = [
+        {"g": ["a", "b"[: at % 2]], "l": {"k": "v"}, "i": [{"p": 1.5 + at, "c": "x"}], "n": at % 5} for at in range(60)
+    ]
+    schema = Schema((SetOfNames("g"), SetOfNames("l"), Numbers("i[].p"), SetOfNames("i[].c"), Numeric("n")))
+
+    for kind in anomalies():
+        changed, truth = inject(rows, schema, share=0.5, seed=1, kinds=[kind])
+        assert truth
+        assert read_columns(schema, changed)[1] == {}
+        for planted in truth:
+            for name in planted.fields:
+                before, after = value_of(rows[planted.index], name), value_of(changed[planted.index], name)
+                assert before != after
+                assert kind != "missing_burst" or after is None

@@ -46,7 +46,9 @@ def without_fields(row: Row, names: Sequence[str]) -> Row:
     for name in names:
         if value_of(changed, name) is not None:
             holder, key = _holder(changed, name)
-            del holder[key]
+            holder[key] = None  # in the place of what lies in an array, which has no single place
+            if "[]" not in key:
+                del holder[key]
     return changed
 
 
@@ -54,7 +56,7 @@ def _holder(row: Row, name: str) -> tuple[Row, str]:
     """The object that holds the field, made where it is absent, and the field's key in it."""
     if (holder := holder_of(row, name)) is not None:
         return holder
-    *path, key = name.split(".")
+    *path, key = [name] if "[]" in name else name.split(".")
     for step in path:
         if not isinstance(row.get(step), dict):
             row[step] = {}
