@@ -104,6 +104,10 @@ class MemoryBroker:
             self._generations[group_id] += 1
         self.changed.notify_all()
 
+    def topics(self) -> list[str]:
+        """The names of those that there are."""
+        return list(self._topic_ids)
+
     def topic_id(self, name: str) -> str | None:
         """Which topic of this name it is; None where there is none."""
         return self._topic_ids.get(name)

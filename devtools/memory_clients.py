@@ -4,6 +4,7 @@ import heapq
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import chain
 from operator import attrgetter
 from typing import Literal
 
@@ -22,7 +23,8 @@ from worker.broker.base import (
     Unreadable,
 )
 from worker.broker.ranges import share_out
-from worker.errors import DeliveryError, OffsetOutOfRange, RecordTooLarge
+from worker.broker.topic_names import fitting_topics, topic_names
+from worker.errors import DeliveryError, MissingTopic, OffsetOutOfRange, RecordTooLarge
 from worker.records import Message, Outgoing, Partition, RawMessage
 
 _BATCH = 500
@@ -309,7 +311,10 @@ class MemoryReader(RangeReader):
 
     @override
     def partitions(self, topic: str) -> Sequence[Partition]:
-        return self._broker.partitions(topic)
+        names = topic_names(topic) or fitting_topics(topic, self._broker.topics())
+        if not names:
+            raise MissingTopic(f"no topic fits {topic}")
+        return sorted(chain.from_iterable(map(self._broker.partitions, names)))
 
     @override
     def start_offsets(self, topic: str) -> Mapping[Partition, int]:

@@ -289,6 +289,23 @@ def test_the_latest_records_come_from_every_partition(world: World) -> None:
     assert len(everything) == 30
 
 
-def test_a_missing_topic_is_named(world: World) -> None:
+def test_several_topics_and_those_that_fit_a_pattern_are_read_as_one(world: World) -> None:
+    first, second = world.topic(), world.topic(2)
+    world.append([*numbered(first, 3), *numbered(second, 1, key=b"1"), *numbered(second, 1, key=b"2")])
+    reader, places = world.reader(), sorted([Partition(first, 0), Partition(second, 0), Partition(second, 1)])
+
+    assert list(reader.partitions(f"{second},{first}")) == places
+    assert list(reader.partitions(f"^({first}|{second})$")) == places
+    assert sum(reader.end_offsets(f"{first},{second}").values()) == 5
+    assert {record.topic for record in reader.latest(f"{first},{second}", 5)} == {first, second}
+
+
+@pytest.mark.parametrize("topic", ["nowhere", "^nowhere"])
+def test_a_missing_topic_is_named(world: World, topic: str) -> None:
     with pytest.raises(MissingTopic, match="nowhere"):
-        world.reader().end_offsets("nowhere")
+        world.reader().end_offsets(topic)
+
+
+def test_of_several_topics_one_that_is_missing_is_named(world: World) -> None:
+    with pytest.raises(MissingTopic, match="nowhere"):
+        world.reader().end_offsets(f"{world.topic()},nowhere")

@@ -115,6 +115,26 @@ def test_everything_in_order_exits_0(
 
 
 @pytest.mark.broker
+def test_of_several_topics_each_is_looked_at_and_a_pattern_is_told_what_fits(
+    place: Path,
+    connection: Connection,
+    topic: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("WORKER_KAFKA__BOOTSTRAP_SERVERS", connection.bootstrap_servers)
+    said = {}
+    for named in (f"{topic},not-there", f"^{topic}$", "^not-there"):
+        monkeypatch.setenv("WORKER_KAFKA__INPUT_TOPIC", named)
+        said[named] = verdicts(capsys)["topics"]
+
+    assert [verdict for _, verdict, _ in said.values()] == ["FAILED", "ok", "FAILED"]
+    assert "--create --topic not-there" in said[f"{topic},not-there"][2]
+    assert f"{topic} (1 partitions)" in said[f"^{topic}$"][2]
+    assert "fits no topic" in said["^not-there"][2]
+
+
+@pytest.mark.broker
 def test_a_missing_input_topic_is_named_with_the_command_that_creates_it(
     place: Path, connection: Connection, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -208,6 +208,26 @@ def test_a_config_file_that_is_missing_or_broken_is_named(tmp_path: Path) -> Non
     assert f"{str(broken)!r}: not valid TOML" in refusal(WORKER_CONFIG_FILE=str(broken))
 
 
+@pytest.mark.parametrize("named", ["a", "a,b", "a, b.c", "^orders\\..*", "^(a|b)$"])
+def test_a_topic_several_or_a_pattern_are_read(named: str) -> None:
+    assert load_settings({"WORKER_KAFKA__INPUT_TOPIC": named}).kafka.input_topic == named
+
+
+@pytest.mark.parametrize(
+    ("named", "why"),
+    [("a b", "allowed is topics"), ("a,,b", "allowed is topics"), ("^(", "is no regular expression")],
+)
+def test_what_names_no_topic_is_refused(named: str, why: str) -> None:
+    assert why in refusal(WORKER_KAFKA__INPUT_TOPIC=named)
+
+
+@pytest.mark.parametrize("named", ["in,out", "^o"])
+def test_of_several_topics_none_may_be_one_that_the_worker_writes(named: str) -> None:
+    message = refusal(WORKER_KAFKA__INPUT_TOPIC=named, WORKER_KAFKA__ALERTS_TOPIC="out")
+
+    assert message.startswith("WORKER_KAFKA__ALERTS_TOPIC = 'out': must differ from WORKER_KAFKA__INPUT_TOPIC")
+
+
 def test_a_topic_that_the_worker_both_reads_and_writes_is_refused() -> None:
     message = refusal(WORKER_KAFKA__INPUT_TOPIC="t", WORKER_KAFKA__ALERTS_TOPIC="t")
 

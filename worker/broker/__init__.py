@@ -9,6 +9,7 @@
     delivery  at_least_once and exactly_once, of any consumer and producer
     ranges    reading between bounds without a group
     admin     topics and the broker's settings
+    topic_names  one topic, several or a pattern, as a person names them
     topics    whether topics take what will be written: rights, cleanup, size of records
     limits    how large a record may be
     options   which of the client's options can be set, and to what

@@ -11,6 +11,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 
 from worker.broker.client import Connection, admin_client, asked
 from worker.broker.probe import complaints_of_client
+from worker.broker.topic_names import fitting_topics
 from worker.errors import BrokerUnavailable, FatalError, MissingTopic
 
 COMPACTED: Final[Mapping[str, str]] = {
@@ -68,7 +69,8 @@ def ensure_topics(connection: Connection, topics: Mapping[str, int], configs: Ma
 
 
 def ensure_compacted(connection: Connection, topic: str, like: str) -> str | None:
-    """Creates `topic` with as many partitions as `like` has, where it is missing; says what is wrong with it, if so.
+    """Creates `topic` with as many partitions as `like` has, where it is missing, of several as the one with the
+    highest number; says what is wrong with it, if so.
 
     Raises MissingTopic (there is no `like` yet), BrokerUnavailable, FatalError (it may not be created; the message says
     what to do).
@@ -79,14 +81,15 @@ def ensure_compacted(connection: Connection, topic: str, like: str) -> str | Non
         if policy is None or "compact" in policy:
             return None
         return f"{topic} has {_POLICY}={policy}: it grows, or forgets; set {_POLICY}=compact"
-    if like not in partitions:
+    counts = [partitions[name] for name in fitting_topics(like, partitions)]
+    if not counts:
         raise MissingTopic(f"no such topic on {connection.bootstrap_servers}: {like}")
     try:
-        ensure_topics(connection, {topic: partitions[like]}, COMPACTED)
+        ensure_topics(connection, {topic: max(counts)}, COMPACTED)
     except FatalError as error:
         raise FatalError(
             f"the topic {topic} is missing and can't be created: create it with {_POLICY}=compact and "
-            f"{partitions[like]} partitions, or do without, with an empty [kafka.state_topic]; {error}"
+            f"{max(counts)} partitions, or do without, with an empty [kafka.state_topic]; {error}"
         ) from error
     return None
 

@@ -248,10 +248,13 @@ class Delivery(Protocol):
 
 
 class RangeReader(Protocol):
-    """Reads parts of a topic outside of any group: for the trainer, replay and the commands."""
+    """Reads parts of a topic outside of any group: for the trainer, replay and the commands.
+
+    A topic is named as in `worker.broker.topic_names`: it may be several, or a pattern.
+    """
 
     def partitions(self, topic: str) -> Sequence[Partition]:
-        """All partitions, sorted. Raises MissingTopic, BrokerUnavailable."""
+        """All partitions, sorted. Raises MissingTopic where one is not there, BrokerUnavailable."""
 
     def start_offsets(self, topic: str) -> Offsets:
         """The oldest offset still there, per partition. Raises MissingTopic, BrokerUnavailable."""

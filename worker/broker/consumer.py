@@ -23,6 +23,7 @@ from worker.broker.topic_ids import (
     known_topic_id,
     refresh_metadata,
 )
+from worker.broker.topic_names import is_pattern, topic_names
 from worker.errors import BrokerUnavailable, CommitRefused, Displaced, Fenced, OffsetOutOfRange
 from worker.records import Partition
 
@@ -37,6 +38,7 @@ _MISSING_S: Final = 2.0  # the first answer about topics takes a moment
 class GroupConsumer(Consumer):
     """A Consumer on Kafka.
 
+    topics            names, or a pattern alone: then of all topics that fit, those that are created later, too
     out_of_range      what a committed offset whose records were deleted leads to: "stop" raises OffsetOutOfRange
     read_committed    skip records of open and aborted transactions, and wait for offsets that a transaction is about
                       to commit; exactly-once needs it
@@ -64,7 +66,7 @@ class GroupConsumer(Consumer):
         self._welcome = Welcome(connection)
         self._tell = tell
         self._topic_ids = TopicIds()  # of the topics that records are polled from
-        self._topics = tuple(topics)
+        self._subscribed = ",".join(topics)
         self._missing_since: dict[str, float] = {}
         self._listener = AssignmentListener()
         self._closed = False
@@ -79,7 +81,12 @@ class GroupConsumer(Consumer):
         )
         self._fetcher: BoundedFetcher = self._client._fetcher  # noqa: SLF001  # build_consumer put it there
         with translated("subscribing"):
-            self._client.subscribe(list(topics), listener=self._listener)
+            named = (
+                {"pattern": self._subscribed}
+                if is_pattern(self._subscribed)
+                else {"topics": topic_names(self._subscribed)}
+            )
+            self._client.subscribe(**named, listener=self._listener)
 
     @override
     def poll(self, timeout_ms: int, max_records: int, max_bytes: int | None = None) -> Polled:
@@ -128,7 +135,7 @@ class GroupConsumer(Consumer):
 
     def _follow_topics(self) -> None:
         """Notices a topic that was deleted and created again, also where no partition changed its owner for it."""
-        for topic in self._topics:
+        for topic in self._here(self._subscribed):
             if self._topic_ids.follow(topic, known_topic_id(self._client, topic)):
                 self._tell(f"the topic {topic} was deleted and created again: it is read from its beginning")
                 self._listener.recreated([partition for partition in self.assignment() if partition.topic == topic])
@@ -278,13 +285,19 @@ class GroupConsumer(Consumer):
     @override
     def missing_topics(self) -> Sequence[str]:
         now = time.monotonic()
-        missing = [topic for topic in self._topics if not self.partition_count(topic)]
+        names = topic_names(self._subscribed) or [self._subscribed]
+        missing = [topic for topic in names if not self.partition_count(topic)]
         self._missing_since = {topic: self._missing_since.get(topic, now) for topic in missing}
         return [topic for topic in missing if now - self._missing_since[topic] > _MISSING_S]
 
     @override
     def partition_count(self, topic: str) -> int:
-        return len(self._client._cluster.partitions_for_topic(topic) or ())  # noqa: SLF001  # else it asks and blocks
+        cluster = self._client._cluster  # noqa: SLF001  # the client's own question asks and blocks
+        return sum(len(cluster.partitions_for_topic(name) or ()) for name in self._here(topic))
+
+    def _here(self, topic: str) -> Sequence[str]:
+        """The topics that this text names; of a pattern those that the client knows to fit."""
+        return sorted(self._client.subscription() or ()) if is_pattern(topic) else topic_names(topic)
 
     @override
     def seek(self, offsets: Offsets) -> None:

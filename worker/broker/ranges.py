@@ -5,6 +5,7 @@ import heapq
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from operator import attrgetter
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from typing_extensions import override
 from worker.broker.base import Bounds, Offsets, RangeReader, Unreadable
 from worker.broker.client import Connection, asked, build_consumer, quietly, translated
 from worker.broker.fetching import BoundedFetcher
+from worker.broker.topic_names import fitting_topics, topic_names
 from worker.errors import BrokerUnavailable, MissingTopic
 from worker.records import Partition, RawMessage
 
@@ -45,10 +47,18 @@ class TopicReader(RangeReader):
 
     @override
     def partitions(self, topic: str) -> Sequence[Partition]:
-        numbers = asked(lambda: self._client.partitions_for_topic(topic), self._timeout_s, f"looking up {topic}")
-        if not numbers:
-            raise MissingTopic(f"no such topic: {topic}")
-        return [Partition(topic, number) for number in sorted(numbers)]
+        names = topic_names(topic) or fitting_topics(
+            topic, asked(self._client.topics, self._timeout_s, "listing topics")
+        )
+        partitions: list[Partition] = []
+        for name in names:
+            numbers = asked(partial(self._client.partitions_for_topic, name), self._timeout_s, f"looking up {name}")
+            if not numbers:
+                raise MissingTopic(f"no such topic: {name}")
+            partitions += [Partition(name, number) for number in numbers]
+        if not partitions:
+            raise MissingTopic(f"no topic fits {topic}")
+        return sorted(partitions)
 
     @override
     def start_offsets(self, topic: str) -> Offsets:

@@ -12,7 +12,8 @@ and `-` stands in their place: then an offset is taken for one of the topic that
 """
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from kafka import TopicPartition
@@ -20,6 +21,7 @@ from kafka.structs import OffsetAndMetadata
 
 from worker.broker.base import Offsets
 from worker.broker.client import Connection, asked, build_consumer, quietly, translated
+from worker.broker.topic_names import fitting_topics, topic_names
 from worker.errors import CommitRefused, FatalError
 from worker.records import Partition
 
@@ -135,11 +137,13 @@ def begin_at_end(
     connection: Connection,
     topic: str,
     group_id: str,
-    doubt: Callable[[Collection[Partition], str | None], Collection[Partition]] = lambda *_: (),
+    doubt: Callable[[Collection[Partition], Mapping[str, str]], Collection[Partition]] = lambda *_: (),
 ) -> Offsets:
-    """Makes a group that has stored no offset of this topic begin at its end as it is now, and says where that is.
+    """Makes a group that has stored no offset begin at the end as it is now, and says where that is.
 
-    doubt   called before, with the partitions and the topic's id; raises where the group has a history after all, and
+    topic   one, several or a pattern. Where the group has an offset of any of them, it has begun: another one that is
+            named or created later is read from its beginning, as a new partition is
+    doubt   called before, with the partitions and the topics' ids; raises where the group has a history after all, and
             says of which of them it has read an earlier topic of this name
 
     Empty where nothing was stored: the group has offsets or members already, or there is no such topic yet.
@@ -153,7 +157,7 @@ def begin_at_end(
         ours = [TopicPartition(*partition) for partition in stored]
         ends = asked(lambda: client.end_offsets(ours), timeout_s, "looking up offsets")
         starts = {Partition(*partition): int(offset) for partition, offset in ends.items()}
-        ids.note_later(doubt(starts, ids.by_topic.get(topic)))
+        ids.note_later(doubt(starts, ids.by_topic))
         try:
             with translated("storing where the group begins"):
                 client.commit(ids.as_kafka_offsets(starts, is_start=True), timeout_ms=int(timeout_s * 1000))
@@ -163,14 +167,14 @@ def begin_at_end(
 
 
 def later_topic_ids(connection: Connection, topic: str, group_id: str) -> dict[Partition, str]:
-    """The topic's id, for each partition of which the group has read an earlier topic of this name.
+    """The id of its topic, for each partition of which the group has read an earlier topic of this name.
 
     Empty where the group may not be asked. Raises BrokerUnavailable.
     """
     ids = TopicIds()
     with contextlib.suppress(FatalError), _outsider(connection, group_id) as client:
         partitions = _stored(client, ids, topic, connection.connect_timeout_s)
-        return {partition: ids.by_topic[topic] for partition in partitions if ids.is_later(partition)}
+        return {partition: ids.by_topic[partition.topic] for partition in partitions if ids.is_later(partition)}
     return {}
 
 
@@ -185,10 +189,13 @@ def _outsider(connection: Connection, group_id: str) -> Iterator[Any]:
 
 
 def _stored(client: Any, ids: TopicIds, topic: str, timeout_s: float) -> dict[Partition, StoredOffset | None]:
-    """What the group has stored of each partition of the topic that is there now."""
-    numbers = asked(lambda: client.partitions_for_topic(topic), timeout_s, f"looking up {topic}")
-    ids.follow(topic, topic_id := known_topic_id(client, topic))
+    """What the group has stored of each partition of the topics that are there now."""
+    names = topic_names(topic) or fitting_topics(topic, asked(client.topics, timeout_s, "listing topics"))
+    ours: list[TopicPartition] = []
+    for name in names:
+        numbers = asked(partial(client.partitions_for_topic, name), timeout_s, f"looking up {name}")
+        ids.follow(name, known_topic_id(client, name))
+        ours += [TopicPartition(name, number) for number in sorted(numbers)]
     fetch = client._coordinator.fetch_committed_offsets  # noqa: SLF001  # for all partitions in one round trip
-    ours = [TopicPartition(topic, number) for number in sorted(numbers)]
     answers = asked(lambda: fetch(ours, int(timeout_s * 1000)), timeout_s, "reading committed offsets")
-    return {Partition(*p): ids.read(Partition(*p), answers.get(p), topic_id) for p in ours}
+    return {Partition(*p): ids.read(Partition(*p), answers.get(p), ids.by_topic.get(p.topic)) for p in ours}

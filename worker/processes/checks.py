@@ -12,6 +12,7 @@ from worker.alerts.silences import load_silences
 from worker.broker.admin import creates_topics, probe_client
 from worker.broker.client import Connection
 from worker.broker.probe import probe
+from worker.broker.topic_names import fitting_topics, is_pattern
 from worker.broker.topics import require_rights, topic_facts
 from worker.errors import BrokerUnavailable, Hint, MissingTopic, SchemaError, SettingsError, StoreError, WorkerError
 from worker.features.schema import Schema, load_schema
@@ -225,10 +226,14 @@ def topics(known: Known) -> str:
     partitions, kafka, used = known.partitions, known.settings.kafka, wiring.topics(known.settings)
     if partitions is None:
         raise Skipped("the broker comes first")
+    if is_pattern(kafka.input_topic):
+        used = used._replace(reads=fitting_topics(kafka.input_topic, partitions))
+        if not used.reads:
+            raise MissingTopic(f"[kafka.input_topic] = {kafka.input_topic!r}: fits no topic that this user may see")
     names = [*used.reads, *used.results]
     require_rights(used, topic_facts(_connection(known.settings), used.needs))
     missing = [name for name in names if name not in partitions]
-    if kafka.input_topic in missing or (missing and not creates_topics(_connection(known.settings))):
+    if set(used.reads) & set(missing) or (missing and not creates_topics(_connection(known.settings))):
         raise MissingTopic(
             f"not on the broker, or not visible to this user: {', '.join(missing)}; create with: "
             f"kafka-topics.sh --create --topic {missing[0]} --bootstrap-server {kafka.bootstrap_servers}"

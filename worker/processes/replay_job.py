@@ -14,6 +14,7 @@ import orjson
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from worker.broker.topic_names import topic_names
 from worker.errors import BundleError, DataError, UsageError
 from worker.features.infer import SAMPLE_ROWS, infer_schema
 from worker.features.learned import unexpected_text
@@ -64,7 +65,6 @@ class ReplayRequest:
     """What one replay is asked for.
 
     open_source   makes the source; is given the schema, where one is known before the first record is read
-    topic         name of the topic of the records, where they come from one
     partitions    of the topic, for a budget; records of files are spread over as many; None: those that the topic has
     key           field with the key of files' records
     schema        its file; None: the model's, the one of the settings, or one that is proposed from the first records
@@ -81,7 +81,6 @@ class ReplayRequest:
     """
 
     open_source: Callable[[Schema | None], Source]
-    topic: str | None = None
     partitions: int | None = None
     key: str | None = None
     schema: str | None = None
@@ -138,7 +137,7 @@ class Job:
         decoder = wiring.make_decoder(settings)
         decoder_any_size = wiring.make_decoder(settings, any_size=True)
         reader = Reader(
-            topic=request.topic or settings.kafka.input_topic,
+            topic=next(iter(topic_names(settings.kafka.input_topic)), "replay"),  # of a topic they bring their own
             partitions=request.partitions or 1,
             key_field=request.key,
             labels=labels,

@@ -11,6 +11,7 @@ from worker.alerts.silences import Silences, load_silences
 from worker.broker.client import CONSUMER_DEFAULTS, Connection
 from worker.broker.schema_registry import SchemaRegistry
 from worker.broker.tokens import Fetch, TokenProvider, token_from_command, token_from_endpoint, token_from_file
+from worker.broker.topic_names import topic_names
 from worker.broker.topics import Topics
 from worker.errors import DataError
 from worker.features.schema import Schema
@@ -70,10 +71,10 @@ def connection(settings: Settings, client_id: str = "anomaly-worker") -> Connect
 
 
 def topics(settings: Settings) -> Topics:
-    """The topics that `worker run` reads and writes."""
+    """The topics that `worker run` reads and writes; of a pattern nobody knows yet which it reads."""
     kafka = settings.kafka
     results = (kafka.alerts_topic, kafka.dead_letter_topic, kafka.scores_topic)
-    return Topics([kafka.input_topic], [name for name in results if name is not None], kafka.state_topic)
+    return Topics(topic_names(kafka.input_topic), [name for name in results if name is not None], kafka.state_topic)
 
 
 def token_provider(settings: OauthSettings) -> TokenProvider | None:

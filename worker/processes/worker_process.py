@@ -18,6 +18,7 @@ from worker.broker.limits import RecordLimits
 from worker.broker.producer import AcknowledgedProducer, TransactionalKafkaProducer
 from worker.broker.ranges import TopicReader
 from worker.broker.topic_ids import begin_at_end
+from worker.broker.topic_names import topic_names
 from worker.broker.topics import require_topics
 from worker.errors import BundleError, Hint, MissingTopic, StoreError, StoreUnavailable, TransientError
 from worker.features.schema import load_schema
@@ -40,7 +41,7 @@ from worker.processes.process import (
     tune_process,
     watched,
 )
-from worker.processes.signals import LoopSignals, ModelSignals
+from worker.processes.signals import LoopSignals, ModelSignals, shown
 from worker.records import Partition
 from worker.rollout.watcher import CHECK_EVERY_S, ModelWatcher, StoreRollout, is_recent
 from worker.settings import Settings
@@ -150,7 +151,7 @@ class WorkerProcess:
             doubt = Doubt()
             starts = self._patiently(lambda: self._begin_at_end(link, doubt))
             if starts:
-                self._log.info("the group begins at the end", starts={key.partition: at for key, at in starts.items()})
+                self._log.info("the group begins at the end", starts=shown(dict(starts)))
         if kafka.state_topic is None:
             self._log.warning("no state topic: thresholds start again after each restart and rebalance")
         else:
@@ -228,7 +229,7 @@ class WorkerProcess:
         kafka = self._settings.kafka
         return GroupConsumer(
             link,
-            [kafka.input_topic],
+            topic_names(kafka.input_topic) or [kafka.input_topic],
             kafka.group_id,
             out_of_range=kafka.offset_out_of_range,
             read_committed=kafka.read_committed,
@@ -241,11 +242,13 @@ class WorkerProcess:
         """Where the group begins on its first start. Checkpoints of this topic say that it has had one before."""
         kafka, changelog = self._settings.kafka, self._changelog(link)
 
-        def require_no_history(partitions: Collection[Partition], topic_id: str | None) -> Collection[Partition]:
+        def require_no_history(
+            partitions: Collection[Partition], topic_ids: Mapping[str, str]
+        ) -> Collection[Partition]:
             logs: Mapping[Partition, CheckpointLog] = {}
             if changelog is not None:
                 with suppress(MissingTopic):
-                    logs = changelog.read(dict.fromkeys(partitions), {kafka.input_topic: topic_id})
+                    logs = changelog.read(dict.fromkeys(partitions), topic_ids)
             has_history = any(log.heads for log in logs.values())
             doubt.check("the group has checkpoints and no committed offsets, asking again" if has_history else "")
             return [partition for partition, log in logs.items() if log.is_later]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from worker.alerts.encode import encode_alert
 from worker.errors import DataError, Hint
-from worker.records import Alert, BoolArray, FloatArray, Outcome
+from worker.records import Alert, BoolArray, FloatArray, Outcome, Partition
 from worker.replay.lines import Line
 from worker.replay.score_table import ANOMALOUS, UNKNOWN
 from worker.texts import quoted
@@ -33,7 +33,7 @@ class AlertsFile:
     def __init__(self, folder: Path) -> None:
         self._file = (folder / ALERTS_FILE).open("wb")
         self.strongest: list[tuple[float, int, bytes, str | None]] = []  # score, - line, JSON, label; strongest first
-        self._last_row: dict[int, int] = {}
+        self._last_row: dict[Partition, int] = {}
         self._written = 0
 
     def add(self, outcome: Outcome) -> None:
@@ -51,7 +51,7 @@ class AlertsFile:
     # row they don't. An alert about several records has no row of its own, so it takes that of the last alert before
     # it in its partition; `sorted` asks for each key once, in order, and keeps the order of equal ones.
     def _row_of(self, alert: Alert) -> int:
-        partition = alert.message.partition
+        partition = Partition(alert.message.topic, alert.message.partition)
         if alert.of_one_record:
             self._last_row[partition] = cast("Line", alert.message).row
         return self._last_row.get(partition, 0)

@@ -3,11 +3,13 @@
 What a setting means to a process stands in the room that uses it; here is one line for the person who sets it.
 """
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from worker.broker.topic_names import fitting_topics, is_pattern
 from worker.settings.base import (
     Group,
     Name,
@@ -33,7 +35,8 @@ from worker.texts import nearest
 PREFIX = "WORKER_"
 
 _SERVER = r"(\[[0-9a-fA-F:.]+\]|[\w.-]+):\d{1,5}"
-_TOPIC = matching(r"[a-zA-Z0-9._-]{1,249}", "1 to 249 of a-z A-Z 0-9 . _ -")
+_NAME = r"[a-zA-Z0-9._-]{1,249}"
+_TOPIC = matching(_NAME, "1 to 249 of a-z A-Z 0-9 . _ -")
 _OPTIONAL = BeforeValidator(empty_is_none)
 
 Topic = Annotated[str, _TOPIC]
@@ -41,9 +44,19 @@ OptionalTopic = Annotated[str | None, _OPTIONAL, _TOPIC]
 Names = Annotated[tuple[Name, ...], BeforeValidator(parse_list)]
 
 
-def _servers(value: Any) -> Any:
+def _comma_separated(value: Any) -> Any:
     """A list from TOML becomes the comma-separated form that Kafka's own tools use."""
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+
+def _known_pattern(text: str) -> str:
+    """ValueError where a pattern is no regular expression."""
+    if is_pattern(text):
+        try:
+            re.compile(text)
+        except re.error as error:
+            raise ValueError(f"is no regular expression: {error}") from None
+    return text
 
 
 def _sinks(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -62,10 +75,19 @@ class KafkaSettings(Group):
 
     bootstrap_servers: Annotated[
         str,
-        BeforeValidator(_servers),
+        BeforeValidator(_comma_separated),
         matching(rf"{_SERVER}(\s*,\s*{_SERVER})*", "host:port, several separated by commas"),
     ] = setting("localhost:9092", "brokers to ask for the rest of the cluster")
-    input_topic: Topic = setting("records", "topic with the records to score")
+    input_topic: Annotated[
+        str,
+        BeforeValidator(_comma_separated),
+        AfterValidator(_known_pattern),
+        matching(rf"{_NAME}(\s*,\s*{_NAME})*|\^.+", "topics, separated by commas, or a pattern that begins with ^"),
+    ] = setting(
+        "records",
+        "topic with the records to score; several, `orders,payments`, or all that fit a pattern, `^orders\\..*`, share "
+        "one schema and one model",
+    )
     format: Annotated[str, registered("worker.formats", "DECODERS")] = setting("json", "what the bytes of a record are")
     alerts_topic: Topic = setting("alerts", "topic for the alerts")
     dead_letter_topic: Topic = setting("dead-letters", "topic for the records that can't be scored")
@@ -116,9 +138,10 @@ class KafkaSettings(Group):
     @model_validator(mode="after")
     def _no_loop(self) -> Self:
         for name in ("alerts_topic", "dead_letter_topic", "scores_topic", "state_topic"):
-            if getattr(self, name) == self.input_topic:
+            topic = getattr(self, name)
+            if topic is not None and fitting_topics(self.input_topic, [topic]):
                 raise ValueError(
-                    f"WORKER_KAFKA__{name.upper()} = {self.input_topic!r}: must differ from WORKER_KAFKA__INPUT_TOPIC, "
+                    f"WORKER_KAFKA__{name.upper()} = {topic!r}: must differ from WORKER_KAFKA__INPUT_TOPIC, "
                     "else the worker reads what it writes"
                 )
         if self.state_topic in {self.alerts_topic, self.dead_letter_topic, self.scores_topic} - {None}:

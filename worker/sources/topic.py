@@ -37,6 +37,7 @@ def parse_time(text: str) -> int:
 class TopicRange(Source):
     """The records of a topic with from_ms <= broker timestamp < to_ms, merged over its partitions; or its newest ones.
 
+    topic         its name; several, or a pattern: as if they were one
     open_reader   connects to the broker when the first block is asked for; closed after the last one
     from_ms       milliseconds since the epoch; None: from the oldest record
     to_ms         milliseconds since the epoch; None: up to the records that are there when reading begins
@@ -59,13 +60,13 @@ class TopicRange(Source):
         self.topic_ids: Mapping[Partition, str] = {}
         self.partition_count = 0
         self.name = f"topic {self.topic}"
-        self._first: dict[int, int] = {}
-        self._last: dict[int, int] = {}
+        self._first: dict[Partition, int] = {}
+        self._last: dict[Partition, int] = {}
         self.meter, self.unreadable = Meter(total=self.newest or 0), UnreadableItems()
 
     @override
     def history(self) -> History:
-        ranges = [OffsetRange(self.topic, part, self._first[part], last) for part, last in sorted(self._last.items())]
+        ranges = [OffsetRange(*part, self._first[part], last) for part, last in sorted(self._last.items())]
         return History(offsets=tuple(ranges))
 
     @override
@@ -87,8 +88,9 @@ class TopicRange(Source):
                     records = read_range(reader, bounds, self.window_bytes)
             for messages in records:
                 self.meter.done += len(messages)
-                self._last.update({message.partition: message.offset for message in messages})
-                self._first = {message.partition: message.offset for message in reversed(messages)} | self._first
+                places = [(Partition(message.topic, message.partition), message.offset) for message in messages]
+                self._last.update(places)
+                self._first = dict(reversed(places)) | self._first
                 self._name_unreadable(reader)
                 yield Block([message.value for message in messages], messages)
             self._name_unreadable(reader)
