@@ -62,8 +62,8 @@ def test_what_is_odd_in_raw_lines_stands_out_and_the_next_month_does_not(
     Path("log.jsonl").write_bytes(b"\n".join(map(orjson.dumps, rows)))
     Path("schema.toml").write_text('[fields.message]\nkind = "text"\n')
 
-    told = ("--label", "is_odd", "--fit-first", str(len(march)), "--out", "out")
-    assert main(["replay", "log.jsonl", "--schema", "schema.toml", *told]) == 0
+    options = ("--label", "is_odd", "--fit-first", str(len(march)), "--out", "out")
+    assert main(["replay", "log.jsonl", "--schema", "schema.toml", *options]) == 0
 
     measures = orjson.loads(Path("out", "metrics.json").read_bytes())
     assert measures["average_precision"] > 0.9
