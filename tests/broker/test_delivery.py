@@ -174,24 +174,6 @@ def test_a_process_with_the_same_id_stops_this_one(broker: MemoryBroker) -> None
     assert broker.offsets("group") == {}
 
 
-def test_a_process_that_is_no_member_any_more_leaves_the_id_to_the_one_in_its_place(broker: MemoryBroker) -> None:
-    delivery, consumer = exactly_once(broker)
-    offsets = next_offsets(take(consumer, 5))
-    broker.fail("transact", BrokerUnavailable("frozen meanwhile"))
-    with pytest.raises(BrokerUnavailable, match="frozen"):
-        delivery.publish(numbered("out", 1), offsets)
-    consumer.close(1)
-    heir = MemoryConsumer(broker, ["in"], "group")
-    records = take(heir, 5)
-    producer = MemoryTransactionalProducer(broker, "id")
-
-    with pytest.raises(BrokerUnavailable, match="not a member"):
-        delivery.publish(numbered("out", 1), offsets)
-    producer.transact(numbered("out", 1, first=1), next_offsets(records), heir.membership())
-
-    assert values_of(broker.records("out")) == [b"1"]
-
-
 def test_closing_twice_is_allowed_and_a_closed_delivery_can_be_used_again(broker: MemoryBroker) -> None:
     delivery, consumer = at_least_once(broker)
     delivery.close(1)

@@ -1,3 +1,5 @@
+import pytest
+
 from tests.features.common import encode, one_field
 from worker.features.learned import MISSING_PATTERN
 
@@ -8,7 +10,8 @@ def test_missing_is_not_zero() -> None:
     vectors = encode(schema, fitted, [0, ..., None, 6])
 
     assert vectors.numeric[0, 0] < 0
-    assert vectors.numeric[1:, 0].tolist() == [0, 0, 0]
+    assert vectors.numeric[1:, 0].tolist() == pytest.approx([0, 0, 0], abs=1e-6)
+    assert (vectors.numeric[1:, 0] == 0).tolist() == [False, False, True]  # missing is told from the median
     assert vectors.category_ids[:, -1].tolist() == [1, 2, 2, 1]
 
 

@@ -1,10 +1,12 @@
 """The whole network in float64 numpy, over real one-hot rows: slow, plain, for every architecture."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import numpy as np
 
 from worker.model.network.autoencoder import Architecture, Autoencoder
+from worker.model.store.bundle import Bundle
 from worker.records import FloatArray
 
 ACTIVATIONS: dict[str, Callable[[FloatArray], FloatArray]] = {
@@ -74,3 +76,36 @@ def raw_score(
         "max": absolute.max(1),
     }[kind]
     return scores
+
+
+def relative_score(
+    bundle: Bundle, numeric: FloatArray, category_ids: FloatArray, weights: Mapping[str, float] = MappingProxyType({})
+) -> FloatArray:
+    """The relative score by its definition, record by record and field by field, float64 (B,)."""
+    x, answer, _ = forward(bundle.network, numeric, category_ids)
+    fitted, usual = bundle.fitted, bundle.usual
+    names, numbers = list(bundle.fields), len(fitted.numeric)
+    factors = [weights.get(name, 1.0) for name in names]
+    ratios = [w * m / s for w, m, s in zip(factors, usual.mean, usual.spread, strict=True)]
+    typical = sum(usual.share)
+    level = sum(ratio * share for ratio, share in zip(ratios, usual.share, strict=True)) / typical
+    starts = [numbers, *(numbers + end for end in np.cumsum(fitted.widths))]
+    scores = []
+    for row in range(len(x)):
+        beyond, count = 0.0, 0
+        for place, name in enumerate(names):
+            at = [column for column, field in enumerate(fitted.numeric_fields) if field == name]
+            gaps = [numeric[row, column] == np.float32(fitted.numeric[column].imputed) for column in at]
+            for block, field in enumerate(fitted.category_fields):
+                if field == name:
+                    at += range(starts[block], starts[block + 1])
+                    gaps.append(category_ids[row, block] == 1 and name != fitted.missing_pattern)
+                    if category_ids[row, block] == 0:
+                        beyond += factors[place] / usual.unknown[place] ** 0.5
+            if name in fitted.optional and all(gaps):
+                continue
+            error = sum((answer[row, column] - x[row, column]) ** 2 for column in at)
+            beyond += factors[place] * error / usual.spread[place] - ratios[place]
+            count += 1
+        scores.append(max(level + beyond / (count * typical) ** 0.5, 0.0))
+    return np.array(scores)

@@ -166,7 +166,15 @@ BROKEN: dict[str, Callable[[], Files]] = {
     "a calibration that is not sorted": lambda: of_tensors(lambda t: t.update(calibration=t["calibration"].flip(0))),
     "an infinite calibration": lambda: of_tensors(lambda t: t["calibration"].fill_(float("inf"))),
     "scores below 0": lambda: of_tensors(lambda t: t["training"].fill_(-1)),
-    "too few field errors": lambda: of_tensors(lambda t: t.update(field_errors=t["field_errors"][:1].clone())),
+    "what is usual of too few fields": lambda: of_tensors(
+        lambda t: t.update({"usual.mean": t["usual.mean"][:1].clone()})
+    ),
+    "what is usual of no field": lambda: of_tensors(lambda t: t.pop("usual.share")),
+    "what nobody knows is usual": lambda: of_tensors(lambda t: t.update({"usual.more": t["usual.mean"].clone()})),
+    "a spread of 0": lambda: of_tensors(lambda t: t["usual.spread"].fill_(0)),
+    "a mean that is no number": lambda: of_tensors(lambda t: t["usual.mean"].fill_(torch.nan)),
+    "new values without a chance": lambda: of_tensors(lambda t: t["usual.unknown"].fill_(0)),
+    "fields that no record has": lambda: of_tensors(lambda t: t["usual.share"].fill_(0)),
     "golden rows without scores": lambda: of_tensors(lambda t: t.pop("golden.scores")),
     "golden rows of no category": lambda: of_tensors(lambda t: t["golden.category_ids"].fill_(10**6)),
     "golden rows of a category below 0": lambda: of_tensors(lambda t: t["golden.category_ids"].fill_(-1)),

@@ -140,14 +140,25 @@ def test_pyods_scaling_is_the_standard_one(pyod: Any, ours: Bundle) -> None:
 # --- every preset by its formulas
 
 
+def by_definition(bundle: Bundle, numeric: Any, category_ids: Any) -> Any:
+    """Scores by the bundle's kind and weights, before any scaling, float64 (B,)."""
+    weights = dict(bundle.score.weights)
+    if bundle.score.kind == "relative":
+        return reference.relative_score(bundle, numeric, category_ids, weights)
+    of_columns = [weights.get(name, 1.0) for name in bundle.fitted.numeric_fields]
+    for name, width in zip(bundle.fitted.category_fields, bundle.fitted.widths, strict=True):
+        of_columns += [weights.get(name, 1.0)] * width
+    x, answer, _ = reference.forward(bundle.network, numeric, category_ids)
+    return reference.raw_score(bundle.score.kind, x, answer, len(bundle.fields), np.array(of_columns))
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_scores_of_a_preset_equal_its_formula_over_real_one_hot_rows(name: str) -> None:
     bundle = mixed(name)
     rows = traffic.rows(300, seed=5)
     numeric, category_ids = encoded(bundle, rows)
 
-    x, answer, _ = reference.forward(bundle.network, numeric, category_ids)
-    expected = reference.raw_score(bundle.score.kind, x, answer, len(bundle.fields))
+    expected = by_definition(bundle, numeric, category_ids)
     if bundle.score.low is not None and bundle.score.high is not None:
         expected = np.maximum(expected - bundle.score.low, 0) / (bundle.score.high - bundle.score.low)
 
@@ -162,13 +173,8 @@ def test_every_kind_of_score_equals_its_definition(name: str, kind: str, weighte
     weights = (("amount", 3.0), ("channel", 0.25)) if weighted else ()
     bundle = replace(bundle, score=replace(bundle.score, kind=kind, weights=weights))
     numeric, category_ids = encoded(bundle, traffic.rows(200, seed=5))
-    of_field = {name: dict(weights).get(name, 1.0) for name in bundle.fields}
-    columns = [of_field[name] for name in bundle.fitted.numeric_fields]
-    for name_of_block, width in zip(bundle.fitted.category_fields, bundle.fitted.widths, strict=True):
-        columns += [of_field[name_of_block]] * width
 
-    x, answer, _ = reference.forward(bundle.network, numeric, category_ids)
-    expected = reference.raw_score(kind, x, answer, len(bundle.fields), np.array(columns))
+    expected = by_definition(bundle, numeric, category_ids)
 
     np.testing.assert_allclose(bundle.scorer().score(numeric, category_ids), expected, rtol=1e-5, atol=1e-6)
 

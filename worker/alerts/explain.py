@@ -16,8 +16,10 @@ from worker.features.patterns import Patterns, missing_sets
 from worker.features.schema import read_columns
 from worker.features.vectorize import Vectors
 from worker.formats.base import Row, type_name
+from worker.model.scoring.score import SCORES
 from worker.model.scoring.scorer import Reconstructor
-from worker.model.store.bundle import Bundle
+from worker.model.scoring.usual import Columns
+from worker.model.store.bundle import Bundle, field_weights
 from worker.records import Alert, BoolArray, FloatArray, RawMessage, Reason, Scores
 from worker.redaction import MASK, Redaction
 from worker.thresholds.severity import SEVERITIES
@@ -116,8 +118,11 @@ class Explainer:
         self._fitted, self._fields = bundle.fitted, bundle.fields
         self._schema_fields = {field.name: field for field in bundle.schema.fields}
         self._reconstructor = Reconstructor(bundle.network)
-        self._weights = bundle.field_weights  # (F,) factors on the errors, as in the score
-        self._usual = bundle.field_errors * self._weights
+        self._columns, self._is_relative = Columns(bundle.fitted), SCORES[bundle.score.kind].is_relative
+        factors = field_weights(bundle.score, self._fields)  # (F,) on the errors, as in the score
+        self._weights = factors / bundle.usual.spread if self._is_relative else factors
+        self._usual = bundle.usual.mean * self._weights
+        self._unknown = factors / np.sqrt(bundle.usual.unknown)
         numbers = bundle.fitted.numeric_fields
         self._numeric_at = {name: [j for j, field in enumerate(numbers) if field == name] for name in self._fields}
         self._category_at = {name: j for j, name in enumerate(bundle.fitted.category_fields)}
@@ -137,7 +142,10 @@ class Explainer:
             return []
         rebuilt = self._reconstructor.rows(numeric, category_ids)
         by_field = rebuilt.field_errors(self._fitted.numeric_fields, self._fitted.category_fields)
-        parts = shares(np.stack([by_field[name] for name in self._fields], 1) * self._weights, self._usual)
+        errors = np.stack([by_field[name] for name in self._fields], 1) * self._weights
+        if self._is_relative:
+            errors = self._relative(errors, numeric, category_ids)
+        parts = shares(errors, self._usual)
         order = np.argsort(-parts, axis=1, kind="stable")  # the same reasons on every machine, also where shares tie
         columns = (category_ids, rebuilt.numeric, rebuilt.expected_ids, parts, order)
         patterns: list[tuple[str, str] | None] = [None] * len(rows)
@@ -150,6 +158,16 @@ class Explainer:
         return list(
             map(self._reasons, rows, _by_row(unexpected, len(rows)), patterns, *(column.tolist() for column in columns))
         )
+
+    def _relative(
+        self, errors: FloatArray, numeric: NDArray[np.float32], category_ids: NDArray[np.int32]
+    ) -> FloatArray:
+        """What fields add to a relative score, (A, F): nothing where they are absent, more where a value is new."""
+        errors = np.where(self._columns.present(numeric, category_ids), errors, 0.0)
+        for name, column in self._category_at.items():
+            at = self._fields.index(name)
+            errors[:, at] += (category_ids[:, column] == UNKNOWN_ID) * self._unknown[at]
+        return errors
 
     def _reasons(
         self,

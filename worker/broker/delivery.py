@@ -108,25 +108,10 @@ class ExactlyOnce(_ProducerDelivery[TransactionalProducer]):
     # has just come back can name older offsets than there are (worker.broker.assignments), never newer ones. So one
     # yes, for any partition, counts at once; a no when the same offsets were named at two calls.
 
-    # The zombie.
-    #
-    # A process that was frozen finds its last transaction broken, and another one in its place: in the group, and with
-    # its transactional id. Another producer of its own would fence that one's, and both would end. So only a member
-    # builds one again; whoever is none any more polls first, and learns there that it was replaced.
-
     def __init__(self, consumer: Consumer, make_producer: Callable[[], TransactionalProducer]) -> None:
         super().__init__(consumer, make_producer)
-        self._had_producer = False
         self._unknown: Offsets | None = None  # next offsets of the transaction of unknown outcome
         self._last_answer: Mapping[Partition, int | None] | None = None
-
-    @override
-    def _producer_for(self, outgoing: Sequence[Outgoing]) -> TransactionalProducer:
-        if self._producer is None and self._had_producer and not self._consumer.is_member():
-            raise BrokerUnavailable("not a member of the group at the moment: no transaction is begun")
-        producer = super()._producer_for(outgoing)
-        self._had_producer = True
-        return producer
 
     @override
     def publish(self, outgoing: Sequence[Outgoing], next_offsets: Offsets, state: Sequence[Outgoing] = ()) -> None:

@@ -91,8 +91,9 @@ class Fitted:
 
     @cached_property
     def optional(self) -> frozenset[str]:
-        """Names of the fields that some of the rows lacked."""
-        return frozenset(name for pattern in self.patterns.patterns for name in (*pattern.absent, *pattern.free))
+        """Names of the fields that some of the rows lacked, or held an unexpected value in."""
+        kinds = ("absent", "free", "unexpected", "free_unexpected")
+        return frozenset(name for pattern in self.patterns.patterns for of in kinds for name in getattr(pattern, of))
 
     @cached_property
     def stats_of(self) -> Mapping[str, FieldStats]:

@@ -14,15 +14,19 @@ from worker.features.schema import Schema
 from worker.features.unread import unread_note
 from worker.features.vectorize import Fitted, Vectorizer, Vectors, fit_vectorizer
 from worker.formats.base import Decoded, Row
-from worker.model.network.autoencoder import Layout
+from worker.model.network.autoencoder import Autoencoder, Layout
 from worker.model.network.fit import MIN_ROWS, FitOptions, Progress, fit_network
 from worker.model.presets import require_score
 from worker.model.scoring.score import Score
 from worker.model.scoring.scorer import Reconstructor, round_significant
+from worker.model.scoring.usual import Columns, Usual, chance_of_unknown, measure_usual
 from worker.model.store.bundle import KEEP_ROWS, Bundle, field_names, golden_of, make_scorer, named, pack_rehearsal
 from worker.records import NO_TIME, Message, RawMessage, TimeArray
 from worker.redaction import NOTHING, Redaction
 from worker.thresholds.factory import ThresholdRule
+
+Encoded = tuple[NDArray[np.float32], NDArray[np.int32]]
+"""Rows (B, N), (B, C)."""
 
 MAX_OUTSIDE = 0.05
 """Share of a column's training values that may lie outside its known range: more is a wrong range."""
@@ -75,12 +79,12 @@ def fit_bundle(
     network, fit, fitted_on, held_out = fit_network(layout, numeric, vectors.category_ids, options, progress)
     score = Score(options.score, options.field_weights)
     learned, held = ((vectors.numeric[index], vectors.category_ids[index]) for index in (fitted_on, held_out))
-    training = np.sort(make_scorer(network, fitted, score).score(*learned))
+    usual = usual_of(network, fitted, held, vectors.category_ids)
+    training = np.sort(make_scorer(network, fitted, score, usual).score(*learned))
     if options.scale_score:
         score = replace(score, low=float(training[0]), high=float(training[-1]))
-        training = np.sort(make_scorer(network, fitted, score).score(*learned))
-    scorer = make_scorer(network, fitted, score)
-    errors = Reconstructor(network).rows(*held).field_errors(fitted.numeric_fields, fitted.category_fields)
+        training = np.sort(make_scorer(network, fitted, score, usual).score(*learned))
+    scorer = make_scorer(network, fitted, score, usual)
     unread = unread_note(schema, rows)
     report = {
         **asdict(fit),
@@ -100,7 +104,7 @@ def fit_bundle(
             fitted=fitted,
             network=network,
             calibration=np.sort(scorer.score(*held)) if options.holdout else training,
-            field_errors=np.array([errors[name].mean() for name in fields]),
+            usual=usual,
             report=report,
             score=score,
             rule=ThresholdRule(options.rule, options.rule_value),
@@ -121,6 +125,18 @@ def _unexpected_notes(schema: Schema, vectors: Vectors, redaction: Redaction) ->
     first = vectors.rows[int(vectors.unexpected[name].argmax())]
     complaint = None if redaction.touches(name) else field.complaint(read_field(first, name))
     return [unexpected_text(counts, len(vectors.rows), f"{name}: {complaint}" if complaint else "")]
+
+
+def usual_of(network: Autoencoder, fitted: Fitted, held: Encoded, category_ids: NDArray[np.int32]) -> Usual:
+    """What is usual of the fields: their errors in held-out rows, and new values by the ids of all rows (R, C)."""
+    columns = Columns(fitted)
+    by_field = Reconstructor(network).rows(*held).field_errors(fitted.numeric_fields, fitted.category_fields)
+    unknown = dict(zip(fitted.category_fields, chance_of_unknown(fitted, category_ids).tolist(), strict=True))
+    return measure_usual(
+        np.stack([by_field[name] for name in columns.names], 1),
+        columns.present(*held),
+        np.array([unknown.get(name, 1.0) for name in columns.names]),
+    )
 
 
 def _event_times(event_time_ms: TimeArray) -> dict[str, Any]:

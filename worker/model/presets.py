@@ -14,7 +14,7 @@ from worker.registry import Registry
 
 _PLAIN: Mapping[str, Any] = {
     "noise": 0.0, "swap": 0.0, "optimizer": "adam", "learning_rate": 1e-3, "weight_decay": 0.0, "steps": None,
-    "holdout": 0.0, "patience": 0, "reduction": "mean",
+    "holdout": 0.0, "patience": 0, "reduction": "mean", "score": "mse",
 }  # fmt: skip
 """No corruption, Adam at its usual rate, all rows fitted, the last weights kept."""
 

@@ -130,7 +130,7 @@ def scoring(known: Known) -> str:
     without = _microseconds(Scorer(like, len(bundle.fields), device_name, score=Score()), bundle)
     return (
         f"{what}: all {sum(layout.widths):,} one-hot columns are computed for each record: {now:.1f} µs a record, "
-        f"{without:.1f} without them (a linear output with mse, rmse or euclidean and no field weights needs none)"
+        f"{without:.1f} without them (a linear output with relative, mse, rmse or euclidean needs none)"
     )
 
 

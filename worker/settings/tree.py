@@ -252,8 +252,8 @@ class ModelSettings(Group):
     )
     score: Annotated[str | None, model_range("score")] = setting(
         None,
-        "error of a record: mean over its fields (squared, its root, absolute), or over its columns the absolute sum, "
-        "the distance, the largest; `kl` of a variational latent",
+        "error of a record: `relative` to what is usual of its fields; mean over the fields (squared, its root, "
+        "absolute), or over its columns the absolute sum, the distance, the largest; `kl` of a variational latent",
     )
     field_weights: Annotated[
         tuple[tuple[str, float], ...] | None, BeforeValidator(_weights), model_range("field_weights")

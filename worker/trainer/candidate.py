@@ -284,7 +284,8 @@ def _compare(champion: _Side, challenger: _Side, *, quantile: float, rows: int, 
     if strongest >= MIN_STRONGEST and challenger.agreement < MIN_AGREEMENT:
         lost = f"alerts on {challenger.agreement:.0%} of the current model's {strongest} strongest alerts"
         failures.append(f"{lost}, {MIN_AGREEMENT:.0%} are needed")
-    if champion.alert_rate >= MIN_OFF_RATIO * nominal and challenger.alert_rate <= max_rate:
+    is_quieter = challenger.alert_rate <= max_rate and challenger.alert_rate < champion.alert_rate
+    if champion.alert_rate >= MIN_OFF_RATIO * nominal and is_quieter:
         rate = f"alerts on {challenger.alert_rate:.2%} of the inliers"
         gains.append(f"{rate}, the current model on {champion.alert_rate:.2%}")
     if challenger.detection > champion.detection + MAX_DETECTION_LOST:

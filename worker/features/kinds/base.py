@@ -34,6 +34,7 @@ from worker.texts import quoted, significant
 
 COMPARED_VALUES = 50  # categories that are compared one by one between two samples; the rarer ones count together
 SHOWN_VALUES = 6
+NEAR = 2.0**-20  # of a scale: as good as no distance
 MIN_ROWS = 20  # fewer prove neither a constant nor an id
 
 Failures = dict[int, RecordError]  # rows that can't be used, by their index, each with the first reason why
@@ -290,6 +291,8 @@ class Field:
             scaling, imputed = self.scaling(x, preprocessing), 0.0
             if preprocessing == "minmax" and len(x):  # 0 is an end of the range: the median stands for a missing value
                 imputed = float(scaling.apply(np.median(x, keepdims=True))[0])
+            if column.missing is not None:
+                imputed = _unlike(scaling.apply(x), imputed)
             columns.append(NumericColumn(self.name, part, *scaling[:3], is_whole(x), scaling.knee, imputed))
         return columns
 
@@ -410,3 +413,10 @@ class Column:
 def is_whole(x: FloatArray) -> bool:
     """Whether these are whole numbers that a double holds exactly."""
     return bool((x == np.floor(x)).all()) and bool((np.abs(x) < 2**53).all())
+
+
+def _unlike(z: FloatArray, imputed: float) -> float:
+    """A number near `imputed` that is none of z in float32, so that it tells by itself that a value is missing."""
+    taken, steps = set(z.astype(np.float32).tolist()), range(len(z) + 1)
+    near = (float(np.float32(imputed + (step + 1) * NEAR)) for step in steps)
+    return next(value for value in near if value not in taken)

@@ -131,6 +131,20 @@ class Architecture:
 Gram = tuple[Tensor, Tensor, Tensor]
 
 
+class WeighedForms(NamedTuple):
+    """What `Autoencoder.weighed_errors` needs of a network and its factors, see `Autoencoder.weighed_forms`.
+
+    gram    of the blocks whose factors are the same in every row, by their factors
+    blocks  the other blocks one after the other, S columns of them in all, float (S, H + 1): of each a matrix M so that
+            its outputs y have y·y = |M [h, 1]|²
+    column  the column of a row's factors that belongs to each of these, int (S,)
+    """
+
+    gram: Gram
+    blocks: Tensor
+    column: Tensor
+
+
 class Autoencoder(nn.Module):
     """`[numeric | one-hot]` to itself through the hidden layers.
 
@@ -207,6 +221,50 @@ class Autoencoder(nn.Module):
         """(G, g, k) with `sum over all one-hot columns of y² = h'Gh + g·h + k`: (H, H), (H,), scalar."""
         weight, bias = self.out_categories.weight, self.out_categories.bias
         return weight.T @ weight, 2 * (weight.T @ bias), bias @ bias
+
+    def weighed_forms(self, factors: Tensor, optional: Tensor) -> WeighedForms:
+        """For `weighed_errors`.
+
+        factors    on the squared error of each numeric column and each block, (N + C,)
+        optional   the blocks whose factor is 0 in some rows, bool (C,)
+        """
+        layout, output = self.layout, self.out_categories
+        size = output.weight.shape[1] + 1
+        whole, of_blocks = output.weight.new_zeros(size, size), factors[layout.numeric :]
+        blocks, column = [output.weight.new_empty(0, size)], [self.offsets[:0]]
+        for place, (first, width) in enumerate(zip(layout.offsets, layout.widths, strict=True)):
+            part = slice(first, first + width)
+            block = torch.cat([output.weight[part], output.bias[part, None]], 1)  # (V, H + 1)
+            if not optional[place]:
+                whole += of_blocks[place] * (block.T @ block)
+                continue
+            # R'R = M'M, so a block wider than the last hidden layer costs no more than one as wide.
+            block = torch.linalg.qr(block.double(), mode="r").R.to(block) if width > size else block
+            blocks.append(block)
+            column.append(torch.full_like(self.offsets[:1], layout.numeric + place).expand(len(block)))
+        gram = whole[:-1, :-1].contiguous(), 2 * whole[:-1, -1], whole[-1, -1]
+        return WeighedForms(gram, torch.cat(blocks), torch.cat(column))
+
+    def weighed_errors(
+        self, hidden: Tensor, numeric: Tensor, category_ids: Tensor, factors: Tensor, forms: WeighedForms
+    ) -> Tensor:
+        """`squared_errors` of a linear output with a factor on each numeric column and each block, float (B,).
+
+        factors   (B, N + C): those of `forms`, or 0 for a number or an optional block that a row lacks; or (1, N + C)
+        """
+        of_numbers, of_blocks = factors[:, : self.layout.numeric], factors[:, self.layout.numeric :]
+        total: Tensor = ((self.out_numeric(hidden) - numeric).square() * of_numbers).sum(1)
+        if not self.layout.widths:
+            return total
+        square, linear, constant = forms.gram
+        index, of_blocks = category_ids + self.offsets, of_blocks.expand(category_ids.shape).contiguous()
+        true = functional.embedding_bag(index, self.out_categories.weight, mode="sum", per_sample_weights=of_blocks)
+        true = (true * hidden).sum(1) + (self.out_categories.bias[index] * of_blocks).sum(1)
+        total = total + ((hidden @ square + linear) * hidden).sum(1) + constant - 2 * true + of_blocks.sum(1)
+        if len(forms.blocks):
+            outputs = hidden @ forms.blocks[:, :-1].T + forms.blocks[:, -1]  # (B, S)
+            total = total + (outputs.square() * factors[:, forms.column]).sum(1)
+        return total
 
     def residual(self, hidden: Tensor, numeric: Tensor, category_ids: Tensor) -> Tensor:
         """Answer minus truth in every column, float32 (B, N + K), from the last hidden layer (B, H)."""

@@ -145,7 +145,7 @@ class FitOptions:
         "end the fit, with the best weights; 0 = never, with the last")
     compile: bool = _option(False, FLAG,
         "fit with `torch.compile`: worth its minute of start-up on long fits, needs a C++ compiler")
-    score: str = "mse"
+    score: str = "relative"
     scale_score: bool = _option(False, FLAG,
         "scale scores so that the training records' go from 0 to 1; what is beyond 1 stays")
     field_weights: tuple[tuple[str, float], ...] = _option((), WEIGHTS)

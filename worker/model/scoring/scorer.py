@@ -12,7 +12,8 @@ from torch import Tensor
 
 from worker.errors import SettingsError
 from worker.model.network.autoencoder import Autoencoder, Rows
-from worker.model.scoring.score import SCORES, RowErrors, Score
+from worker.model.scoring.score import SCORES, RowErrors, Score, Weighed
+from worker.model.scoring.usual import Weighing
 from worker.records import FloatArray
 
 # Tiles and rounding: why a score does not depend on the batch.
@@ -71,11 +72,13 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def tile_rows(max_rows: int, network: Autoencoder, score: Score) -> int:
-    """Rows of a tile: `max_rows`, or a power of two from 32 up where all its columns are computed."""
+def tile_rows(max_rows: int, network: Autoencoder, score: Score, weighing: Weighing | None) -> int:
+    """Rows of a tile: `max_rows`, or a power of two from 32 up where many of its columns are computed."""
+    columns, last = network.layout.columns, network.architecture.hidden[-1]
     if score.without_onehot(network):
-        return max_rows
-    fitting = max(MAX_CELLS // max(network.layout.columns, 1), 32)
+        optional = [] if weighing is None else weighing.optional.nonzero()[:, 0].tolist()
+        columns = sum(min(network.layout.widths[place], last + 1) for place in optional)
+    fitting = max(MAX_CELLS // max(columns, 1), 32)
     return min(max_rows, 1 << (fitting.bit_length() - 1))
 
 
@@ -100,35 +103,30 @@ Compute = Callable[[Tensor, Tensor], Tensor]
 """Rows (T, N), (T, C) to raw scores (T,), on the device that the network is on."""
 
 
-def raw_scores(network: Autoencoder, score: Score, weights: FloatArray | None) -> Compute:
-    """The raw scores of a tile. weights: factors on the errors of each numeric column and each block, (N + C,)."""
-    gram = network.gram() if score.without_onehot(network) else None
-    columns = None
-    if weights is not None:
-        widths = torch.tensor([1] * network.layout.numeric + list(network.layout.widths))
-        columns = torch.from_numpy(weights).float().repeat_interleave(widths).to(network.table.device)
-    kind = SCORES[score.kind]
-    return lambda *rows: kind.raw(RowErrors(network, Rows(*rows), gram, columns))
+def raw_scores(network: Autoencoder, score: Score, weighing: Weighing | None) -> Compute:
+    """The raw scores of a tile."""
+    weighed, kind = Weighed.of(network, weighing, every_column=not score.without_onehot(network)), SCORES[score.kind]
+    return lambda *rows: kind.raw(RowErrors(weighed, Rows(*rows)))
 
 
 class CpuEngine:
     """The network on the CPU."""
 
-    def __init__(self, network: Autoencoder, score: Score, weights: FloatArray | None) -> None:
+    def __init__(self, network: Autoencoder, score: Score, weighing: Weighing | None) -> None:
         layout = network.layout
-        self.rows = tile_rows(CPU_TILE_ROWS, network, score)
+        self.rows = tile_rows(CPU_TILE_ROWS, network, score, weighing)
         self._type = torch.float32
         rng = np.random.default_rng(0)
         numeric = rng.normal(size=(self.rows, layout.numeric)).astype(np.float32)
         category_ids = rng.integers(0, layout.widths or 1, (self.rows, len(layout.widths)), np.int32)
         with torch.inference_mode():
-            self._compute = raw_scores(network, score, weights)
+            self._compute = raw_scores(network, score, weighing)
             raw = self.run(numeric, category_ids)
             for by in PROBE_SHIFTS:
                 moved = self.run(np.roll(numeric, by, 0), np.roll(category_ids, by, 0))
                 if not np.array_equal(np.roll(moved, -by), raw, equal_nan=True):
                     self._type = torch.float64
-                    self._compute = raw_scores(copy.deepcopy(network).double(), score, weights)
+                    self._compute = raw_scores(copy.deepcopy(network).double(), score, weighing)
                     break
 
     @torch.inference_mode()
@@ -142,9 +140,9 @@ class CpuEngine:
 class CudaEngine:
     """The network on a GPU: one copy in from pinned memory, a replayed CUDA graph, one copy out."""
 
-    def __init__(self, network: Autoencoder, device: torch.device, score: Score, weights: FloatArray | None) -> None:
+    def __init__(self, network: Autoencoder, device: torch.device, score: Score, weighing: Weighing | None) -> None:
         network = copy.deepcopy(network).to(device)  # explanations go on with the one on the CPU
-        self.rows = tile_rows(CUDA_TILE_ROWS, network, score)
+        self.rows = tile_rows(CUDA_TILE_ROWS, network, score, weighing)
         self._numeric_columns = network.layout.numeric
         width = self._numeric_columns + len(network.layout.widths)
         self._pinned = torch.zeros((self.rows, width), dtype=torch.int32, pin_memory=True)
@@ -152,7 +150,7 @@ class CudaEngine:
         self._packed = torch.zeros((self.rows, width), dtype=torch.int32, device=device)
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch ships no type for it
         with torch.inference_mode(), torch.cuda.stream(self._stream):
-            self._compute = raw_scores(network, score, weights)
+            self._compute = raw_scores(network, score, weighing)
             for _ in range(3):  # cuBLAS picks and allocates before the capture
                 self._forward()
             self._stream.synchronize()
@@ -185,7 +183,7 @@ class Scorer:
     fields    number of fields that a mean is taken over
     device    `auto`, `cpu`, `cuda` or `cuda:N`
     score     which error, in which range
-    weights   factors on the errors of each numeric column and each block, float64 (N + C,); None = 1 each
+    weighing  factors on the errors; None = 1 each, absent fields among them
     """
 
     def __init__(
@@ -195,14 +193,14 @@ class Scorer:
         device: str = "cpu",
         *,
         score: Score = Score(),  # noqa: B008  # frozen
-        weights: FloatArray | None = None,
+        weighing: Weighing | None = None,
     ) -> None:
         resolved = resolve_device(device)
         self._fields, self._score = fields, score
         self._engine = (
-            CpuEngine(network, score, weights)
+            CpuEngine(network, score, weighing)
             if resolved.type == "cpu"
-            else CudaEngine(network, resolved, score, weights)
+            else CudaEngine(network, resolved, score, weighing)
         )
 
     def score(self, numeric: NDArray[np.float32], category_ids: NDArray[np.int32]) -> FloatArray:

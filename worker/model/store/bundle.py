@@ -2,7 +2,7 @@
 
     manifest.json         schema, vocabularies, scales, architecture, score, threshold rule, report, sha256 of every
                           file and of itself
-    weights.safetensors   the network, calibration and training scores, the mean error of each field, the golden rows
+    weights.safetensors   the network, calibration and training scores, what is usual of each field, the golden rows
     rows.jsonl.gz         rehearsal rows, if kept: some of the records that it was fitted on
 
 Nothing is unpickled. What is read of it is checked in worker.model.store.bundle_reader.
@@ -31,8 +31,9 @@ from worker.features.schema import Schema
 from worker.features.vectorize import Fitted, conceal
 from worker.formats.base import Row
 from worker.model.network.autoencoder import Autoencoder
-from worker.model.scoring.score import Score
+from worker.model.scoring.score import SCORES, Score
 from worker.model.scoring.scorer import Scorer
+from worker.model.scoring.usual import Columns, Usual, plain_weighing, relative_weighing
 from worker.plain import read_json
 from worker.records import FloatArray
 from worker.redaction import NOTHING, Redaction, revive
@@ -50,7 +51,7 @@ MAX_GOLDEN_ROWS = 64
 RELATIVE = 1e-3
 ABSOLUTE = 1e-5  # a score of nearly zero is a difference of large float32 numbers, see Autoencoder.squared_errors
 SELF = "manifest_sha256"
-SCORES_KEPT = ("calibration", "training", "field_errors")
+SCORES_KEPT = ("calibration", "training")
 MAX_MANIFEST_BYTES = 64 << 20
 MAX_REHEARSAL_BYTES = 64 << 20  # unpacked
 
@@ -116,7 +117,7 @@ class Bundle:
     schema        the fields of a record, as it was fitted; fitted: scales and vocabularies
     network       on the CPU
     calibration   held-out scores, sorted, float64 (n,): what a rolling threshold starts from
-    field_errors  mean held-out squared error of each of `fields`, float64 (F,)
+    usual         what is usual of the errors of each of `fields`
     report        what the fit did and what was decided since, plain data
     score         which error, in which range
     rule          the threshold that this model asks for, where no setting says otherwise
@@ -131,7 +132,7 @@ class Bundle:
     fitted: Fitted
     network: Autoencoder
     calibration: FloatArray
-    field_errors: FloatArray
+    usual: Usual
     report: dict[str, Any]
     score: Score
     rule: ThresholdRule
@@ -144,15 +145,9 @@ class Bundle:
         """Those that a score is the mean over."""
         return field_names(self.fitted)
 
-    @property
-    def field_weights(self) -> FloatArray:
-        """The factor on the errors of each of `fields` in the score, float64 (F,)."""
-        weights = dict(self.score.weights)
-        return np.array([weights.get(name, 1.0) for name in self.fields])
-
     def scorer(self, device: str = "cpu") -> Scorer:
         """What scores records by this version."""
-        return make_scorer(self.network, self.fitted, self.score, device)
+        return make_scorer(self.network, self.fitted, self.score, self.usual, device)
 
     @property
     def rehearsal(self) -> tuple[dict[str, Any], ...]:
@@ -175,11 +170,21 @@ def field_names(fitted: Fitted) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*fitted.numeric_fields, *fitted.category_fields)))
 
 
-def make_scorer(network: Autoencoder, fitted: Fitted, score: Score, device: str = "cpu") -> Scorer:
+def field_weights(score: Score, names: Sequence[str]) -> FloatArray:
+    """The factor that somebody has set on the errors of each field, float64 (F,)."""
+    weights = dict(score.weights)
+    return np.array([weights.get(name, 1.0) for name in names])
+
+
+def make_scorer(network: Autoencoder, fitted: Fitted, score: Score, usual: Usual, device: str = "cpu") -> Scorer:
     """A scorer of this score over these fitted fields."""
-    factors, columns = dict(score.weights), (*fitted.numeric_fields, *fitted.category_fields)
-    weights = np.array([factors.get(name, 1.0) for name in columns]) if factors else None
-    return Scorer(network, len(field_names(fitted)), device, score=score, weights=weights)
+    columns = Columns(fitted)
+    weights, weighing = field_weights(score, columns.names), None
+    if SCORES[score.kind].is_relative:
+        weighing = relative_weighing(columns, weights, usual)
+    elif score.weights:
+        weighing = plain_weighing(columns, weights)
+    return Scorer(network, len(columns.names), device, score=score, weighing=weighing)
 
 
 def with_report(bundle: Bundle, **facts: Any) -> Bundle:
@@ -210,6 +215,7 @@ def _weights(bundle: Bundle) -> bytes:
     tensors |= {
         name: torch.tensor(getattr(bundle, name)) for name in SCORES_KEPT
     }  # copies: one array is not saved twice
+    tensors |= {f"usual.{name}": torch.tensor(getattr(bundle.usual, name)) for name in Usual.__slots__}
     if bundle.golden is not None:
         tensors |= {f"golden.{name}": torch.from_numpy(getattr(bundle.golden, name)) for name in Golden.__slots__}
     return save_tensors(tensors)

@@ -27,6 +27,7 @@ from worker.model.network.autoencoder import Architecture, Autoencoder, Layout
 from worker.model.network.fit import FitReport
 from worker.model.network.options import MAX_WEIGHTS, allows
 from worker.model.scoring.score import SCORES, Score
+from worker.model.scoring.usual import Usual
 from worker.model.store.bundle import (
     FORMAT,
     MANIFEST,
@@ -51,6 +52,7 @@ MAX_SCORES_BYTES = 256 << 20  # of weights.safetensors, beside the network
 MAX_SCHEMA_CHARACTERS = 16 << 20  # of TOML, which is read slowly
 MAX_LAYERS = 64
 MAX_FIELD_WEIGHT = 1_000_000
+MAX_ERROR, MIN_SPREAD = 1e30, 1e-6  # of a field: squared errors, and what they are divided by
 
 Reader = Callable[[str, int], bytes | None]
 """A bundle's file by name: at most one byte more than so many of it, None where there is none."""
@@ -152,7 +154,7 @@ def _made_of(manifest: Manifest, fitted: Fitted, files: Mapping[str, bytes], wei
     layout = Layout(len(fitted.numeric), fitted.widths)
     network = Autoencoder(layout, manifest.architecture).eval()
     _load_weights(network, _without_prefix(tensors, "network."))
-    scores = _kept_scores(tensors, len(field_names(fitted)))
+    scores = _kept_scores(tensors)
     theta = manifest.threshold.theta(scores["training"])
     if theta is not None and not np.isfinite(theta):
         raise ValueError(f"the rule {manifest.threshold.name} makes no threshold of its scores")
@@ -167,6 +169,7 @@ def _made_of(manifest: Manifest, fitted: Fitted, files: Mapping[str, bytes], wei
         rule=manifest.threshold,
         golden=_golden(_without_prefix(tensors, "golden."), layout),
         rows_file=files.get(ROWS, b""),
+        usual=_usual(_without_prefix(tensors, "usual."), len(field_names(fitted))),
         **scores,
     )
 
@@ -210,21 +213,36 @@ def _load_weights(network: Autoencoder, tensors: Mapping[str, Tensor]) -> None:
     network.load_state_dict(tensors)
 
 
-def _kept_scores(tensors: Mapping[str, Tensor], fields: int) -> dict[str, Any]:
-    """Calibration and training, sorted, and the errors of the fields; ValueError where they are no scores."""
-    known = ("network.", "golden.", *SCORES_KEPT)
+def _kept_scores(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Calibration and training, sorted; ValueError where they are no scores."""
+    known = ("network.", "golden.", "usual.", *SCORES_KEPT)
     if unknown := [name for name in tensors if not name.startswith(known)]:
         raise ValueError(f"{quoted(unknown[0])} is unknown")
     scores = {}
     for name in SCORES_KEPT:
         values = tensors[name].numpy()
-        sized = len(values) == fields if name == "field_errors" else len(values) >= (name == "calibration")
+        sized = len(values) >= (name == "calibration")
         if values.ndim != 1 or values.dtype != np.float64 or not sized or not np.isfinite(values).all():
             raise ValueError(f"{name}: {values.dtype} of shape {list(values.shape)}, or not finite")
-        if (values < 0).any() or (name != "field_errors" and (np.diff(values) < 0).any()):
+        if (values < 0).any() or (np.diff(values) < 0).any():
             raise ValueError(f"{name}: below 0, or not sorted")
         scores[name] = values
     return scores
+
+
+def _usual(tensors: Mapping[str, Tensor], fields: int) -> Usual:
+    """What is usual of so many fields; ValueError where it is nothing that a score could be made of."""
+    usual = Usual(**{name: tensor.numpy() for name, tensor in tensors.items()})
+    limits = {"mean": (0.0, MAX_ERROR), "spread": (MIN_SPREAD, MAX_ERROR), "share": (0.0, 1.0), "unknown": (1e-12, 1.0)}
+    for name, (low, high) in limits.items():
+        values = getattr(usual, name)
+        if values.shape != (fields,) or values.dtype != np.float64 or not ((values >= low) & (values <= high)).all():
+            raise ValueError(
+                f"usual.{name}: {values.dtype} of shape {list(values.shape)}, or not from {low:g} to {high:g}"
+            )
+    if not usual.share.any():
+        raise ValueError("usual.share: no record has any field")
+    return usual
 
 
 def _golden(tensors: Mapping[str, Tensor], layout: Layout) -> Golden | None:
