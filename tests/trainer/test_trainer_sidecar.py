@@ -65,7 +65,13 @@ class Place:
         self.time = 0.0
 
     def start(
-        self, current: Any = PARTIAL, *, drifted: int = 2, max_records: int = 100_000, name: str = "a"
+        self,
+        current: Any = PARTIAL,
+        *,
+        drifted: int = 2,
+        max_records: int = 100_000,
+        name: str = "a",
+        topic: str = "in",
     ) -> Sidecar:
         self.store.save(current)
         if self.store.current() is None:
@@ -74,7 +80,7 @@ class Place:
             trainer(current, drifted=drifted),
             self.store,
             Model,
-            topic="in",
+            topic=topic,
             interval_s=100,
             max_records=max_records,
             keep=10,
@@ -270,6 +276,18 @@ def test_more_than_a_step_may_read_is_passed_over(place: Place) -> None:
 
     assert place.seen.events == ["passed over 1000", "passed over 1000"]
     assert sidecar.state.next_offsets == {Partition("in", 0): 1_750, Partition("in", 1): 1_750}
+
+
+def test_of_several_topics_all_are_read(place: Place) -> None:
+    place.broker.create_topic("other", 1)
+    place.broker.append([Outgoing("other", None, orjson.dumps(row), partition=0) for row in place.traffic.rows(30)])
+    place.produce(place.traffic.rows(200))
+    sidecar = place.start(topic="in,other")
+
+    sidecar.step(place.reader)
+
+    assert sidecar.trainer.reservoir.seen == 230
+    assert sidecar.state.next_offsets[Partition("other", 0)] == 30
 
 
 def test_what_the_store_did_not_take_is_handed_over_when_it_is_back(place: Place) -> None:

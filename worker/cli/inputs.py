@@ -16,7 +16,7 @@ FILES += "input"
 
 def topic_arguments(parser: argparse._ActionsContainer, instead: str = "instead of files") -> None:
     """A topic, and where its range ends; where it starts is for the command to add."""
-    parser.add_argument("--topic", help=f"a topic {instead}")
+    parser.add_argument("--topic", help=f"a topic (or several: a,b, or '^pattern') {instead}")
     parser.add_argument("--to", dest="end", metavar="TIME", help="broker timestamp of --topic to stop before")
 
 

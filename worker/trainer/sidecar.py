@@ -86,7 +86,7 @@ class TrainerEvents:
 class Sidecar:
     """One trainer process.
 
-    topic         what it reads
+    topic         what it reads: its name; several, or a pattern
     interval_s    seconds between two checks
     max_records   of a step; the oldest beyond them are passed over
     keep          versions in the store
