@@ -33,7 +33,7 @@ def test_alerts_that_were_not_published_are_counted_by_what_kept_them_back(consu
     metrics = Metrics()
     pipeline = Pipeline(Model(traffic.bundle()), threshold_factory=traffic.plain_threshold())
     outcome = pipeline.process(traffic.messages(1000))
-    outcome = replace(outcome, silenced={"pigeons": 3, "nights": 1}, grouped=7, rate_limited=5)
+    outcome = replace(outcome, silenced={"pigeons": 3, "nights": 1}, grouped=7, rate_limited=5, unexpected={"at": 2})
 
     LoopSignals(consumer, pipeline, metrics, Health()).batch(outcome, process_s=0.1, deliver_s=0.1)
 
@@ -42,6 +42,7 @@ def test_alerts_that_were_not_published_are_counted_by_what_kept_them_back(consu
 
     assert value("worker_alerts_silenced", rule="pigeons") == 3
     assert value("worker_alerts_silenced", rule="nights") == 1
+    assert value("worker_unexpected_values", field="at") == 2
     assert value("worker_alerts_grouped") == 7
     assert value("worker_alerts_rate_limited") == 5
     published = sum(value("worker_alerts", severity=name) or 0 for name in ("info", "warning", "critical"))

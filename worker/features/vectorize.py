@@ -292,9 +292,9 @@ def conceal(fitted: Fitted, redaction: Redaction, rows: Sequence[Row]) -> list[R
             learned = tuple(entry for entry in fitted.numeric if entry.field == field.name)
             for row, value in zip(kept, field.conceal(column, learned, redaction.token), strict=True):
                 row[field.name] = value
-            if column.unexpected is not None and list in field.refused({list}):
+            if column.unexpected is not None and dict in field.refused({dict}):
                 for at in np.flatnonzero(column.unexpected).tolist():
-                    kept[at][field.name] = []  # can't be read either
+                    kept[at][field.name] = {}  # can't be read either
     following = iter(kept)
     return [None if index in failures else next(following) for index in range(len(rows))]
 
