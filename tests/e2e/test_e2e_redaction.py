@@ -115,7 +115,7 @@ def messages(topic: str) -> list[Outgoing]:
         {"customer": None, "amount": "much"},
     ]
     bad = [orjson.dumps({**record(1), **change}) for change in changes]
-    bad += [whole[:-5], whole.decode().encode("utf-16"), b"\xff" + whole, b"[" + whole + b"]", orjson.dumps(TAG)]
+    bad += [whole[:-5], whole.decode().encode("utf-16"), b"\xff" + whole, b"[1," + whole + b"]", orjson.dumps(TAG)]
     bad += [whole[:-1] + b',"amount":NaN}', orjson.dumps({"amount": "much", "customer": [CUSTOMERS[1]]})]
     return [*result, *(Outgoing(topic, CUSTOMERS[1].encode(), value, headers) for value in bad)]
 

@@ -85,8 +85,8 @@ def test_a_fit_keeps_rows_with_unexpected_values_and_knows_them_from_usual_absen
 
     assert (fitted.rows, strict.rows) == (25, 20)
     assert fitted.categorical[-1].values == (MissingPattern(), MissingPattern(unexpected=("x",)))
-    found = Vectorizer(fitted).transform(decoded([{"x": usual, "y": 1}, {"x": value, "y": 1}, {"y": 1}]))
-    assert found.category_ids[:, -1].tolist() == [1, 2, 0]
+    vectors = Vectorizer(fitted).transform(decoded([{"x": usual, "y": 1}, {"x": value, "y": 1}, {"y": 1}]))
+    assert vectors.category_ids[:, -1].tolist() == [1, 2, 0]
     assert Fitted.from_json(orjson.loads(orjson.dumps(fitted.to_json())), fitted.schema) == fitted
 
 
