@@ -21,6 +21,7 @@ HINTS: Final[Mapping[Hint, str]] = {
     Hint.INSTALL_REPLAY: f"{_INSTALL} '.[replay]'",
     Hint.INSTALL_STORE: f"{_INSTALL} '.[store]'",
     Hint.INSTALL_COMPRESSION: f"{_INSTALL} '.[compression]'",
+    Hint.INSTALL_REGISTRY: f"{_INSTALL} '.[registry]'",
     Hint.INSTALL_DEMO: f"{_INSTALL} '.[demo]'",
     Hint.ADOPT_OR_VETO_NOW: "decide at once with: worker models adopt (or: worker models veto), "
     "else it becomes the new normal",
