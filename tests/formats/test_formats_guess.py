@@ -44,6 +44,10 @@ GUESSES = [
     ("a".encode("utf-16"), "text in UTF-16", ""),
     (b"Obj\x01\x04\x14avro.codec", "a whole file of Avro", ""),
     (b"\x80\x02\x03}q\x00X", "bytes that are no text", ""),
+    (b"", "nothing", ""),
+    (b"\xef\xbb\xbf", "nothing", ""),
+    (b"\xef\xbb\xbf \n", "nothing", ""),
+    ("\u00a0\u3000".encode(), "nothing", ""),
 ]  # fmt: skip
 
 
@@ -59,7 +63,11 @@ def test_a_value_looks_like_what_it_is_and_names_the_setting_that_reads_it(
 
 
 @settings(derandomize=True, deadline=None, max_examples=300)
-@given(st.binary(max_size=200) | st.text(max_size=100).map(lambda text: text.encode("utf-8", "surrogatepass")))
+@given(
+    st.binary(max_size=200)
+    | st.text(" \t\n\x0c\x1f\u0085\u00a0\u2028\u3000\ufeff").map(str.encode)
+    | st.text(max_size=100).map(lambda text: text.encode("utf-8", "surrogatepass"))
+)
 def test_any_bytes_look_like_something(value: bytes) -> None:
     assert looks_like(value).startswith("looks like ")
     assert guessed(CONFLUENT + value).what

@@ -66,7 +66,10 @@ def guessed(value: bytes) -> Guess:
         text = head[: error.start].decode()
     if any(ord(character) < 32 and character not in "\t\r\n\f\v\x1b" for character in text):
         return _bytes(value)
-    return next(filter(None, (guess(value, text.strip()) for guess in _TEXTS)))
+    text = text.strip()  # of more than the bytes' blanks: a mark alone, a no-break space
+    if not text:
+        return Guess("nothing: it is empty")
+    return next(filter(None, (guess(value, text) for guess in _TEXTS)))
 
 
 def schema_id(value: bytes) -> int:
