@@ -121,7 +121,7 @@ def _flipped(packed: bytes) -> bytes:
 
 
 def test_a_broken_file_does_not_keep_the_next_one_from_being_read(tmp_path: Path) -> None:
-    (tmp_path / "a.gz").write_bytes(gzip.compress(ROWS)[:-200])
+    (tmp_path / "a.gz").write_bytes(gzip.compress(ROWS, mtime=0)[:-200])
     (tmp_path / "b.jsonl").write_bytes(b"[1]\n")
 
     values, _, fault = read(tmp_path / "a.gz", tmp_path / "b.jsonl")
@@ -133,8 +133,8 @@ def test_a_broken_file_does_not_keep_the_next_one_from_being_read(tmp_path: Path
 @pytest.mark.parametrize(
     ("name", "content", "count"),
     [
-        ("r.jsonl", gzip.compress(ROWS), 1000),
-        ("r.csv", gzip.compress(b"a,b\n1,2\n"), 1),
+        ("r.jsonl", gzip.compress(ROWS, mtime=0), 1000),
+        ("r.csv", gzip.compress(b"a,b\n1,2\n", mtime=0), 1),
         ("r.parquet", ROWS, 1000),
         ("r.csv", ROWS, 1000),
         ("r.gz", ROWS, 1000),

@@ -18,7 +18,7 @@ def unread_note(schema: Schema, rows: Sequence[Row], *, misspelt: bool = False) 
     misspelt   only of those that have such a name: among the first records, one that is rare can be absent
 
     >>> from worker.features.schema import parse_schema
-    >>> schema = parse_schema('[fields."user.nmae"]\nkind = "categorical"')
+    >>> schema = parse_schema('fields."user.nmae".kind = "categorical"')
     >>> unread_note(schema, [{"user": {"name": "ann"}}])
     "none of 1 records has a value in 'user.nmae' (did you mean 'user.name'?)"
     """
