@@ -93,7 +93,7 @@ def test_a_drift_that_pauses_is_waited_for_anew() -> None:
 
 def test_replaced_traffic_is_announced_with_a_candidate_and_becomes_normal_in_time() -> None:
     watching, traffic = trainer(bundle(), replaced=3), Traffic(0)
-    shifted = [traffic.rows(EACH, shifted=True) for _ in range(3)]
+    shifted = [traffic.rows(2 * EACH, shifted=True) for _ in range(3)]
 
     checks = checks_of(watching, [normal(traffic), *shifted])
 

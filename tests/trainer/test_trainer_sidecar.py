@@ -134,7 +134,7 @@ def test_between_checks_it_only_reads(place: Place) -> None:
 def test_a_refused_candidate_is_kept_for_a_person_to_see(place: Place) -> None:
     sidecar = place.start(ALL)
 
-    assert place.check(sidecar, place.traffic.rows(6_000), asked=True) == "rejected"
+    assert place.check(sidecar, place.traffic.rows(9_000), asked=True) == "rejected"
 
     (version,) = [entry for entry in place.store.versions() if entry.mark and entry.mark.status is Status.REJECTED]
     assert not version.current
