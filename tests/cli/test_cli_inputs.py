@@ -44,13 +44,13 @@ def several(folder: str) -> list[str]:
     write(f"{folder}/_SUCCESS", b"not a record")
     write(f"{folder}/README.md", b"not a record")
     first = write(f"{folder}/part-2.csv", table(ROWS[:200]))
-    second = write(f"{folder}/part-10.jsonl.gz", gzip.compress(b"\n".join(LINES[200:400])))
+    second = write(f"{folder}/part-10.jsonl.gz", gzip.compress(b"\n".join(LINES[200:400]), mtime=0))
     return [first, second, write(f"{folder}/part-30.json", b"[" + b",".join(LINES[400:]) + b"]")]
 
 
 FORMS: dict[str, Callable[[], list[str]]] = {
     "json lines": lambda: [write("a.jsonl", b"\n".join(LINES))],
-    "gzip": lambda: [write("a.jsonl.gz", gzip.compress(b"\n".join(LINES)))],
+    "gzip": lambda: [write("a.jsonl.gz", gzip.compress(b"\n".join(LINES), mtime=0))],
     "zstd": lambda: [write("a.jsonl.zst", zstandard.compress(b"\n".join(LINES)))],
     "a json array": lambda: [write("a.json", b"[" + b",\n".join(LINES) + b"]")],
     "csv": lambda: [write("a.csv", table(ROWS))],

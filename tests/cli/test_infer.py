@@ -32,7 +32,7 @@ def kinds(toml: str) -> dict[str, str]:
 @pytest.fixture
 def history(tmp_path: Path) -> Path:
     path = tmp_path / "history.jsonl.gz"
-    path.write_bytes(gzip.compress(lines(ROWS)))
+    path.write_bytes(gzip.compress(lines(ROWS), mtime=0))
     return path
 
 
@@ -75,7 +75,7 @@ def test_every_file_that_a_replay_reads_is_read(
         pq.write_table(pa.Table.from_pylist(rows), name)
     else:
         cells = "".join(f"{row['amount']},{row['country']}\n" for row in rows)
-        Path(name).write_bytes(gzip.compress(b"amount,country\n" + cells.encode()))
+        Path(name).write_bytes(gzip.compress(b"amount,country\n" + cells.encode(), mtime=0))
     monkeypatch.setenv("WORKER_TRAIN__MIN_RECORDS", "500")
     monkeypatch.setenv("WORKER_MODEL__EPOCHS", "1")
 
@@ -112,7 +112,7 @@ def test_of_a_file_that_was_cut_off_the_readable_part_is_looked_at(
     history: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = lines(ROWS * 50)
-    history.write_bytes(gzip.compress(whole)[:-2000])
+    history.write_bytes(gzip.compress(whole, mtime=0)[:-2000])
 
     assert main(["infer-schema", str(history), "--records", "500"]) == 0
 

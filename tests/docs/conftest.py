@@ -61,7 +61,9 @@ def prepared(kafka_broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("pages")
     history, march = _recorded(HISTORY), _recorded(MARCH, skip=HISTORY)
     for name, rows in (("history", history), ("march", march)):
-        (folder / f"{name}.jsonl.gz").write_bytes(gzip.compress(b"\n".join(map(orjson.dumps, rows)) + b"\n", 1))
+        (folder / f"{name}.jsonl.gz").write_bytes(
+            gzip.compress(b"\n".join(map(orjson.dumps, rows)) + b"\n", 1, mtime=0)
+        )
     proposal = infer_schema(history, [LABEL])
     (folder / "schema.toml").write_text(proposal.to_toml(), encoding="utf-8")
     store = ModelStore(str(folder / "models"))

@@ -54,7 +54,7 @@ def test_the_same_input_gives_the_same_bytes_whatever_its_form_and_the_batch_siz
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     main(["replay", "march.jsonl", "--out", "a"])
-    Path("first.jsonl.gz").write_bytes(gzip.compress(b"\n".join(VALUES[:900])))
+    Path("first.jsonl.gz").write_bytes(gzip.compress(b"\n".join(VALUES[:900]), mtime=0))
     Path("second.jsonl").write_bytes(b"\n".join(VALUES[900:]))
     monkeypatch.setenv("WORKER_BATCH__SIZE", "77")
     main(["replay", "first.jsonl.gz", "second.jsonl", "--out", "b"])
@@ -133,7 +133,7 @@ def test_a_label_that_no_record_has_is_an_error_that_names_the_fields(capsys: py
 
 
 def test_a_file_that_was_cut_off_fails_and_keeps_the_good_part(capsys: pytest.CaptureFixture[str]) -> None:
-    packed = gzip.compress(b"\n".join(VALUES))
+    packed = gzip.compress(b"\n".join(VALUES), mtime=0)
     Path("cut.jsonl.gz").write_bytes(packed[: len(packed) // 2])
 
     assert main(["replay", "cut.jsonl.gz"]) == 1

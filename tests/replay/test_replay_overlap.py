@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("overlap")
     (folder / "schema.toml").write_text(traffic.SCHEMA_TEXT)
     (folder / "first.jsonl").write_bytes(b"\n".join(VALUES[:1500]))
-    (folder / "same.jsonl.gz").write_bytes(gzip.compress(b"\n".join(VALUES[:1500])))
+    (folder / "same.jsonl.gz").write_bytes(gzip.compress(b"\n".join(VALUES[:1500]), mtime=0))
     (folder / "second.jsonl").write_bytes(b"\n".join(VALUES[1500:]))
     (folder / "both.jsonl").write_bytes(b"\n".join(VALUES))
     with pytest.MonkeyPatch.context() as patch:

@@ -24,7 +24,7 @@ ROWS = [{"amount": 1.5, "zip": "01234"}, {"amount": 2.0, "zip": "5"}]
 def paths(tmp_path: Path) -> list[str]:
     """The same rows in each format, some of them packed."""
     text = b"amount;zip\n1.5;01234\n2.0;5\n"
-    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b"\n".join(map(orjson.dumps, ROWS)) + b"\n"))
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b"\n".join(map(orjson.dumps, ROWS)) + b"\n", mtime=0))
     (tmp_path / "b.CSV").write_bytes(text)
     (tmp_path / "c.tsv.zst").write_bytes(zstandard.ZstdCompressor().compress(text.replace(b";", b"\t")))
     pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "d.pq")

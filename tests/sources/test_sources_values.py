@@ -29,7 +29,7 @@ def values_of(path: Path) -> list[bytes | None]:
         orjson.dumps(ROWS, option=orjson.OPT_INDENT_2),
         b"\n".join(orjson.dumps(row, option=orjson.OPT_INDENT_2) for row in ROWS),
         b"\xef\xbb\xbf" + orjson.dumps(ROWS),
-        gzip.compress(orjson.dumps(ROWS)),
+        gzip.compress(orjson.dumps(ROWS), mtime=0),
         b"".join(orjson.dumps([row]) for row in ROWS),
     ],
 )
