@@ -11,7 +11,7 @@ import pytest
 from devtools.brokers import answers, eventually
 from worker.demo import processes
 from worker.demo.processes import EmbeddedBroker, find_binary
-from worker.errors import BrokerUnavailable, FatalError
+from worker.errors import BrokerUnavailable, FatalError, Hint
 
 PARENT = """
 import sys, time
@@ -70,8 +70,9 @@ def test_a_missing_binary_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.setattr(processes, "_PACKAGE", "no-such-package")
 
-    with pytest.raises(FatalError, match=r"pip install 'kafka-anomaly-worker\[demo\]'"):
+    with pytest.raises(FatalError, match="not installed") as refused:
         find_binary()
+    assert refused.value.hint is Hint.INSTALL_DEMO
 
 
 def test_a_broker_that_ends_at_once_names_its_log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

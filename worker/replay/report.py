@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from operator import getitem
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -162,13 +163,15 @@ class Pictures:
         self._low, self._high = min(low for low, _ in ranges), max(high for _, high in ranges)
 
     def pair(self, record: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """The record and its reconstruction; none where the record can't be scored (a redacted pixel)."""
+        """The record and its reconstruction; none where a pixel is no number (a redacted one) or it can't be scored."""
         row = dict(record)
         vectors = self._vectorizer.transform(Decoded([Message("", 0, 0, -1, None, b"")], [row], [], 0))
         if not vectors.rows:
             return []
         rebuilt = self._reconstructor.rows(vectors.numeric, vectors.category_ids).numeric[0]
         observed = [value_of(row, name) for name in self._image.fields]
+        if not set(map(type, observed)) <= {int, float, NoneType}:
+            return []
         expected = [self._fitted.expected(name, [rebuilt[column]]) for name, column in self._columns]
         return [self._draw(observed, "observed"), self._draw(expected, "expected")]
 
