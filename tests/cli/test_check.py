@@ -393,7 +393,7 @@ def test_a_wrong_password_is_told_apart_from_a_wrong_protocol(
 @pytest.mark.parametrize(
     ("values", "says", "threshold"),
     [
-        ({}, "mse of a linear output.*no one-hot column is computed", "rolling quantile 0.995 of 20,000 scores"),
+        ({}, "relative of a linear output.*no one-hot column is computed", "rolling quantile 0.995 of 20,000 scores"),
         (
             {"output": "sigmoid", "preprocessing": "minmax", "rule": "fixed", "rule_value": 0.25},
             r"sigmoid output.*all 6 one-hot columns are computed.* µs a record, \d+\.\d without",

@@ -90,10 +90,10 @@ def test_a_worker_that_dies_ends_the_demo_with_its_last_words(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--seconds", "5"), "error: --seconds 5: from 20"),
-        (("--seconds", "nan"), "error: --seconds nan: from 20"),
+        (("--seconds", "5"), "argument --seconds: '5' is not a number from 20"),
+        (("--seconds", "nan"), "argument --seconds: 'nan' is not a number from 20"),
         (("--rate", "1"), "error: --rate 1: from 50 to 20000"),
-        (("--seed", "-1"), "error: --seed -1: from 0"),
+        (("--seed", "-1"), "argument --seed: '-1' is not a whole number from 0 on"),
     ],
 )
 def test_values_out_of_range_are_wrong_usage(tmp_path: Path, arguments: tuple[str, str], message: str) -> None:
@@ -101,4 +101,4 @@ def test_values_out_of_range_are_wrong_usage(tmp_path: Path, arguments: tuple[st
         text, _ = demo.communicate(timeout=60)
 
     assert demo.returncode == 2
-    assert text.startswith(message)
+    assert message in text

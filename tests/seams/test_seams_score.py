@@ -51,4 +51,4 @@ def test_a_version_with_a_toy_score_is_broken_where_nobody_registers_it(capsys: 
     with pytest.raises(BundleError, match="unknown score 'toy'"):
         ModelStore("models").load()
     assert main(["models", "list"]) == 1
-    assert "WORKER_MODEL__SCORE = 'toy': allowed is mse, rmse" in capsys.readouterr().err
+    assert "WORKER_MODEL__SCORE = 'toy': allowed is relative, mse, rmse" in capsys.readouterr().err

@@ -149,7 +149,7 @@ def test_a_value_out_of_range_is_refused_with_its_name_value_and_range(name: str
         ("HIDDEN", "64,0", "allowed is 1 to 32 numbers, each 1 to 65536"),
         ("HIDDEN", "[]", "allowed is 1 to 32 numbers"),
         ("LATENT", "0", "allowed is 1 to 65536"),
-        ("SCORE", "msee", "allowed is mse, rmse, mae, sum-l1, euclidean, max or kl"),
+        ("SCORE", "msee", "allowed is relative, mse, rmse, mae, sum-l1, euclidean, max or kl"),
         ("EPOCHS", "1.5", "allowed is a whole number, 1 to 1000000"),
         ("OPTIONS", '{"dropout": [1]}', "dropout = [1]: allowed is up to 63 numbers, each from 0 and below 1"),
         ("OPTIONS", '{"batch_norm": "perhaps"}', "batch_norm = 'perhaps': allowed is true or false"),
