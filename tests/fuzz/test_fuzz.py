@@ -16,5 +16,7 @@ def test_each_mutated_record_is_scored_dead_lettered_skipped_or_named_once(
 
     assert report.wrong == []
     assert report.scored > 1500
-    assert len(report.dead_letters) >= 5
-    assert report.named > 0 or kafka_broker.kind == "embedded"
+    assert report.dead_letters.keys() >= {"invalid_json", "not_finite"}  # an odd field costs no record
+    if kafka_broker.kind != "embedded":
+        assert report.dead_letters["unreadable"] > 0
+        assert report.named > 0
