@@ -109,7 +109,7 @@ def relative(errors: RowErrors) -> Tensor:
     """How far the errors of a record's own fields lie above what is usual of them, (B,).
 
         e   squared error of a field, m its mean over the held-out records that have the field, s the root of the mean
-            of its square over them and a made-up one with an error of 3
+            of its square over them and a made-up one with an error of 3, at least 0.15
         u   of a value that no record of the fit had 1 / sqrt(chance that a value is new), else 0
         n   fields of the record, N of a record on average, L the mean of m / s
 

@@ -17,7 +17,10 @@ from worker.records import BoolArray, FloatArray
 
 PRIOR_ERROR = 3.0
 """Squared error of one made-up record that counts with the held-out ones of each field: that of a number at 1.7 times
-its scale. A field that few records have weighs little until more have it, and one that was never wrong has a limit."""
+its scale. A field that few records have weighs little until more have it."""
+MIN_SPREAD = 0.15
+"""Least spread of a field's squared errors: that of a number known to 0.4 of its scale. Without it the small errors of
+fields that are nearly always right outweigh a large one of a field that is harder to predict (an odd hour of the day)."""
 
 
 class Columns:
@@ -52,7 +55,7 @@ class Usual:
     """What is usual of each of F fields, all float64 (F,).
 
     mean      mean squared error of the held-out records that have the field
-    spread    root of the mean of its square over them and a made-up one, above 0
+    spread    root of the mean of its square over them and a made-up one, at least MIN_SPREAD
     share     share of the held-out records that have the field
     unknown   about the chance that the next value is one that no record of the fit had, above 0; 1 without categories
 
@@ -76,7 +79,7 @@ def measure_usual(errors: FloatArray, present: BoolArray, unknown: FloatArray) -
     rows = present.sum(0)
     there = np.where(present, errors, 0.0)
     spread = np.sqrt((np.square(there).sum(0) + PRIOR_ERROR**2) / (rows + 1))
-    return Usual(there.sum(0) / np.maximum(rows, 1), spread, rows / len(errors), unknown)
+    return Usual(there.sum(0) / np.maximum(rows, 1), np.maximum(spread, MIN_SPREAD), rows / len(errors), unknown)
 
 
 def chance_of_unknown(fitted: Fitted, category_ids: NDArray[np.int32]) -> FloatArray:
