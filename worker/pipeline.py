@@ -17,7 +17,7 @@ from worker.alerts.explain import Explainer, Explanations, exceedances
 from worker.alerts.grouping import GroupingOptions, PartitionGrouping, Published
 from worker.alerts.silences import Silences
 from worker.errors import BundleError
-from worker.features.learned import Scaling
+from worker.features.scaling import Scaling
 from worker.features.vectorize import Vectorizer
 from worker.formats.base import Decoder
 from worker.formats.json_objects import JsonDecoder

@@ -6,9 +6,10 @@ from typing import Any
 import orjson
 from hypothesis import settings
 
+from worker.features.fitted import Fitted
 from worker.features.kinds import KINDS
 from worker.features.schema import Schema
-from worker.features.vectorize import Fitted, Vectorizer, Vectors, fit_vectorizer
+from worker.features.vectorize import Vectorizer, Vectors, fit_vectorizer
 from worker.formats.base import Decoded, Row
 from worker.records import Message
 

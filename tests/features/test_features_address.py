@@ -8,12 +8,13 @@ import pytest
 
 from tests.features.common import decoded, encode, one_field, rows_of
 from worker.errors import ErrorCode, SchemaError
+from worker.features.fitted import Fitted
 from worker.features.infer import infer_schema
 from worker.features.inject import inject
 from worker.features.kinds import Address
 from worker.features.learned import MISSING_ID, UNKNOWN_ID
 from worker.features.schema import Schema, parse_schema
-from worker.features.vectorize import Fitted, Vectorizer, conceal, fit_vectorizer
+from worker.features.vectorize import Vectorizer, conceal, fit_vectorizer
 from worker.redaction import Redaction, revive
 
 DRAW = Random(0)

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from tests.features.common import STEADY, encode, one_field
 from worker.errors import BundleError
+from worker.features.fitted import Fitted
 from worker.features.kinds import Numeric
 from worker.features.learned import FieldStats, Special
 from worker.features.schema import Schema
-from worker.features.vectorize import Fitted
 
 SCHEMA = Schema((Numeric("x"),))
 FINGERPRINT = SCHEMA.fingerprint

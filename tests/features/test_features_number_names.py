@@ -9,7 +9,7 @@ import pytest
 from tests.features.common import rows_of
 from worker.features.infer import infer_schema
 from worker.features.kinds import Categorical
-from worker.features.kinds.base import Sample
+from worker.features.kinds.evidence import Sample
 
 DRAW = Random(0)
 N = 600

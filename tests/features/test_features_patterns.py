@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from tests.features.common import decoded
+from worker.features.fitted import Fitted
 from worker.features.kinds import KINDS
 from worker.features.learned import MissingPattern
 from worker.features.patterns import MAX_PATTERNS
 from worker.features.schema import Schema
-from worker.features.vectorize import Fitted, Vectorizer, fit_vectorizer
+from worker.features.vectorize import Vectorizer, fit_vectorizer
 from worker.formats.base import Row
 
 EVENTS = {"login": 0, "pay": 8, "scan": 30, "audit": 40}  # and how many fields of its own come and go

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.features.common import STEADY, decoded
-from worker.features.learned import FARTHEST, fit_scaling
+from worker.features.scaling import FARTHEST, fit_scaling
 from worker.features.schema import parse_schema
 from worker.features.vectorize import Vectorizer, fit_vectorizer
 from worker.records import FloatArray

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.features.common import STEADY
-from worker.features.learned import Scaling, fit_scaling
+from worker.features.scaling import Scaling, fit_scaling
 from worker.records import FloatArray
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)

@@ -11,13 +11,14 @@ import pytest
 
 from tests.features.common import decoded, encode, one_field
 from worker.errors import BundleError
+from worker.features.fitted import Fitted
 from worker.features.kinds import Text, templates
 from worker.features.kinds.lexicon import MAX_SLOT_VALUES, MAX_TEMPLATES, TextReader, TextReading, fit_lexicon
 from worker.features.kinds.masks import MAX_TEMPLATE, masked, template
 from worker.features.kinds.templates import MAX_LEAF, TemplateTree, learn_templates
 from worker.features.learned import UNKNOWN_ID, Lexicon
 from worker.features.schema import parse_schema
-from worker.features.vectorize import Fitted, Vectorizer, conceal, fit_vectorizer
+from worker.features.vectorize import Vectorizer, conceal, fit_vectorizer
 from worker.redaction import Redaction
 
 USERS = [f"{first}{last}" for first in ("al", "be", "ca", "do") for last in ("an", "en", "in")]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.features.common import STEADY, decoded
 from worker.errors import ErrorCode
 from worker.features.kinds import Numeric, Timestamp
-from worker.features.kinds.base import Evidence, Sample
+from worker.features.kinds.evidence import Evidence, Sample
 from worker.features.schema import Schema, parse_schema
 from worker.features.time_forms import NAMED, ZONES, read_times, with_year
 from worker.features.time_search import epoch_unit

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from tests.features.common import STEADY, decoded, encode, one_field
 from worker.errors import ErrorCode, SchemaError
+from worker.features.fitted import Fitted
 from worker.features.kinds.timestamp import Timestamp, offsets_ms, parse_column, parse_same_shape, parse_time
 from worker.features.schema import parse_schema
-from worker.features.vectorize import Fitted, Vectorizer, fit_vectorizer
+from worker.features.vectorize import Vectorizer, fit_vectorizer
 from worker.records import FloatArray
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -9,11 +9,12 @@ import pytest
 
 from tests.features.common import decoded
 from worker.errors import ErrorCode, SchemaError
+from worker.features.fitted import Fitted
 from worker.features.kinds import KINDS, Categorical, Field, Id, Numeric
 from worker.features.learned import MissingPattern, unexpected_text
 from worker.features.paths import NotAnObject, read_field
 from worker.features.schema import Schema, parse_schema
-from worker.features.vectorize import Fitted, Vectorizer, conceal, fit_vectorizer
+from worker.features.vectorize import Vectorizer, conceal, fit_vectorizer
 from worker.formats.base import Row
 from worker.model.learn import fit_bundle
 from worker.model.network.options import FitOptions

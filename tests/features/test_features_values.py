@@ -12,7 +12,7 @@ from tests.features.common import STEADY, encode, one_field, rows_of
 from worker.errors import ErrorCode, SchemaError
 from worker.features.infer import infer_schema
 from worker.features.kinds import Boolean, Categorical, Field, Timestamp
-from worker.features.kinds.base import Sample
+from worker.features.kinds.evidence import Sample
 from worker.features.kinds.numeric import Numeric
 from worker.features.number_forms import PLAIN, NumberForm
 from worker.features.schema import Schema, parse_schema

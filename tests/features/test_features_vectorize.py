@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 
 from tests.features.common import STEADY, decoded, encode, one_field
 from worker.errors import BundleError, DataError, ErrorCode
+from worker.features.fitted import Fitted
 from worker.features.kinds import KINDS, Boolean, Categorical, Id, Numeric, Text, Timestamp
 from worker.features.kinds.lexicon import coarse
 from worker.features.kinds.masks import masked
 from worker.features.learned import Lexicon
 from worker.features.paths import value_of
 from worker.features.schema import Schema
-from worker.features.vectorize import Fitted, Vectorizer, Vectors, fit_vectorizer
+from worker.features.vectorize import Vectorizer, Vectors, fit_vectorizer
 from worker.formats.base import Row
 
 SCHEMA = Schema(

@@ -19,7 +19,9 @@ from worker.errors import ErrorCode
 from worker.features.infer import infer_schema
 from worker.features.inject import inject
 from worker.features.kinds import KINDS, Numeric
-from worker.features.kinds.base import Column, Evidence, Failures, Sample, Strength, one_of, option
+from worker.features.kinds.base import Column, Failures
+from worker.features.kinds.evidence import Evidence, Sample, Strength
+from worker.features.kinds.options import one_of, option
 from worker.features.learned import NumericColumn
 from worker.features.schema import Schema
 from worker.trainer.drift import drifted_fields

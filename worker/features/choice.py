@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from worker.features.kinds import KINDS
-from worker.features.kinds.base import MIN_ROWS, Evidence, Field, Sample
+from worker.features.kinds.base import Field
+from worker.features.kinds.evidence import MIN_ROWS, Evidence, Sample
 from worker.features.order import MIN_VARIETY, describe_calendar, describe_growth
 from worker.features.paths import MAX_MEMBERS, members_of
 

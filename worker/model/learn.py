@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.errors import DataError, SettingsError
+from worker.features.fitted import Fitted
 from worker.features.learned import unexpected_text
 from worker.features.paths import read_field
 from worker.features.schema import Schema
 from worker.features.unread import unread_note
-from worker.features.vectorize import Fitted, Vectorizer, Vectors, fit_vectorizer
+from worker.features.vectorize import Vectorizer, Vectors, fit_vectorizer
 from worker.formats.base import Decoded, Row
 from worker.model.network.autoencoder import Autoencoder, Layout
 from worker.model.network.fit import MIN_ROWS, FitOptions, Progress, fit_network

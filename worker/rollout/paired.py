@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.features.vectorize import Fitted
+from worker.features.fitted import Fitted
 from worker.formats.base import Decoded, Decoder, Row
 from worker.pipeline import Model, by_partition
 from worker.records import BoolArray, FloatArray, Outcome, Partition, RawMessage

@@ -13,18 +13,9 @@ import numpy as np
 from typing_extensions import override
 
 from worker.errors import ErrorCode
-from worker.features.kinds.base import (
-    TEXTS,
-    Check,
-    Column,
-    Evidence,
-    Failures,
-    Field,
-    Sample,
-    Strength,
-    option,
-    size,
-)
+from worker.features.kinds.base import Column, Failures, Field
+from worker.features.kinds.evidence import Evidence, Sample, Strength
+from worker.features.kinds.options import TEXTS, Check, option, size
 from worker.features.learned import ADDRESS_KIND, CategoryColumn, FieldStats, NumericColumn
 from worker.features.paths import NotAnObject
 from worker.features.values import MISSING

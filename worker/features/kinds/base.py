@@ -12,21 +12,20 @@ Everything about a field is asked of its class: there is no list of kinds anywhe
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field, fields
-from enum import IntEnum
-from functools import cached_property
+from dataclasses import dataclass, fields
 from random import Random
-from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from worker.errors import ErrorCode, RecordError
-from worker.features.learned import CategoryColumn, FieldStats, Lexicon, NumericColumn, Scaling, fit_scaling
-from worker.features.number_forms import Reading, find_reading
+from worker.features.kinds.evidence import Evidence, Sample
+from worker.features.kinds.options import FLAG, Check, option
+from worker.features.learned import CategoryColumn, FieldStats, Lexicon, NumericColumn
 from worker.features.paths import NotAnObject
-from worker.features.values import MISSING, without_missing
+from worker.features.scaling import Scaling, fit_scaling
+from worker.features.values import without_missing
 from worker.formats.base import type_name
 from worker.records import BoolArray, FloatArray, TimeArray
 from worker.redaction import Pseudonym
@@ -35,88 +34,8 @@ from worker.texts import quoted, significant
 COMPARED_VALUES = 50  # categories that are compared one by one between two samples; the rarer ones count together
 SHOWN_VALUES = 6
 NEAR = 2.0**-20  # of a scale: as good as no distance
-MIN_ROWS = 20  # fewer prove neither a constant nor an id
 
 Failures = dict[int, RecordError]  # rows that can't be used, by their index, each with the first reason why
-
-
-class Check(NamedTuple):
-    """What an option's value in the schema file must be: in words, as a test, and what becomes of it."""
-
-    expected: str
-    accepts: Callable[[Any], bool]
-    convert: Callable[[Any], Any] = lambda value: value
-
-
-FLAG = Check("true or false", lambda value: isinstance(value, bool))
-
-
-def one_of(names: Sequence[str]) -> Check:
-    """One of these words."""
-    return Check("one of " + ", ".join(names), lambda value: value in names)
-
-
-def size(minimum: int) -> Check:
-    """A whole number of at least this size."""
-    expected = f"a whole number from {minimum} to 1000000"
-    return Check(expected, lambda value: type(value) is int and minimum <= value <= 1_000_000)
-
-
-TEXTS = Check(
-    "a list of strings",
-    lambda value: isinstance(value, list) and all(isinstance(text, str) for text in value),
-    tuple,
-)
-
-
-def option(default: Any, check: Check) -> Any:
-    """A dataclass field that a schema file may set."""
-    return field(default=default, metadata={"check": check})
-
-
-class Strength(IntEnum):
-    """How much speaks for a kind. The strongest evidence decides, of equal ones that of the kind registered first."""
-
-    TYPES = 1  # the JSON types of the values
-    REPETITION = 2  # how often values come again
-    FORM = 3  # what each single value looks like
-
-
-class Evidence(NamedTuple):
-    """What speaks for a kind.
-
-    why       the reason, in words
-    options   options of the schema file that the field needs
-    doubt     what a person should know before they rely on it; empty where there is nothing
-    """
-
-    strength: Strength
-    why: str
-    options: Mapping[str, Any] = MappingProxyType({})
-    doubt: str = ""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Values of a field, in the order of their records: at least one, none of them None, an array or an object."""
-
-    values: Sequence[Any]
-    types: Set[type]
-    distinct: int
-
-    @cached_property
-    def present(self) -> "Sample":
-        """Those that don't say that there is no value, such as N/A; the sample itself where none does."""
-        values = without_missing(self.values, self.types, MISSING)
-        if values is self.values:
-            return self
-        there = [value for value in values if value is not None]
-        return Sample(there, set(map(type, there)), len({(type(value), value) for value in there}))
-
-    @cached_property
-    def reading(self) -> Reading | None:
-        """How its values are numbers, also where they stand in strings; None where one is none."""
-        return find_reading(self.values) if self.values and self.types <= {int, float, str} else None
 
 
 @dataclass(frozen=True)

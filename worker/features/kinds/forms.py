@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from typing_extensions import override
 
-from worker.features.kinds.base import MIN_ROWS, Evidence, Sample, Strength
+from worker.features.kinds.evidence import MIN_ROWS, Evidence, Sample, Strength
 from worker.features.kinds.masks import DOMAINS, MAX_TEMPLATE, MAX_TEXT, masked
 from worker.features.kinds.text import Text
 

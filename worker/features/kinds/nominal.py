@@ -11,18 +11,9 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from worker.errors import ErrorCode
-from worker.features.kinds.base import (
-    MIN_ROWS,
-    TEXTS,
-    Column,
-    Evidence,
-    Failures,
-    Field,
-    Sample,
-    Strength,
-    option,
-    size,
-)
+from worker.features.kinds.base import Column, Failures, Field
+from worker.features.kinds.evidence import MIN_ROWS, Evidence, Sample, Strength
+from worker.features.kinds.options import TEXTS, option, size
 from worker.features.learned import NumericColumn
 from worker.features.number_forms import PLAIN
 from worker.features.number_names import find_names, spread_evenly

@@ -12,21 +12,12 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from worker.errors import ErrorCode, SchemaError
-from worker.features.kinds.base import (
-    TEXTS,
-    Check,
-    Column,
-    Evidence,
-    Failures,
-    Field,
-    Sample,
-    Strength,
-    is_whole,
-    one_of,
-    option,
-)
-from worker.features.learned import NumericColumn, Scaling, fit_scaling
+from worker.features.kinds.base import Column, Failures, Field, is_whole
+from worker.features.kinds.evidence import Evidence, Sample, Strength
+from worker.features.kinds.options import TEXTS, Check, one_of, option
+from worker.features.learned import NumericColumn
 from worker.features.number_forms import DECIMALS, MAX_UNIT, PLAIN, THOUSANDS, NumberForm, doubles, read_values
+from worker.features.scaling import Scaling, fit_scaling
 from worker.features.values import MISSING
 from worker.records import FloatArray
 

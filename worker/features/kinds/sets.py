@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from typing_extensions import override
 
-from worker.features.kinds.base import TEXTS, Column, Field, option, size
+from worker.features.kinds.base import Column, Field
+from worker.features.kinds.options import TEXTS, option, size
 from worker.features.learned import ANY_VALUE, CategoryColumn
 from worker.features.paths import MAX_MEMBERS, NotAnObject
 from worker.formats.base import type_name

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from worker.features.kinds.base import MIN_ROWS, Column, Evidence, Failures, Sample, Strength
+from worker.features.kinds.base import Column, Failures
+from worker.features.kinds.evidence import MIN_ROWS, Evidence, Sample, Strength
 from worker.features.kinds.lexicon import TextReader, fit_lexicon
 from worker.features.kinds.masks import masked
 from worker.features.kinds.nominal import Categorical

@@ -13,20 +13,12 @@ import numpy as np
 from typing_extensions import override
 
 from worker.errors import ErrorCode
-from worker.features.kinds.base import (
-    FLAG,
-    TEXTS,
-    Check,
-    Column,
-    Evidence,
-    Failures,
-    Field,
-    Sample,
-    Strength,
-    option,
-)
-from worker.features.learned import CYCLE, CategoryColumn, FieldStats, NumericColumn, Scaling
+from worker.features.kinds.base import Column, Failures, Field
+from worker.features.kinds.evidence import Evidence, Sample, Strength
+from worker.features.kinds.options import FLAG, TEXTS, Check, option
+from worker.features.learned import CategoryColumn, FieldStats, NumericColumn
 from worker.features.number_forms import PLAIN
+from worker.features.scaling import CYCLE, Scaling
 from worker.features.time_forms import MAX_TIME, NAMED, knows, names_year, patterns_of, read_times, with_year
 from worker.features.time_search import PER_SECOND, epoch_unit, find_format
 from worker.features.values import MISSING

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from worker.errors import SettingsError
-from worker.features.learned import PREPROCESSING
+from worker.features.scaling import PREPROCESSING
 from worker.model.network.autoencoder import ACTIVATIONS, OUTPUTS, Architecture
 from worker.model.network.loss import LOSSES, NOISE_KINDS, REDUCTIONS
 from worker.registry import Registry

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from worker.features.fitted import Fitted
 from worker.features.learned import MISSING_ID, UNKNOWN_ID
-from worker.features.vectorize import Fitted
 from worker.records import BoolArray, FloatArray
 
 PRIOR_ERROR = 3.0
@@ -20,7 +20,8 @@ PRIOR_ERROR = 3.0
 its scale. A field that few records have weighs little until more have it."""
 MIN_SPREAD = 0.15
 """Least spread of a field's squared errors: that of a number known to 0.4 of its scale. Without it the small errors of
-fields that are nearly always right outweigh a large one of a field that is harder to predict (an odd hour of the day)."""
+fields that are nearly always right outweigh a large one of a field that is harder to predict (an odd hour of the day).
+"""
 
 
 class Columns:

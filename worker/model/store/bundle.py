@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 from safetensors.torch import save as save_tensors
 
 from worker.errors import BundleError, Hint
+from worker.features.fitted import Fitted
 from worker.features.paths import value_of
 from worker.features.schema import Schema
-from worker.features.vectorize import Fitted, conceal
+from worker.features.vectorize import conceal
 from worker.formats.base import Row
 from worker.model.network.autoencoder import Autoencoder
 from worker.model.scoring.score import SCORES, Score

@@ -21,8 +21,8 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor
 
 from worker.errors import BundleError, SchemaError, SettingsError
+from worker.features.fitted import Fitted
 from worker.features.schema import parse_schema
-from worker.features.vectorize import Fitted
 from worker.model.network.autoencoder import Architecture, Autoencoder, Layout
 from worker.model.network.fit import FitReport
 from worker.model.network.options import MAX_WEIGHTS, allows
