@@ -13,7 +13,7 @@ from worker.features.fitted import Fitted
 from worker.features.kinds import KINDS, Categorical, Field, Id, Numeric
 from worker.features.learned import MissingPattern, unexpected_text
 from worker.features.paths import NotAnObject, read_field
-from worker.features.schema import Schema, parse_schema
+from worker.features.schema import Schema, parse_schema, read_columns
 from worker.features.vectorize import Vectorizer, conceal, fit_vectorizer
 from worker.formats.base import Row
 from worker.model.learn import fit_bundle
@@ -223,3 +223,21 @@ def test_of_many_fields_with_unexpected_values_a_few_are_named() -> None:
 
     assert text.startswith("values that can't be read count as missing: f599 in 600, f598 in 599, f597 in 598 of 1,000")
     assert text.endswith("597 more fields have some")
+
+
+@pytest.mark.parametrize("kind", USUAL)
+@pytest.mark.parametrize("rest", [[], ["usual"], ["usual", "usual"], ["usual", "gap", "usual"]])
+def test_beside_rows_that_can_not_be_used_a_column_is_that_of_the_others_alone(kind: str, rest: list[str]) -> None:
+    schema = Schema((KINDS[kind]("x"), Numeric("n", required=True)))
+    others: list[Row] = [{"x": USUAL[kind][0], "n": 1} if sort == "usual" else {"n": 1} for sort in rest]
+    unusable: list[Row] = [{"x": USUAL[kind][0]}, {"x": VALUES["array"], "n": None}, {"n": "none"}]
+
+    columns, failures = read_columns(schema, [*unusable[:1], *others, *unusable[1:]])
+
+    assert len(failures) == 3
+    for column, alone in zip(columns, read_columns(schema, others)[0], strict=True):
+        assert (column.values, column.types) == (alone.values, alone.types)
+        np.testing.assert_array_equal(column.numbers, alone.numbers)
+        assert (column.missing is None) == (alone.missing is None)
+        np.testing.assert_array_equal(column.missing, alone.missing)
+        assert column.unexpected is None

@@ -164,7 +164,8 @@ def read_columns(schema: Schema, rows: Sequence[Row]) -> tuple[list[Column], Fai
         for index in (index for index, has_one in zip(sorted(unread), there, strict=True) if not has_one):
             failures.setdefault(index, unread[index])
     if failures:  # what stands in their columns is anything; nothing of it may reach their neighbours
-        columns, _ = read_columns(schema, [row for index, row in enumerate(rows) if index not in failures])
+        kept = [index for index in range(len(rows)) if index not in failures]
+        columns = [column.only(kept) for column in columns]
     return columns, failures
 
 

@@ -140,6 +140,7 @@ class Vectorizer:
     def __init__(self, fitted: Fitted, redaction: Redaction = NOTHING) -> None:
         self.schema = fitted.reading
         self.fitted = fitted = fitted.concealed(redaction.also(fitted.redacted))
+        self._scaled = frozenset(fitted.numeric_fields)
         self._hidden = dict.fromkeys(fitted.redacted, redaction)
         clock = self.schema.event_time_field
         self._clock = None if clock is not None and redaction.covers(clock) else clock
@@ -163,7 +164,11 @@ class Vectorizer:
             category_ids[:, at] = vocabulary.ids(values, types)
             if column.unexpected is not None:
                 category_ids[column.unexpected, at] = UNKNOWN_ID
-        parts = {c.field.name: dict(zip(c.field.part_names(), c.field.numbers(c), strict=True)) for c in columns}
+        parts = {
+            name: dict(zip(column.field.part_names(), column.field.numbers(column), strict=True))
+            for name, column in column_of.items()
+            if name in self._scaled
+        }
         for at, learned in enumerate(self.fitted.numeric):
             scaled = learned.scaling.apply(parts[learned.field][learned.part])
             missing = column_of[learned.field].missing

@@ -324,6 +324,15 @@ class Column:
         types = set(map(type, values)) - {type(None)}
         return Column(self.field, values, types, numbers, missing, unexpected)
 
+    def only(self, rows: Sequence[int]) -> "Column":
+        """The same of these rows alone, by their index, as if the others had not been read with them."""
+        values = [self.values[row] for row in rows]
+        numbers = self.numbers[rows] if len(self.numbers) else self.numbers
+        marks = (
+            None if bits is None or not bits[rows].any() else bits[rows] for bits in (self.missing, self.unexpected)
+        )
+        return Column(self.field, values, set(map(type, values)) - {type(None)}, numbers, *marks)
+
     def present(self, arrays: Iterable[FloatArray]) -> list[FloatArray]:
         """These arrays (B,) without the rows where the field is missing."""
         return list(arrays) if self.missing is None else [x[~self.missing] for x in arrays]

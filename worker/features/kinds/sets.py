@@ -68,8 +68,9 @@ class SetOfNames(Field):
     def _length(self, value: Any) -> int:
         if type(value) is dict:
             return len(value) - sum(key in value for key in self.leave_out)
-        if type(value) is list and value and type(value[0]) is dict:
-            return len(self.members(value))
+        if type(value) is list and value and type(value[0]) is dict:  # as many as `members` has, without their texts
+            parts = (self._keys(one) if type(one) is dict else (one,) for one in value[:MAX_MEMBERS])
+            return sum(1 for _ in islice(chain.from_iterable(parts), MAX_MEMBERS))
         return len(value) if type(value) is list else 1
 
     @override
@@ -101,7 +102,10 @@ class SetOfNames(Field):
         return list(islice(chain.from_iterable(parts), MAX_MEMBERS))
 
     def _entries(self, value: Mapping[str, Any]) -> Iterator[str]:
-        return (f"{key[:MAX_MEMBER]}={_text(value[key])}" for key in value if key not in self.leave_out)
+        return (f"{key[:MAX_MEMBER]}={_text(value[key])}" for key in self._keys(value))
+
+    def _keys(self, value: Mapping[str, Any]) -> Iterator[str]:
+        return (key for key in value if key not in self.leave_out)
 
     @override
     def vocabulary_limit(self) -> tuple[int | None, int]:
