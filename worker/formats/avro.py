@@ -12,9 +12,8 @@ from typing_extensions import override
 
 from worker.errors import ErrorCode, FatalError, Hint, RecordError
 from worker.formats.base import Row, WriterSchema, type_name
-from worker.formats.envelopes.connect import date_text, time_reader
 from worker.formats.json_objects import check_depth
-from worker.formats.plain_values import plain_bytes, plain_decimal, plain_float
+from worker.formats.plain_values import date_text, plain_bytes, plain_decimal, plain_float, time_reader
 from worker.formats.registered import Read, RegisteredDecoder
 
 OURS: Final = "worker-"

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from types import NoneType
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
+from typing_extensions import override
+
 from worker.errors import ErrorCode, RecordError, UsageError
 from worker.formats.packed import MAX_RATIO, is_packed, unpacked
 from worker.records import DeadLetter, RawMessage, UnreadableValue
@@ -171,6 +173,31 @@ class Decoder(ABC):
             return self.parse(unpacked(value, self._max_bytes) if is_packed(value) else value)
         except RecordError as error:
             return error
+
+
+class WrappingDecoder(Decoder):
+    """What another decoder reads and writes. A base for what is done to its rows afterwards."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        super().__init__(decoder.max_record_bytes)
+        self._decoder = decoder
+
+    @override
+    def configured(self, options: FormatOptions) -> Self:
+        self._decoder = self._decoder.configured(options)
+        return self
+
+    @override
+    def parse(self, value: bytes) -> Row:
+        return self._decoder.parse(value)
+
+    @override
+    def parse_batch(self, values: Sequence[bytes], size: int) -> list[Row] | None:
+        return self._decoder.parse_batch(values, size)
+
+    @override
+    def encode(self, row: Row) -> bytes:
+        return self._decoder.encode(row)
 
 
 DECODERS: Registry[Callable[[int | None], Decoder]] = Registry("record format")

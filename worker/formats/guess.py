@@ -14,6 +14,7 @@ CONFLUENT: Final = b"\0"  # then four bytes of a schema's id
 HEADER_BYTES: Final = 5
 MAX_BYTES = 16_384  # of a value that are looked at
 MAX_CELL, MAX_CELL_WORDS = 64, 4
+MAX_INDEXES = 32  # of a Protobuf message's type, each within the one before it
 DELIMITERS: Final = ",;\t|"
 UNFOLD: Final = "[input.unfold] = records"
 NOT_FINITE: Final = (b"NaN", b"Infinity")
@@ -91,36 +92,38 @@ def _with_header(value: bytes) -> Guess:
     with_id = f"with Confluent's header, schema id {number}"
     if body.lstrip()[:1] in (b"{", b"["):
         return Guess(f"JSON {with_id}", "[kafka.format] = json")
-    indexes_end = _message_indexes_end(body)
-    if indexes_end is not None and _is_protobuf(body[indexes_end:]):
+    place = message_place(body)
+    if place is not None and _is_protobuf(body[place[1] :]):
         return Guess(f"Protobuf {with_id}", "[kafka.format] = protobuf")
     return Guess(f"Avro {with_id}", "[kafka.format] = avro")
 
 
-def _message_indexes_end(body: bytes) -> int | None:
-    """Where the fields of a Protobuf message begin, behind the place of its type in the schema; None: not there."""
-    at, count = read_varint(body, 0)
-    if at is None or count % 2 or count > 16:
+def message_place(body: bytes) -> tuple[tuple[int, ...], int] | None:
+    """The place of a Protobuf message's type in its schema, and where its fields begin behind that; None: not there."""
+    at, count = _read_varint(body, 0)
+    if at is None or count % 2 or count > 2 * MAX_INDEXES:
         return None
-    for _ in range(count // 2):
-        at, index = read_varint(body, at)
+    indexes: list[int] = []
+    for _ in range(count // 2):  # zigzag, so that only even ones are places
+        at, index = _read_varint(body, at)
         if at is None or index % 2:
             return None
-    return at
+        indexes.append(index // 2)
+    return tuple(indexes or (0,)), at
 
 
 def _is_protobuf(data: bytes) -> bool:
     """Whether these bytes are fields of Protobuf, one after the other, up to the end."""
     at: int | None = 0
     while at is not None and at < len(data):
-        at, tag = read_varint(data, at)
+        at, tag = _read_varint(data, at)
         if at is None or not tag >> 3:
             return False
         kind = tag & 7
         if kind == 0:
-            at, _ = read_varint(data, at)
+            at, _ = _read_varint(data, at)
         elif kind == 2:
-            at, size = read_varint(data, at)
+            at, size = _read_varint(data, at)
             at = None if at is None else at + size
         elif kind in (1, 5):
             at += 8 if kind == 1 else 4
@@ -129,7 +132,7 @@ def _is_protobuf(data: bytes) -> bool:
     return at == len(data) and at > 0
 
 
-def read_varint(data: bytes, at: int) -> tuple[int | None, int]:
+def _read_varint(data: bytes, at: int) -> tuple[int | None, int]:
     """Of Protobuf: the place behind a number of variable length, and the number; no place where it does not end."""
     number = shift = 0
     for byte in data[at : at + 10]:

@@ -46,8 +46,7 @@ class JsonDecoder(Decoder):
         if type(row) is not dict:
             guess = f"; {looks_like(value)}" if isinstance(row, list | str) else ""
             raise RecordError(ErrorCode.NOT_AN_OBJECT, f"expected a JSON object, got {type_name(row)}{guess}")
-        if may_be_deep(value):
-            check_depth(row)
+        check_nesting(row, value)
         return row
 
     def _loaded(self, content: bytes, value: bytes) -> Any:
@@ -66,7 +65,7 @@ class JsonDecoder(Decoder):
 
     @override
     def parse_batch(self, values: Sequence[bytes], size: int) -> list[Row] | None:
-        if size > 2 * MAX_DEPTH and any(map(may_be_deep, values)):
+        if size > 2 * MAX_DEPTH and any(map(_may_be_deep, values)):
             return None
         if values and values[0][:1] in (CONFLUENT, MARK[:1]):  # the whole topic, then
             values = list(map(bare, values))
@@ -107,7 +106,13 @@ def bare(value: bytes) -> bytes:
     return (value[HEADER_BYTES:] if value.startswith(CONFLUENT) else value).removeprefix(MARK)
 
 
-def may_be_deep(value: bytes) -> bool:
+def check_nesting(row: Row, value: bytes) -> None:
+    """`check_depth`, where JSON of these bytes may be that deep."""
+    if _may_be_deep(value):
+        check_depth(row)
+
+
+def _may_be_deep(value: bytes) -> bool:
     """Whether JSON of these bytes may be nested deeper than MAX_DEPTH: each level takes two bytes."""
     return len(value) > 2 * MAX_DEPTH and value.count(b"{") + value.count(b"[") > MAX_DEPTH
 

@@ -9,7 +9,7 @@ from worker.errors import ErrorCode, RecordError
 from worker.formats.base import Row, WriterSchema, type_name
 from worker.formats.envelopes.connect import reader_of
 from worker.formats.guess import looks_like
-from worker.formats.json_objects import check_depth, may_be_deep
+from worker.formats.json_objects import check_nesting
 from worker.formats.registered import Read, RegisteredDecoder
 
 MAX_LEVELS = 50
@@ -38,8 +38,7 @@ class JsonSchemaDecoder(RegisteredDecoder):
                 raise RecordError(ErrorCode.INVALID_JSON, f"{looks_like(body)}; {error}") from None
             if type(row) is not dict:
                 raise RecordError(ErrorCode.NOT_AN_OBJECT, f"expected a JSON object, got {type_name(row)}")
-            if may_be_deep(body):
-                check_depth(row)
+            check_nesting(row, body)
             return row if plain is None else plain(row)
 
         return read_row

@@ -3,22 +3,19 @@
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from typing_extensions import override
 
 from worker.errors import ErrorCode, FatalError, Hint, RecordError
 from worker.formats.base import Row, WriterSchema
-from worker.formats.guess import read_varint
-from worker.formats.plain_values import plain_bytes, plain_decimal, plain_float
+from worker.formats.guess import message_place
+from worker.formats.plain_values import plain_bytes, plain_decimal, plain_float, time_text
 from worker.formats.proto_text import file_descriptor
 from worker.formats.registered import Read, RegisteredDecoder
 
 MAX_VALUES = 200_000  # of one record: an empty message takes two bytes, and a row of all its fields in memory
 MAX_LEVELS = 90  # of messages; with the lists between them no deeper than a row may be
-MAX_INDEXES = 32
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAIN: Final = "main.proto"
 _BUILT_IN: Final = {
     "confluent/meta.proto": 'syntax = "proto3"; package confluent; message Meta { string doc = 1; }',
@@ -48,26 +45,15 @@ class ProtobufDecoder(RegisteredDecoder):
         readers: dict[tuple[int, ...], _Messages] = {}
 
         def read_row(body: bytes) -> Row:
-            indexes, at = _indexes(body)
+            place = message_place(body)
+            if place is None:
+                raise _refused("no indexes of a message's type in front")
+            indexes, at = place
             if indexes not in readers:
                 readers[indexes] = _Messages(_message_type(file, indexes))
             return readers[indexes].row(body[at:])
 
         return read_row
-
-
-def _indexes(body: bytes) -> tuple[tuple[int, ...], int]:
-    """The place of the message's type in the schema, and where the message begins: numbers of zigzag varints."""
-    at, count = read_varint(body, 0)
-    indexes: list[int] = []
-    if at is None or count & 1 or count >> 1 > MAX_INDEXES:
-        raise _refused("no indexes of a message's type in front")
-    for _ in range(count >> 1):
-        at, index = read_varint(body, at)
-        if at is None or index & 1:
-            raise _refused("broken indexes of a message's type in front")
-        indexes.append(index >> 1)
-    return tuple(indexes or (0,)), at
 
 
 def _message_type(file: Any, indexes: tuple[int, ...]) -> Any:
@@ -177,11 +163,8 @@ class _Values:
         descriptor = message.DESCRIPTOR
         if (plan := self._plans.get(descriptor.full_name)) is None:
             plan = self._plans[descriptor.full_name] = [_planned(field) for field in descriptor.fields]
-        self._left -= len(plan) + 1
-        if self._left < 0:
-            raise RecordError(ErrorCode.TOO_LARGE, f"more than {MAX_VALUES:,} values in one record")
-        if level > MAX_LEVELS:
-            raise _refused(f"nested deeper than {MAX_LEVELS} levels")
+        self._count(len(plan) + 1)
+        _checked(level)
         return {
             name: read(self, getattr(message, name), level) if not tells or message.HasField(name) else None
             for name, read, tells in plan
@@ -194,10 +177,13 @@ class _Values:
 
     def items(self, items: Any) -> Iterator[Any]:
         """The same items, counted."""
-        self._left -= len(items)
+        self._count(len(items))
+        return iter(items)
+
+    def _count(self, values: int) -> None:
+        self._left -= values
         if self._left < 0:
             raise RecordError(ErrorCode.TOO_LARGE, f"more than {MAX_VALUES:,} values in one record")
-        return iter(items)
 
 
 ReadValue = Callable[[_Values, Any, int], Any]
@@ -242,13 +228,8 @@ def _read_of(field: Any) -> ReadValue:
 
 
 def _timestamp(_: _Values, message: Any, __: int) -> Any:
-    try:
-        moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(
-            seconds=message.seconds, microseconds=message.nanos // 1000
-        )
-    except OverflowError:
-        return message.seconds
-    return moment.isoformat().replace("+00:00", "Z")
+    text = time_text(message.seconds * 1_000_000 + message.nanos // 1000)
+    return message.seconds if text is None else text
 
 
 def _value(values: _Values, message: Any, level: int) -> Any:

@@ -10,7 +10,7 @@ from typing_extensions import override
 from worker.errors import ErrorCode, RecordError, SettingsError
 from worker.formats.base import Decoder, FormatOptions, Row, Schemas, WriterSchema
 from worker.formats.guess import CONFLUENT, HEADER_BYTES, looks_like, schema_id
-from worker.formats.json_objects import check_depth, may_be_deep
+from worker.formats.json_objects import check_nesting
 
 Read = Callable[[bytes], Row]
 
@@ -88,6 +88,5 @@ def _json_object(value: bytes) -> Row:
         row = None
     if type(row) is not dict:
         raise RecordError(ErrorCode.INVALID_RECORD, f"no schema's id in front; {looks_like(value)}")
-    if may_be_deep(value):
-        check_depth(row)
+    check_nesting(row, value)
     return row

@@ -1,12 +1,12 @@
 """Records that wrap others in an array, such as {"Records": [...]}, read as those others."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final
 
 from typing_extensions import override
 
 from worker.errors import ErrorCode, RecordError, SettingsError, UsageError
-from worker.formats.base import Decoded, Decoder, FormatOptions, Row, type_name
+from worker.formats.base import Decoded, Decoder, Row, WrappingDecoder, type_name
 from worker.records import DeadLetter, Message, RawMessage, UnreadableValue, member_of
 
 MAX_UNFOLDED: Final = 10_000  # records in one
@@ -14,7 +14,7 @@ MAX_GROWTH: Final = 64  # bytes of all of them, to one of the record: what stand
 FREE_BYTES: Final = 1 << 20  # to which they may grow whatever the record's size
 
 
-class UnfoldingDecoder(Decoder):
+class UnfoldingDecoder(WrappingDecoder):
     """What another decoder reads, with each member of an array as a record of its own.
 
     A member has what stands around the array as well, its own keys first. A record without the array is a record
@@ -35,31 +35,13 @@ class UnfoldingDecoder(Decoder):
     unfolds: ClassVar[bool] = True
 
     def __init__(self, decoder: Decoder, path: str) -> None:
-        super().__init__(decoder.max_record_bytes)
-        self._decoder = decoder
+        super().__init__(decoder)
         self._path = path
         self._arrays = path.removesuffix("[]").split("[].")
         try:
             decoder.encode({})
         except UsageError as error:
             raise SettingsError(f"[input.unfold] = {path!r}: {error}") from error
-
-    @override
-    def configured(self, options: FormatOptions) -> Self:
-        self._decoder = self._decoder.configured(options)
-        return self
-
-    @override
-    def parse(self, value: bytes) -> Row:
-        return self._decoder.parse(value)
-
-    @override
-    def parse_batch(self, values: Sequence[bytes], size: int) -> list[Row] | None:
-        return self._decoder.parse_batch(values, size)
-
-    @override
-    def encode(self, row: Row) -> bytes:
-        return self._decoder.encode(row)
 
     @override
     def decode(self, messages: Sequence[RawMessage]) -> Decoded:

@@ -6,12 +6,12 @@ An opened record has its fields where they stood, as plain values: a schema that
 from collections.abc import Sequence
 from itertools import repeat
 from operator import contains
-from typing import Protocol, Self
+from typing import Protocol
 
 from typing_extensions import override
 
 from worker.errors import RecordError
-from worker.formats.base import Decoder, FormatOptions, Row
+from worker.formats.base import Decoder, Row, WrappingDecoder
 from worker.registry import Registry
 
 
@@ -36,7 +36,7 @@ ENVELOPES: Registry[Envelope] = Registry("envelope")
 """By the name in the settings; `auto` is all of them, in this order."""
 
 
-class OpeningDecoder(Decoder):
+class OpeningDecoder(WrappingDecoder):
     """What another decoder reads, opened.
 
     decoder     reads the bytes
@@ -45,24 +45,22 @@ class OpeningDecoder(Decoder):
     """
 
     def __init__(self, decoder: Decoder, envelopes: Sequence[Envelope], *, by_bytes: bool) -> None:
-        super().__init__(decoder.max_record_bytes)
-        self._decoder = decoder
+        super().__init__(decoder)
         self._envelopes = [(entry, entry.mark if by_bytes else b"") for entry in envelopes]
 
     @override
-    def configured(self, options: FormatOptions) -> Self:
-        self._decoder = self._decoder.configured(options)
-        return self
-
-    @override
     def parse(self, value: bytes) -> Row:
-        return self._opened(self._decoder.parse(value), value)
+        row = super().parse(value)
+        for envelope, mark in self._envelopes:
+            if mark in value and _is_named(row, envelope.names):
+                row = envelope.open(row)
+        return row
 
     # Whether a record is opened must not depend on its neighbours, so each is asked by itself. But in a topic without
     # envelopes all are asked at once, in one search of a copy of their bytes, which takes a tenth of reading them.
     @override
     def parse_batch(self, values: Sequence[bytes], size: int) -> list[Row] | None:
-        rows = self._decoder.parse_batch(values, size)
+        rows = super().parse_batch(values, size)
         if rows is None:
             return None
         together = b"\n".join(values)
@@ -77,16 +75,6 @@ class OpeningDecoder(Decoder):
             except RecordError:
                 return None
         return rows
-
-    @override
-    def encode(self, row: Row) -> bytes:
-        return self._decoder.encode(row)
-
-    def _opened(self, row: Row, value: bytes) -> Row:
-        for envelope, mark in self._envelopes:
-            if mark in value and _is_named(row, envelope.names):
-                row = envelope.open(row)
-        return row
 
 
 def _is_named(row: Row, names: tuple[str, ...]) -> bool:

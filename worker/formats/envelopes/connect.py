@@ -5,32 +5,16 @@ A schema is compiled once to a reader for each field that needs one, and kept by
 
 import binascii
 from base64 import b64decode
-from collections.abc import Callable, Mapping
-from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
 import orjson
 
-Read = Callable[[Any], Any]
+from worker.formats.plain_values import MAX_DECIMAL_BYTES, MAX_SCALE, Read, date_text, plain_decimal, time_reader
 
 MAX_SCHEMA_BYTES = 1 << 20
 MAX_LEVELS = 50
-MAX_DECIMAL_BYTES = 64
-MAX_SCALE = 1_000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SAFE_INTEGER = 1 << 53
-
-
-def plain_number(number: Decimal) -> int | float | None:
-    """A decimal as a JSON number; None where it has no finite one."""
-    if not number.is_finite():
-        return None
-    if number == (whole := number.to_integral_value()) and abs(whole) < _SAFE_INTEGER:
-        return int(whole)
-    value = float(number)
-    return value if abs(value) != float("inf") else None
 
 
 def decimal_reader(scale: int) -> Read:
@@ -49,7 +33,7 @@ def decimal_reader(scale: int) -> Read:
             return value
         if not data or len(data) > MAX_DECIMAL_BYTES:
             return value
-        return plain_number(Decimal(int.from_bytes(data, "big", signed=True)).scaleb(-scale))
+        return plain_decimal(data, scale)
 
     return read
 
@@ -59,29 +43,6 @@ def _variable_scale(value: Any) -> Any:
     if not isinstance(value, dict) or not isinstance(scale := value.get("scale"), int) or abs(scale) > MAX_SCALE:
         return value
     return decimal_reader(scale)(value.get("value"))
-
-
-def date_text(days: Any) -> Any:
-    """Days since 1970 as 2026-03-01."""
-    try:
-        return (date(1970, 1, 1) + timedelta(days=days)).isoformat()
-    except (OverflowError, TypeError):
-        return days
-
-
-def time_reader(per_second: int) -> Read:
-    """A count since 1970 as ISO 8601, UTC."""
-
-    def read(value: Any) -> Any:
-        if type(value) is not int:
-            return value
-        try:
-            moment = _EPOCH + timedelta(microseconds=value * 1_000_000 // per_second)
-        except OverflowError:
-            return value
-        return moment.isoformat().replace("+00:00", "Z")
-
-    return read
 
 
 # Milliseconds since 1970 stay what they are: every reader of times knows them.

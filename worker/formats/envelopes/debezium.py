@@ -17,7 +17,7 @@ from typing_extensions import override
 from worker.formats.base import Row
 from worker.formats.envelopes.base import Envelope
 from worker.formats.envelopes.connect import reader_of
-from worker.formats.json_objects import check_depth, may_be_deep
+from worker.formats.json_objects import check_nesting
 
 _SIDES: Final = ("before", "after")
 MAX_KEYS = 32  # beside schema and payload; a converter writes no others, a person's tools may add some
@@ -60,8 +60,7 @@ def _document(text: str) -> Any:
         document = orjson.loads(text)
     except orjson.JSONDecodeError:
         return text
-    if may_be_deep(text.encode()):
-        check_depth({"document": document})
+    check_nesting({"document": document}, text.encode())
     return document
 
 

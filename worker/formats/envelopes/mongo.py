@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from worker.formats.base import Row
 from worker.formats.envelopes.base import Envelope
-from worker.formats.envelopes.connect import plain_number, time_reader
+from worker.formats.plain_values import plain_number, time_reader
 
 _MILLISECONDS = time_reader(1_000)
 _SECONDS = time_reader(1)
