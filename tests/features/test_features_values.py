@@ -198,6 +198,17 @@ def test_another_value_decides_what_a_text_means(texts: list[str]) -> None:
     assert evidence.doubt == ""
 
 
+@pytest.mark.parametrize(
+    ("often", "once", "number"),
+    [("12.50", "1,234.50", 1234.5), ("9,50 €", "1.234,50 €", 1234.5), ("12", "12,5", 12.5)],
+)
+def test_a_separator_that_is_rare_is_part_of_the_form(often: str, once: str, number: float) -> None:
+    evidence = Numeric.infer(Sample([often] * 400 + [once], {str}, 2))
+
+    assert evidence is not None
+    assert Numeric("x", **evidence.options).read([once])[0].numbers.tolist() == [number]
+
+
 def test_a_few_words_among_numbers_are_proposed_as_missing() -> None:
     texts = [str(n / 8) for n in range(95)] + ["unknown"] * 3 + ["?"] * 2
 

@@ -248,7 +248,8 @@ def _form_of_bodies(bodies: Sequence[str], unit: str) -> tuple[NumberForm, str] 
         for decimal in DECIMALS
         if decimal != thousands
     ]
-    fits = [form for form in forms if _reads(form, bodies[:HEAD])]
+    # A separator may be rarer than one in the head: there it need not occur.
+    fits = [form for form in forms if np.isfinite(form.read_all(bodies[:HEAD])).all()]
     fits = [form for form in fits if _reads(form, bodies)]
     if not fits:
         return None
