@@ -206,6 +206,9 @@ class Pipeline:
         model = self.model
         decoded = self._decoder.decode(messages)
         vectors = model.vectorizer.transform(decoded)
+        dead_letters = sorted([*decoded.rejects, *vectors.rejects], key=lambda dead: place_of(dead.message))
+        if model.redaction:  # before any threshold moves: masking decodes once more, which a registry can fail
+            dead_letters = [self._masked(dead) for dead in dead_letters]
         score = model.scorer.score(vectors.numeric, vectors.category_ids)
         latent = None
         if model.latent_encoder is not None:
@@ -221,10 +224,8 @@ class Pipeline:
             alert = score > threshold  # never for NaN: there is no threshold yet
         version = model.bundle.version
         scores = Scores(vectors.messages, score, threshold, alert, vectors.event_time_ms, version, latent)
-        dead_letters = sorted([*decoded.rejects, *vectors.rejects], key=lambda dead: place_of(dead.message))
         if redaction := model.redaction:
             scores = replace(scores, sources=redaction.sources(vectors.messages, vectors.rows))
-            dead_letters = [self._masked(dead) for dead in dead_letters]
 
         explanations = Explanations(model.explainer, vectors)
         # Silences come before groups: what is silenced opens no group and uses up no rate limit.

@@ -8,12 +8,13 @@ import pytest
 
 from devtools import traffic
 from tests.rollout.candidates import PAIRING, THRESHOLDS, Row, candidate, current, messages
+from worker.errors import RegistryUnavailable
 from worker.features.learned import MISSING_PATTERN
 from worker.features.vectorize import Vectors
 from worker.formats.base import Decoded
 from worker.formats.json_objects import JsonDecoder
 from worker.pipeline import Model, Pipeline
-from worker.records import Message, Outcome, Partition
+from worker.records import Message, Outcome, Partition, RawMessage
 from worker.rollout.paired import (
     REPORT_SAMPLED,
     SAMPLE_EVERY,
@@ -135,6 +136,28 @@ def test_thresholds_of_a_revoked_partition_are_dropped() -> None:
     paired.forget([Partition("in", 3)])
 
     assert set(paired.thresholds) == {Partition("in", 4)}
+
+
+def test_records_whose_schemas_can_not_be_asked_for_again_are_left_out_of_the_sample() -> None:
+    class Forgetful(JsonDecoder):
+        away = True
+
+        def decode(self, messages: Sequence[RawMessage]) -> Decoded:
+            if self.away:
+                raise RegistryUnavailable("away")
+            return super().decode(messages)
+
+    pipeline, decoder = Pipeline(Model(current(0)), threshold_factory=THRESHOLDS), Forgetful()
+    paired = PairedScorer(pipeline.model, Model(candidate(0)), PAIRING._replace(decoder=decoder))
+    first, second = messages(traffic.rows(400)), messages(traffic.rows(400), first=400)
+    paired.add(pipeline.process(first))
+    assert len(paired.take()) == 0
+
+    decoder.away = False
+    paired.add(pipeline.process(second))
+
+    assert paired.take().position.tolist() == [400 + at for at in sampled(hashes(second))]
+    assert paired.scored == 800
 
 
 def test_the_bulk_ratio_is_that_of_the_quartiles() -> None:

@@ -10,12 +10,13 @@ from devtools.memory_broker import MemoryBroker
 from devtools.memory_clients import MemoryReader
 from devtools.refit_streams import Traffic
 from tests.trainer.common import CREATED, bundle, trainer
-from worker.errors import StoreUnavailable
+from worker.errors import RegistryUnavailable, StoreUnavailable
 from worker.formats.json_objects import JsonDecoder
 from worker.model.store.model_store import ModelStore
 from worker.model.store.pointer import Mark, Status
 from worker.pipeline import Model
 from worker.records import Outgoing, Partition
+from worker.redaction import Redaction
 from worker.trainer.sidecar import Sidecar, TrainerEvents
 from worker.trainer.trainer import TrainerVerdict
 
@@ -306,3 +307,40 @@ def test_what_the_store_did_not_take_is_handed_over_when_it_is_back(place: Place
 
 def _unreachable(bundle: Any) -> None:
     raise StoreUnavailable(f"no way to write {bundle.version}")
+
+
+class Away(JsonDecoder):
+    """As a registry's decoder whose registry does not answer."""
+
+    def decode(self, messages: Any) -> Any:  # noqa: ARG002
+        raise RegistryUnavailable("away")
+
+    def rows(self, values: Any) -> Any:  # noqa: ARG002
+        raise RegistryUnavailable("away")
+
+
+def test_a_check_that_can_not_ask_for_a_schema_is_made_once_it_can(place: Place) -> None:
+    sidecar = place.start()
+    place.check(sidecar)
+    there, sidecar.trainer.decoder = sidecar.trainer.decoder, Away()
+    with pytest.raises(RegistryUnavailable):
+        place.check(sidecar)
+    assert sidecar.trainer.checks == 1
+
+    sidecar.trainer.decoder = there
+    sidecar.step(place.reader)
+
+    assert [verdict.decision.value for verdict in place.seen.verdicts] == ["not needed", "promoted"]
+
+
+def test_records_that_can_not_be_masked_now_are_not_saved_and_stop_nothing(place: Place) -> None:
+    sidecar = place.start()
+    place.produce(place.traffic.rows(100))
+    sidecar.step(place.reader)
+    sidecar.trainer.current = Model(PARTIAL, redaction=Redaction(["id"]))
+    sidecar.trainer.decoder = Away()
+
+    sidecar.save()
+
+    assert place.seen.events == ["state not saved"]
+    assert not (place.folder / "a.npz").exists()

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from worker.errors import TransientError
 from worker.features.schema import Schema
 from worker.features.unread import unread_note
 from worker.formats.base import Decoder, Row, decoded_bytes
@@ -30,7 +31,10 @@ class FirstRecords:
         if self._done:
             return None
         for message in messages:
-            self._rows += self._decoder.decode([message]).rows
+            try:
+                self._rows += self._decoder.decode([message]).rows
+            except TransientError:  # a schema that was forgotten since, and a registry that is away: others will do
+                return None
             self._bytes += decoded_bytes(message.value)
             if len(self._rows) >= RECORDS or self._bytes >= MAX_BYTES:
                 self._done = True

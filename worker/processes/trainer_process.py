@@ -7,7 +7,7 @@ from pathlib import Path
 import structlog
 
 from worker.broker.ranges import TopicReader
-from worker.errors import BundleError, DataError, StoreConflict, StoreError, TransientError
+from worker.errors import BundleError, DataError, RegistryUnavailable, StoreConflict, StoreError, TransientError
 from worker.features.schema import Schema
 from worker.model.store.bundle import Bundle
 from worker.model.store.model_store import ModelStore
@@ -136,12 +136,14 @@ class TrainerProcess:
                 sidecar.step(reader, asked=asked)
                 asked, trouble = False, ""
                 self._health.ready("broker")
+                self._health.ready("registry")
             except (TransientError, StoreError, BundleError) as error:
-                self._health.waiting("broker", error)
+                is_broker = not isinstance(error, RegistryUnavailable)
+                self._health.waiting("broker" if is_broker else "registry", error)
                 if str(error) != trouble and "contact" not in self._health.reasons():  # once for each reason
                     trouble = str(error)
                     self._log.warning("trying again", error=error, kind=type(error).__name__)
-                if reader is not None and isinstance(error, TransientError):
+                if reader is not None and is_broker and isinstance(error, TransientError):
                     reader.close(CLOSE_S)
                     reader = None
             self._stop.wait(min(POLL_S, self._settings.train.interval_s))

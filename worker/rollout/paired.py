@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.errors import TransientError
 from worker.features.fitted import Fitted
 from worker.formats.base import Decoded, Decoder, Row
 from worker.pipeline import Model, by_partition
@@ -233,15 +234,25 @@ class PairedScorer:
         for partition in partitions:
             self.thresholds.pop(partition, None)
 
+    def _rows(self, messages: Sequence[RawMessage]) -> list[Row]:
+        """The fields of records that were decoded before; none where one of them can't be read now. Of thousands of
+        schemas some are forgotten, and the registry that is asked again may be away: the sample does without them.
+        """
+        try:
+            rows = self._pairing.decoder.decode(messages).rows
+        except TransientError:
+            return []
+        return rows if len(rows) == len(messages) else []
+
     def _score(self) -> None:
         waiting, self._waiting = self._waiting, []
         messages = [message for part in waiting for message in part[0]]
-        if not messages:
+        rows = self._rows(messages)
+        if not rows:
             return
         position, hashed, score, threshold = (
             np.concatenate(columns) for columns in zip(*(part[1:] for part in waiting), strict=True)
         )
-        rows = self._pairing.decoder.decode(messages).rows
         earlier = self._last or (messages[0], rows[0])
         self._last = messages[-1], rows[-1]
         decoded = Decoded([earlier[0], *messages], [earlier[1], *rows], [], 0)  # row 0 only lends its values to row 1

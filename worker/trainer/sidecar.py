@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from worker.broker.base import RangeReader
-from worker.errors import StoreConflict, StoreError
+from worker.errors import StoreConflict, StoreError, TransientError
 from worker.formats.base import Decoder
 from worker.model.network.fit import Progress
 from worker.model.store.bundle import Bundle
@@ -126,13 +126,15 @@ class Sidecar:
             self.trainer.use(self.trainer.current)
 
     def step(self, reader: RangeReader, *, asked: bool = False) -> None:
-        """One round. Raises TransientError (no broker), StoreError (nothing was lost: the next step tries again)."""
+        """One round. Raises TransientError (no broker, no schema registry) and StoreError; nothing was lost then, and
+        the next step tries again.
+        """
         self._follow()  # 1.
         self._read(reader)  # 2.
         if self._decided is None and (asked or self.clock() >= self._due or self.trainer.is_alarmed()):
             started = self.clock()
-            self._due = started + self.interval_s
             self._decided = self.trainer.check(self.now(), self.progress, asked=asked)  # 3.
+            self._due = started + self.interval_s
             self.events.checked(self._decided.verdict, self.clock() - started)
         if (decided := self._decided) is not None:
             self._hand_over(decided)  # 4.
@@ -142,11 +144,13 @@ class Sidecar:
                 self.events.answered(decided.verdict)
 
     def save(self) -> None:
-        """Save what a restart needs. A disk that is full is reported, and the trainer goes on."""
+        """Save what a restart needs. Where that can't be now (a disk that is full, records that can't be masked without
+        a schema registry that is away), it is reported, and the trainer goes on.
+        """
         try:
             save(self.state_file, self.trainer, self.state)
-        except OSError as error:
-            self.events.state_not_saved(f"{self.state_file}: {error.strerror or error}")
+        except (OSError, TransientError) as error:
+            self.events.state_not_saved(f"{self.state_file}: {getattr(error, 'strerror', None) or error}")
 
     def _follow(self) -> None:
         version = self.trainer.current.bundle.version

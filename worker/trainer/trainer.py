@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from worker.errors import DataError, UsageError
+from worker.errors import DataError, TransientError, UsageError
 from worker.features.vectorize import conceal
 from worker.formats.base import Decoder, Row
 from worker.model.network.fit import FitOptions, Progress
@@ -165,7 +165,18 @@ class Trainer:
         self.vetoed = True
 
     def check(self, created_at: str, progress: Progress | None = None, *, asked: bool = False) -> Check:
-        """Decide. created_at: RFC 3339, UTC. asked: fit and judge whatever the drift, since a person asked for it."""
+        """Decide. created_at: RFC 3339, UTC. asked: fit and judge whatever the drift, since a person asked for it.
+
+        TransientError where the schema of a record can't be asked for now; then it is as if nobody had checked.
+        """
+        before = self.checks, self.buffer, self.streak, self.vetoed, self.holding
+        try:
+            return self._check(created_at, progress, asked=asked)
+        except TransientError:
+            self.checks, self.buffer, self.streak, self.vetoed, self.holding = before
+            raise
+
+    def _check(self, created_at: str, progress: Progress | None, *, asked: bool) -> Check:
         if len(self.buffer) < self.min_records:
             so_far = f"{len(self.buffer)} records since the last check, of {self.min_records} that one takes"
             return Check(self._verdict(Decision.WAITING, [so_far], {}))
