@@ -60,3 +60,20 @@ def test_decimals_that_nothing_tells_the_scale_of_are_named(capsys: pytest.Captu
 
     assert main(["infer-schema", "changes.jsonl"]) == 0
     assert "after.price looks like decimals in base64" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["train", "--once", "--from", "prices.jsonl"], ["replay", "prices.jsonl", "--fit-first", "80"]],
+)
+def test_a_fit_says_what_it_leaves_out_and_which_setting_reads_it(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORKER_TRAIN__MIN_RECORDS", "50")
+    monkeypatch.setenv("WORKER_MODEL__OPTIONS", '{"steps": 5}')
+    rows = [f'{{"amount": {"NaN" if at % 4 == 0 else at % 7}}}\n' for at in range(100)]
+    Path("prices.jsonl").write_text("".join(rows))
+
+    assert main(command) == 0
+    (note,) = [line for line in capsys.readouterr().err.splitlines() if "have no fields and were left out" in line]
+    assert "WORKER_INPUT__NAN = null reads" in note

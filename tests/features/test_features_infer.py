@@ -148,6 +148,22 @@ def test_the_file_says_why_and_reads_back() -> None:
     assert "# strings that repeat; 25% missing; 5 distinct; e.g. " in proposal.to_toml()
 
 
+@pytest.mark.parametrize(
+    ("facts", "values"),
+    [
+        ("numbers; 25% missing; 151 distinct; e.g. 2.3", ["" if n % 4 == 0 else n * 7 % N / 3 for n in range(N)]),
+        ("numbers in strings; 25% missing", ["N/A" if n % 4 == 0 else f"{n * 7 % N / 3}" for n in range(N)]),
+        ("numbers, some in strings; 0% missing", [f"{n * 7}.5" if n == 9 else n * 7 % N / 3 for n in range(N)]),
+        (
+            "ISO 8601 times; 50% missing",
+            ["-" if n % 2 else (START + timedelta(n * 7 % N)).isoformat() for n in range(N)],
+        ),
+    ],
+)
+def test_what_is_read_as_missing_counts_as_missing(facts: str, values: list[Any]) -> None:
+    assert infer_schema(rows_of(values)).comments["x"].startswith(facts)
+
+
 NAMES = st.sampled_from(["a", "b", "a.b", "", "b.a", "a.b.a"])
 JSON = st.recursive(
     st.none()

@@ -69,6 +69,6 @@ def run(args: argparse.Namespace) -> int:
         f"{report['held_out_rows']} held out, error {report['held_out_loss']:.3g} "
         f"(always answering the average: {report['mean_predictor_loss']:.3g})"
     )
-    for note in [*report["notes"], *filter(None, [report.get("unreadable")])]:
+    for note in [*report["notes"], *(report[name] for name in ("left_out", "unreadable") if name in report)]:
         print(f"note: {printable(message_of(note))}", file=sys.stderr)
     return 0

@@ -15,6 +15,7 @@ from worker.features.labels import is_label
 from worker.features.maps import OpenMap, open_maps
 from worker.features.paths import MAX_NAME, dots, inside, members_of, walk
 from worker.features.schema import Schema
+from worker.features.values import without_missing
 from worker.features.wrapping import wrapping_notes
 from worker.formats.base import Row
 from worker.redaction import MASK, NOTHING, Redaction
@@ -228,18 +229,20 @@ def _with_parents(name: str) -> Iterator[str]:
 def _comment(name: str, column: _Column, total: int, redaction: Redaction) -> str:
     """What stands above a field in the schema file: a line of facts, and one of doubts where there are any."""
     present, choice = column.present, column.choice
+    field = choice.field(name)
+    there = [v for v in without_missing(present, set(map(type, present)), field.gaps()) if v is not None]
 
     def shown(value: Any) -> str:
         text = orjson.dumps(MASK if redaction.touches(name) else value).decode().replace("\x7f", "")
         return text if len(text) <= MAX_EXAMPLE else f"{text[:MAX_EXAMPLE]}..."
 
-    facts = f"{choice.why}; {100 * (1 - len(present) / total):.3g}% missing; {column.distinct} distinct"
-    facts += f"; e.g. {shown(present[0])}" if present else ""
+    facts = f"{choice.why}; {100 * (1 - len(there) / total):.3g}% missing; {column.distinct} distinct"
+    facts += f"; e.g. {shown(there[0])}" if there else ""
     doubts = [choice.doubt] if choice.doubt else []
     if choice.strays:
         example = shown(present[choice.strays[0]])
         doubts.insert(0, f"{len(choice.strays):,} of {len(present):,} values are something else, such as {example}")
-    rare = _rare(choice.field(name), column.distinct)
+    rare = _rare(field, column.distinct)
     doubts += [rare] if rare else []
     return f"{facts}\n{'; '.join(doubts)}" if doubts else facts
 

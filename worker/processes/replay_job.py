@@ -26,6 +26,7 @@ from worker.model.network.fit import Progress
 from worker.model.store.bundle import Bundle
 from worker.pipeline import Model, Pipeline
 from worker.processes import wiring
+from worker.processes.rejects import Rejects
 from worker.records import Outcome
 from worker.replay.lines import (
     PEEK_BYTES,
@@ -265,6 +266,10 @@ class Job:
         rows = decoded.rows
         if not rows and decoded.rejects:
             raise DataError(f"none of the first {count} records has fields: {decoded.rejects[0].detail}")
+        if decoded.rejects:
+            rejects = Rejects()
+            rejects.add(decoded)
+            self._display.note(f"of those for the fit, {rejects.text}")
         del chosen, decoded
         options = wiring.fit_options(settings.model, settings.seed)
         with self._display.fit() as progress:

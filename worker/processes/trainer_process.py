@@ -76,7 +76,7 @@ class TrainerProcess:
                 try:
                     store.promote(bundle.version, expected=None)
                     report = bundle.report
-                    passed_over = {"unreadable": report["unreadable"]} if "unreadable" in report else {}
+                    passed_over = {name: report[name] for name in ("left_out", "unreadable") if name in report}
                     self._log.info("first model", version=bundle.version, rows=report["rows"], **passed_over)
                 except StoreConflict:
                     pass  # another trainer was faster: its version is the current one

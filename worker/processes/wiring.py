@@ -380,6 +380,8 @@ def fit_version(settings: Settings, schema: Schema, progress: Progress, source: 
         facts["history"] = history.to_json()
     if source.unreadable.count:
         facts["unreadable"] = "; ".join(source.unreadable.notes())
+    if rejects.count:
+        facts["left_out"] = rejects.text
     return fit_bundle(
         schema,
         rows,

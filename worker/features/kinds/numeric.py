@@ -94,7 +94,7 @@ class Numeric(Field):
             return None
         why = "whole numbers" if is_whole(reading.numbers) else "numbers"
         if str in sample.types:
-            why += " in strings"
+            why += " in strings" if sample.types == {str} else ", some in strings"
         options = reading.form.options()
         if reading.gaps:
             options["missing"] = (*MISSING, *reading.gaps)
