@@ -3,11 +3,13 @@
 import difflib
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import orjson
 
+MAX_SHOWN = 3  # names or values of many that a message shows
 MAX_QUOTED = 200  # characters of something from outside that a message quotes
 MAX_NAME = 200  # a longer name is no typing mistake, and comparing takes the product of both lengths
 
@@ -85,6 +87,16 @@ def printable(text: str) -> str:
     '\\\\x1b[31mred\\\\n'
     """
     return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def shortened(items: Sequence[Any], maximum: int = MAX_SHOWN) -> str:
+    """The first of several names or values, at most so many, and how many there are besides.
+
+    >>> shortened(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    rest = len(items) - maximum
+    return ", ".join(map(str, items[:maximum])) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 def quoted(value: object, max_characters: int = MAX_QUOTED) -> str:

@@ -44,7 +44,7 @@ def test_among_first_records_only_what_is_like_another_name_is_said() -> None:
 def test_many_such_fields_are_counted() -> None:
     schema = parse_schema("".join(f'[fields.{letter}{letter}]\nkind = "numeric"\n' for letter in "abcdefgh"))
 
-    assert (unread_note(schema, ROWS) or "").endswith("'ee' and 3 others")
+    assert (unread_note(schema, ROWS) or "").endswith("'ee' and 3 more")
 
 
 def test_a_fit_notes_it_in_its_report() -> None:

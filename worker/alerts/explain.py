@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.features.learned import MAX_NAMED, UNKNOWN_ID, Special, shortened
+from worker.features.learned import UNKNOWN_ID, Special
 from worker.features.paths import read_field, value_of
 from worker.features.patterns import Patterns, missing_sets
 from worker.features.schema import read_columns
@@ -22,6 +22,7 @@ from worker.model.scoring.usual import Columns
 from worker.model.store.bundle import Bundle, field_weights
 from worker.records import Alert, BoolArray, FloatArray, RawMessage, Reason, Scores
 from worker.redaction import MASK, Redaction
+from worker.texts import MAX_SHOWN, shortened
 from worker.thresholds.severity import SEVERITIES
 
 SHARE_DIGITS = 4
@@ -258,9 +259,9 @@ def in_words(
     usual, against = patterns.patterns[pattern], patterns.against(bits, pattern)
     lacks, extra = shortened(against.lacks), shortened(against.extra)
     observed = [f"without {lacks}"] * bool(lacks) + [f"with {extra}"] * bool(extra)
-    observed += [f"{name}: {complaint_of(name)}" for name in against.unexpected[:MAX_NAMED]]
-    if len(against.unexpected) > MAX_NAMED:
-        observed.append(f"{len(against.unexpected) - MAX_NAMED:,} more that can't be read")
+    observed += [f"{name}: {complaint_of(name)}" for name in against.unexpected[:MAX_SHOWN]]
+    if len(against.unexpected) > MAX_SHOWN:
+        observed.append(f"{len(against.unexpected) - MAX_SHOWN:,} more that can't be read")
     if not observed:
         return str(usual), str(usual)
     expected = [f"with {lacks}"] * bool(lacks) + [f"without {extra}"] * bool(extra)

@@ -19,7 +19,7 @@ from worker.features.values import without_missing
 from worker.features.wrapping import wrapping_notes
 from worker.formats.base import Row
 from worker.redaction import MASK, NOTHING, Redaction
-from worker.texts import did_you_mean, quoted
+from worker.texts import did_you_mean, quoted, shortened
 
 SAMPLE_ROWS = 20_000
 MAX_FIELDS = 20_000
@@ -272,8 +272,7 @@ def _kind_and_why(choice: Choice) -> str:
 
 
 def _named(names: Sequence[str]) -> str:
-    rest = len(names) - MAX_NAMED
-    return ", ".join(map(quoted, names[:MAX_NAMED])) + (f" and {rest:,} more" if rest > 0 else "")
+    return shortened([quoted(name) for name in names], MAX_NAMED)
 
 
 def _summary(columns: Mapping[str, _Column]) -> str:

@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from worker.features.scaling import CYCLE, Scaling
 from worker.records import FloatArray
-from worker.texts import quoted, significant
+from worker.texts import MAX_SHOWN, quoted, shortened, significant
 
 MISSING_PATTERN = "(missing fields)"  # the name of the missing patterns' categorical column, as if it were a field
 PATTERN_KIND = "presence"
-MAX_NAMED = 3  # fields that an explanation names of those that are missing
 ADDRESS_KIND = "address"
 UNKNOWN_ID, MISSING_ID = 0, 1
 ANY_VALUE = "=*"  # ends the member of a set that stands for a key with values that hardly repeat
@@ -103,16 +102,6 @@ class MissingPattern:
         return not (self.absent or self.free or self.unexpected or self.free_unexpected)
 
 
-def shortened(names: Sequence[str]) -> str:
-    """Names as a list of a few of them.
-
-    >>> shortened(["a", "b", "c", "d", "e"])
-    'a, b, c and 2 more'
-    """
-    rest = len(names) - MAX_NAMED
-    return ", ".join(names[:MAX_NAMED]) + (f" and {rest:,} more" if rest > 0 else "")
-
-
 def unexpected_text(counts: Mapping[str, int], rows: int, why: str = "") -> str:
     """What to say of unexpected values, counted by field, in so many rows; why: what is wrong with one of the first.
 
@@ -120,8 +109,8 @@ def unexpected_text(counts: Mapping[str, int], rows: int, why: str = "") -> str:
     "values that can't be read count as missing: at in 7, amount in 3 of 1,000 records"
     """
     ranked = sorted(counts, key=lambda name: (-counts[name], name))
-    listed = [f"{quoted(name)} in {counts[name]:,}" for name in ranked[:MAX_NAMED]]
-    more = len(ranked) - MAX_NAMED
+    listed = [f"{quoted(name)} in {counts[name]:,}" for name in ranked[:MAX_SHOWN]]
+    more = len(ranked) - MAX_SHOWN
     rest = f"; {more:,} more fields have some" if more > 0 else ""
     because = f" ({why})" if why else ""
     return f"values that can't be read count as missing: {', '.join(listed)} of {rows:,} records{because}{rest}"

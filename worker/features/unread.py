@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from worker.features.paths import value_of, walk
 from worker.features.schema import Schema
 from worker.formats.base import Row
-from worker.texts import did_you_mean, quoted
+from worker.texts import did_you_mean, quoted, shortened
 
 SAMPLED = 200  # records of which the names are compared
 MAX_NAMED = 5
@@ -30,6 +30,5 @@ def unread_note(schema: Schema, rows: Sequence[Row], *, misspelt: bool = False) 
     others = sorted(known.keys() - {field.name for field in schema.fields})
     near = {name: did_you_mean(name, others) for name in unread}
     shown = [name for name in unread if near[name] or not misspelt]
-    named = ", ".join(f"{quoted(name)!r}{near[name]}" for name in shown[:MAX_NAMED])
-    more = f" and {len(shown) - MAX_NAMED:,} others" if len(shown) > MAX_NAMED else ""
-    return f"none of {len(rows):,} records has a value in {named}{more}" if shown else None
+    named = shortened([f"{quoted(name)!r}{near[name]}" for name in shown], MAX_NAMED)
+    return f"none of {len(rows):,} records has a value in {named}" if shown else None

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from typing_extensions import override
 
-from worker.errors import ErrorCode
 from worker.features.kinds.base import Column, Failures, Field
 from worker.features.kinds.evidence import Evidence, Sample, Strength
 from worker.features.kinds.options import TEXTS, Check, option, size
@@ -96,8 +95,7 @@ class Address(Field):
                 continue
             known = self._known(value)
             if known is None:
-                detail = f"expected {self.expected}, got {self.type_name(value)} that is none"
-                failures[index] = self.failure(ErrorCode.WRONG_TYPE, detail)
+                failures[index] = self.wrong_type(value)
             else:
                 flags[index] = known.flags
         return flags, failures
@@ -151,9 +149,9 @@ class Address(Field):
         return rows
 
     @override
-    def drift(self, learned: Sequence[Any], recent: Sequence[Any]) -> tuple[float, float]:
-        sides = [self.categories(self.read(side)[0]) for side in (learned, recent)]
-        return super().drift(*([None if pair is None else pair[1] for pair in side] for side in sides))
+    def compared(self, values: Sequence[Any]) -> Sequence[Any]:
+        """The networks."""
+        return [None if pair is None else pair[1] for pair in self.categories(self.read(values)[0])]
 
     @override
     def can_plant(self, value: Any) -> bool:

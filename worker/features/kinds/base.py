@@ -29,7 +29,7 @@ from worker.features.values import without_missing
 from worker.formats.base import type_name
 from worker.records import BoolArray, FloatArray, TimeArray
 from worker.redaction import Pseudonym
-from worker.texts import quoted, significant
+from worker.texts import quoted, shortened, significant
 
 COMPARED_VALUES = 50  # categories that are compared one by one between two samples; the rarer ones count together
 SHOWN_VALUES = 6
@@ -108,8 +108,10 @@ class Field:
         return types - self.accepts
 
     def type_name(self, value: Any) -> str:
-        """What a value of a refused type is called."""
-        return "a path through a value that is no object" if type(value) is NotAnObject else type_name(value)
+        """What a value that can't be read is called."""
+        if type(value) is NotAnObject:
+            return "a path through a value that is no object"
+        return type_name(value) if self.refused({type(value)}) else f"{type_name(value)} that is none"
 
     def parse(self, column: "Column") -> tuple[NDArray[Any], Failures]:
         """The values as one array (B,), anything where they are missing, and the rows whose value is none after all. A
@@ -132,8 +134,7 @@ class Field:
                 if value is None and self.required:
                     failures[index] = self.failure(ErrorCode.MISSING_FIELD, "required, but absent or null")
                 elif type(value) in wrong:
-                    detail = f"expected {self.expected}, got {self.type_name(value)}"
-                    failures[index] = self.failure(ErrorCode.WRONG_TYPE, detail)
+                    failures[index] = self.wrong_type(value)
             values = [None if index in failures else value for index, value in enumerate(values)]
             types = set(map(type, values))
         missing = np.array([value is None for value in values]) if type(None) in types else None
@@ -163,6 +164,10 @@ class Field:
     def failure(self, error_code: ErrorCode, detail: str) -> RecordError:
         """Why a record can't be used, with the field's name."""
         return RecordError(error_code, f"{self.name}: {detail}")
+
+    def wrong_type(self, value: Any) -> RecordError:
+        """Why a value that can't be read makes a record one that can't be used."""
+        return self.failure(ErrorCode.WRONG_TYPE, f"expected {self.expected}, got {self.type_name(value)}")
 
     def learn(self, column: "Column") -> Lexicon | None:
         """What a fit learns of these values besides vocabulary and scales; None for a kind that learns nothing else."""
@@ -251,9 +256,7 @@ class Field:
             part = "" if self.parts == ("value",) else f"{self.parts[0]} "
             words.append(f"{part}{stats.low:g} to {stats.high:g}, median {stats.median:g}")
         if vocabulary is not None:
-            rest = len(vocabulary.values) - SHOWN_VALUES
-            more = f" and {rest:,} more" if rest > 0 else ""
-            words.append(", ".join(map(str, vocabulary.values[:SHOWN_VALUES])) + more)
+            words.append(shortened(vocabulary.values, SHOWN_VALUES))
         return "; ".join(words)
 
     def conceal(self, column: "Column", columns: Sequence[NumericColumn], token: Callable[[Any], str]) -> Sequence[Any]:
@@ -269,13 +272,17 @@ class Field:
         pairs = zip(column.values, self.categories(column), strict=True)
         return [None if name is None else Pseudonym.of(token(name), value) for value, name in pairs]
 
+    def compared(self, values: Sequence[Any]) -> Sequence[Any]:
+        """What `drift` compares of values, (B,), None among them: one for each of them."""
+        return values
+
     def drift(self, learned: Sequence[Any], recent: Sequence[Any]) -> tuple[float, float]:
         """How far two samples of values lie apart, None among them: a distance in [0, 1], and the probability of one at
         least as large in samples of the same traffic. Here total variation, and the chi-square test of homogeneity.
         """
         from scipy.stats import chi2_contingency
 
-        counts = [Counter(map(repr, side)) for side in (learned, recent)]
+        counts = [Counter(map(repr, self.compared(side))) for side in (learned, recent)]
         common = [value for value, _ in (counts[0] + counts[1]).most_common(COMPARED_VALUES)]
         table = np.array([[count[value] for value in common] for count in counts], np.float64)
         rest = np.array([[len(learned)], [len(recent)]]) - table.sum(1, keepdims=True)

@@ -43,6 +43,11 @@ def _varies(sample: Sample) -> bool:
     return sample.types == {str} and sample.distinct >= max(MIN_ROWS, MANY * len(sample.values))
 
 
+def _evidence(sample: Sample, holds: Callable[[str], object], what: str) -> Evidence | None:
+    """That nearly all values have a form, and enough of them differ."""
+    return Evidence(Strength.FORM, what) if _varies(sample) and _share(sample, holds) >= NEARLY_ALL else None
+
+
 @dataclass(frozen=True)
 class Url(Text):
     """A URL or a path: its template has scheme and host, the segments of the path, and the keys of the query with what
@@ -57,8 +62,7 @@ class Url(Text):
     @classmethod
     @override
     def infer(cls, sample: Sample) -> Evidence | None:
-        is_url = _varies(sample) and _share(sample, _URL.fullmatch) >= NEARLY_ALL
-        return Evidence(Strength.FORM, "URLs or paths") if is_url else None
+        return _evidence(sample, _URL.fullmatch, "URLs or paths")
 
     @staticmethod
     @override
@@ -118,8 +122,7 @@ class Domain(Text):
     @classmethod
     @override
     def infer(cls, sample: Sample) -> Evidence | None:
-        is_domain = _varies(sample) and _share(sample, _DOMAIN.fullmatch) >= NEARLY_ALL
-        return Evidence(Strength.FORM, "domain names") if is_domain else None
+        return _evidence(sample, _DOMAIN.fullmatch, "domain names")
 
     @staticmethod
     @override

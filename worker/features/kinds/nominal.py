@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from worker.errors import ErrorCode
 from worker.features.kinds.base import Column, Failures, Field
 from worker.features.kinds.evidence import MIN_ROWS, Evidence, Sample, Strength
 from worker.features.kinds.options import TEXTS, option, size
@@ -58,17 +57,12 @@ class Boolean(Field):
         return Evidence(Strength.FORM, f"strings with {pair[0]} and {pair[1]}")
 
     @override
-    def type_name(self, value: Any) -> str:
-        return f"{super().type_name(value)}{' that is none' if type(value) in (int, str) else ''}"
-
-    @override
     def parse(self, column: Column) -> tuple[NDArray[Any], Failures]:
         failures: Failures = {}
         if column.types - {bool, Pseudonym}:
             for index, value in enumerate(column.values):
                 if value is not None and type(value) is not Pseudonym and read_boolean(value) is None:
-                    detail = f"expected {self.expected}, got {self.type_name(value)}"
-                    failures[index] = self.failure(ErrorCode.WRONG_TYPE, detail)
+                    failures[index] = self.wrong_type(value)
         return np.empty(0), failures
 
     @override
@@ -83,9 +77,8 @@ class Boolean(Field):
         return super().conceal(plain, columns, token)
 
     @override
-    def drift(self, learned: Sequence[Any], recent: Sequence[Any]) -> tuple[float, float]:
-        sides = [self.categories(self.read(side)[0]) for side in (learned, recent)]
-        return super().drift(*sides)
+    def compared(self, values: Sequence[Any]) -> Sequence[Any]:
+        return self.categories(self.read(values)[0])
 
 
 @dataclass(frozen=True)

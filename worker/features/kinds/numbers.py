@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from worker.features.kinds.base import Column, Failures, Field
-from worker.features.kinds.numeric import FACTORS, scaled
+from worker.features.kinds.numeric import FACTORS, drift_of_numbers, scaled
 from worker.features.learned import CategoryColumn, FieldStats, NumericColumn
 from worker.features.number_forms import PLAIN
 from worker.features.paths import MAX_MEMBERS, NotAnObject
@@ -93,16 +93,7 @@ class Numbers(Field):
     @override
     def drift(self, learned: Sequence[Any], recent: Sequence[Any]) -> tuple[float, float]:
         """Of the highest numbers."""
-        from scipy.stats import ks_2samp
-
-        sides = []
-        for values in (learned, recent):
-            column, _ = self.read(values)
-            sides.append(column.present([self.numbers(column)[1]])[0])
-        if not all(map(len, sides)):
-            return super().drift([value is None for value in learned], [value is None for value in recent])
-        result = ks_2samp(*sides, method="asymp")
-        return float(result.statistic), float(result.pvalue)
+        return drift_of_numbers(self, self.parts.index("highest"), learned, recent)
 
     @override
     def can_plant(self, value: Any) -> bool:

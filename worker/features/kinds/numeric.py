@@ -117,8 +117,7 @@ class Numeric(Field):
         failures = {}
         for index in np.flatnonzero(~np.isfinite(x)).tolist():
             if np.isnan(x[index]) and type(values[index]) is str:
-                detail = f"expected {self.expected}, got a string that is none"
-                failures[index] = self.failure(ErrorCode.WRONG_TYPE, detail)
+                failures[index] = self.wrong_type(values[index])
             else:
                 detail = "expected a finite number, got one that a double can't hold"
                 failures[index] = self.failure(ErrorCode.NOT_FINITE, detail)
@@ -139,18 +138,7 @@ class Numeric(Field):
 
     @override
     def drift(self, learned: Sequence[Any], recent: Sequence[Any]) -> tuple[float, float]:
-        """The two-sample Kolmogorov-Smirnov test; without numbers on a side, the shares of missing ones."""
-        from scipy.stats import ks_2samp
-
-        sides = []
-        for values in (learned, recent):
-            column, failures = self.read(values)
-            there = [index not in failures and value is not None for index, value in enumerate(column.values)]
-            sides.append(self.numbers(column)[0][there])
-        if not all(map(len, sides)):
-            return super().drift([value is None for value in learned], [value is None for value in recent])
-        result = ks_2samp(*sides, method="asymp")
-        return float(result.statistic), float(result.pvalue)
+        return drift_of_numbers(self, 0, learned, recent)
 
     @override
     def can_plant(self, value: Any) -> bool:
@@ -161,6 +149,23 @@ class Numeric(Field):
     def plant(self, value: Any, rng: Random) -> Any:
         factor = rng.choice(FACTORS)
         return self.form.scaled(value, factor) if isinstance(value, str) else scaled(value, factor)
+
+
+def drift_of_numbers(field: Field, part: int, learned: Sequence[Any], recent: Sequence[Any]) -> tuple[float, float]:
+    """What `drift` says by one of a field's numbers: the two-sample Kolmogorov-Smirnov test; without any number on a
+    side, how far the shares of missing ones lie apart.
+    """
+    from scipy.stats import ks_2samp
+
+    sides = []
+    for values in (learned, recent):
+        column, failures = field.read(values)
+        there = [index not in failures and value is not None for index, value in enumerate(column.values)]
+        sides.append(field.numbers(column)[part][there])
+    if not all(map(len, sides)):
+        return Field.drift(field, [value is None for value in learned], [value is None for value in recent])
+    result = ks_2samp(*sides, method="asymp")
+    return float(result.statistic), float(result.pvalue)
 
 
 def scaled(value: float, factor: float) -> float:

@@ -152,12 +152,8 @@ class SetOfNames(Field):
         return [None if row is None else list(map(concealed, row)) for row in rows]
 
     @override
-    def drift(self, learned: Sequence[Any], recent: Sequence[Any]) -> tuple[float, float]:
-        def members(value: Any) -> list[str] | None:
-            return None if value is None else sorted(map(str, self.members(value)))
-
-        sides = (list(map(members, side)) for side in (learned, recent))
-        return super().drift(*sides)
+    def compared(self, values: Sequence[Any]) -> Sequence[Any]:
+        return [None if value is None else sorted(map(str, self.members(value))) for value in values]
 
     @override
     def refused(self, types: Set[type]) -> Set[type]:

@@ -101,6 +101,5 @@ class Text(Categorical):
         return CategoryColumn(self.name, self.kind, templates, spare)
 
     @override
-    def drift(self, learned: Sequence[str | None], recent: Sequence[str | None]) -> tuple[float, float]:
-        sides = (self.categories(self.read(side)[0]) for side in (learned, recent))
-        return super().drift(*sides)
+    def compared(self, values: Sequence[str | None]) -> Sequence[str | None]:
+        return self.categories(self.read(values)[0])

@@ -22,7 +22,6 @@ from worker.features.scaling import CYCLE, Scaling
 from worker.features.time_forms import MAX_TIME, NAMED, knows, names_year, patterns_of, read_times, with_year
 from worker.features.time_search import PER_SECOND, epoch_unit, find_format
 from worker.features.values import MISSING
-from worker.formats.base import type_name
 from worker.records import BoolArray, FloatArray, TimeArray
 from worker.texts import MAX_TIME_MS, MIN_TIME_MS
 
@@ -152,7 +151,7 @@ class Timestamp(Field):
         failures = Failures()
         for index in there[broken].tolist():
             form = "an ISO 8601 time or an epoch" if self.format == "auto" else self.format
-            detail = f"expected {form}, got {type_name(values[index])} that is none"
+            detail = f"expected {form}, got {self.type_name(values[index])}"
             failures[index] = self.failure(ErrorCode.BAD_TIMESTAMP, detail)
         return result, failures
 
