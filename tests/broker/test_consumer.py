@@ -1,7 +1,8 @@
 """Group membership on a real broker, where the in-memory one can't show it."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from kafka import TopicPartition
@@ -61,8 +62,7 @@ def test_new_partitions_are_read_although_the_rebalance_outlasts_a_poll(
 
     slow = threading.Thread(target=poll_slowly)
     slow.start()
-    with admin_client(connection) as admin:
-        admin.create_partitions({topic: NewPartitions(4)})
+    add_partitions(connection, topic, 4)
 
     def shared() -> bool:
         leader.poll(10, 10)
@@ -77,6 +77,61 @@ def test_new_partitions_are_read_although_the_rebalance_outlasts_a_poll(
     produce(connection, [record for key in range(20) for record in numbered(topic, 1, str(key).encode())])
     assert len(take(alone, 20)) == 20
     alone.close(1)
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("when", ["while it is away", "after it came back"])
+def test_partitions_that_are_added_are_read_when_the_leader_had_been_started_again(
+    connection: Connection, make_topic: Callable[[int], str], group: str, when: str
+) -> None:
+    topic = make_topic(2)
+    quick = Connection(connection.bootstrap_servers, options={**connection.options, "metadata_max_age_ms": 500})
+    with ExitStack() as stack:
+        lives = {name: stack.enter_context(ExitStack()) for name in "ab"}
+
+        def start(name: str) -> GroupConsumer:
+            return lives[name].enter_context(polled(GroupConsumer(quick, [topic], group, instance_id=name)))
+
+        members = {name: start(name) for name in lives}
+
+        def is_shared(count: int) -> bool:
+            return sorted(p.partition for member in members.values() for p in member.assignment()) == list(range(count))
+
+        eventually(lambda: is_shared(2), 30, "two partitions on two members")
+        name = next(name for name, member in members.items() if member._client._coordinator._is_leader)
+        lives[name].close()  # without leaving the group: a static member is expected back
+        if when == "while it is away":
+            add_partitions(connection, topic, 4)
+        members[name] = start(name)
+        eventually(lambda: bool(members[name].assignment()), 30, "its partitions came back")
+        if when == "after it came back":
+            add_partitions(connection, topic, 4)
+
+        eventually(lambda: is_shared(4), 30, "four partitions on two members")
+
+
+@contextmanager
+def polled(consumer: GroupConsumer) -> Iterator[GroupConsumer]:
+    """A member that polls in a thread of its own, as in a process of its own; closed at the end."""
+    stop = threading.Event()
+
+    def poll() -> None:
+        while not stop.is_set():
+            consumer.poll(100, 10)
+
+    thread = threading.Thread(target=poll)
+    thread.start()
+    try:
+        yield consumer
+    finally:
+        stop.set()
+        thread.join()
+        consumer.close(1)
+
+
+def add_partitions(connection: Connection, topic: str, count: int) -> None:
+    with admin_client(connection) as admin:
+        admin.create_partitions({topic: NewPartitions(count)})
 
 
 def test_what_was_taken_away_is_gone_though_the_client_keeps_it_until_the_next_assignment(

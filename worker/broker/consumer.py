@@ -72,6 +72,8 @@ class GroupConsumer(Consumer):
         self._closed = False
         self._displaced_since: float | None = None
         self._was_member = False
+        self._is_static = instance_id is not None
+        self._shared_counts: dict[str, int] | None = None
         self._client = build_consumer(
             connection,
             group_id=group_id,
@@ -112,6 +114,7 @@ class GroupConsumer(Consumer):
     def _poll_once(self, timeout_ms: int, max_records: int) -> Polled:
         self._keep_joining()
         self._follow_topics()
+        self._follow_partitions()
         for partition, stored in self._stored(self._listener.needs_seek & self.assignment()).items():
             if stored is None:
                 self._client.seek_to_beginning(*self._assigned_of([partition]))
@@ -156,6 +159,25 @@ class GroupConsumer(Consumer):
             coordinator.request_rejoin()
         elif coordinator.state is MemberState.STABLE:
             self._displaced_since, self._was_member = None, True
+
+    def _follow_partitions(self) -> None:
+        """Has partitions that were added shared out, also where the group's leader does not know that it is the leader.
+
+        A static member that starts again within its session gets its partitions back without a rebalance. If it was
+        the leader, it still is, and is not told (KIP-814; the client's request to join is older), so that nobody
+        watches the topics. Whoever joins again gets the same partitions, and the leader that does has all shared out
+        anew: each static member asks once it sees other partitions, and at its start where some were never begun.
+        """
+        coordinator = self._client._coordinator  # noqa: SLF001  # there is no public way
+        if not self._is_static or coordinator.state is not MemberState.STABLE:
+            return
+        counts = {topic: self.partition_count(topic) for topic in self._here(self._subscribed)}
+        if counts != self._shared_counts and not coordinator._is_leader:  # noqa: SLF001  # that one sees to it itself
+            every = [TopicPartition(topic, number) for topic, count in counts.items() for number in range(count)]
+            begun = coordinator.fetch_committed_offsets(every, _ASK_TIMEOUT_MS)
+            if self._shared_counts is not None or len(begun) < len(every):
+                coordinator.request_rejoin()
+        self._shared_counts = counts
 
     def _require_own_name(self) -> None:
         """Raises Fenced once the broker has kept saying that another member has this one's instance id.
