@@ -14,16 +14,8 @@ from hypothesis import strategies as st
 
 from worker.alerts.encode import alert_id
 from worker.alerts.explain import Exceedance
-from worker.alerts.grouping import (
-    MAX_KEY_BYTES,
-    MAX_OPEN,
-    EventClock,
-    GroupingOptions,
-    PartitionGrouping,
-    Published,
-    group_key,
-    remember,
-)
+from worker.alerts.grouping import MAX_OPEN, GroupingOptions, PartitionGrouping, Published
+from worker.alerts.open_groups import MAX_KEY_BYTES, EventClock, group_key, remember
 from worker.records import NO_TIME, Alert, Message, Partition
 from worker.redaction import NOTHING, Redaction
 
