@@ -30,6 +30,6 @@ def fitting_topics(text: str, existing: Iterable[str]) -> list[str]:
     (['orders.eu'], ['a', 'b'])
     """
     if is_pattern(text):
-        pattern = re.compile(text)
+        pattern = re.compile(text)  # `match`, as the client has it for a subscription: both must name the same topics
         return sorted(name for name in existing if pattern.match(name))
     return sorted(set(topic_names(text)) & set(existing))

@@ -13,7 +13,7 @@ def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
         try:
             number = int(text)
         except ValueError:
-            number = low - 1
+            number = low - 1  # what is no number is refused in the words of one that is too small
         if number < low or (high is not None and number > high):
             raise argparse.ArgumentTypeError(f"{text!r} is not {allowed}")
         return number
@@ -29,7 +29,7 @@ def number(low: float, high: float = math.inf, *, above: bool = False) -> Callab
         try:
             value = float(text)
         except ValueError:
-            value = math.nan
+            value = math.nan  # in no range, for it compares as false: hence `not value <= high`, and not `value > high`
         if not (low < value if above else low <= value) or not value <= high or math.isinf(value):
             raise argparse.ArgumentTypeError(f"{text!r} is not {allowed}")
         return value

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from worker.cli.arguments import whole_number
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what it imports takes longer than --help may; so it is imported where arguments are used
     from worker.processes.inputs import SourceRequest
 
 FILES = (

@@ -33,6 +33,7 @@ def moments(draw: Random) -> Iterator[Moment]:
     now = START
     for number in range(HISTORY + LATER):
         now += timedelta(seconds=draw.expovariate(1 / 20))
+        # By number and not by chance: a reader can count them, also in lines that have no place for a label.
         yield now, number >= HISTORY and number % PLANTED_EVERY == PLANTED_EVERY // 2
 
 
@@ -113,6 +114,7 @@ def changes(draw: Random) -> Iterator[bytes]:
     """A table with orders, row by row as it changes."""
     for number, (now, is_planted) in enumerate(moments(draw)):
         country = draw.choice(["DE", "FR", "NL"])
+        # Each country has amounts of its own, so that these fields depend on each other, as real ones do.
         median = {"DE": 40, "FR": 90, "NL": 15}[country]
         after: dict[str, Any] = {
             "order_id": number,

@@ -66,12 +66,14 @@ def choose_kind(name: str, present: Sequence[Any], total: int) -> Choice:
         return _of_arrays(present)
     if types.keys() == {dict}:
         return Choice("ignore", "holds empty objects")
+    # Asked before what never varied: a date stands still for a day, and then every record has one never seen before.
     if len(present) >= MIN_ROWS and (why := describe_calendar(name, present)) is not None:
         return _calendar(why, present)
     constant = _constant(present) if len(present) == total >= MIN_ROWS else None
     if constant is not None:
         return constant
     choice = _unanimous(present)
+    # A kind that reads anything hides strays: without a few of the values, the others may have a form that says more.
     if choice is None or _reads_anything(choice):
         choice = _of_majority(present) or choice
     if choice is None:
@@ -99,6 +101,7 @@ def _constant(present: Sequence[Any]) -> Choice | None:
     if type(value) is bool:
         return Choice("boolean", NEVER_VARIED, constant=True)
     reading = sample.present.reading
+    # Many digits in a string are a name, say of a branch: learned as an amount, the name next to it would be as usual.
     if reading is None or (type(value) is str and _CODE.fullmatch(value)):
         return Choice("categorical", NEVER_VARIED, constant=True)
     return Choice("numeric", NEVER_VARIED, reading.form.options(), constant=True)

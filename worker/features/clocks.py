@@ -27,7 +27,7 @@ class Clock(NamedTuple):
         times = _times(field, present)
         if not len(times):
             return True
-        low, high = np.quantile(times, [0.01, 0.99])
+        low, high = np.quantile(times, [0.01, 0.99])  # a few times that nobody set, 1970 or 9999, must not decide
         is_near = self.low - PAST_MS <= low and high <= self.high + FUTURE_MS
         return bool(is_near and high - low <= MAX_SPEED * (self.high - self.low) + SLACK_MS)
 
@@ -43,6 +43,7 @@ def find_clock(columns: Iterable[tuple[Field, Sequence[Any]]]) -> Clock | None:
 
 def is_written(field: Field, present: Sequence[Any]) -> bool:
     """Whether a field holds times that could be nothing else: strings that are no mere numbers."""
+    # A mark in front may be a number's sign; behind digits it parts a year from a month, or an hour from a minute.
     texts = (value.strip() for value in present[:HEAD] if type(value) is str)
     return field.is_time and any(mark in text[1:] for text in texts for mark in "-/: ")
 
