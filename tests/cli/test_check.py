@@ -4,12 +4,8 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import socket
-import ssl
-import subprocess
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +16,8 @@ from devtools.objects import ObjectServer
 from devtools.registry import running_registry
 from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
-from worker.broker.probe import probe
 from worker.cli import main
 from worker.demo.processes import free_port
-from worker.errors import BrokerUnavailable, SettingsError
 from worker.features.schema import parse_schema
 from worker.model.learn import fit_bundle
 from worker.model.network.fit import FitOptions
@@ -31,9 +25,6 @@ from worker.model.store.model_store import ModelStore
 from worker.processes import checks
 
 SCHEMA = '[fields.amount]\nkind = "numeric"\n[fields.country]\nkind = "categorical"\n'
-ANSWER = b"\x00\x00\x00\x0a\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00"  # ApiVersions, version 0, correlation id 1
-
-Serve = Callable[[bytes], str]
 
 
 @pytest.fixture
@@ -68,28 +59,6 @@ def a_model(place: Path, **values: Any) -> str:
     store.save(bundle)
     store.promote(bundle.version)
     return bundle.version
-
-
-@pytest.fixture
-def serve() -> Iterator[Serve]:
-    """Starts a server that answers the first request with these bytes and closes; gives its address."""
-    with contextlib.ExitStack() as stack:
-
-        def start(answer: bytes) -> str:
-            server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-
-            def handle() -> None:
-                client, _ = server.accept()
-                with client:
-                    client.recv(1024)
-                    client.sendall(answer)
-
-            thread = threading.Thread(target=handle, daemon=True)
-            thread.start()
-            stack.callback(thread.join, 10)
-            return f"127.0.0.1:{server.getsockname()[1]}"
-
-        yield start
 
 
 @pytest.mark.broker
@@ -289,58 +258,6 @@ def test_a_store_on_s3_that_is_away_is_found(
 
     assert store[1] == "FAILED"
     assert "Could not connect" in store[2]
-
-
-def test_a_broker_answers(serve: Serve) -> None:
-    server = serve(ANSWER)
-
-    assert probe(server, {}) == f"{server} answers"
-
-
-@pytest.mark.parametrize(
-    ("answer", "reason"),
-    [
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "it is no Kafka broker"),
-        (b"\x15\x03\x03\x00\x02\x02\x50", "this port speaks TLS; set security_protocol to SSL or SASL_SSL"),
-        (b"", "does this port speak TLS? See security_protocol"),
-    ],
-)
-def test_what_answers_instead_of_a_broker_is_told_apart(serve: Serve, answer: bytes, reason: str) -> None:
-    with pytest.raises(BrokerUnavailable if answer == b"" else SettingsError, match=reason.replace("?", r"\?")):
-        probe(serve(answer), {})
-
-
-def test_tls_on_a_port_without_tls_is_found(serve: Serve) -> None:
-    with pytest.raises(BrokerUnavailable, match="no TLS handshake"):
-        probe(serve(b""), {"security_protocol": "SSL"})
-
-
-def test_an_unknown_host_is_named() -> None:
-    with pytest.raises(BrokerUnavailable, match=r"the name no\.such\.host\.invalid is unknown here"):
-        probe("no.such.host.invalid:9092", {})
-
-
-def test_the_certificate_of_a_foreign_authority_is_named(tmp_path: Path) -> None:
-    if shutil.which("openssl") is None:
-        pytest.skip("needs openssl")
-    request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2"]
-    subprocess.run([*request, "-keyout", "key.pem", "-out", "cert.pem"], cwd=tmp_path, check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def handle() -> None:
-            client, _ = server.accept()
-            with client, contextlib.suppress(OSError), context.wrap_socket(client, server_side=True):
-                pass
-
-        thread = threading.Thread(target=handle, daemon=True)
-        thread.start()
-        with pytest.raises(
-            SettingsError, match=r"the certificate is refused: self.signed certificate; check ssl_cafile"
-        ):
-            probe(f"127.0.0.1:{server.getsockname()[1]}", {"security_protocol": "SSL"})
-        thread.join(10)
 
 
 class PasswordBroker(ApacheBroker):

@@ -7,7 +7,8 @@ import orjson
 from hypothesis import settings
 
 from worker.features.fitted import Fitted
-from worker.features.kinds import KINDS
+from worker.features.infer import infer_schema
+from worker.features.kinds import KINDS, Field
 from worker.features.schema import Schema
 from worker.features.vectorize import Vectorizer, Vectors, fit_vectorizer
 from worker.formats.base import Decoded, Row
@@ -46,3 +47,9 @@ def encode(schema: Schema, fitted: Fitted, values: Sequence[Any]) -> Vectors:
 def through_json(rows: Sequence[Row]) -> list[Row]:
     """The rows as they come back from their own JSON text."""
     return [orjson.loads(orjson.dumps(row)) for row in rows]
+
+
+def field_of(values: Sequence[Any]) -> Field:
+    """The field that is proposed for these values."""
+    fields = infer_schema([row | {"other": n % 7} for n, row in enumerate(rows_of(values))]).schema.fields
+    return next(field for field in fields if field.name == "x")
