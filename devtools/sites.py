@@ -11,6 +11,7 @@ from pathlib import Path
 
 from devtools import traffic
 from devtools.brokers import JOIN_FAST, eventually
+from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
 from worker.broker.consumer import GroupConsumer
 from worker.broker.ranges import TopicReader
@@ -46,6 +47,11 @@ class Site:
         (folder / "schema.toml").write_text(traffic.SCHEMA_TEXT)
         self._workers: list[WorkerProcess] = []
         self._partitions: list[Partition] = []
+
+    def create_topics(self, partitions: int = 1, scores: int = 1) -> None:
+        """The input topic and that of scores with so many partitions, those of alerts and of dead letters with one."""
+        results = {self.alerts: 1, self.dead_letters: 1, self.scores: scores}
+        ensure_topics(self.connection, {self.input_topic: partitions, **results})
 
     def put_model(self, seed: int = 0) -> None:
         """A model that was fitted in a second becomes the current one."""

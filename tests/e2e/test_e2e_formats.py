@@ -16,7 +16,6 @@ from devtools.brokers import produce_values, read_all
 from devtools.registry import running_registry, with_id
 from devtools.sites import Site
 from tests.contracts import VALID_ALERT, VALID_SCORE
-from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
 from worker.formats.base import Row
 
@@ -38,7 +37,7 @@ def make_site(connection: Connection, tmp_path: Path, group: str) -> Iterator[Ca
         def make(**settings: str) -> Site:
             site = Site(tmp_path, connection, f"in-{group}", **settings)
             stack.callback(site.close)
-            ensure_topics(connection, {site.input_topic: 1, site.alerts: 1, site.dead_letters: 1, site.scores: 1})
+            site.create_topics()
             return site
 
         yield make

@@ -12,7 +12,6 @@ from devtools import traffic
 from devtools.brokers import JOIN_FAST, Broker, produce, read_all
 from devtools.sites import Site, WorkerProcess
 from tests.contracts import VALID_ALERT, VALID_SCORE
-from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
 from worker.cli import main
 from worker.model.presets import PRESETS
@@ -57,7 +56,7 @@ def running(kafka_broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> I
     connection = Connection(kafka_broker.bootstrap_servers, options=JOIN_FAST)
     settings = {"WORKER_MODEL_CANARY_RECORDS": "0", "WORKER_DEVICE": "cpu"}
     with closing(Site(tmp_path_factory.mktemp("presets"), connection, "in-presets", **settings)) as site:
-        ensure_topics(connection, {site.input_topic: 1, site.alerts: 1, site.dead_letters: 1, site.scores: 1})
+        site.create_topics()
         site.put_model()
         history = b"\n".join(map(orjson.dumps, traffic.rows(HISTORY))) + b"\n"
         (site.folder / "history.jsonl").write_bytes(history)

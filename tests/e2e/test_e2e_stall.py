@@ -12,7 +12,6 @@ import pytest
 from devtools import traffic
 from devtools.brokers import Broker, eventually, free_ports, frozen, produce
 from devtools.sites import Site
-from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
 from worker.records import Outgoing
 
@@ -25,7 +24,7 @@ def site(own_broker: Broker, tmp_path: Path) -> Iterator[Site]:
     (port,) = free_ports(1)
     settings = {"WORKER_HTTP__PORT": str(port), "WORKER_HTTP__STALL_S": "1", "WORKER_BATCH__SIZE": "50"}
     with closing(Site(tmp_path, Connection(own_broker.bootstrap_servers), "in", **settings)) as site:
-        ensure_topics(site.connection, {"in": 1, site.alerts: 1, site.dead_letters: 1, site.scores: 1})
+        site.create_topics()
         site.put_model()
         yield site
 

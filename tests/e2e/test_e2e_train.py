@@ -10,7 +10,6 @@ import pytest
 from devtools.brokers import eventually, produce_values, read_all
 from devtools.refit_streams import SCHEMA, Traffic
 from devtools.sites import Site
-from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
 from worker.formats.base import Row
 from worker.model.store.model_store import ModelStore
@@ -33,7 +32,7 @@ QUICKLY = {
 @pytest.fixture
 def site(connection: Connection, tmp_path: Path, group: str) -> Iterator[Site]:
     site = Site(tmp_path, connection, f"in-{group}", **QUICKLY)
-    ensure_topics(connection, {site.input_topic: 2, site.alerts: 1, site.dead_letters: 1, site.scores: 1})
+    site.create_topics(2)
     (tmp_path / "schema.toml").write_text(SCHEMA.to_toml())
     yield site
     site.close()

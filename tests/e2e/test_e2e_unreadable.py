@@ -9,7 +9,6 @@ import pytest
 from devtools import traffic
 from devtools.brokers import produce, read_all
 from devtools.sites import Site, WorkerProcess
-from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
 from worker.broker.record_batch import HeaderName
 from worker.records import Outgoing
@@ -31,7 +30,7 @@ def site(connection: Connection, tmp_path: Path, group: str) -> Iterator[Site]:
         WORKER_BATCH__MAX_BYTES=str(2 * MIB),
         WORKER_KAFKA__MAX_UNPACKED_BYTES=str(64 * MIB),
     )
-    ensure_topics(connection, {site.input_topic: 1, site.alerts: 1, site.dead_letters: 1, site.scores: 1})
+    site.create_topics()
     yield site
     site.close()
 

@@ -9,7 +9,6 @@ import pytest
 from devtools.brokers import KAFKA_HOME
 from devtools.sites import Site
 from tests.faults.secure import SecureBroker
-from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
 
 
@@ -28,7 +27,7 @@ def make_site(secure_broker: SecureBroker, tmp_path: Path, group: str) -> Iterat
         def make(settings: Mapping[str, str]) -> Site:
             site = Site(tmp_path, Connection(secure_broker.bootstrap_servers), f"in-{group}", **settings)
             stack.callback(site.close)
-            ensure_topics(site.connection, {site.input_topic: 1, site.alerts: 1, site.dead_letters: 1, site.scores: 1})
+            site.create_topics()
             return site
 
         yield make

@@ -13,7 +13,6 @@ import pytest
 from devtools import traffic
 from devtools.brokers import BlackHole, Broker, eventually, free_ports, frozen, produce
 from devtools.sites import Site, WorkerProcess
-from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
 from worker.records import Outgoing
 
@@ -71,7 +70,7 @@ def test_a_worker_and_a_trainer_with_nothing_to_read_say_that_their_broker_is_aw
 ) -> None:
     ports = dict(zip(("worker", "trainer"), free_ports(2), strict=True))
     with closing(Site(tmp_path, Connection(own_broker.bootstrap_servers), "in")) as site:
-        ensure_topics(site.connection, {"in": 1, site.alerts: 1, site.dead_letters: 1, site.scores: 1})
+        site.create_topics()
         site.put_model()
         produce(site.connection, [Outgoing("in", m.key, m.value) for m in traffic.messages(100)])
         settings = {"WORKER_TRAIN__STATE_FILE": str(tmp_path / "state.npz")}

@@ -19,7 +19,6 @@ from devtools.objects import ObjectServer
 from devtools.sites import Site
 from devtools.store_files import files, put
 from tests.faults.store_process import MARKS
-from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
 from worker.errors import BundleError, StoreError, StoreUnavailable, WorkerError
 from worker.model.store.model_store import ModelStore
@@ -259,7 +258,7 @@ def test_a_worker_serves_on_while_the_store_is_away_and_follows_it_afterwards(
         "WORKER_MODEL_CANARY_RECORDS": "0",
     }
     with closing(Site(tmp_path, connection, f"in-{group}", **place)) as site:
-        ensure_topics(connection, {site.input_topic: 1, site.alerts: 1, site.dead_letters: 1, site.scores: 1})
+        site.create_topics()
         own_server.stop()
         worker = site.start()
         worker.wait_for("waiting for the model store")

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -25,10 +25,8 @@ QUICK = {"WORKER_KAFKA__OPTIONS": json.dumps({**JOIN_FAST, "metadata_max_age_ms"
 
 @pytest.fixture
 def site(connection: Connection, tmp_path: Path, group: str) -> Iterator[Site]:
-    with ExitStack() as stack:
-        here = Site(tmp_path, connection, f"in-{group}", **QUICK)
-        stack.callback(here.close)
-        ensure_topics(connection, {here.input_topic: 1, here.alerts: 1, here.dead_letters: 1, here.scores: 1})
+    with closing(Site(tmp_path, connection, f"in-{group}", **QUICK)) as here:
+        here.create_topics()
         here.put_model()
         yield here
 

@@ -1,7 +1,7 @@
 """A topic's history: one order on every run, and the same alerts that the live worker published for it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from devtools.memory_broker import MemoryBroker
 from devtools.memory_clients import MemoryReader
 from devtools.sites import Site
 from tests.replay import recording
-from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
 from worker.broker.ranges import TopicReader
 from worker.errors import UsageError
@@ -50,10 +49,8 @@ def alerts_of(lines: Sequence[bytes | None], leave_out: Sequence[str]) -> list[b
 
 @pytest.fixture
 def site(connection: Connection, tmp_path: Path, group: str) -> Iterator[Site]:
-    with ExitStack() as stack:
-        here = Site(tmp_path, connection, f"in-{group}", **THRESHOLD)
-        stack.callback(here.close)
-        ensure_topics(connection, {here.input_topic: 2, here.alerts: 1, here.dead_letters: 1, here.scores: 2})
+    with closing(Site(tmp_path, connection, f"in-{group}", **THRESHOLD)) as here:
+        here.create_topics(2, scores=2)
         yield here
 
 

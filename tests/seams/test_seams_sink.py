@@ -12,7 +12,6 @@ from devtools import traffic
 from devtools.brokers import Broker, produce, read_all
 from devtools.sites import Site
 from devtools.stage import GROUP, Guarantee, Stage, assert_as_undisturbed
-from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
 from worker.errors import BrokerUnavailable, CommitRefused, DeliveryError, FatalError, SettingsError, TransientError
 from worker.records import Outcome, Outgoing, Partition
@@ -60,7 +59,7 @@ def test_a_worker_with_a_registered_sink_sends_it_every_alert(kafka_broker: Brok
         "WORKER_BATCH__SIZE": "200",
     }
     with closing(Site(tmp_path, Connection(kafka_broker.bootstrap_servers), "sink-in", **settings)) as site:
-        ensure_topics(site.connection, {"sink-in": 1, site.alerts: 1, site.dead_letters: 1, site.scores: 1})
+        site.create_topics()
         site.put_model()
         produce(site.connection, [Outgoing("sink-in", m.key, m.value) for m in traffic.messages(1000)])
         worker = site.start("run", module="tests.seams.json_lines_sink")

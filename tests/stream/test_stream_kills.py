@@ -11,7 +11,6 @@ import pytest
 from devtools import traffic
 from devtools.brokers import produce, read_all
 from devtools.sites import Site
-from worker.broker.admin import ensure_topics
 from worker.broker.client import Connection
 from worker.pipeline import Model
 from worker.processes.wiring import make_pipeline
@@ -39,7 +38,7 @@ def site(request: pytest.FixtureRequest, connection: Connection, tmp_path: Path,
         },
     }
     with closing(Site(tmp_path, connection, f"in-{group}", **settings)) as site:
-        ensure_topics(connection, {site.input_topic: PARTITIONS, site.alerts: 1, site.dead_letters: 1, site.scores: 1})
+        site.create_topics(PARTITIONS)
         yield site
 
 
