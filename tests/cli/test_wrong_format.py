@@ -77,3 +77,21 @@ def test_a_fit_says_what_it_leaves_out_and_which_setting_reads_it(
     assert main(command) == 0
     (note,) = [line for line in capsys.readouterr().err.splitlines() if "have no fields and were left out" in line]
     assert "WORKER_INPUT__NAN = null reads" in note
+
+
+def test_a_csv_file_without_a_header_is_named_with_the_setting_that_names_its_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("orders.csv").write_text("".join(f"{'ab'[at % 2]},{at % 9 + 0.5},0{at % 7}\n" for at in range(60)))
+    Path("twice.csv").write_text("a,0,0\nb,1,0\n")
+
+    assert main(["infer-schema", "orders.csv"]) == 0
+    assert "a column is named 0.5: where the first line is a record, WORKER_INPUT__COLUMNS" in capsys.readouterr().err
+    assert main(["infer-schema", "twice.csv"]) == 1
+    assert "where it is a record, WORKER_INPUT__COLUMNS has the names" in capsys.readouterr().err
+
+    monkeypatch.setenv("WORKER_INPUT__COLUMNS", "shop,amount,zip")
+    assert main(["infer-schema", "orders.csv"]) == 0
+    said = capsys.readouterr()
+    assert "[fields.shop]" in said.out
+    assert "is named" not in said.err

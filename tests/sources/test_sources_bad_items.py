@@ -74,8 +74,8 @@ def test_a_bad_row_of_a_csv_file_costs_one_row(tmp_path: Path, text: bytes, good
 @pytest.mark.parametrize(
     ("header", "said"),
     [
-        ("a,b,a", "the header names a twice"),
-        (",,x", "the header names a column without a name twice"),
+        ("a,b,a", "the header names a twice; where it is a record, [input.columns] has the names"),
+        (",,x", "the header names a column without a name twice; where it is a record, [input.columns] has the names"),
         ("", "no header line"),
         (" ", "no header line"),
         ("a,b", "no records"),

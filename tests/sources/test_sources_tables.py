@@ -107,7 +107,26 @@ def test_a_column_named_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "r.csv"
     path.write_text("a,a\n1,2\n")
 
-    assert csv_values(path)[1] == f"{path}:1: the header names a twice"
+    assert "the header names a twice" in csv_values(path)[1]
+
+
+@pytest.mark.parametrize("text", ["x,1\ny,2\n", "shop,amount\nx,1\ny,2\n", "amount,shop\n1,x\n2,y\n"])
+def test_names_that_are_given_are_those_of_a_file_without_a_header(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "r.csv"
+    path.write_text(text)
+
+    values, error = csv_values(path, Columns(names=("shop", "amount")))
+
+    assert error == ""
+    assert [orjson.loads(value) for value in values] == [{"shop": "x", "amount": 1}, {"shop": "y", "amount": 2}]
+
+
+def test_a_bad_row_of_a_file_without_a_header_is_named_by_its_line(tmp_path: Path) -> None:
+    path, reading = tmp_path / "r.csv", Reading()
+    path.write_text("x,1\ny\n")
+
+    assert len(csv_values(path, Columns(names=("shop", "amount")), reading)[0]) == 1
+    assert reading.unreadable.examples[0].startswith(f"{path}:2: 1 cells")
 
 
 def test_parquet_rows_are_json_with_nested_types_kept(tmp_path: Path) -> None:

@@ -5,13 +5,14 @@ import gc
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worker.cli.arguments import whole_number
 from worker.cli.hints import message_of
 from worker.cli.inputs import FILES, format_argument, ignore_argument, source_request, start_argument, topic_arguments
-from worker.texts import printable
+from worker.texts import parse_number, printable
 
 if TYPE_CHECKING:
     from worker.features.infer import Proposal
@@ -28,6 +29,7 @@ UNDECODED = (
     "looks like decimals in base64, and no schema beside them tells their scale: in the connector set "
     "decimal.handling.mode=string (or double), in Connect's JSON converter decimal.format=NUMERIC"
 )
+NO_HEADER = "where the first line is a record, [input.columns] has the names"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,6 +97,9 @@ def run(args: argparse.Namespace) -> int:
         looked_at = f"looked at {sample.records:,} of {sample.total:,} records"
         print(f"note: {looked_at}: more would fill the memory", file=sys.stderr)
     _say(proposal, undecoded_decimals(sample.rows))
+    fractions = (name for name in map(attrgetter("name"), proposal.schema.fields) if type(parse_number(name)) is float)
+    if source.record_format and (name := next(fractions, None)) is not None:
+        print(f"note: a column is named {name}: {message_of(NO_HEADER)}", file=sys.stderr)
     return 0
 
 

@@ -28,7 +28,8 @@ class InputSettings(Group):
     )
     columns: Annotated[tuple[Name, ...], BeforeValidator(parse_list)] = setting(
         (),
-        "names of the cells of the format `csv`; empty: a value's own first of two lines, else `column_1` …",
+        "names of the cells of the format `csv`, and of CSV files without a header; empty: a file's first line, a "
+        "value's own first of two lines, else `column_1` …",
         allowed="names separated by commas",
     )
     delimiter: Annotated[

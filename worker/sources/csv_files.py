@@ -1,4 +1,4 @@
-"""CSV and TSV files with a header line, as JSON records.
+"""CSV and TSV files, with a header line or with names that somebody gives, as JSON records.
 
 An empty cell, and NaN in a column of numbers, is null; an infinite number stays one that JSON can't hold (1e999), so
 that the pipeline refuses its record. What looks like a number is one by the grammar of JSON.
@@ -6,7 +6,7 @@ that the pipeline refuses its record. What looks like a number is one by the gra
 
 import csv
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from math import isfinite
@@ -37,21 +37,25 @@ class Columns:
     numbers    columns that hold numbers; None: those of which every cell of the first rows is one, for 01067 is a text
     booleans   columns that hold booleans
     header     columns of the files read before, empty for the first; a later file may order them anew
+    names      of the columns of files without a header line; one that has these names itself is read by it
     """
 
     numbers: frozenset[str] | None = None
     booleans: frozenset[str] = frozenset()
     header: list[str] = field(default_factory=list)
+    names: Sequence[str] = ()
     _guessed: frozenset[str] | None = None  # columns of numbers or of booleans, where nobody says what they hold
 
     @classmethod
-    def of(cls, schema: Schema) -> Self:
-        """The columns of a schema's fields."""
+    def of(cls, schema: Schema | None, names: Sequence[str] = ()) -> Self:
+        """The columns of a schema's fields, where one is known."""
+        if schema is None:
+            return cls(names=names)
         sorts = ("number", "boolean")
         numbers, booleans = (
             frozenset(entry.name for entry in schema.fields if entry.cell_sort() == sort) for sort in sorts
         )
-        return cls(numbers, booleans)
+        return cls(numbers, booleans, names=names)
 
     def cell_reader(self, name: str) -> Callable[[str], Any]:
         """What makes a JSON value of the cells of a column."""
@@ -74,7 +78,8 @@ class Columns:
         """Takes a file's columns; DataError where one is named twice, or they aren't those of the files before."""
         twice = sorted(name for name, count in Counter(columns).items() if count > 1)
         if twice:
-            raise DataError(f"{path}:1: the header names {_listed(twice)} twice")
+            advice = "where it is a record, [input.columns] has the names"
+            raise DataError(f"{path}:1: the header names {_listed(twice)} twice; {advice}")
         self.header = self.header or columns
         sides = set(self.header) - set(columns), set(columns) - set(self.header)
         if any(sides):
@@ -131,17 +136,21 @@ class _RowLines:
 
 
 def read_csv(path: str, reading: Reading, columns: Columns) -> Iterator[list[bytes | None]]:
-    """Lists of JSON values, one per row, from a CSV or TSV file with a header line; None for a row of another width,
-    with a quote that never ends, or beyond the limit.
+    """Lists of JSON values, one per row, from a CSV or TSV file; None for a row of another width, with a quote that
+    never ends, or beyond the limit.
 
     A row with invalid UTF-8 comes out as it is, which is no JSON. Raises DataError with file and line for other
     columns than before, and what `read_lines` raises.
     """
-    text = (line for lines in read_lines(path, reading) for line in lines)
-    header, delimiter = _header(path, next(text, b""))
+    text: Iterator[bytes | None] = (line for lines in read_lines(path, reading) for line in lines)
+    first = next(text, b"")
+    header, delimiter = _header(path, first)
+    has_header = not columns.names or set(header) == set(columns.names)
+    if not has_header:
+        header, text = list(columns.names), chain([first], text)
     columns.check_header(path, header)
     lines = _RowLines(text, reading.max_line_bytes)
-    rows = _rows(path, lines, header, delimiter, reading)
+    rows = _rows(path, lines, header, delimiter, reading, 2 if has_header else 1)
     sample, size = list[list[str] | None](), 0
     for cells in islice(rows, BLOCK_ROWS):
         sample.append(cells)
@@ -163,12 +172,11 @@ def read_csv(path: str, reading: Reading, columns: Columns) -> Iterator[list[byt
 
 
 def _rows(
-    path: str, lines: _RowLines, header: list[str], delimiter: str, reading: Reading
+    path: str, lines: _RowLines, header: list[str], delimiter: str, reading: Reading, number: int
 ) -> Iterator[list[str] | None]:
-    """The cells of each row, None where it could not be read."""
+    """The cells of each row, the first of which is in the line of this number; None where it could not be read."""
     csv.field_size_limit(reading.max_line_bytes)  # of the process: nothing else in it reads CSV
     rows = csv.reader(lines, delimiter=delimiter, strict=True)
-    number = 2
     while True:
         number += len(lines.taken)
         lines.begin_row()
