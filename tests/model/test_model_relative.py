@@ -108,7 +108,7 @@ def test_a_version_comes_back_from_its_files_with_its_scores_and_in_another_unit
         ("nobody can predict it: an error as usual", [0.9, 1.1] * 200, 1.0, -0.1, 0.1),
         ("nobody can predict it: the largest so far", [0.9, 1.1] * 200, 1.2, 0.0, 0.3),
         ("always right until now", [0.0] * 400, 1.0, 5.0, 10.0),
-        ("always right in many more: the same limit", [0.0] * 40_000, 1.0, 6.0, 7.0),
+        ("always right in many more", [0.0] * 40_000, 1.0, 50.0, 100.0),
         ("wrong in one of a hundred", ([0.0] * 99 + [1.5]) * 10, 1.5, 5.0, 10.0),
         ("seen in three: always right", [0.0] * 3, 1.0, 0.5, 1.0),
         ("seen in three: far out", [0.1, 0.2, 0.1], 100.0, 20.0, 100.0),
@@ -124,6 +124,16 @@ def test_an_error_counts_as_much_as_it_is_unusual(
     usual = measure_usual(np.array([*errors, 99.0])[:, None], present, np.ones(1))
 
     assert low <= (new_error - usual.mean[0]) / usual.spread[0] <= high
+
+
+def test_fields_that_err_together_count_as_the_root_of_their_number() -> None:
+    errors = np.random.default_rng(0).exponential(1.0, (2_000, 4))
+    errors[:, 1] = errors[:, 2] = errors[:, 0]
+
+    together = measure_usual(errors, np.ones(errors.shape, bool), np.ones(4)).spread
+    alone = [measure_usual(errors[:, [at]], np.ones((2_000, 1), bool), np.ones(1)).spread[0] for at in range(4)]
+
+    np.testing.assert_allclose(together / alone, [3**0.5] * 3 + [1.0], rtol=0.02)
 
 
 @pytest.fixture(scope="module")

@@ -18,11 +18,11 @@ from worker.formats.base import Decoded, Row
 from worker.model.network.autoencoder import Autoencoder, Layout
 from worker.model.network.fit import MIN_ROWS, FitOptions, Progress, fit_network
 from worker.model.presets import require_score
-from worker.model.scoring.score import Score
+from worker.model.scoring.score import SCORES, Score
 from worker.model.scoring.scorer import Reconstructor, round_significant
 from worker.model.scoring.usual import Columns, Usual, chance_of_unknown, measure_usual
 from worker.model.store.bundle import KEEP_ROWS, Bundle, field_names, golden_of, make_scorer, named, pack_rehearsal
-from worker.records import NO_TIME, Message, RawMessage, TimeArray
+from worker.records import NO_TIME, FloatArray, Message, RawMessage, TimeArray
 from worker.redaction import NOTHING, Redaction
 from worker.thresholds.factory import ThresholdRule
 
@@ -77,8 +77,9 @@ def fit_bundle(
         )
     numeric, notes = _within_range(vectors.numeric, fitted) if options.output == "sigmoid" else (vectors.numeric, [])
     layout = Layout(len(fitted.numeric), fitted.widths)
-    network, fit, fitted_on, held_out = fit_network(layout, numeric, vectors.category_ids, options, progress)
     score = Score(options.score, options.field_weights)
+    shares = shares_of_fields(fitted, vectors) if SCORES[score.kind].is_relative else None
+    network, fit, fitted_on, held_out = fit_network(layout, numeric, vectors.category_ids, options, progress, shares)
     learned, held = ((vectors.numeric[index], vectors.category_ids[index]) for index in (fitted_on, held_out))
     usual = usual_of(network, fitted, held, vectors.category_ids)
     training = np.sort(make_scorer(network, fitted, score, usual).score(*learned))
@@ -126,6 +127,14 @@ def _unexpected_notes(schema: Schema, vectors: Vectors, redaction: Redaction) ->
     first = vectors.rows[int(vectors.unexpected[name].argmax())]
     complaint = None if redaction.touches(name) else field.complaint(read_field(first, name))
     return [unexpected_text(counts, len(vectors.rows), f"{name}: {complaint}" if complaint else "")]
+
+
+def shares_of_fields(fitted: Fitted, vectors: Vectors) -> FloatArray:
+    """Share of the rows that have each column's field, with a made-up one that has all, float64 (N + C,)."""
+    columns = Columns(fitted)
+    present = columns.present(vectors.numeric, vectors.category_ids)
+    shares: FloatArray = ((present.sum(0) + 1) / (len(present) + 1))[columns.field]
+    return shares
 
 
 def usual_of(network: Autoencoder, fitted: Fitted, held: Encoded, category_ids: NDArray[np.int32]) -> Usual:

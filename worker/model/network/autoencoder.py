@@ -230,16 +230,15 @@ class Autoencoder(nn.Module):
         """
         layout, output = self.layout, self.out_categories
         size = output.weight.shape[1] + 1
-        whole, of_blocks = output.weight.new_zeros(size, size), factors[layout.numeric :]
-        blocks, column = [output.weight.new_empty(0, size)], [self.offsets[:0]]
-        for place, (first, width) in enumerate(zip(layout.offsets, layout.widths, strict=True)):
-            part = slice(first, first + width)
-            block = torch.cat([output.weight[part], output.bias[part, None]], 1)  # (V, H + 1)
-            if not optional[place]:
-                whole += of_blocks[place] * (block.T @ block)
-                continue
+        of_blocks = factors[layout.numeric :]
+        widths = torch.tensor(layout.widths, dtype=torch.int64, device=factors.device)
+        every = torch.cat([output.weight, output.bias[:, None]], 1)  # (K, H + 1)
+        whole = every.T @ (every * (of_blocks * ~optional).repeat_interleave(widths)[:, None])
+        blocks, column = [every[:0]], [self.offsets[:0]]
+        for place in optional.nonzero()[:, 0].tolist():
+            block = every[layout.offsets[place] : layout.offsets[place] + layout.widths[place]]  # (V, H + 1)
             # R'R = M'M, so a block wider than the last hidden layer costs no more than one as wide.
-            block = torch.linalg.qr(block.double(), mode="r").R.to(block) if width > size else block
+            block = torch.linalg.qr(block.double(), mode="r").R.to(block) if len(block) > size else block
             blocks.append(block)
             column.append(torch.full_like(self.offsets[:1], layout.numeric + place).expand(len(block)))
         gram = whole[:-1, :-1].contiguous(), 2 * whole[:-1, -1], whole[-1, -1]

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from worker.errors import DataError, SettingsError
 from worker.model.network.autoencoder import Autoencoder, Layout, Rows
-from worker.model.network.loss import corrupt, training_loss
+from worker.model.network.loss import corrupt, training_loss, weighed_squares
 from worker.model.network.options import OPTIMIZERS, RANGES, FitOptions
+from worker.records import FloatArray
 
 __all__ = ["MIN_ROWS", "Fit", "FitOptions", "FitReport", "Progress", "fit_network"]
 
@@ -64,13 +65,14 @@ class Fit(NamedTuple):
     held_out: NDArray[np.int64]
 
 
-def mean_predictor_loss(fitted_on: Rows, measured_on: Rows, layout: Layout) -> float:
-    """Held-out loss of always answering the column means."""
-    loss = (measured_on.numeric - fitted_on.numeric.mean(0)).square().sum(1).mean().item() if layout.numeric else 0.0
-    for column, width in enumerate(layout.widths):
+def mean_predictor_loss(fitted_on: Rows, measured_on: Rows, layout: Layout, factors: Tensor) -> float:
+    """Held-out loss of always answering the column means. factors: on the squared error of each column, (N + C,)."""
+    of_numbers = (measured_on.numeric - fitted_on.numeric.mean(0)).square() * factors[: layout.numeric]
+    loss = of_numbers.sum(1).mean().item() if layout.numeric else 0.0
+    for column, (width, factor) in enumerate(zip(layout.widths, factors[layout.numeric :].tolist(), strict=True)):
         # |rate - e_t|² = rate·rate - 2 rate[t] + 1, as for the network: no one-hot column is made
         rate = torch.bincount(fitted_on.category_ids[:, column], minlength=width) / len(fitted_on.category_ids)
-        loss += ((rate @ rate) - 2 * rate[measured_on.category_ids[:, column]].mean() + 1).item()
+        loss += factor * ((rate @ rate) - 2 * rate[measured_on.category_ids[:, column]].mean() + 1).item()
     return loss
 
 
@@ -80,6 +82,7 @@ def fit_network(
     category_ids: NDArray[np.int32],
     options: FitOptions,
     progress: Progress | None = None,
+    shares: FloatArray | None = None,
 ) -> Fit:
     """Fit a network on rows by the options' recipe, with early stopping.
 
@@ -96,6 +99,8 @@ def fit_network(
         category_ids  int32 (R, C)
         options       recipe; deterministic for its seed on one machine
         progress      called after each measurement
+        shares        of the rows that have each column's field, float64 (N + C,): factors on the squared errors, those
+                      of the report's losses too; None = 1 each. Only the squared loss of a linear output takes them
 
     Raises DataError for fewer than 32 rows or a loss that is not finite, SettingsError for sizes that don't fit the
     layout.
@@ -139,14 +144,19 @@ def fit_network(
         seen = torch.zeros(len(network.table), dtype=torch.bool)
         seen[(train.category_ids + network.offsets).flatten()] = True
         network.table.data[~seen] = 0.0
-        best_step, losses = _train(network, train, held, options, progress)
+        factors = None
+        if shares is not None and shares.min() < 1 and options.loss == "squared" and network.has_linear_output:
+            factors = torch.from_numpy(shares.astype(np.float32))
+        best_step, losses = _train(network, train, held, options, progress, factors)
     report = FitReport(
         rows=len(fitted),
         held_out_rows=len(held_out) if options.holdout else 0,
         steps=losses[-1][0],
         best_step=best_step,
         held_out_loss=dict(losses)[best_step],
-        mean_predictor_loss=mean_predictor_loss(train, held, layout),
+        mean_predictor_loss=mean_predictor_loss(
+            train, held, layout, torch.ones(layout.numeric + len(layout.widths)) if factors is None else factors
+        ),
         losses=losses,
         notes=notes,
     )
@@ -175,7 +185,12 @@ def _batches(rows: int, options: FitOptions, generator: torch.Generator) -> Iter
 
 
 def _train(
-    network: Autoencoder, train: Rows, held: Rows, options: FitOptions, progress: Progress | None
+    network: Autoencoder,
+    train: Rows,
+    held: Rows,
+    options: FitOptions,
+    progress: Progress | None,
+    factors: Tensor | None,
 ) -> tuple[int, list[tuple[int, float]]]:
     """Leaves the weights to keep in `network`; returns their step and the held-out losses.
 
@@ -189,6 +204,7 @@ def _train(
     compute = _compiled(options)
     epoch = count // options.batch if options.drop_last else -(-count // options.batch)
     steps = min(bound for bound in (options.steps, options.epochs and options.epochs * epoch) if bound)
+    how = {"loss": options.loss, "reduction": options.reduction, "beta": options.beta, "factors": factors}
     noise: dict[str, Any] = {"kind": options.noise_kind, "noise": options.noise, "swap": options.swap}
     held_noisy, noisy = held, None
     if options.is_denoising:
@@ -202,13 +218,13 @@ def _train(
         if options.is_denoising:
             others = train.take(torch.randint(count, (len(chosen),), generator=generator))
             noisy = corrupt(rows, others, generator, **noise)
-        loss = compute(network, rows, noisy, loss=options.loss, reduction=options.reduction, beta=options.beta)
+        loss = compute(network, rows, noisy, **how)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch ships no type for it
         optimizer.step()
         if not is_measured:
             continue
-        held_loss = _measured(network.eval(), held, held_noisy)
+        held_loss = _measured(network.eval(), held, held_noisy, factors)
         network.train()
         if not np.isfinite(held_loss):
             raise DataError(
@@ -230,8 +246,10 @@ def _train(
 
 
 @torch.no_grad()
-def _measured(network: Autoencoder, held: Rows, noisy: Rows) -> float:
-    """Mean squared error per row."""
+def _measured(network: Autoencoder, held: Rows, noisy: Rows, factors: Tensor | None) -> float:
+    """Mean squared error per row, with a factor on each column where there are some."""
+    if factors is not None:
+        return weighed_squares(factors)(network, network.encode(*noisy), held).mean().item()
     if network.has_linear_output:
         return network.squared_errors(network.encode(*noisy), *held).mean().item()
     total, size = 0.0, max(1, MAX_CELLS // network.layout.columns)

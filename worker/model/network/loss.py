@@ -102,6 +102,20 @@ def cross_entropy(network: Autoencoder, hidden: Tensor, rows: Rows) -> Tensor:
     return total
 
 
+def weighed_squares(factors: Tensor) -> Callable[[Autoencoder, Tensor, Rows], Tensor]:
+    """The squared loss of a linear output with a factor on each input column, (N + C,).
+
+    A field that few records have counts by the share of those that have it. Without that 500 of them take most of the
+    latent, though nobody can predict them, and what all records share is learned badly.
+    """
+
+    def of_rows(network: Autoencoder, hidden: Tensor, rows: Rows) -> Tensor:
+        forms = network.weighed_forms(factors, torch.zeros(len(network.layout.widths), dtype=torch.bool))
+        return network.weighed_errors(hidden, *rows, factors[None], forms)
+
+    return of_rows
+
+
 LOSSES: Registry[Loss] = Registry("loss")
 LOSSES.register("squared", Loss(lambda network, hidden, rows: network.squared_errors(hidden, *rows)))
 LOSSES.register("absolute", Loss(lambda network, hidden, rows: network.residual(hidden, *rows).abs().sum(1)))
@@ -123,6 +137,7 @@ def training_loss(
     reduction: str,
     beta: float = 1.0,
     draw: Tensor | None = None,
+    factors: Tensor | None = None,
 ) -> Tensor:
     """The loss of a batch, a scalar.
 
@@ -133,9 +148,12 @@ def training_loss(
         loss       a name in LOSSES; reduction: one in REDUCTIONS
         beta       weight of the divergence
         draw       standard normal (B, L); None = drawn here
+        factors    on the squared error of each input column, (N + C,), in the place of `loss`; see `weighed_squares`
     """
     seen = rows if noisy is None else noisy
     of_rows, reduce = LOSSES[loss].of_rows, REDUCTIONS[reduction]
+    if factors is not None:
+        of_rows = weighed_squares(factors)
     if not network.architecture.variational:
         return reduce(of_rows(network, network.encode(*seen), rows), network.layout.columns)
     mean, log_variance = network.latent_distribution(*seen)

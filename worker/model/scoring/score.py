@@ -109,7 +109,9 @@ def relative(errors: RowErrors) -> Tensor:
     """How far the errors of a record's own fields lie above what is usual of them, (B,).
 
         e   squared error of a field, m its mean over the held-out records that have the field, s the root of the mean
-            of its square over them and a made-up one with an error of 3, at least 0.15
+            of its square over them and a made-up one with an error of 3,
+            times the root of the sum, over the fields, of the squared correlation of their errors with its own, as far
+            as it is positive: fields that err together are not counted as if each of them were news
         u   of a value that no record of the fit had 1 / sqrt(chance that a value is new), else 0
         n   fields of the record, N of a record on average, L the mean of m / s
 
@@ -120,9 +122,8 @@ def relative(errors: RowErrors) -> Tensor:
     of many fields is no stranger than one of few: the mean of its sum is taken off, and the root of n is the width that
     is left if the fields err independently. Absent fields say nothing: which they are is a category of its own.
 
-    It works badly where fields err together, for then records of many fields scatter more than the root says; for a
-    field that was seldom there in the fit, which needs a large error to count at all; and where the held-out records
-    hold many anomalies in one field, which raise what is usual of it.
+    It works badly for a field that was seldom there in the fit, which needs a large error to count at all, and where
+    the held-out records hold many anomalies in one field, which raise what is usual of it.
     """
     weighing = errors.weighing
     beyond = errors.squared() - errors.present @ weighing.usual + errors.unknown()

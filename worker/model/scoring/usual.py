@@ -17,11 +17,7 @@ from worker.records import BoolArray, FloatArray
 
 PRIOR_ERROR = 3.0
 """Squared error of one made-up record that counts with the held-out ones of each field: that of a number at 1.7 times
-its scale. A field that few records have weighs little until more have it."""
-MIN_SPREAD = 0.15
-"""Least spread of a field's squared errors: that of a number known to 0.4 of its scale. Without it the small errors of
-fields that are nearly always right outweigh a large one of a field that is harder to predict (an odd hour of the day).
-"""
+its scale. A field that few records have weighs little until more have it, and one that was never wrong has a limit."""
 
 
 class Columns:
@@ -56,7 +52,8 @@ class Usual:
     """What is usual of each of F fields, all float64 (F,).
 
     mean      mean squared error of the held-out records that have the field
-    spread    root of the mean of its square over them and a made-up one, at least MIN_SPREAD
+    spread    root of the mean of its square over them and a made-up one, above 0, times the root of how many fields
+              err as it does: k fields that always err together count as the root of k, not as k
     share     share of the held-out records that have the field
     unknown   about the chance that the next value is one that no record of the fit had, above 0; 1 without categories
 
@@ -80,7 +77,13 @@ def measure_usual(errors: FloatArray, present: BoolArray, unknown: FloatArray) -
     rows = present.sum(0)
     there = np.where(present, errors, 0.0)
     spread = np.sqrt((np.square(there).sum(0) + PRIOR_ERROR**2) / (rows + 1))
-    return Usual(there.sum(0) / np.maximum(rows, 1), np.maximum(spread, MIN_SPREAD), rows / len(errors), unknown)
+    mean = there.sum(0) / np.maximum(rows, 1)
+    centred = np.where(present, errors - mean, 0.0)
+    norm = np.sqrt(np.square(centred).sum(0))
+    centred /= np.where(norm > 0, norm, 1.0)
+    correlation = np.maximum(centred.T @ centred, 0.0)
+    np.fill_diagonal(correlation, 1.0)
+    return Usual(mean, spread * np.sqrt(np.square(correlation).sum(0)), rows / len(errors), unknown)
 
 
 def chance_of_unknown(fitted: Fitted, category_ids: NDArray[np.int32]) -> FloatArray:
