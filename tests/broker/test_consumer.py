@@ -99,12 +99,19 @@ def test_partitions_that_are_added_are_read_when_the_leader_had_been_started_aga
 
         eventually(lambda: is_shared(2), 30, "two partitions on two members")
         name = next(name for name, member in members.items() if member._client._coordinator._is_leader)
+        generation = members[name]._client._coordinator._generation.generation_id
+        both = [Partition(topic, 0), Partition(topic, 1)]
+        eventually(lambda: None not in members[name]._stored(both).values(), 30, "both are begun")
         lives[name].close()  # without leaving the group: a static member is expected back
         if when == "while it is away":
             add_partitions(connection, topic, 4)
         members[name] = start(name)
-        eventually(lambda: bool(members[name].assignment()), 30, "its partitions came back")
+        eventually(lambda: bool(members[name].positions()), 30, "its partitions came back")
         if when == "after it came back":
+            eventually(lambda: members[name]._shared_counts == {topic: 2}, 30, "it sees both partitions")
+            assert members[name]._client._coordinator._generation.generation_id == generation, (
+                "a restart without rebalance"
+            )
             add_partitions(connection, topic, 4)
 
         eventually(lambda: is_shared(4), 30, "four partitions on two members")
@@ -118,6 +125,7 @@ def polled(consumer: GroupConsumer) -> Iterator[GroupConsumer]:
     def poll() -> None:
         while not stop.is_set():
             consumer.poll(100, 10)
+            consumer.begin(consumer.assignment_changes().assigned)
 
     thread = threading.Thread(target=poll)
     thread.start()

@@ -166,7 +166,8 @@ class GroupConsumer(Consumer):
         A static member that starts again within its session gets its partitions back without a rebalance. If it was
         the leader, it still is, and is not told (KIP-814; the client's request to join is older), so that nobody
         watches the topics. Whoever joins again gets the same partitions, and the leader that does has all shared out
-        anew: each static member asks once it sees other partitions, and at its start where some were never begun.
+        anew. So a static member joins again where it sees other partitions than before, or the first ones, and nobody
+        has begun some of them; where all have their owner, a restart stays without a rebalance.
         """
         coordinator = self._client._coordinator  # noqa: SLF001  # there is no public way
         if not self._is_static or coordinator.state is not MemberState.STABLE:
@@ -174,8 +175,7 @@ class GroupConsumer(Consumer):
         counts = {topic: self.partition_count(topic) for topic in self._here(self._subscribed)}
         if counts != self._shared_counts and not coordinator._is_leader:  # noqa: SLF001  # that one sees to it itself
             every = [TopicPartition(topic, number) for topic, count in counts.items() for number in range(count)]
-            begun = coordinator.fetch_committed_offsets(every, _ASK_TIMEOUT_MS)
-            if self._shared_counts is not None or len(begun) < len(every):
+            if len(coordinator.fetch_committed_offsets(every, _ASK_TIMEOUT_MS)) < len(every):
                 coordinator.request_rejoin()
         self._shared_counts = counts
 
