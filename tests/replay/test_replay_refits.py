@@ -8,7 +8,7 @@ import pytest
 from devtools.refit_streams import SCHEMA, Traffic
 from tests.trainer.common import broken_scale_bundle, bundle
 from worker.cli import main
-from worker.processes.replay_job import ROLLED_BACK, Refits
+from worker.processes.replay_refits import ROLLED_BACK, Refits
 from worker.processes.wiring import make_pipeline, model_builder
 from worker.replay.lines import Line
 from worker.settings import Settings, TrainSettings

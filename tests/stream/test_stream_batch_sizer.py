@@ -9,7 +9,7 @@ from devtools import traffic
 from devtools.stage import GROUP, Guarantee, Stage, Worker, assert_as_undisturbed
 from worker.errors import BrokerUnavailable, DeliveryError
 from worker.records import Outcome, Outgoing, Partition, RawMessage
-from worker.stream.loop import BatchSizer
+from worker.stream.sizing import BatchSizer
 
 GUARANTEES: tuple[Guarantee, ...] = ("at_least_once", "exactly_once")
 POLL_INTERVAL_S = 20.0

@@ -11,8 +11,8 @@ from typing_extensions import override
 
 from worker.cli.hints import message_of
 from worker.model.network.fit import Progress
-from worker.processes.replay_job import Batches, Display
-from worker.replay.lines import Line
+from worker.processes.replay_job import Display
+from worker.replay.lines import Batches, Line
 from worker.sources.base import Meter
 from worker.texts import printable
 

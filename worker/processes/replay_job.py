@@ -1,7 +1,6 @@
 """Wires one replay: schema, model, pipeline, what-if questions, the trainer where it is asked for, results."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -9,9 +8,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import orjson
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from worker.broker.topic_names import topic_names
@@ -24,12 +21,12 @@ from worker.formats.base import Decoder
 from worker.model.learn import fit_bundle
 from worker.model.network.fit import Progress
 from worker.model.store.bundle import Bundle
-from worker.pipeline import Model, Pipeline
 from worker.processes import wiring
 from worker.processes.rejects import Rejects
-from worker.records import Outcome
+from worker.processes.replay_refits import Refits
 from worker.replay.lines import (
     PEEK_BYTES,
+    Batches,
     FieldLabels,
     IdLabels,
     Labels,
@@ -45,20 +42,15 @@ from worker.replay.outputs import METRICS_FILE, REPORT_FILE
 from worker.replay.overlap import FitOverlap, overlap_text
 from worker.replay.report import Facts, render
 from worker.replay.what_if import Comparison, Sweep
-from worker.rollout.rollout import Promotion, Rollout
 from worker.settings import Settings, ThresholdSettings, leaves, shown
 from worker.sources.base import Meter, Source
 from worker.texts import quoted
-from worker.thresholds.budget import ALONE, PartitionCount
+from worker.thresholds.budget import PartitionCount
 from worker.thresholds.factory import RULES, ThresholdFactory
-from worker.trainer.trainer import Decision
 
 MISSPELT_RECORDS = 1_000  # in which redacted fields are looked for that the schema does not have
 PEEK_RECORDS = 50_000  # looked at first where schema or model are missing
-ROLLED_BACK = "rolled back"
 MAX_AUTO_FIT = 10_000  # records to fit on where no number is given; at most a fifth of those looked at
-
-Batches = Iterator[list[Line]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,77 +359,3 @@ def parse_sweep(text: str, base: ThresholdSettings) -> dict[str, ThresholdFactor
             raise UsageError(f"--sweep {text}: {error.errors()[0]['msg']}") from None
         factories[value] = wiring.threshold_factory(settings)
     return factories
-
-
-class Refits:
-    """Lets the trainer check every so many records, and the pipeline go on with what it promotes.
-
-    An observer of the replay; its batches must end where checks are due: see `batches`.
-    """
-
-    def __init__(
-        self,
-        settings: Settings,
-        pipeline: Pipeline,
-        build: wiring.Build,
-        every: int,
-        partitions: PartitionCount = ALONE,
-    ) -> None:
-        self._pipeline = pipeline
-        self._every = every
-        self._records = 0
-        self._rollout = Rollout(pipeline.model, wiring.make_pairing(settings, partitions))
-        self._trainer = wiring.make_trainer(settings, pipeline.model, build)
-        self.verdicts: list[dict[str, Any]] = []
-
-    def batches(self, source: Iterable[list[Line]]) -> Batches:
-        """The same lines, with a batch ending at each check: so the checks don't depend on the size of a batch."""
-        position = 0
-        for lines in source:
-            start = 0
-            while start < len(lines):
-                end = min(len(lines), start + self._every - position % self._every)
-                yield lines[start:end]
-                position, start = position + end - start, end
-
-    def add(self, lines: list[Line], outcome: Outcome, groups: NDArray[np.int8]) -> None:  # noqa: ARG002
-        """Take a batch: as the record loop does after a delivery, and as the trainer when a check is due."""
-        self._trainer.observe(outcome.scores)
-        self._records += len(lines)
-        ended = self._rollout.observe(outcome)
-        if ended is not None and not ended.passed:
-            self._rollout.swap(self._pipeline)
-            self._trainer.use(self._pipeline.model)
-            self._trainer.veto()  # what taught it that is still in the traffic
-            self.verdicts.append(
-                {
-                    "check": self._trainer.checks,
-                    "record": self._records,
-                    "current": ended.previous,
-                    "decision": ROLLED_BACK,
-                    "reasons": [ended.why],
-                    "candidate": ended.version,
-                    "figures": {"canary": dict(ended.figures)},
-                }
-            )
-        if self._records % self._every == 0:
-            verdict, candidate = self._trainer.check(wiring.utc_now())
-            self.verdicts.append(verdict.to_json() | {"record": self._records})
-            if verdict.decision is Decision.PROMOTED and candidate is not None:
-                self.promote(candidate)
-
-    def promote(self, model: Model) -> None:
-        """Go on with another model at once, on canary."""
-        self._rollout.promote(Promotion(model))
-        self._rollout.swap(self._pipeline)
-        self._trainer.use(model)
-
-    def findings(self) -> list[str]:
-        """Lines for the summary."""
-        counts = Counter(verdict["decision"] for verdict in self.verdicts)
-        decisions = ", ".join(f"{count} {decision}" for decision, count in counts.items())
-        return [f"checks of the trainer: {decisions or 'none, the input is too short'}"] + [
-            f"  after {verdict['record']:,} records: {verdict['decision']}: {'; '.join(verdict['reasons'])}"
-            for verdict in self.verdicts
-            if verdict["candidate"]
-        ]

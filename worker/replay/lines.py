@@ -290,7 +290,7 @@ def rebatch(blocks: Batches, size: int, max_bytes: int = BATCH_BYTES) -> Iterato
         yield pending
 
 
-def peek(batches: Batches, count: int, max_bytes: int = PEEK_BYTES) -> tuple[list[Line], Iterator[list[Line]]]:
+def peek(batches: Batches, count: int, max_bytes: int = PEEK_BYTES) -> tuple[list[Line], Batches]:
     """About the first `count` lines (whole batches, fewer where they have more bytes or the input ends), and all
     batches from the start.
 

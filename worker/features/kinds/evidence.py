@@ -47,7 +47,7 @@ class Sample:
     def present(self) -> "Sample":
         """Those that don't say that there is no value, such as N/A; the sample itself where none does."""
         values = without_missing(self.values, self.types, MISSING)
-        if values is self.values:
+        if values is self.values:  # so that what this sample has found out of its values is not found out again
             return self
         there = [value for value in values if value is not None]
         return Sample(there, set(map(type, there)), len({(type(value), value) for value in there}))

@@ -24,6 +24,7 @@ def one_of(names: Sequence[str]) -> Check:
 def size(minimum: int) -> Check:
     """A whole number of at least this size."""
     expected = f"a whole number from {minimum} to 1000000"
+    # By its very type, for True is an int to isinstance, and a schema file that says true means a switch.
     return Check(expected, lambda value: type(value) is int and minimum <= value <= 1_000_000)
 
 
@@ -36,4 +37,6 @@ TEXTS = Check(
 
 def option(default: Any, check: Check) -> Any:
     """A dataclass field that a schema file may set."""
+    # The check stands with the field, so that a kind's class is all there is to know of its options: the reader of
+    # schema files, the page of options and the errors go by it.
     return field(default=default, metadata={"check": check})
