@@ -80,6 +80,26 @@ def test_new_partitions_are_read_although_the_rebalance_outlasts_a_poll(
 
 
 @pytest.mark.kafka
+def test_an_answer_of_the_group_that_comes_between_two_polls_is_taken(
+    connection: Connection, topic: str, group: str
+) -> None:
+    leader = GroupConsumer(connection, [topic], group)
+    settle(leader)
+    coordinator = leader._client._coordinator
+    coordinator.request_rejoin()
+    leader.poll(0, 1)
+    join = coordinator._join_task
+    eventually(lambda: join.is_done, 30, "the answer")
+    generation = coordinator._generation.generation_id
+
+    poll_until(leader, leader.is_member)
+
+    assert coordinator._generation.generation_id == generation
+    assert leader.assignment() == {Partition(topic, 0)}
+    leader.close(1)
+
+
+@pytest.mark.kafka
 @pytest.mark.parametrize("when", ["while it is away", "after it came back"])
 def test_partitions_that_are_added_are_read_when_the_leader_had_been_started_again(
     connection: Connection, make_topic: Callable[[int], str], group: str, when: str

@@ -150,11 +150,13 @@ class GroupConsumer(Consumer):
         is there: if that comes between two polls, the assignment is never taken over, heartbeats stay off and poll
         never returns anything again (seen in 1 of 10 first joins with polls of 100 ms). After a heartbeat that was
         answered with "another member has your instance id" they stay off, too, and nothing else happens. Asking again
-        is harmless.
+        is harmless, with the answer kept: see _Join.
         """
         coordinator = self._client._coordinator  # noqa: SLF001  # there is no public way
         with coordinator._lock:  # noqa: SLF001
             silent = coordinator.state is MemberState.STABLE and not coordinator._heartbeat_enabled  # noqa: SLF001
+        if coordinator.state is MemberState.REBALANCING and coordinator._join_task is not None:  # noqa: SLF001
+            coordinator._join_task = _Join(coordinator._join_task)  # noqa: SLF001
         if silent or coordinator.state is MemberState.REBALANCING:
             coordinator.request_rejoin()
         elif coordinator.state is MemberState.STABLE:
@@ -374,3 +376,17 @@ class GroupConsumer(Consumer):
             self._closed = True
             close = partial(self._client.close, autocommit=False, timeout_ms=int(timeout_s * 1000))
             quietly(close, timeout_s, "closing the consumer")
+
+
+class _Join:
+    """A request to join that is under way, in the place of the client's own future of it.
+
+    The client throws away an answer that came between two polls and asks anew, and a leader that does so has the whole
+    group share out again: polls that are short beside the time between them can go on like that for ever. This one is
+    never done for it, so that the next poll waits for it, and has the answer at once.
+    """
+
+    is_done: Final = False
+
+    def __init__(self, future: Any) -> None:
+        self.add_callback, self.add_errback = future.add_callback, future.add_errback
