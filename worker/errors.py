@@ -76,6 +76,10 @@ class BrokerUnavailable(TransientError):
     """The broker did not answer in time."""
 
 
+class OutcomeUnknown(BrokerUnavailable):
+    """The broker is there, but how the last transaction ended is not known yet: to be asked again soon."""
+
+
 class MissingTopic(TransientError):
     """A topic does not exist on the broker; somebody may create it yet."""
 

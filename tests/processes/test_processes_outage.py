@@ -80,6 +80,18 @@ def test_an_outage_is_a_reason_after_ten_seconds_and_a_line_a_minute(
     assert list(health.reasons().values()) == reasons
 
 
+def test_a_client_that_began_to_ask_later_does_not_shorten_the_outage(broker: Broker) -> None:
+    watched = watch(broker, Health())
+
+    with capture_logs() as logs:
+        seconds(broker, watched, 100, answers=False)
+        broker.heard = broker.now - 20  # all others are answered, and it is not yet
+        seconds(broker, watched, 2, answers=False)
+        seconds(broker, watched, 1, answers=True)
+
+    assert [round(entry["outage_s"]) for entry in logs if "outage_s" in entry] == [102]
+
+
 def test_a_process_without_clients_and_one_that_was_paused_have_no_outage(broker: Broker) -> None:
     health = Health()
     watched = watch(broker, health)

@@ -113,6 +113,20 @@ def test_what_was_committed_without_an_answer_is_not_read_again_when_its_batch_i
     assert len(stage.published("scores")) == len(stage.scored()) == 500
 
 
+def test_an_outage_of_the_broker_divides_no_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(guarantee="exactly_once").feed(traffic.messages(500))
+    worker = stage.worker(batch_size=1000)
+    monkeypatch.setattr("worker.stream.loop.MAX_BACKOFF_MS", 0)
+    stage.broker.fail("transact", BrokerUnavailable("no answer"))
+    stage.broker.fail("build", BrokerUnavailable("no answer"), times=20)
+
+    worker.drain()
+
+    assert len(worker.seen.retries) == 22  # the answer that was lost, the outage, and a second question afterwards
+    assert worker.seen.lost == []
+    assert_as_undisturbed(stage)
+
+
 def test_a_single_record_is_never_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Stage().feed(traffic.messages(1))
     worker = stage.worker(batch_size=1000)

@@ -36,6 +36,7 @@ from worker.registry import Registry
 
 T = TypeVar("T")
 
+RECONNECT_MS: Final = 1_000  # at most between two attempts, as in Kafka's own clients; kafka-python waits up to 30 s
 CONSUMER_DEFAULTS: Final[Mapping[str, Any]] = {
     "enable_auto_commit": False,
     "auto_offset_reset": "none",
@@ -43,7 +44,7 @@ CONSUMER_DEFAULTS: Final[Mapping[str, Any]] = {
     "max_poll_records": 8192,
     "max_poll_interval_ms": 120_000,
     "metadata_max_age_ms": 5_000,  # until a topic that is new, or another one of the same name, is noticed; not 5 min
-    "reconnect_backoff_max_ms": 2_000,
+    "reconnect_backoff_max_ms": RECONNECT_MS,
 }
 PRODUCER_DEFAULTS: Final[Mapping[str, Any]] = {
     "acks": "all",
@@ -54,12 +55,12 @@ PRODUCER_DEFAULTS: Final[Mapping[str, Any]] = {
     "max_block_ms": 15_000,
     "request_timeout_ms": 15_000,
     "delivery_timeout_ms": 30_000,
-    "reconnect_backoff_max_ms": 2_000,
+    "reconnect_backoff_max_ms": RECONNECT_MS,
 }
 _FIRST_PROBE_S: Final = 2.0  # a client that is not built by then may never be
 _SECOND_PROBE_S: Final = 3.0
 _SILENT_S: Final = 5.0  # an idle client hears from its broker every 2 to 3 s
-ADMIN_DEFAULTS: Final[Mapping[str, Any]] = {"reconnect_backoff_max_ms": 2_000}
+ADMIN_DEFAULTS: Final[Mapping[str, Any]] = {"reconnect_backoff_max_ms": RECONNECT_MS}
 
 # What the record loop does next, and the client's errors that lead to it; of an error and its bases, the nearest in the
 # table decides. Any other KafkaError passes with time: timeouts, elections, lost connections.

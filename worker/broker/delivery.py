@@ -7,7 +7,7 @@ from typing_extensions import override
 
 from worker.broker.base import AnyProducer, Consumer, Delivery, Offsets, Producer, TransactionalProducer
 from worker.broker.limits import portions
-from worker.errors import BrokerUnavailable, CommitRefused, RecordTooLarge, WorkerError
+from worker.errors import BrokerUnavailable, CommitRefused, OutcomeUnknown, RecordTooLarge, WorkerError
 from worker.records import Outgoing, Partition
 
 P = TypeVar("P", bound=AnyProducer)
@@ -140,7 +140,7 @@ class ExactlyOnce(_ProducerDelivery[TransactionalProducer]):
     def _is_committed(self, next_offsets: Offsets) -> bool:
         """Whether the transaction of unknown outcome held this batch and was committed.
 
-        Raises BrokerUnavailable after the first no.
+        Raises OutcomeUnknown after the first no.
         """
         if self._unknown is None or not next_offsets.items() <= self._unknown.items():
             return False
@@ -150,5 +150,5 @@ class ExactlyOnce(_ProducerDelivery[TransactionalProducer]):
             return True
         if committed != self._last_answer:
             self._last_answer = committed
-            raise BrokerUnavailable("the last transaction does not seem to be committed: asking once more")
+            raise OutcomeUnknown("the last transaction does not seem to be committed: asking once more")
         return False

@@ -44,8 +44,8 @@ class OutageWatch:
         self._clock = clock
         self._silent_checks = 0  # in a row
         self._client_log = logging.getLogger("kafka")
-        self._began = 0.0
-        self._logged: float | None = None  # when a line was written of this outage
+        self._began: float | None = None  # of the outage that goes on
+        self._logged = 0.0  # when its last line was written
 
     def check(self) -> None:
         """Look once."""
@@ -61,13 +61,16 @@ class OutageWatch:
         ):  # this process may have been paused: its clients are about to read what has come meanwhile
             return
         now = self._clock()
-        self._began = now - silence_s
         reason = f"no answer from {self._servers} for {silence_s:.0f} s"
         self._health.waiting("contact", reason)
         self._on_outage()
-        if self._logged is None or now - self._logged >= LOG_EVERY_S:
-            self._logged = now
-            structlog.get_logger().warning("no contact with the broker", reason=reason, silence_s=round(silence_s, 1))
+        if self._began is None:
+            # Not the silence of later looks: a client that began to ask later may be the last one to be answered.
+            self._began = now - silence_s
+        elif now - self._logged < LOG_EVERY_S:
+            return
+        self._logged = now
+        structlog.get_logger().warning("no contact with the broker", reason=reason, silence_s=round(silence_s, 1))
 
     def _hush(self, hushed: bool) -> None:
         """Leave out what the client logs of each attempt; a line a minute is written here. With debug all is there."""
@@ -76,10 +79,10 @@ class OutageWatch:
             self._client_log.setLevel(level)
 
     def _end(self) -> None:
-        if self._logged is not None:
-            self._logged = None
+        if self._began is not None:
             self._health.ready("contact")
             structlog.get_logger().info("the broker answers again", outage_s=round(self._clock() - self._began, 1))
+            self._began = None
 
 
 class LastResort:

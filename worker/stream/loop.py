@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 
 from worker.broker.base import Consumer, Delivery, Offsets, Polled
-from worker.errors import CommitRefused, RecordTooLarge, SettingsError, TransientError
+from worker.errors import CommitRefused, OutcomeUnknown, RecordTooLarge, SettingsError, TransientError
 from worker.pipeline import Pipeline
 from worker.records import Outcome, Outgoing, Partition, RawMessage
 from worker.rollout.rollout import Rollout
@@ -32,7 +32,7 @@ from worker.stream.sizing import BatchSizer
 IDLE_POLL_MS = 200
 AT_ONCE_S = 0.01
 FIRST_BACKOFF_MS = 100
-MAX_BACKOFF_MS = 2_000
+MAX_BACKOFF_MS = 1_000
 CATCH_UP_S = 1.0
 MAX_ATTEMPTS = 5  # to deliver a batch; then it is read again in smaller ones
 
@@ -230,7 +230,7 @@ class Loop:
 
     def _back_off(self, error: TransientError) -> int:
         """Counts an attempt that failed; milliseconds until the next one."""
-        self._attempt += 1
+        self._attempt = 1 if isinstance(error, OutcomeUnknown) else self._attempt + 1
         self.events.retrying(error, self._attempt)
         return min(FIRST_BACKOFF_MS << min(self._attempt, 10), MAX_BACKOFF_MS)
 
@@ -282,7 +282,7 @@ class Loop:
         self._batch = Batch(outcome, checkpoints, starts, process_s=self.monotonic() - started)
 
     def _deliver(self, batch: "Batch") -> None:
-        started = self.monotonic()
+        started, is_tried = self.monotonic(), False
         try:
             if batch.attempts >= MAX_ATTEMPTS and batch.records > 1:
                 self._divide(batch)
@@ -291,6 +291,8 @@ class Loop:
                 self.sinks[batch.flushed].flush(self.sink_timeout_s / len(self.sinks))
                 batch.flushed += 1
             checkpoints = [record for partition, record in batch.checkpoints if partition in batch.starts]
+            self.delivery.open()
+            is_tried = True
             self.delivery.publish(self.kafka_sink.records, batch.next_offsets, checkpoints)
         except CommitRefused as error:
             self._adapt_size(batch, started)
@@ -299,8 +301,8 @@ class Loop:
             self._shorten(batch, error)
         except TransientError as error:
             # A sink that is away is asked for as long as it takes: its batch read again in smaller ones would reach
-            # the other sinks twice.
-            batch.attempts += batch.flushed == len(self.sinks)
+            # the other sinks twice. A broker that is away, too: the batch is not the reason.
+            batch.attempts += is_tried
             self._wait(error)
         else:
             self._batch, self._attempt = None, 0
