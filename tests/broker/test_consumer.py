@@ -1,11 +1,14 @@
 """Group membership on a real broker, where the in-memory one can't show it."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 
 import pytest
 from kafka import TopicPartition
+from kafka import errors as kafka_errors
 from kafka.admin import NewPartitions
 
 from devtools.brokers import Broker, eventually, produce, produce_values, values_of
@@ -223,6 +226,25 @@ def test_a_member_whose_name_another_one_took_ends_and_only_then(
     assert second.is_member()
     for consumer in (first, second):
         consumer.close(1)
+
+
+@pytest.mark.parametrize(("lasted_s", "ends"), [(0.0, False), (20.0, False), (36.0, True)])
+def test_a_member_that_a_broker_forgot_waits_until_it_has_given_a_dead_owner_of_its_name_up(
+    connection: Connection, topic: str, group: str, monkeypatch: pytest.MonkeyPatch, lasted_s: float, ends: bool
+) -> None:
+    slow = replace(connection, options={**connection.options, "session_timeout_ms": 30_000})
+    consumer = GroupConsumer(slow, [topic], group, instance_id="name")
+    settle(consumer)
+
+    def fenced(**_: object) -> None:
+        raise kafka_errors.FencedInstanceIdError
+
+    monkeypatch.setattr(consumer._client, "poll", fenced)
+    consumer._displaced_since = time.monotonic() - lasted_s
+    monkeypatch.setattr(consumer, "_keep_joining", lambda: None)  # a broker that fences makes no stable member
+    with pytest.raises(Fenced) if ends else nullcontext():
+        consumer.poll(50, 1)
+    consumer.close(1)
 
 
 @pytest.mark.kafka

@@ -31,7 +31,7 @@ OutOfRange = Literal["stop", "earliest", "latest"]
 
 _COMMIT_TIMEOUT_MS: Final = 15_000
 _ASK_TIMEOUT_MS: Final = 4_000  # an open transaction of a killed owner can take 20 s; meanwhile a stop is heard
-_DISPLACED_S: Final = 5.0
+_DISPLACED_S: Final = 5.0  # beyond the session timeout
 _MISSING_S: Final = 2.0  # the first answer about topics takes a moment
 
 
@@ -81,6 +81,7 @@ class GroupConsumer(Consumer):
             partition_assignment_strategy=[ASSIGNORS[assignor]],
             **({"isolation_level": "read_committed"} if read_committed else {}),
         )
+        self._displaced_s = self._client.config["session_timeout_ms"] / 1000 + _DISPLACED_S
         self._fetcher: BoundedFetcher = self._client._fetcher  # noqa: SLF001  # build_consumer put it there
         with translated("subscribing"):
             named = (
@@ -184,14 +185,16 @@ class GroupConsumer(Consumer):
     def _require_own_name(self) -> None:
         """Raises Fenced once the broker has kept saying that another member has this one's instance id.
 
-        A broker that has just come back says so of the only one for a moment (CommittedWatermark). One that never
-        was a member is the newest with this name: it takes it, whatever became of the answer to its first attempt.
+        A broker that has just come back says so of the only one, for as long as it takes an older state of the group
+        for the current one (CommittedWatermark). The other member of that time is dead then, and the broker gives it
+        up after the session timeout; one that is alive stays. One that never was a member is the newest with this name:
+        it takes it, whatever became of the answer to its first attempt.
         """
         if not self._was_member:
             self._client._coordinator.reset_generation()  # noqa: SLF001  # there is no public way
             return
         self._displaced_since = self._displaced_since or time.monotonic()
-        if time.monotonic() - self._displaced_since > _DISPLACED_S:
+        if time.monotonic() - self._displaced_since > self._displaced_s:
             raise Fenced("another process has joined the group with this [instance_id]: this one ends")
 
     def _resolve_out_of_range(self, positions: Mapping[Any, Any]) -> None:
