@@ -9,11 +9,12 @@ import torch
 
 from devtools import traffic
 from worker.errors import DataError, SettingsError
+from worker.features.learned import MISSING_ID
 from worker.features.schema import parse_schema
 from worker.model.learn import fit_bundle
 from worker.model.network import fit
 from worker.model.network.autoencoder import Autoencoder, Layout, Rows
-from worker.model.network.loss import LOSSES, REDUCTIONS, corrupt, training_loss
+from worker.model.network.loss import LOSSES, REDUCTIONS, MissingPattern, corrupt, training_loss
 from worker.model.presets import PRESETS, preset_options
 from worker.model.store.bundle import Bundle
 from worker.pipeline import Model, Pipeline
@@ -153,8 +154,8 @@ def test_a_loss_is_what_its_name_and_its_reduction_say(reduction: str, kind: str
 @pytest.mark.parametrize(
     ("kind", "inside"),
     [
-        ("gaussian", lambda change, _: 0.3 < change.std() < 0.8),
-        ("uniform", lambda change, _: 0 < change.abs().max() <= 1),
+        ("gaussian", lambda change, _: 0.6 < change.std() < 0.75 and 0.08 < change.abs().median() < 0.2),
+        ("uniform", lambda change, _: 1 < change.abs().max() <= 2),
         ("mask", lambda _, noisy: 0.2 < (noisy == 0).float().mean() < 0.3),
     ],
 )
@@ -168,6 +169,35 @@ def test_numbers_are_corrupted_by_the_kind_and_level_that_is_set(
 
     assert inside(noisy - rows.numeric, noisy)
     assert (category_ids == rows.category_ids).all()
+
+
+def test_numbers_are_swapped_in_half_of_the_rows_and_ids_in_all() -> None:
+    rows = Rows(torch.zeros(4000, 50), torch.ones(4000, 50).long())
+    others = Rows(torch.ones(4000, 50), torch.full((4000, 50), 2))
+
+    numeric, ids = corrupt(rows, others, torch.Generator().manual_seed(0), kind="mask", noise=0.0, swap=0.9)
+
+    assert 0.45 < (numeric == 1).any(1).float().mean() < 0.51
+    assert (ids != 1).any(1).float().mean() > 0.95
+
+
+def test_rare_fields_are_left_out_of_some_rows_as_a_whole_and_what_all_have_stays() -> None:
+    numeric, ids = torch.full((4000, 3), 5.0), torch.full((4000, 2), 9)
+    pattern = MissingPattern(  # a common number; a rare field of two numbers and a category; a half rare category
+        share=torch.tensor([1.0, 0.01, 0.01, 0.01, 0.5]),
+        field=torch.tensor([0, 1, 1, 1, 2]),
+        imputed=torch.tensor([torch.nan, 0.25, 0.5]),
+        optional=torch.tensor([True, True]),
+    )
+
+    left, left_ids = pattern.without_some(Rows(numeric, ids), torch.Generator().manual_seed(0))
+
+    rare = left_ids[:, 0] == MISSING_ID
+    assert (left[:, 0] == 5).all()
+    assert set(map(tuple, left[rare].tolist())) == {(5.0, 0.25, 0.5)}
+    assert set(map(tuple, left[~rare].tolist())) == {(5.0, 5.0, 5.0)}
+    assert 0.45 < rare.float().mean() < 0.55
+    assert 0.2 < (left_ids[:, 1] == MISSING_ID).float().mean() < 0.3
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from worker.errors import DataError, SettingsError
@@ -17,12 +18,13 @@ from worker.features.vectorize import Vectorizer, Vectors, fit_vectorizer
 from worker.formats.base import Decoded, Row
 from worker.model.network.autoencoder import Autoencoder, Layout
 from worker.model.network.fit import MIN_ROWS, FitOptions, Progress, fit_network
+from worker.model.network.loss import MissingPattern
 from worker.model.presets import require_score
 from worker.model.scoring.score import SCORES, Score
 from worker.model.scoring.scorer import Reconstructor, round_significant
 from worker.model.scoring.usual import Columns, Usual, chance_of_unknown, measure_usual
 from worker.model.store.bundle import KEEP_ROWS, Bundle, field_names, golden_of, make_scorer, named, pack_rehearsal
-from worker.records import NO_TIME, FloatArray, Message, RawMessage, TimeArray
+from worker.records import NO_TIME, Message, RawMessage, TimeArray
 from worker.redaction import NOTHING, Redaction
 from worker.thresholds.factory import ThresholdRule
 
@@ -78,8 +80,8 @@ def fit_bundle(
     numeric, notes = _within_range(vectors.numeric, fitted) if options.output == "sigmoid" else (vectors.numeric, [])
     layout = Layout(len(fitted.numeric), fitted.widths)
     score = Score(options.score, options.field_weights)
-    shares = shares_of_fields(fitted, vectors) if SCORES[score.kind].is_relative else None
-    network, fit, fitted_on, held_out = fit_network(layout, numeric, vectors.category_ids, options, progress, shares)
+    pattern = pattern_of(fitted, vectors) if SCORES[score.kind].is_relative else None
+    network, fit, fitted_on, held_out = fit_network(layout, numeric, vectors.category_ids, options, progress, pattern)
     learned, held = ((vectors.numeric[index], vectors.category_ids[index]) for index in (fitted_on, held_out))
     usual = usual_of(network, fitted, held, vectors.category_ids)
     training = np.sort(make_scorer(network, fitted, score, usual).score(*learned))
@@ -129,12 +131,14 @@ def _unexpected_notes(schema: Schema, vectors: Vectors, redaction: Redaction) ->
     return [unexpected_text(counts, len(vectors.rows), f"{name}: {complaint}" if complaint else "")]
 
 
-def shares_of_fields(fitted: Fitted, vectors: Vectors) -> FloatArray:
-    """Share of the rows that have each column's field, with a made-up one that has all, float64 (N + C,)."""
+def pattern_of(fitted: Fitted, vectors: Vectors) -> MissingPattern | None:
+    """Which of the rows have which fields, with a made-up one that has all; None where each has all."""
     columns = Columns(fitted)
     present = columns.present(vectors.numeric, vectors.category_ids)
-    shares: FloatArray = ((present.sum(0) + 1) / (len(present) + 1))[columns.field]
-    return shares
+    if present.all():
+        return None
+    share = ((present.sum(0) + 1) / (len(present) + 1)).astype(np.float32)[columns.field]
+    return MissingPattern(*map(torch.from_numpy, (share, columns.field, columns.imputed, columns.optional)))
 
 
 def usual_of(network: Autoencoder, fitted: Fitted, held: Encoded, category_ids: NDArray[np.int32]) -> Usual:

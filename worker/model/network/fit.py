@@ -11,9 +11,8 @@ from torch import Tensor
 
 from worker.errors import DataError, SettingsError
 from worker.model.network.autoencoder import Autoencoder, Layout, Rows
-from worker.model.network.loss import corrupt, training_loss, weighed_squares
+from worker.model.network.loss import MissingPattern, corrupt, training_loss, weighed_squares
 from worker.model.network.options import OPTIMIZERS, RANGES, FitOptions
-from worker.records import FloatArray
 
 __all__ = ["MIN_ROWS", "Fit", "FitOptions", "FitReport", "Progress", "fit_network"]
 
@@ -65,8 +64,9 @@ class Fit(NamedTuple):
     held_out: NDArray[np.int64]
 
 
-def mean_predictor_loss(fitted_on: Rows, measured_on: Rows, layout: Layout, factors: Tensor) -> float:
-    """Held-out loss of always answering the column means. factors: on the squared error of each column, (N + C,)."""
+def mean_predictor_loss(fitted_on: Rows, measured_on: Rows, layout: Layout, pattern: MissingPattern | None) -> float:
+    """Held-out loss of always answering the column means; with `pattern` each field weighed by its share."""
+    factors = torch.ones(layout.numeric + len(layout.widths)) if pattern is None else pattern.share
     of_numbers = (measured_on.numeric - fitted_on.numeric.mean(0)).square() * factors[: layout.numeric]
     loss = of_numbers.sum(1).mean().item() if layout.numeric else 0.0
     for column, (width, factor) in enumerate(zip(layout.widths, factors[layout.numeric :].tolist(), strict=True)):
@@ -82,7 +82,7 @@ def fit_network(
     category_ids: NDArray[np.int32],
     options: FitOptions,
     progress: Progress | None = None,
-    shares: FloatArray | None = None,
+    pattern: MissingPattern | None = None,
 ) -> Fit:
     """Fit a network on rows by the options' recipe, with early stopping.
 
@@ -99,8 +99,9 @@ def fit_network(
         category_ids  int32 (R, C)
         options       recipe; deterministic for its seed on one machine
         progress      called after each measurement
-        shares        of the rows that have each column's field, float64 (N + C,): factors on the squared errors, those
-                      of the report's losses too; None = 1 each. Only the squared loss of a linear output takes them
+        pattern       of the columns: each field's squared errors, those of the report's losses too, are weighed by the
+                      share of the rows that have it, and a denoising fit leaves rare ones out of some rows. Only the
+                      squared loss of a linear output takes it
 
     Raises DataError for fewer than 32 rows or a loss that is not finite, SettingsError for sizes that don't fit the
     layout.
@@ -144,19 +145,16 @@ def fit_network(
         seen = torch.zeros(len(network.table), dtype=torch.bool)
         seen[(train.category_ids + network.offsets).flatten()] = True
         network.table.data[~seen] = 0.0
-        factors = None
-        if shares is not None and shares.min() < 1 and options.loss == "squared" and network.has_linear_output:
-            factors = torch.from_numpy(shares.astype(np.float32))
-        best_step, losses = _train(network, train, held, options, progress, factors)
+        if options.loss != "squared" or not network.has_linear_output:
+            pattern = None
+        best_step, losses = _train(network, train, held, options, progress, pattern)
     report = FitReport(
         rows=len(fitted),
         held_out_rows=len(held_out) if options.holdout else 0,
         steps=losses[-1][0],
         best_step=best_step,
         held_out_loss=dict(losses)[best_step],
-        mean_predictor_loss=mean_predictor_loss(
-            train, held, layout, torch.ones(layout.numeric + len(layout.widths)) if factors is None else factors
-        ),
+        mean_predictor_loss=mean_predictor_loss(train, held, layout, pattern),
         losses=losses,
         notes=notes,
     )
@@ -190,7 +188,7 @@ def _train(
     held: Rows,
     options: FitOptions,
     progress: Progress | None,
-    factors: Tensor | None,
+    pattern: MissingPattern | None,
 ) -> tuple[int, list[tuple[int, float]]]:
     """Leaves the weights to keep in `network`; returns their step and the held-out losses.
 
@@ -204,8 +202,11 @@ def _train(
     compute = _compiled(options)
     epoch = count // options.batch if options.drop_last else -(-count // options.batch)
     steps = min(bound for bound in (options.steps, options.epochs and options.epochs * epoch) if bound)
+    factors = None if pattern is None else pattern.share
     how = {"loss": options.loss, "reduction": options.reduction, "beta": options.beta, "factors": factors}
-    noise: dict[str, Any] = {"kind": options.noise_kind, "noise": options.noise, "swap": options.swap}
+    noise: dict[str, Any] = {
+        "kind": options.noise_kind, "noise": options.noise, "swap": options.swap, "pattern": pattern
+    }  # fmt: skip
     held_noisy, noisy = held, None
     if options.is_denoising:
         # Corrupted once: a loss that was drawn anew at each measurement could not be compared with the one before.

@@ -7,74 +7,130 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from worker.features.learned import MISSING_ID
 from worker.model.network.autoencoder import Autoencoder, Rows, kl_divergence
 from worker.registry import Registry
 
 UNKNOWN_SHARE = 0.25
+ROWS_WITH_SWAPPED_NUMBERS = 0.5
 
 
 NoiseKind = Callable[[Tensor, Tensor, float, torch.Generator], Tensor]
-"""(numbers (B, N), strength of each row (B, 1) in [0, 1], noise, generator) to noisy numbers (B, N)."""
+"""(numbers (B, N), a draw of each row (B, 1) in [0, 1], noise, generator) to noisy numbers (B, N)."""
 
 NOISE_KINDS: Registry[NoiseKind] = Registry("noise kind")
+MAX_NOISE, NOISE_SPAN = 2.0, 100.0
+"""Of the row with the strongest noise in scales of a column, and how many times that of the weakest one it is."""
 
 
-def gaussian(numeric: Tensor, strength: Tensor, noise: float, generator: torch.Generator) -> Tensor:
-    """Normal noise with a deviation of up to `noise`."""
-    return numeric + torch.randn(numeric.shape, generator=generator) * strength * noise
+def _size(draw: Tensor, noise: float) -> Tensor:
+    """At noise 1 from 0.02 to 2, each order of magnitude as often as the others."""
+    return noise * MAX_NOISE * NOISE_SPAN ** (draw - 1)
 
 
-def uniform(numeric: Tensor, strength: Tensor, noise: float, generator: torch.Generator) -> Tensor:
-    """Even noise of up to ± `noise`."""
-    return numeric + (2 * torch.rand(numeric.shape, generator=generator) - 1) * strength * noise
+def gaussian(numeric: Tensor, draw: Tensor, noise: float, generator: torch.Generator) -> Tensor:
+    """Normal noise with a deviation of up to 2 `noise`."""
+    return numeric + torch.randn(numeric.shape, generator=generator) * _size(draw, noise)
 
 
-def mask(numeric: Tensor, strength: Tensor, noise: float, generator: torch.Generator) -> Tensor:
+def uniform(numeric: Tensor, draw: Tensor, noise: float, generator: torch.Generator) -> Tensor:
+    """Even noise of up to ± 2 `noise`."""
+    return numeric + (2 * torch.rand(numeric.shape, generator=generator) - 1) * _size(draw, noise)
+
+
+def mask(numeric: Tensor, draw: Tensor, noise: float, generator: torch.Generator) -> Tensor:
     """Zeros in the place of up to a share `noise` of the numbers."""
-    return numeric.masked_fill(torch.rand(numeric.shape, generator=generator) < strength * noise, 0.0)
+    return numeric.masked_fill(torch.rand(numeric.shape, generator=generator) < draw * noise, 0.0)
 
 
 for _kind in (gaussian, uniform, mask):
     NOISE_KINDS.register(_kind.__name__, _kind)
 
 
-def corrupt(rows: Rows, others: Rows, generator: torch.Generator, *, kind: str, noise: float, swap: float) -> Rows:
+class MissingPattern(NamedTuple):
+    """Which rows of a fit lack which fields, by their columns.
+
+    share     of the rows that have the column's field, above 0, float32 (N + C,)
+    field     place of the column's field, int64 (N + C,)
+    imputed   what stands for a missing number, float32 (N,); NaN where no row lacks it
+    optional  whether MISSING_ID says that the field is absent, bool (C,)
+    """
+
+    share: Tensor
+    field: Tensor
+    imputed: Tensor
+    optional: Tensor
+
+    def without_some(self, rows: Rows, generator: torch.Generator) -> Rows:
+        """Rows that lack some of their rarer fields: each its own share of them, half of a very rare field on average.
+
+        Where each of many rare fields is in a few rows only, a network learns rows by heart from them, and what all
+        have in common badly.
+        """
+        numbers = len(self.imputed)
+        fields = int(self.field.max()) + 1
+        draw = torch.rand(len(rows.numeric), 1, generator=generator) * (1 - self.share)
+        leave = torch.rand(len(rows.numeric), fields, generator=generator)[:, self.field] < draw
+        absent = leave[:, :numbers] & ~self.imputed.isnan()
+        return Rows(
+            torch.where(absent, self.imputed, rows.numeric),
+            rows.category_ids.masked_fill(leave[:, numbers:] & self.optional, MISSING_ID),
+        )
+
+
+def corrupt(
+    rows: Rows,
+    others: Rows,
+    generator: torch.Generator,
+    *,
+    kind: str,
+    noise: float,
+    swap: float,
+    pattern: MissingPattern | None = None,
+) -> Rows:
     """What a denoising fit shows the network in the place of these rows.
 
     Each row has its own strength. Numbers get noise, and values are swapped in from other rows, so that the network
     distrusts a value that doesn't fit its neighbours instead of copying it. A quarter of the swapped ids become unknown
     (id 0): the network learns to do without a value that it can't read, and a category never seen before says nothing
-    to it.
+    to it. Most rows get little noise, and in half of them no number is swapped: from these the network learns how
+    numbers hang together finely, from the others what to expect of a number by all the rest.
 
     It works badly where a row's values are independent of each other, for then nothing tells a swapped value from an
     original one, and on few columns, where a swap leaves too little to restore the row from.
 
         rows, others   B rows each; values are swapped in from the row of `others` at the same place
         kind           how numbers are corrupted: a name in NOISE_KINDS
-        noise          strength of that, in scales of a column; of `mask` the largest share of zeros
+        noise          largest strength of that, in two scales of a column; of `mask` the largest share of zeros
         swap           the largest share of a row's values taken from the other row
+        pattern        of the columns; then rare fields are left out of some rows
 
     >>> generator = torch.Generator().manual_seed(0)
     >>> rows = Rows(torch.zeros(1000, 2), torch.ones(1000, 1, dtype=torch.int64))
     >>> others = Rows(torch.full((1000, 2), 9.0), torch.full((1000, 1), 2))
     >>> numeric, category_ids = corrupt(rows, others, generator, kind="mask", noise=0.0, swap=0.4)
-    >>> round((numeric == 9).float().mean().item(), 1)  # half of `swap` on average
-    0.2
+    >>> round((numeric == 9).float().mean().item(), 1)  # half of `swap` on average, in half of the rows
+    0.1
     >>> category_ids.unique().tolist()
     [0, 1, 2]
 
     Vincent, P., Larochelle, H., Bengio, Y., Manzagol, P.-A. (2008): Extracting and composing robust features with
-    denoising autoencoders. ICML. Swapping from other rows and a strength per row are this project's additions.
+    denoising autoencoders. ICML. Geras, K., Sutton, C. (2015): Scheduled denoising autoencoders. ICLR. (Several levels
+    of noise teach fine and coarse structure.) Swapping from other rows, a strength per row and leaving rare fields out
+    are this project's additions.
     """
     # The order of the draws is part of a version's name: another one gives other weights for the same seed.
     strength = torch.rand(len(rows.numeric), 1, generator=generator)
     share = swap * torch.rand(len(rows.numeric), 1, generator=generator)
     noisy = NOISE_KINDS[kind](rows.numeric, strength, noise, generator)
-    swap_numeric = torch.rand(rows.numeric.shape, generator=generator) < share
+    of_numbers = share * (torch.rand(len(rows.numeric), 1, generator=generator) < ROWS_WITH_SWAPPED_NUMBERS)
+    swap_numeric = torch.rand(rows.numeric.shape, generator=generator) < of_numbers
     swap_ids = torch.rand(rows.category_ids.shape, generator=generator) < share
     numeric = torch.where(swap_numeric, others.numeric, noisy)
     unknown = torch.rand(rows.category_ids.shape, generator=generator) < UNKNOWN_SHARE
-    return Rows(numeric, torch.where(swap_ids, others.category_ids.masked_fill(unknown, 0), rows.category_ids))
+    swapped = torch.where(swap_ids, others.category_ids.masked_fill(unknown, 0), rows.category_ids)
+    corrupted = Rows(numeric, swapped)
+    return corrupted if pattern is None else pattern.without_some(corrupted, generator)
 
 
 class Loss(NamedTuple):

@@ -124,8 +124,9 @@ class FitOptions:
     noise_kind: str = _option("gaussian", NOISE_KINDS,
         "how numbers of the training input are corrupted; `mask` sets them to 0")
     noise: float = _option(1.0, number(0, 10),
-        "strength of that, in scales of each field; of `mask` the largest share, up to 1")
-    swap: float = _option(0.2, number(0, 0.9), "largest share of a training row's values taken from another row")
+        "strength of that: 1 is a deviation of 0.02 to 2 scales of a field; of `mask` the largest share, up to 1")
+    swap: float = _option(0.2, number(0, 0.9),
+        "largest share of a training row's values taken from another row; numbers in half of the rows")
     optimizer: str = _option("adamw", OPTIMIZERS, "the algorithm that minimises the loss")
     learning_rate: float = _option(2e-3, number(0, 1, above=True))
     weight_decay: float = _option(1e-4, number(0, 1), "pull of the weights towards zero")
