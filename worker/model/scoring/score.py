@@ -108,10 +108,12 @@ class RowErrors:
 def relative(errors: RowErrors) -> Tensor:
     """How far the errors of a record's own fields lie above what is usual of them, (B,).
 
-        e   squared error of a field, m its mean over the held-out records that have the field, s the root of the mean
-            of its square over them and a made-up one with an error of 3,
+        e   squared error of a field, m its mean over the h held-out records that have the field, s the root of the mean
+            of its square over them and three tenths of a made-up one with an error of 3,
             times the root of the sum, over the fields, of the squared correlation of their errors with its own, as far
-            as it is positive: fields that err together are not counted as if each of them were news
+            as it is positive: fields that err together are not counted as if each of them were news,
+            times the root of 1 + 400 / h, over the same for a field that all have: the noise of many rare fields would
+            drown what the others say
         u   of a value that no record of the fit had 1 / sqrt(chance that a value is new), else 0
         n   fields of the record, N of a record on average, L the mean of m / s
 
