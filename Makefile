@@ -1,7 +1,7 @@
 # Every target does its own set-up: `make demo` or `make test` can be the first command on a fresh machine.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-kafka chaos fuzz memory check fmt replay bench bench-presets up down compose
+.PHONY: help setup demo test test-kafka chaos fuzz memory check fmt replay bench bench-presets bench-detection up down compose
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -86,6 +86,9 @@ bench: $(READY)  ## measure the record path, the thresholds, the trainer and swa
 
 bench-presets: $(READY)  ## every preset on real network connections, five seeds (WORKER_TEST_DATA=…)
 	@$(BIN)/python -m benchmarks.presets $(if $(SEEDS),--seeds $(SEEDS))
+
+bench-detection: $(READY)  ## twenty public tables beside seven other detectors, five seeds (WORKER_TEST_DATA=…)
+	@$(BIN)/python -m benchmarks.detection $(if $(SEEDS),--seeds $(SEEDS)) $(if $(PROTOCOL),--protocol $(PROTOCOL))
 
 up: compose  ## Kafka, worker and trainer in containers
 	docker compose --file deploy/compose.yaml up --build --detach
