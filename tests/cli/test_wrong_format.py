@@ -95,3 +95,19 @@ def test_a_csv_file_without_a_header_is_named_with_the_setting_that_names_its_co
     said = capsys.readouterr()
     assert "[fields.shop]" in said.out
     assert "is named" not in said.err
+
+
+@pytest.mark.parametrize(("name", "between"), [("~", "~"), ("tab", "\t"), (";", ";")])
+def test_the_delimiter_of_the_settings_is_that_of_files_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, between: str
+) -> None:
+    lines = [("shop, its city", "amount", "zip, area")]  # more commas than of any other
+    lines += [(f"{'ab'[at % 2]}, c", f"{at % 9 + 0.5}", f"0{at % 7}, x") for at in range(60)]
+    Path("orders.csv").write_text("".join(between.join(cells) + "\n" for cells in lines))
+    monkeypatch.setenv("WORKER_INPUT__DELIMITER", name)
+
+    assert main(["infer-schema", "orders.csv"]) == 0
+
+    said = capsys.readouterr().out
+    assert '[fields."shop, its city"]' in said
+    assert "[fields.amount]" in said

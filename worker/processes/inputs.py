@@ -52,8 +52,14 @@ def open_source(
         # Lines up to the size that a record may have are read, at least up to 8 MiB.
         max_bytes = max(MAX_LINE_BYTES, settings.batch.max_record_bytes)
         files = selected_files(request.paths, request.file_format)
-        columns = settings.input.columns
-        return Files(files, schema=schema, format=request.file_format, max_line_bytes=max_bytes, columns=columns)
+        return Files(
+            files,
+            schema=schema,
+            format=request.file_format,
+            max_line_bytes=max_bytes,
+            columns=settings.input.columns,
+            delimiter=settings.input.delimiter,
+        )
     if newest is not None and request.start is None and request.end is None:
         return newest_records(settings, request.topic, newest)
     return _topic_range(settings, request.topic, request.start, request.end, spread)

@@ -38,5 +38,7 @@ class InputSettings(Group):
         matching(r"tab|[^\w\s\"]", "one character, or tab"),
         AfterValidator(lambda value: "\t" if value == "tab" else value),
     ] = setting(
-        None, "what stands between two cells of the format `csv`, `tab` for a tab; empty: , ; | or tab, as a value has"
+        None,
+        "what stands between two cells of the format `csv` and of CSV files, `tab` for a tab; empty: , ; | or tab, "
+        "whichever a value or a file's first line has more of",
     )

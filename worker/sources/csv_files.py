@@ -38,24 +38,26 @@ class Columns:
     booleans   columns that hold booleans
     header     columns of the files read before, empty for the first; a later file may order them anew
     names      of the columns of files without a header line; one that has these names itself is read by it
+    delimiter  what stands between two cells; None: whichever of , ; | and tab a file's first line has more of
     """
 
     numbers: frozenset[str] | None = None
     booleans: frozenset[str] = frozenset()
     header: list[str] = field(default_factory=list)
     names: Sequence[str] = ()
+    delimiter: str | None = None
     _guessed: frozenset[str] | None = None  # columns of numbers or of booleans, where nobody says what they hold
 
     @classmethod
-    def of(cls, schema: Schema | None, names: Sequence[str] = ()) -> Self:
+    def of(cls, schema: Schema | None, names: Sequence[str] = (), delimiter: str | None = None) -> Self:
         """The columns of a schema's fields, where one is known."""
         if schema is None:
-            return cls(names=names)
+            return cls(names=names, delimiter=delimiter)
         sorts = ("number", "boolean")
         numbers, booleans = (
             frozenset(entry.name for entry in schema.fields if entry.cell_sort() == sort) for sort in sorts
         )
-        return cls(numbers, booleans, names=names)
+        return cls(numbers, booleans, names=names, delimiter=delimiter)
 
     def cell_reader(self, name: str) -> Callable[[str], Any]:
         """What makes a JSON value of the cells of a column."""
@@ -144,7 +146,7 @@ def read_csv(path: str, reading: Reading, columns: Columns) -> Iterator[list[byt
     """
     text: Iterator[bytes | None] = (line for lines in read_lines(path, reading) for line in lines)
     first = next(text, b"")
-    header, delimiter = _header(path, first)
+    header, delimiter = _header(path, first, columns.delimiter)
     has_header = not columns.names or set(header) == set(columns.names)
     if not has_header:
         header, text = list(columns.names), chain([first], text)
@@ -196,13 +198,13 @@ def _rows(
             yield None
 
 
-def _header(path: str, line: bytes | None) -> tuple[list[str], str]:
+def _header(path: str, line: bytes | None, delimiter: str | None) -> tuple[list[str], str]:
     """The names of the columns, and what stands between them; DataError where the first line has none."""
     first = b"" if line is None else line
     text = first.decode("utf-8", "replace")
     if not text.strip():
         raise DataError(f"{path}:1: no header line" if line is not None else f"{path}:1: the header line is too long")
-    delimiter = max(",;\t|", key=text.count)
+    delimiter = delimiter or max(",;\t|", key=text.count)
     try:
         (header,) = csv.reader([text], delimiter=delimiter)
     except (csv.Error, ValueError) as error:

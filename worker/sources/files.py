@@ -93,6 +93,7 @@ class Files(Source):
     format           one of FORMATS for all files; None: what each file's first bytes and name tell
     max_line_bytes   a longer line or row is left out
     columns          names of the columns of CSV files without a header line
+    delimiter        what stands between two cells of CSV files; None: what the first line of each has more of
 
     Raises DataError (on creation) where a file is missing, and after the last block where one was broken, or none held
     a record. A broken file doesn't keep the ones after it from being read.
@@ -106,13 +107,14 @@ class Files(Source):
         format: str | None = None,  # noqa: A002
         max_line_bytes: int = MAX_LINE_BYTES,
         columns: Sequence[str] = (),
+        delimiter: str | None = None,
     ) -> None:
         self.name = ", ".join(map(_name_of, paths))
         self._reading = Reading(Meter(total=sum(map(file_size, paths))), max_line_bytes=max_line_bytes)
         self.meter, self.unreadable = self._reading.meter, self._reading.unreadable
         self.empty: list[str] = []
         self._fingerprints: list[str] = []
-        self._columns = Columns.of(schema, columns)
+        self._columns = Columns.of(schema, columns, delimiter)
         self._files = [(path, FORMATS[format or format_of(path)]) for path in paths]
         formats = {file_format.record_format for _, file_format in self._files} - {None}
         self.record_format = next(iter(formats), None)
