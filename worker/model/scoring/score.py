@@ -109,7 +109,7 @@ def relative(errors: RowErrors) -> Tensor:
     """How far the errors of a record's own fields lie above what is usual of them, (B,).
 
         e   squared error of a field, m its mean over the h held-out records that have the field, s the root of the mean
-            of its square over them and three tenths of a made-up one with an error of 3,
+            of its square over them and a made-up one with an error of 3,
             times the root of the sum, over the fields, of the squared correlation of their errors with its own, as far
             as it is positive: fields that err together are not counted as if each of them were news,
             times the root of 1 + 400 / h, over the same for a field that all have: the noise of many rare fields would

@@ -15,9 +15,9 @@ from worker.features.fitted import Fitted
 from worker.features.learned import MISSING_ID, UNKNOWN_ID
 from worker.records import BoolArray, FloatArray
 
-PRIOR_ERROR, PRIOR_RECORDS = 3.0, 0.3
-"""Squared error of a made-up record that counts with the held-out ones of each field, that of a number at 1.7 times its
-scale, and how much it counts: a field that was never wrong has a limit."""
+PRIOR_ERROR = 3.0
+"""Squared error of one made-up record that counts with the held-out ones of each field: that of a number at 1.7 times
+its scale. A field that was never wrong has a limit."""
 RARITY_RECORDS = 400
 """A field that so many of very many held-out records have weighs 0.7 of one that all have, one that ten have 0.16. Many
 rare fields would else drown the rest: each is a small noise in all records that have it."""
@@ -76,12 +76,11 @@ def measure_usual(errors: FloatArray, present: BoolArray, unknown: FloatArray) -
 
     >>> usual = measure_usual(np.array([[1.0, 0.0], [3.0, 9.0]]), np.array([[True, True], [True, False]]), np.ones(2))
     >>> usual.mean.tolist(), usual.spread.round(2).tolist(), usual.share.tolist()
-    ([2.0, 0.0], [2.35, 1.76], [1.0, 0.5])
+    ([2.0, 0.0], [2.52, 2.59], [1.0, 0.5])
     """
     rows = present.sum(0)
     there = np.where(present, errors, 0.0)
-    made_up = PRIOR_RECORDS * PRIOR_ERROR**2
-    spread = np.sqrt((np.square(there).sum(0) + made_up) / (rows + PRIOR_RECORDS))
+    spread = np.sqrt((np.square(there).sum(0) + PRIOR_ERROR**2) / (rows + 1))
     spread *= np.sqrt((1 + RARITY_RECORDS / (rows + 1)) / (1 + RARITY_RECORDS / (len(errors) + 1)))
     mean = there.sum(0) / np.maximum(rows, 1)
     centred = np.where(present, errors - mean, 0.0)
