@@ -15,6 +15,7 @@ from devtools.brokers import Broker, eventually, produce, produce_values, values
 from devtools.worlds import numbered, settle, take
 from worker.broker.client import Connection, admin_client
 from worker.broker.consumer import GroupConsumer
+from worker.broker.contact import Contact
 from worker.errors import CommitRefused, Fenced
 from worker.records import Message, Outgoing, Partition
 
@@ -243,6 +244,36 @@ def test_a_member_that_a_broker_forgot_waits_until_it_has_given_a_dead_owner_of_
     consumer._displaced_since = time.monotonic() - lasted_s
     monkeypatch.setattr(consumer, "_keep_joining", lambda: None)  # a broker that fences makes no stable member
     with pytest.raises(Fenced) if ends else nullcontext():
+        consumer.poll(50, 1)
+    consumer.close(1)
+
+
+def test_a_member_that_a_broker_keeps_refusing_after_an_outage_takes_its_name_again_and_once(
+    connection: Connection, topic: str, group: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = replace(connection, options={**connection.options, "session_timeout_ms": 30_000}, contact=Contact())
+    consumer = GroupConsumer(slow, [topic], group, instance_id="name")
+    settle(consumer)
+    coordinator = consumer._client._coordinator
+    known = coordinator._generation.member_id
+
+    def fenced(**_: object) -> None:
+        raise kafka_errors.FencedInstanceIdError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(consumer._client, "poll", fenced)
+        patch.setattr(consumer, "_keep_joining", lambda: None)
+        slow.contact.note_outage()
+        consumer._displaced_since = time.monotonic() - 36
+        consumer.poll(0, 1)
+    assert known
+    assert coordinator._generation.member_id != known
+    settle(consumer)
+
+    monkeypatch.setattr(consumer._client, "poll", fenced)
+    monkeypatch.setattr(consumer, "_keep_joining", lambda: None)
+    consumer._displaced_since = time.monotonic() - 36
+    with pytest.raises(Fenced):
         consumer.poll(50, 1)
     consumer.close(1)
 

@@ -1,6 +1,7 @@
 """A member of a consumer group on Kafka: batches of unconverted records, offsets committed when told to."""
 
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -32,6 +33,7 @@ OutOfRange = Literal["stop", "earliest", "latest"]
 _COMMIT_TIMEOUT_MS: Final = 15_000
 _ASK_TIMEOUT_MS: Final = 4_000  # an open transaction of a killed owner can take 20 s; meanwhile a stop is heard
 _DISPLACED_S: Final = 5.0  # beyond the session timeout
+_AFTER_OUTAGE_S: Final = 60.0  # so long a broker that came back may be wrong about who has a name
 _MISSING_S: Final = 2.0  # the first answer about topics takes a moment
 
 
@@ -72,6 +74,8 @@ class GroupConsumer(Consumer):
         self._closed = False
         self._displaced_since: float | None = None
         self._was_member = False
+        self._contact = connection.contact
+        self._took_name_at = -math.inf
         self._is_static = instance_id is not None
         self._shared_counts: dict[str, int] | None = None
         self._client = build_consumer(
@@ -187,15 +191,23 @@ class GroupConsumer(Consumer):
 
         A broker that has just come back says so of the only one, for as long as it takes an older state of the group
         for the current one (CommittedWatermark). The other member of that time is dead then, and the broker gives it
-        up after the session timeout; one that is alive stays. One that never was a member is the newest with this name:
-        it takes it, whatever became of the answer to its first attempt.
+        up after the session timeout; one that is alive stays. Apache Kafka 4.3.1 can also give the name to an attempt
+        of this very process and answer that it failed ("out of sync with the underlying log"); so after an outage
+        this one takes its name again, once. One that never was a member is the newest with this name: it takes it,
+        whatever became of the answer to its first attempt.
         """
+        now = time.monotonic()
         if not self._was_member:
             self._client._coordinator.reset_generation()  # noqa: SLF001  # there is no public way
             return
-        self._displaced_since = self._displaced_since or time.monotonic()
-        if time.monotonic() - self._displaced_since > self._displaced_s:
+        self._displaced_since = self._displaced_since or now
+        if now - self._displaced_since <= self._displaced_s:
+            return
+        outage = now - self._contact.outage_s()
+        if outage < max(self._displaced_since - _AFTER_OUTAGE_S, self._took_name_at):
             raise Fenced("another process has joined the group with this [instance_id]: this one ends")
+        self._took_name_at, self._displaced_since = now, None
+        self._client._coordinator.reset_generation()  # noqa: SLF001
 
     def _resolve_out_of_range(self, positions: Mapping[Any, Any]) -> None:
         """Where partitions go on whose position is not in their log.

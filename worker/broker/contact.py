@@ -5,6 +5,7 @@ were. And a client whose known brokers have all gone never asks its bootstrap li
 are watched from below, on its own IO thread, whatever its callers do.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -33,6 +34,7 @@ class Contact:
         self._clients: WeakSet[Any] = WeakSet()
         self._last = clock()  # an answer to any client; the start counts as one
         self._unanswered_since: float | None = None  # for a client that was closed meanwhile
+        self._last_outage = -math.inf
         self._lock = threading.Lock()
 
     def opened(self, client: Any) -> None:
@@ -53,6 +55,14 @@ class Contact:
             self._clients.discard(client)
         if was_open and self._clock() - client.heard_at > 2 * ASK_AFTER_S:
             self._unanswered_since = min(client.heard_at, self._unanswered_since or client.heard_at)
+
+    def note_outage(self) -> None:
+        """A client has asked in vain, and again."""
+        self._last_outage = self._clock()
+
+    def outage_s(self) -> float:
+        """Seconds since a client last asked in vain; infinite where none has."""
+        return self._clock() - self._last_outage
 
     def silence_s(self) -> float:
         """Seconds since the last answer, for the client that has waited longest; without a client, for the last one."""
@@ -136,11 +146,16 @@ class _WatchedManager(KafkaConnectionManager):  # type: ignore[misc]
         super().close(node_id, timeout_ms)
 
     async def _keep_asking(self) -> None:
+        silent_checks = 0  # in a row
         while not self.closed:
             await self._net.sleep(CHECK_EVERY_S)
             silence_s = time.monotonic() - self.heard_at
             if silence_s < ASK_AFTER_S or not self.cluster.brokers():  # else it is still at its first bootstrap
+                silent_checks = 0
                 continue
+            silent_checks += 1
+            if silent_checks > 1:  # a process that was frozen looks once, and then reads what has come meanwhile
+                self._contact.note_outage()
             try:
                 self._ask()
                 if silence_s >= self._rebootstrap_s:
