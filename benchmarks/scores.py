@@ -94,10 +94,14 @@ def the_sample(seed: int) -> Stream:
     return Stream(schema, rows[:8000], rows[8000:], [row["label"] != "normal" for row in rows[8000:]])
 
 
-def an_audit_trail(seed: int) -> Stream:
+def an_audit_trail(seed: int, schema_of: Callable[[list[Row]], Schema] = audit_trail.schema_of) -> Stream:
     fit_on, _ = audit_trail.trail(4000, seed=10 + seed)
     rest, kinds = audit_trail.trail(4000, seed=1010 + seed, share=0.02)
-    return Stream(audit_trail.schema_of(fit_on), fit_on, rest, [kind != "" for kind in kinds])
+    return Stream(schema_of(fit_on), fit_on, rest, [kind != "" for kind in kinds])
+
+
+def a_proposed_audit_trail(seed: int) -> Stream:
+    return an_audit_trail(seed, lambda rows: infer_schema(rows).schema)
 
 
 def of_file(name: str, label: str, other: str, fit_normal: int = 0, fit_first: int = 0, records: int = 150_000) -> Make:
@@ -114,7 +118,11 @@ def of_file(name: str, label: str, other: str, fit_normal: int = 0, fit_first: i
     return make
 
 
-STREAMS: dict[str, Make] = {"sample": the_sample, "audit trail": an_audit_trail}
+STREAMS: dict[str, Make] = {
+    "sample": the_sample,
+    "audit trail": an_audit_trail,
+    "audit trail, proposed schema": a_proposed_audit_trail,
+}
 if FOLDER.name and (FOLDER / "nsl_kdd_train20.jsonl.gz").is_file():
     STREAMS["NSL-KDD"] = of_file("nsl_kdd_train20.jsonl.gz", "label", "attack", fit_normal=2048)
     STREAMS["card payments"] = of_file("card_payments_6w.jsonl.gz", "fraud", "scenario", fit_first=19_000)
