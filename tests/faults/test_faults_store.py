@@ -4,7 +4,7 @@ import itertools
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -177,6 +177,21 @@ def test_of_trainers_that_promote_at_once_one_wins_and_the_others_are_told(
     assert (store._pointer().serial, store._pointer().history) == (1, ())
 
 
+def says_the_same(broken: bytes | bytearray, sound: bytes) -> bool:
+    """Whether both are JSON of equal values: the 17th digit of a number may be another one."""
+    with suppress(orjson.JSONDecodeError):
+        return bool(orjson.loads(broken) == orjson.loads(sound))
+    return False
+
+
+@pytest.mark.parametrize(
+    ("broken", "same"),
+    [(b"3.3252307176589967", True), (b"3.3252307176589926", False), (b"3.325230717658996\x00", False)],
+)
+def test_only_another_spelling_of_a_value_says_the_same(broken: bytes, same: bool) -> None:
+    assert says_the_same(broken, b"3.3252307176589966") == same
+
+
 def test_a_flipped_bit_in_any_file_is_noticed(make_store: MakeStore) -> None:
     store = make_store()
     store.save(OLD)
@@ -190,7 +205,9 @@ def test_a_flipped_bit_in_any_file_is_noticed(make_store: MakeStore) -> None:
             broken = bytearray(sound)
             broken[place] ^= 1 << int(rng.integers(8))
             put(store, path, bytes(broken))
-            with pytest.raises((BundleError, StoreError), match=path):
+            with (
+                nullcontext() if says_the_same(broken, sound) else pytest.raises((BundleError, StoreError), match=path)
+            ):
                 store.load()
         put(store, path, sound)
 
