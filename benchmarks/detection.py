@@ -30,7 +30,7 @@ from worker.features.vectorize import Vectorizer
 from worker.formats.base import Decoded, Row
 from worker.model.learn import fit_bundle
 from worker.model.network.options import FitOptions
-from worker.records import BoolArray, FloatArray, Message
+from worker.records import BoolArray, FloatArray
 
 FOLDER = Path(os.environ.get("WORKER_TEST_DATA", "")) / "adbench"
 OURS = "worker"
@@ -90,8 +90,7 @@ def ours(fit_on: FloatArray, seed: int) -> Callable[[FloatArray], FloatArray]:
     scorer, vectorizer = bundle.scorer(), Vectorizer(bundle.fitted)
 
     def score(rest: FloatArray) -> FloatArray:
-        messages = [Message("", 0, offset, -1, None, b"") for offset in range(len(rest))]
-        vectors = vectorizer.transform(Decoded(list(messages), records(rest), [], 0))
+        vectors = vectorizer.transform(Decoded.of_rows(records(rest)))
         scores = np.full(len(rest), np.inf)  # what is no record stands out
         scores[[message.offset for message in vectors.messages]] = scorer.score(vectors.numeric, vectors.category_ids)
         return scores

@@ -28,7 +28,7 @@ from worker.formats.base import Decoded, Row
 from worker.model.learn import fit_bundle
 from worker.model.network.options import FitOptions
 from worker.ranking import average_precision, roc_auc
-from worker.records import BoolArray, FloatArray, Message
+from worker.records import BoolArray, FloatArray
 
 FOLDER = Path(os.environ.get("WORKER_TEST_DATA", ""))
 RATE = 0.01
@@ -69,8 +69,7 @@ def main() -> None:
 def measures(stream: Stream, kinds: list[str], seed: int) -> list[tuple[float, float, float]]:
     """ROC-AUC, average precision and recall at the false alert rate, of each kind of score."""
     bundle = fit_bundle(stream.schema, stream.fit_on, FitOptions(seed=seed), created_at="2026-01-01T00:00:00.000Z")
-    messages = [Message("", 0, offset, -1, None, b"") for offset in range(len(stream.rest))]
-    vectors = Vectorizer(bundle.fitted).transform(Decoded(list(messages), stream.rest, [], 0))
+    vectors = Vectorizer(bundle.fitted).transform(Decoded.of_rows(stream.rest))
     labels = np.array(stream.labels)[[message.offset for message in vectors.messages]]
     results = []
     for kind in kinds:

@@ -132,7 +132,7 @@ def test_partitions_that_are_added_are_read_when_the_leader_had_been_started_aga
         members[name] = start(name)
         eventually(lambda: bool(members[name].positions()), 30, "its partitions came back")
         if when == "after it came back":
-            eventually(lambda: members[name]._shared_counts == {topic: 2}, 30, "it sees both partitions")
+            eventually(lambda: members[name]._joining._shared_counts == {topic: 2}, 30, "it sees both partitions")
             assert members[name]._client._coordinator._generation.generation_id == generation, (
                 "a restart without rebalance"
             )
@@ -241,8 +241,8 @@ def test_a_member_that_a_broker_forgot_waits_until_it_has_given_a_dead_owner_of_
         raise kafka_errors.FencedInstanceIdError
 
     monkeypatch.setattr(consumer._client, "poll", fenced)
-    consumer._displaced_since = time.monotonic() - lasted_s
-    monkeypatch.setattr(consumer, "_keep_joining", lambda: None)  # a broker that fences makes no stable member
+    consumer._joining._displaced_since = time.monotonic() - lasted_s
+    monkeypatch.setattr(consumer._joining, "keep", lambda: None)  # a broker that fences makes no stable member
     with pytest.raises(Fenced) if ends else nullcontext():
         consumer.poll(50, 1)
     consumer.close(1)
@@ -262,17 +262,17 @@ def test_a_member_that_a_broker_keeps_refusing_after_an_outage_takes_its_name_ag
 
     with monkeypatch.context() as patch:
         patch.setattr(consumer._client, "poll", fenced)
-        patch.setattr(consumer, "_keep_joining", lambda: None)
+        patch.setattr(consumer._joining, "keep", lambda: None)
         slow.contact.note_outage()
-        consumer._displaced_since = time.monotonic() - 36
+        consumer._joining._displaced_since = time.monotonic() - 36
         consumer.poll(0, 1)
     assert known
     assert coordinator._generation.member_id != known
     settle(consumer)
 
     monkeypatch.setattr(consumer._client, "poll", fenced)
-    monkeypatch.setattr(consumer, "_keep_joining", lambda: None)
-    consumer._displaced_since = time.monotonic() - 36
+    monkeypatch.setattr(consumer._joining, "keep", lambda: None)
+    consumer._joining._displaced_since = time.monotonic() - 36
     with pytest.raises(Fenced):
         consumer.poll(50, 1)
     consumer.close(1)

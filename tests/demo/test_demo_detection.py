@@ -12,7 +12,6 @@ from worker.features.vectorize import Vectorizer
 from worker.formats.base import Decoded
 from worker.model.learn import fit_bundle
 from worker.model.network.options import FitOptions
-from worker.records import Message, RawMessage
 
 FALSE_SHARE = 0.005
 
@@ -30,8 +29,7 @@ def test_each_kind_of_planted_anomaly_is_among_the_highest_scores(seed: int) -> 
         FitOptions(seed=seed, steps=1000, learning_rate=0.002),
         created_at="2026-01-01T00:00:00.000Z",
     )
-    messages: list[RawMessage] = [Message("", 0, offset, -1, None, b"") for offset in range(len(rows))]
-    vectors = Vectorizer(bundle.fitted).transform(Decoded(messages, rows, [], 0))
+    vectors = Vectorizer(bundle.fitted).transform(Decoded.of_rows(rows))
 
     scores = bundle.scorer().score(vectors.numeric, vectors.category_ids)
 

@@ -30,7 +30,6 @@ from worker.model.store.bundle import (
 from worker.model.store.bundle_reader import read_bundle
 from worker.model.store.model_store import ModelStore
 from worker.pipeline import Model, Pipeline
-from worker.records import Message
 
 
 @pytest.fixture
@@ -290,10 +289,7 @@ def test_rehearsal_rows_hold_what_the_model_sees_and_mean_the_same_to_it() -> No
     assert {row["id"] for row in bundle.rehearsal} == {LEFT_OUT}
     kept = list(bundle.rehearsal)
     original = [by_amount[row["amount"]] for row in kept]
-    messages = [Message("", 0, index, -1, None, b"") for index in range(len(kept))]
-    vectors = [
-        Vectorizer(bundle.fitted).transform(Decoded(list(messages), list(part), [], 0)) for part in (kept, original)
-    ]
+    vectors = [Vectorizer(bundle.fitted).transform(Decoded.of_rows(part)) for part in (kept, original)]
     assert vectors[0].rejects == []
     assert np.array_equal(vectors[0].numeric, vectors[1].numeric)
     assert np.array_equal(vectors[0].category_ids, vectors[1].category_ids)

@@ -64,8 +64,7 @@ def mixed(name: str, **_: Any) -> Bundle:
 
 
 def encoded(bundle: Bundle, rows: list[dict[str, Any]]) -> tuple[Any, Any]:
-    imputed: list[Any] = [Message("", 0, index, -1, None, b"") for index in range(len(rows))]
-    vectors = Vectorizer(bundle.fitted).transform(Decoded(imputed, rows, [], 0))
+    vectors = Vectorizer(bundle.fitted).transform(Decoded.of_rows(rows))
     return vectors.numeric, vectors.category_ids
 
 

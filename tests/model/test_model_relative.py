@@ -19,7 +19,7 @@ from worker.model.network.options import FitOptions
 from worker.model.scoring.usual import measure_usual
 from worker.model.store.bundle import Bundle, to_files
 from worker.model.store.bundle_reader import read_bundle
-from worker.records import FloatArray, Message
+from worker.records import FloatArray
 
 NOW = "2026-01-01T00:00:00.000Z"
 KINDS_OF = {
@@ -54,8 +54,7 @@ def orders() -> Bundle:
 
 
 def encoded(bundle: Bundle, rows: list[Row]) -> tuple[Any, Any]:
-    messages = [Message("", 0, offset, -1, None, b"") for offset in range(len(rows))]
-    vectors = Vectorizer(bundle.fitted).transform(Decoded(list(messages), rows, [], 0))
+    vectors = Vectorizer(bundle.fitted).transform(Decoded.of_rows(rows))
     return vectors.numeric, vectors.category_ids
 
 

@@ -21,7 +21,7 @@ from worker.model.learn import fit_bundle
 from worker.model.presets import preset_options
 from worker.model.store.bundle import Bundle
 from worker.model.store.model_store import ModelStore
-from worker.records import FloatArray, Message
+from worker.records import FloatArray
 from worker.replay.report import Pictures
 
 PIXELS = [f"p{place}" for place in range(64)]
@@ -66,8 +66,7 @@ def bundle(folder: Path) -> Bundle:
 
 def encoded(bundle: Bundle) -> tuple[Any, Any]:
     rows, _ = items()
-    bare: list[Any] = [Message("", 0, index, -1, None, b"") for index in range(len(rows))]
-    vectors = Vectorizer(bundle.fitted).transform(Decoded(bare, rows, [], 0))
+    vectors = Vectorizer(bundle.fitted).transform(Decoded.of_rows(rows))
     return vectors.numeric, vectors.category_ids
 
 

@@ -1,7 +1,6 @@
 """A member of a consumer group on Kafka: batches of unconverted records, offsets committed when told to."""
 
 import contextlib
-import math
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -17,6 +16,7 @@ from worker.broker.assignments import AssignmentListener
 from worker.broker.base import AssignmentChanges, Consumer, Offsets, Polled, Unreadable
 from worker.broker.client import ASSIGNORS, Connection, Welcome, build_consumer, quietly, translated
 from worker.broker.fetching import BoundedFetcher
+from worker.broker.joining import Joining
 from worker.broker.topic_ids import (
     GroupMembership,
     StoredOffset,
@@ -25,15 +25,13 @@ from worker.broker.topic_ids import (
     refresh_metadata,
 )
 from worker.broker.topic_names import is_pattern, topic_names
-from worker.errors import BrokerUnavailable, CommitRefused, Displaced, Fenced, OffsetOutOfRange
+from worker.errors import BrokerUnavailable, CommitRefused, Displaced, OffsetOutOfRange
 from worker.records import Partition
 
 OutOfRange = Literal["stop", "earliest", "latest"]
 
 _COMMIT_TIMEOUT_MS: Final = 15_000
 _ASK_TIMEOUT_MS: Final = 4_000  # an open transaction of a killed owner can take 20 s; meanwhile a stop is heard
-_DISPLACED_S: Final = 5.0  # beyond the session timeout
-_AFTER_OUTAGE_S: Final = 60.0  # so long a broker that came back may be wrong about who has a name
 _MISSING_S: Final = 2.0  # the first answer about topics takes a moment
 
 
@@ -72,12 +70,6 @@ class GroupConsumer(Consumer):
         self._missing_since: dict[str, float] = {}
         self._listener = AssignmentListener()
         self._closed = False
-        self._displaced_since: float | None = None
-        self._was_member = False
-        self._contact = connection.contact
-        self._took_name_at = -math.inf
-        self._is_static = instance_id is not None
-        self._shared_counts: dict[str, int] | None = None
         self._client = build_consumer(
             connection,
             group_id=group_id,
@@ -85,7 +77,7 @@ class GroupConsumer(Consumer):
             partition_assignment_strategy=[ASSIGNORS[assignor]],
             **({"isolation_level": "read_committed"} if read_committed else {}),
         )
-        self._displaced_s = self._client.config["session_timeout_ms"] / 1000 + _DISPLACED_S
+        self._joining = Joining(self._client, connection.contact)
         self._fetcher: BoundedFetcher = self._client._fetcher  # noqa: SLF001  # build_consumer put it there
         with translated("subscribing"):
             named = (
@@ -106,7 +98,7 @@ class GroupConsumer(Consumer):
                     polled = self._poll_once(left_ms, max_records)
             except (BrokerUnavailable, Displaced) as error:
                 if isinstance(error, Displaced):
-                    self._require_own_name()
+                    self._joining.require_own_name()
                 # The client heals by itself; an empty poll keeps the caller's loop, and its clock, going.
                 time.sleep(min(left_ms, 100) / 1000)
                 polled = {}
@@ -117,9 +109,9 @@ class GroupConsumer(Consumer):
                 return polled
 
     def _poll_once(self, timeout_ms: int, max_records: int) -> Polled:
-        self._keep_joining()
+        self._joining.keep()
         self._follow_topics()
-        self._follow_partitions()
+        self._joining.follow(lambda: {topic: self.partition_count(topic) for topic in self._here(self._subscribed)})
         for partition, stored in self._stored(self._listener.needs_seek & self.assignment()).items():
             if stored is None:
                 self._client.seek_to_beginning(*self._assigned_of([partition]))
@@ -147,67 +139,6 @@ class GroupConsumer(Consumer):
             if self._topic_ids.follow(topic, known_topic_id(self._client, topic)):
                 self._tell(f"the topic {topic} was deleted and created again: it is read from its beginning")
                 self._listener.recreated([partition for partition in self.assignment() if partition.topic == topic])
-
-    def _keep_joining(self) -> None:
-        """Makes the client finish a rebalance that outlasts one poll, and notice that its heartbeats have ended.
-
-        kafka-python 3.0.12 rejoins when a topic's partitions change, and forgets why as soon as the group's answer
-        is there: if that comes between two polls, the assignment is never taken over, heartbeats stay off and poll
-        never returns anything again (seen in 1 of 10 first joins with polls of 100 ms). After a heartbeat that was
-        answered with "another member has your instance id" they stay off, too, and nothing else happens. Asking again
-        is harmless, with the answer kept: see _Join.
-        """
-        coordinator = self._client._coordinator  # noqa: SLF001  # there is no public way
-        with coordinator._lock:  # noqa: SLF001
-            silent = coordinator.state is MemberState.STABLE and not coordinator._heartbeat_enabled  # noqa: SLF001
-        if coordinator.state is MemberState.REBALANCING and coordinator._join_task is not None:  # noqa: SLF001
-            coordinator._join_task = _Join(coordinator._join_task)  # noqa: SLF001
-        if silent or coordinator.state is MemberState.REBALANCING:
-            coordinator.request_rejoin()
-        elif coordinator.state is MemberState.STABLE:
-            self._displaced_since, self._was_member = None, True
-
-    def _follow_partitions(self) -> None:
-        """Has partitions that were added shared out, also where the group's leader does not know that it is the leader.
-
-        A static member that starts again within its session gets its partitions back without a rebalance. If it was
-        the leader, it still is, and is not told (KIP-814; the client's request to join is older), so that nobody
-        watches the topics. Whoever joins again gets the same partitions, and the leader that does has all shared out
-        anew. So a static member joins again where it sees other partitions than before, or the first ones, and nobody
-        has begun some of them; where all have their owner, a restart stays without a rebalance.
-        """
-        coordinator = self._client._coordinator  # noqa: SLF001  # there is no public way
-        if not self._is_static or coordinator.state is not MemberState.STABLE:
-            return
-        counts = {topic: self.partition_count(topic) for topic in self._here(self._subscribed)}
-        if counts != self._shared_counts and not coordinator._is_leader:  # noqa: SLF001  # that one sees to it itself
-            every = [TopicPartition(topic, number) for topic, count in counts.items() for number in range(count)]
-            if len(coordinator.fetch_committed_offsets(every, _ASK_TIMEOUT_MS)) < len(every):
-                coordinator.request_rejoin()
-        self._shared_counts = counts
-
-    def _require_own_name(self) -> None:
-        """Raises Fenced once the broker has kept saying that another member has this one's instance id.
-
-        A broker that has just come back says so of the only one, for as long as it takes an older state of the group
-        for the current one (CommittedWatermark). The other member of that time is dead then, and the broker gives it
-        up after the session timeout; one that is alive stays. Apache Kafka 4.3.1 can also give the name to an attempt
-        of this very process and answer that it failed ("out of sync with the underlying log"); so after an outage
-        this one takes its name again, once. One that never was a member is the newest with this name: it takes it,
-        whatever became of the answer to its first attempt.
-        """
-        now = time.monotonic()
-        if not self._was_member:
-            self._client._coordinator.reset_generation()  # noqa: SLF001  # there is no public way
-            return
-        self._displaced_since = self._displaced_since or now
-        if now - self._displaced_since <= self._displaced_s:
-            return
-        outage = now - self._contact.outage_s()
-        if outage < max(self._displaced_since - _AFTER_OUTAGE_S, self._took_name_at):
-            raise Fenced("another process has joined the group with this [instance_id]: this one ends")
-        self._took_name_at, self._displaced_since = now, None
-        self._client._coordinator.reset_generation()  # noqa: SLF001
 
     def _resolve_out_of_range(self, positions: Mapping[Any, Any]) -> None:
         """Where partitions go on whose position is not in their log.
@@ -391,17 +322,3 @@ class GroupConsumer(Consumer):
             self._closed = True
             close = partial(self._client.close, autocommit=False, timeout_ms=int(timeout_s * 1000))
             quietly(close, timeout_s, "closing the consumer")
-
-
-class _Join:
-    """A request to join that is under way, in the place of the client's own future of it.
-
-    The client throws away an answer that came between two polls and asks anew, and a leader that does so has the whole
-    group share out again: polls that are short beside the time between them can go on like that for ever. This one is
-    never done for it, so that the next poll waits for it, and has the answer at once.
-    """
-
-    is_done: Final = False
-
-    def __init__(self, future: Any) -> None:
-        self.add_callback, self.add_errback = future.add_callback, future.add_errback

@@ -9,7 +9,7 @@ Whatever needs the fields of a record is given a decoder; nothing else knows how
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import NoneType
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from worker.errors import ErrorCode, RecordError, UsageError
 from worker.formats.packed import MAX_RATIO, is_packed, unpacked
-from worker.records import DeadLetter, RawMessage, UnreadableValue
+from worker.records import DeadLetter, Message, RawMessage, UnreadableValue
 from worker.registry import Registry
 
 VALUE_BYTES = 64  # of an object in memory, with its place in another one
@@ -85,6 +85,12 @@ class Decoded:
     rows: list[Row]
     rejects: list[DeadLetter]
     skipped: int
+
+    @classmethod
+    def of_rows(cls, rows: Iterable[Row]) -> Self:
+        """Rows that come from no topic; their places are the offsets of their messages."""
+        every = list(rows)
+        return cls([Message("", 0, place, -1, None, b"") for place in range(len(every))], every, [], 0)
 
 
 class Decoder(ABC):

@@ -24,7 +24,7 @@ from worker.model.scoring.score import SCORES, Score
 from worker.model.scoring.scorer import Reconstructor, round_significant
 from worker.model.scoring.usual import Columns, Usual, chance_of_unknown, measure_usual
 from worker.model.store.bundle import KEEP_ROWS, Bundle, field_names, golden_of, make_scorer, named, pack_rehearsal
-from worker.records import NO_TIME, Message, RawMessage, TimeArray
+from worker.records import NO_TIME, TimeArray
 from worker.redaction import NOTHING, Redaction
 from worker.thresholds.factory import ThresholdRule
 
@@ -69,8 +69,7 @@ def fit_bundle(
         raise SettingsError(
             f"[model.field_weights] names {unknown!r}: allowed are the fields that the model sees: {', '.join(fields)}"
         )
-    messages: list[RawMessage] = [Message("", 0, index, -1, None, b"") for index in range(len(rows))]
-    vectors = Vectorizer(fitted, redaction).transform(Decoded(messages, list(rows), [], 0))
+    vectors = Vectorizer(fitted, redaction).transform(Decoded.of_rows(rows))
     if len(vectors.rows) < MIN_ROWS:
         raise DataError(
             f"{len(vectors.rows)} usable records are too few to learn from, at least {MIN_ROWS} are needed; "

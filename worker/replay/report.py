@@ -19,7 +19,6 @@ from worker.features.vectorize import Vectorizer
 from worker.formats.base import Decoded
 from worker.model.scoring.scorer import Reconstructor
 from worker.model.store.bundle import Bundle
-from worker.records import Message
 from worker.redaction import NOTHING, Redaction
 from worker.replay import charts
 from worker.replay.loop import Result
@@ -165,7 +164,7 @@ class Pictures:
     def pair(self, record: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The record and its reconstruction; none where a pixel is no number (a redacted one) or it can't be scored."""
         row = dict(record)
-        vectors = self._vectorizer.transform(Decoded([Message("", 0, 0, -1, None, b"")], [row], [], 0))
+        vectors = self._vectorizer.transform(Decoded.of_rows([row]))
         if not vectors.rows:
             return []
         rebuilt = self._reconstructor.rows(vectors.numeric, vectors.category_ids).numeric[0]

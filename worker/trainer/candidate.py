@@ -26,7 +26,7 @@ from worker.model.network.fit import FitOptions, Progress
 from worker.model.store.bundle import Bundle
 from worker.pipeline import Model
 from worker.ranking import roc_auc_of_scores
-from worker.records import BoolArray, FloatArray, Message
+from worker.records import BoolArray, FloatArray
 from worker.redaction import NOTHING, Redaction
 from worker.texts import significant
 from worker.thresholds.quantile import calibrated_quantile
@@ -86,8 +86,7 @@ class RecentRows:
 def encode_rows(model: Model, rows: Sequence[Row]) -> Vectors:
     """Rows as a model's vectors, whose messages have the rows' positions as offsets; those that don't fit its schema
     are left out."""
-    messages = [Message("", 0, position, -1, None, b"") for position in range(len(rows))]
-    return model.vectorizer.transform(Decoded(list(messages), list(rows), [], 0))
+    return model.vectorizer.transform(Decoded.of_rows(rows))
 
 
 def scores_of(model: Model, rows: Sequence[Row]) -> FloatArray:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -204,21 +205,26 @@ def _train(
     steps = min(bound for bound in (options.steps, options.epochs and options.epochs * epoch) if bound)
     factors = None if pattern is None else pattern.share
     how = {"loss": options.loss, "reduction": options.reduction, "beta": options.beta, "factors": factors}
-    noise: dict[str, Any] = {
-        "kind": options.noise_kind, "noise": options.noise, "swap": options.swap, "pattern": pattern
-    }  # fmt: skip
+    corrupted = partial(
+        corrupt,
+        generator=generator,
+        kind=options.noise_kind,
+        noise=options.noise,
+        swap=options.swap,
+        pattern=pattern,
+    )
     held_noisy, noisy = held, None
     if options.is_denoising:
         # Corrupted once: a loss that was drawn anew at each measurement could not be compared with the one before.
         others = held.take(torch.randperm(len(held.numeric), generator=generator))
-        held_noisy = corrupt(held, others, generator, **noise)
+        held_noisy = corrupted(held, others)
     losses: list[tuple[int, float]] = []
     best_step, best_loss, best_state, stale = 0, float("inf"), network.state_dict(), 0
     for step, (chosen, is_measured) in enumerate(_batches(count, options, generator), 1):
         rows = train.take(chosen)
         if options.is_denoising:
             others = train.take(torch.randint(count, (len(chosen),), generator=generator))
-            noisy = corrupt(rows, others, generator, **noise)
+            noisy = corrupted(rows, others)
         loss = compute(network, rows, noisy, **how)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch ships no type for it

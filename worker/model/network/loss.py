@@ -100,9 +100,9 @@ def corrupt(
 
         rows, others   B rows each; values are swapped in from the row of `others` at the same place
         kind           how numbers are corrupted: a name in NOISE_KINDS
-        noise          largest strength of that, in two scales of a column; of `mask` the largest share of zeros
+        noise          strength of that: at 1 from 0.02 to 2 scales of a column; of `mask` the largest share of zeros
         swap           the largest share of a row's values taken from the other row
-        pattern        of the columns; then rare fields are left out of some rows
+        pattern        what rows of the fit lack; then rare fields are left out of some rows
 
     >>> generator = torch.Generator().manual_seed(0)
     >>> rows = Rows(torch.zeros(1000, 2), torch.ones(1000, 1, dtype=torch.int64))
