@@ -19,6 +19,7 @@ from worker.trainer.candidate import (
     calibration_of,
     in_units_of,
     judge,
+    max_alert_rate,
     recent_rows,
     restore_tail,
     scores_of,
@@ -87,6 +88,19 @@ def test_a_model_that_no_longer_detects_planted_anomalies_is_refused() -> None:
     verdict = judge(Model(bundle(7)), Model(noise_bundle()), strangers, threshold=threshold, quantile=QUANTILE, seed=0)
 
     assert any("planted anomalies" in failure for failure in verdict.failures)
+
+
+@pytest.mark.parametrize(("rows", "calibrated"), [(800, 800), (2_000, 800), (800, 2_000), (5_000, 5_000)])
+def test_a_challenger_like_the_champion_is_hardly_ever_refused_by_chance(rows: int, calibrated: int) -> None:
+    rng = np.random.default_rng(0)
+    limit = max_alert_rate(QUANTILE, rows=rows, calibrated=calibrated)
+
+    rates = [
+        float((rng.random(rows) > calibrated_quantile(np.sort(rng.random(calibrated)), QUANTILE)).mean())
+        for _ in range(2_000)
+    ]
+
+    assert np.mean(np.array(rates) > limit) <= 0.003  # 800 on both sides: 0.0065 by the judged rows' error alone
 
 
 def test_too_few_rows_are_no_basis() -> None:

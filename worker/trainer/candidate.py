@@ -266,12 +266,28 @@ def judge(
                 agreement=float((scores_of(model, strongest) > limit).mean()) if strongest else 1.0,
             )
         )
-    return _compare(*sides, quantile=quantile, rows=len(inliers), strongest=len(strongest))
+    calibrated = len(challenger.bundle.calibration)
+    max_rate = max_alert_rate(quantile, rows=len(inliers), calibrated=calibrated)
+    return _compare(*sides, nominal=1 - quantile, max_rate=max_rate, rows=len(inliers), strongest=len(strongest))
 
 
-def _compare(champion: _Side, challenger: _Side, *, quantile: float, rows: int, strongest: int) -> GateVerdict:
+def max_alert_rate(quantile: float, *, rows: int, calibrated: int) -> float:
+    """Share of so many inliers up to which a challenger may alert that was calibrated on so many others.
+
+    Both are samples: the threshold lies as far from its true place as few scores put it, and the share of the judged
+    rows beyond it varies as much again.
+
+    >>> [round(max_alert_rate(0.99, rows=800, calibrated=count), 4) for count in (800, 80_000)]
+    [0.0299, 0.0271]
+    """
     nominal = 1 - quantile
-    max_rate = MAX_ALERT_RATIO * nominal + ALERT_STANDARD_ERRORS * math.sqrt(nominal * quantile / rows)
+    error = math.sqrt(nominal * quantile * (1 / rows + 1 / calibrated))
+    return MAX_ALERT_RATIO * nominal + ALERT_STANDARD_ERRORS * error
+
+
+def _compare(
+    champion: _Side, challenger: _Side, *, nominal: float, max_rate: float, rows: int, strongest: int
+) -> GateVerdict:
     detection = f"planted anomalies: ROC-AUC {challenger.detection:.3f}, the current model {champion.detection:.3f}"
     failures, gains = [], []
     if challenger.detection < champion.detection - MAX_DETECTION_LOST:
