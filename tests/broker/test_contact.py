@@ -173,7 +173,7 @@ def test_every_client_hears_from_its_broker_though_idle_and_from_none_that_is_fr
         with frozen(own_broker.pid):
             eventually(lambda: min(silences().values()) > 4, 30, "none hears")
             still_open = {name for name, (_, link) in clients.items() if link.contact.is_asking()}
-            outages = [link.contact.outage_s() for _, link in clients.values()]
+            outages = [link.contact.since_outage_s() for _, link in clients.values()]
         eventually(lambda: max(silences().values()) < 3, 30, "all hear again")
         started = time.monotonic()
         max_silence: dict[str, float] = {}

@@ -57,6 +57,7 @@ PRODUCER_DEFAULTS: Final[Mapping[str, Any]] = {
     "delivery_timeout_ms": 30_000,
     "reconnect_backoff_max_ms": RECONNECT_MS,
 }
+ASK_TIMEOUT_MS: Final = 4_000  # an open transaction of a killed owner can take 20 s; meanwhile a stop is heard
 _FIRST_PROBE_S: Final = 2.0  # a client that is not built by then may never be
 _SECOND_PROBE_S: Final = 3.0
 _SILENT_S: Final = 5.0  # an idle client hears from its broker every 2 to 3 s

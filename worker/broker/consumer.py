@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from worker.broker.assignments import AssignmentListener
 from worker.broker.base import AssignmentChanges, Consumer, Offsets, Polled, Unreadable
-from worker.broker.client import ASSIGNORS, Connection, Welcome, build_consumer, quietly, translated
+from worker.broker.client import ASK_TIMEOUT_MS, ASSIGNORS, Connection, Welcome, build_consumer, quietly, translated
 from worker.broker.fetching import BoundedFetcher
 from worker.broker.joining import Joining
 from worker.broker.topic_ids import (
@@ -31,7 +31,6 @@ from worker.records import Partition
 OutOfRange = Literal["stop", "earliest", "latest"]
 
 _COMMIT_TIMEOUT_MS: Final = 15_000
-_ASK_TIMEOUT_MS: Final = 4_000  # an open transaction of a killed owner can take 20 s; meanwhile a stop is heard
 _MISSING_S: Final = 2.0  # the first answer about topics takes a moment
 
 
@@ -148,14 +147,14 @@ class GroupConsumer(Consumer):
         A position beyond the end is none that records were deleted before: the log is shorter than what was read. It
         goes on at the end, for what was cut off can't be read, and what comes next is new.
         """
-        refresh_metadata(self._client, _ASK_TIMEOUT_MS / 1000)
+        refresh_metadata(self._client, ASK_TIMEOUT_MS / 1000)
         self._follow_topics()
         listed = [Partition(*partition) for partition in positions]
         here = [p for p in self._assigned_of(listed) if Partition(*p) not in self._listener.needs_seek]
         stored, deleted = self._stored([Partition(*partition) for partition in here]), []
         for partition in here:
             position, cutoff = self._client.position(partition, timeout_ms=0), positions[partition]
-            end = self._client.end_offsets([partition], timeout_ms=_ASK_TIMEOUT_MS)[partition]
+            end = self._client.end_offsets([partition], timeout_ms=ASK_TIMEOUT_MS)[partition]
             place = f"{partition.topic}[{partition.partition}]"
             if stored[Partition(*partition)] is None:
                 self._client.seek_to_beginning(partition)
@@ -219,7 +218,7 @@ class GroupConsumer(Consumer):
         """The group's offsets of the topics that are there now. Raises as `committed` does."""
         fetch = self._client._coordinator.fetch_committed_offsets  # noqa: SLF001  # one round trip for all
         with translated("reading committed offsets"):
-            answers = fetch([TopicPartition(*partition) for partition in partitions], _ASK_TIMEOUT_MS)
+            answers = fetch([TopicPartition(*partition) for partition in partitions], ASK_TIMEOUT_MS)
         stored = {p: self._topic_ids.read(p, answers.get(p), self.topic_id(p.topic)) for p in partitions}
         handled = {p: None if offset is None or offset.is_start else offset.offset for p, offset in stored.items()}
         self._listener.committed.require_not_below(handled)
@@ -234,7 +233,7 @@ class GroupConsumer(Consumer):
         begun = {partition: offset.offset for partition, offset in stored.items() if offset is not None}
         if new := [TopicPartition(*partition) for partition in partitions if partition not in begun]:
             with translated("looking up offsets"):
-                oldest = self._client.beginning_offsets(new, timeout_ms=_ASK_TIMEOUT_MS)
+                oldest = self._client.beginning_offsets(new, timeout_ms=ASK_TIMEOUT_MS)
             starts = {Partition(*partition): int(offset) for partition, offset in oldest.items()}
             self._commit(starts, is_start=True)
             begun |= starts

@@ -60,7 +60,7 @@ class Contact:
         """A client has asked in vain, and again."""
         self._last_outage = self._clock()
 
-    def outage_s(self) -> float:
+    def since_outage_s(self) -> float:
         """Seconds since a client last asked in vain; infinite where none has."""
         return self._clock() - self._last_outage
 

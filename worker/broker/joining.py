@@ -8,10 +8,10 @@ from typing import Any, Final
 from kafka import TopicPartition
 from kafka.structs import MemberState
 
+from worker.broker.client import ASK_TIMEOUT_MS
 from worker.broker.contact import Contact
 from worker.errors import Fenced
 
-_ASK_TIMEOUT_MS: Final = 4_000
 _DISPLACED_S: Final = 5.0  # beyond the session timeout
 _AFTER_OUTAGE_S: Final = 60.0  # so long a broker that came back may be wrong about who has a name
 
@@ -70,7 +70,7 @@ class Joining:
         counts = partition_counts()
         if counts != self._shared_counts and not coordinator._is_leader:  # noqa: SLF001  # that one sees to it itself
             every = [TopicPartition(topic, number) for topic, count in counts.items() for number in range(count)]
-            if len(coordinator.fetch_committed_offsets(every, _ASK_TIMEOUT_MS)) < len(every):
+            if len(coordinator.fetch_committed_offsets(every, ASK_TIMEOUT_MS)) < len(every):
                 coordinator.request_rejoin()
         self._shared_counts = counts
 
@@ -89,7 +89,7 @@ class Joining:
             self._displaced_since = self._displaced_since or now
             if now - self._displaced_since <= self._displaced_s:
                 return
-            outage = now - self._contact.outage_s()
+            outage = now - self._contact.since_outage_s()
             if outage < max(self._displaced_since - _AFTER_OUTAGE_S, self._took_name_at):
                 raise Fenced("another process has joined the group with this [instance_id]: this one ends")
             self._took_name_at, self._displaced_since = now, None
