@@ -229,53 +229,45 @@ def test_a_member_whose_name_another_one_took_ends_and_only_then(
         consumer.close(1)
 
 
-@pytest.mark.parametrize(("lasted_s", "ends"), [(0.0, False), (20.0, False), (36.0, True)])
-def test_a_member_that_a_broker_forgot_waits_until_it_has_given_a_dead_owner_of_its_name_up(
-    connection: Connection, topic: str, group: str, monkeypatch: pytest.MonkeyPatch, lasted_s: float, ends: bool
-) -> None:
-    slow = replace(connection, options={**connection.options, "session_timeout_ms": 30_000})
-    consumer = GroupConsumer(slow, [topic], group, instance_id="name")
-    settle(consumer)
+@pytest.fixture
+def refused(connection: Connection, topic: str, group: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[GroupConsumer]:
+    """Once a member, with a session of 30 s, whose name the broker keeps saying another one has."""
 
     def fenced(**_: object) -> None:
         raise kafka_errors.FencedInstanceIdError
 
-    monkeypatch.setattr(consumer._client, "poll", fenced)
-    consumer._joining._displaced_since = time.monotonic() - lasted_s
+    slow = replace(connection, options={**connection.options, "session_timeout_ms": 30_000}, contact=Contact())
+    consumer = GroupConsumer(slow, [topic], group, instance_id="name")
+    consumer._joining._was_member = True
     monkeypatch.setattr(consumer._joining, "keep", lambda: None)  # a broker that fences makes no stable member
-    with pytest.raises(Fenced) if ends else nullcontext():
-        consumer.poll(50, 1)
+    monkeypatch.setattr(consumer._client, "poll", fenced)
+    yield consumer
     consumer.close(1)
+
+
+@pytest.mark.parametrize(("lasted_s", "ends"), [(0.0, False), (20.0, False), (36.0, True)])
+def test_a_member_that_a_broker_forgot_waits_until_it_has_given_a_dead_owner_of_its_name_up(
+    refused: GroupConsumer, lasted_s: float, ends: bool
+) -> None:
+    refused._joining._displaced_since = time.monotonic() - lasted_s
+    with pytest.raises(Fenced) if ends else nullcontext():
+        refused.poll(50, 1)
 
 
 def test_a_member_that_a_broker_keeps_refusing_after_an_outage_takes_its_name_again_and_once(
-    connection: Connection, topic: str, group: str, monkeypatch: pytest.MonkeyPatch
+    refused: GroupConsumer,
 ) -> None:
-    slow = replace(connection, options={**connection.options, "session_timeout_ms": 30_000}, contact=Contact())
-    consumer = GroupConsumer(slow, [topic], group, instance_id="name")
-    settle(consumer)
-    coordinator = consumer._client._coordinator
-    known = coordinator._generation.member_id
+    coordinator = refused._client._coordinator
+    coordinator.reset_generation("the id that the broker has forgotten")
+    refused._joining._contact.note_outage()
 
-    def fenced(**_: object) -> None:
-        raise kafka_errors.FencedInstanceIdError
+    refused._joining._displaced_since = time.monotonic() - 36
+    refused.poll(0, 1)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(consumer._client, "poll", fenced)
-        patch.setattr(consumer._joining, "keep", lambda: None)
-        slow.contact.note_outage()
-        consumer._joining._displaced_since = time.monotonic() - 36
-        consumer.poll(0, 1)
-    assert known
-    assert coordinator._generation.member_id != known
-    settle(consumer)
-
-    monkeypatch.setattr(consumer._client, "poll", fenced)
-    monkeypatch.setattr(consumer._joining, "keep", lambda: None)
-    consumer._joining._displaced_since = time.monotonic() - 36
+    assert coordinator._generation.member_id == ""
+    refused._joining._displaced_since = time.monotonic() - 36
     with pytest.raises(Fenced):
-        consumer.poll(50, 1)
-    consumer.close(1)
+        refused.poll(50, 1)
 
 
 @pytest.mark.kafka
